@@ -1,0 +1,34 @@
+use std::time::SystemTime;
+
+use super::{Changelog, DeadLetter, Epoch, OffsetSet, ResultChanges, SpoolOrder};
+
+/// Everything that one epoch writes, in one transaction.
+#[derive(Debug, Clone)]
+pub struct EpochCommit {
+    pub epoch: Epoch,
+    pub queue: String,
+    /// Every message of the epoch: landed, dead or without rows (a tombstone).
+    pub offsets: OffsetSet,
+    /// The order of spools as of this epoch; new ones are persisted with it.
+    pub spools: SpoolOrder,
+    pub landing: Vec<Changelog>,
+    pub results: Vec<ResultChanges>,
+    pub dead_letters: Vec<DeadLetter>,
+    /// Event time in microseconds since 1970 below which nothing is expected; `None` before the first event.
+    pub watermark: Option<i64>,
+    /// When the first message of the epoch was taken from the source.
+    pub opened_at: SystemTime,
+    /// When the epoch was complete and its SQL had run.
+    pub closed_at: SystemTime,
+}
+
+/// Where the ledger says that the pipeline is.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerPosition {
+    /// The last committed epoch; `None` if there is none.
+    pub epoch: Option<Epoch>,
+    /// Every message of the queue that was committed and might be redelivered.
+    pub offsets: OffsetSet,
+    pub spools: SpoolOrder,
+    pub watermark: Option<i64>,
+}

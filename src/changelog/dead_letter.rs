@@ -1,0 +1,66 @@
+use bytes::Bytes;
+
+use super::Offset;
+
+/// An event that could not be processed, kept whole so that it can be repaired and replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub offset: Offset,
+    pub topic: String,
+    /// The payload exactly as it came.
+    pub payload: Bytes,
+    pub properties: Vec<(String, String)>,
+    pub error_type: ErrorType,
+    /// One sentence: what is wrong, where, and what to do about it.
+    pub message: String,
+    pub phase: Phase,
+}
+
+/// Why an event became a dead letter; the text is what operators filter by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorType {
+    /// The payload is not JSON.
+    MalformedJson,
+    /// JSON, but no Debezium event.
+    UnknownEnvelope,
+    /// The event's table is not declared under `sql/tables`.
+    UnknownTable,
+    /// A value does not fit its declared column.
+    SchemaMismatch,
+    /// The key is missing or not exact.
+    InvalidKey,
+    /// Understood, but there is no rule for it (a truncate).
+    UnsupportedOperation,
+    /// It changes a row that ttl has dropped from memory.
+    LateEvent,
+}
+
+impl ErrorType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "MALFORMED_JSON",
+            Self::UnknownEnvelope => "UNKNOWN_ENVELOPE",
+            Self::UnknownTable => "UNKNOWN_TABLE",
+            Self::SchemaMismatch => "SCHEMA_MISMATCH",
+            Self::InvalidKey => "INVALID_KEY",
+            Self::UnsupportedOperation => "UNSUPPORTED_OPERATION",
+            Self::LateEvent => "LATE_EVENT",
+        }
+    }
+}
+
+/// The step of the epoch that refused the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Decode,
+    Fold,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Fold => "fold",
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The shared words: what a message is, what a change is, and how a batch of changes looks in Arrow.
+//!
+//! Nothing here does I/O. Every other component speaks in these values; none of them imports another.
+
+mod commit;
+mod dead_letter;
+mod ledger_entry;
+mod message;
+mod offset;
+mod offset_set;
+mod result;
+mod spool_order;
+mod table;
+
+pub use commit::{EpochCommit, LedgerPosition};
+pub use dead_letter::{DeadLetter, ErrorType, Phase};
+pub use ledger_entry::LedgerEntry;
+pub use message::{Message, Receipt};
+pub use offset::{Offset, OffsetParseError};
+pub use offset_set::OffsetSet;
+pub use result::{ResultChanges, ResultMode, ResultTable};
+pub use spool_order::{Position, PositionError, SpoolOrder};
+pub use table::{
+    Column, GroupBound, Landing, Reference, SourceTable, SystemColumn, Table, TableOptions,
+};
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::max;
+
+/// The number of a micro-batch. It rises by one with every commit and survives restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened to a row. The letters are Debezium's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A row of a snapshot: it never overwrites a newer streamed row.
+    Read,
+    Create,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    /// The letter of the envelope's `op` field.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Read => "r",
+            Self::Create => "c",
+            Self::Update => "u",
+            Self::Delete => "d",
+        }
+    }
+
+    pub fn from_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "r" => Some(Self::Read),
+            "c" => Some(Self::Create),
+            "u" => Some(Self::Update),
+            "d" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// The changes of one table within an epoch, in broker order.
+///
+/// Shape: `batch` has the schema of [`Table::changelog_schema`]: the declared columns (of the row
+/// after the change; of the row before it for a delete, possibly only its key) and then the system
+/// columns. `offsets[i]`, `positions[i]` and
+/// `operations[i]` belong to row `i`.
+#[derive(Debug, Clone)]
+pub struct Changelog {
+    pub table: Arc<Table>,
+    pub batch: RecordBatch,
+    pub offsets: Vec<Offset>,
+    pub positions: Vec<Position>,
+    pub operations: Vec<Operation>,
+    /// Cells that the event did not carry because a LOB was unchanged (Debezium's "unavailable
+    /// value"): NULL in `batch`, and the old value stays. Almost always empty.
+    pub unchanged: Vec<Cell>,
+}
+
+/// A place in a changelog's batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    pub row: usize,
+    pub column: usize,
+}
+
+impl Changelog {
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// The newest `source_ts`, microseconds since 1970; `None` if no row has one.
+    pub fn newest_source_ts(&self) -> Option<i64> {
+        self.newest(SystemColumn::SourceTs)
+    }
+
+    /// The newest `event_time`, microseconds since 1970; `None` if no row has one.
+    pub fn newest_event_time(&self) -> Option<i64> {
+        self.newest(SystemColumn::EventTime)
+    }
+
+    fn newest(&self, column: SystemColumn) -> Option<i64> {
+        let times = self.batch.column(self.table.system_column(column));
+        times.as_any().downcast_ref::<TimestampMicrosecondArray>().and_then(max)
+    }
+}

@@ -1,0 +1,159 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// A source table as its `sql/tables/*.sql` file declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The name in SQL, lower case unless it was quoted.
+    pub name: String,
+    pub source: SourceTable,
+    pub columns: Vec<Column>,
+    /// Positions of the primary key in `columns`; never empty.
+    pub key: Vec<usize>,
+    pub options: TableOptions,
+}
+
+/// `SCHEMA.TABLE` as Debezium's `source` block names it; compared exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceTable {
+    pub schema: String,
+    pub table: String,
+}
+
+impl fmt::Display for SourceTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// The name in SQL. The event's field is the same name in upper case or exactly this.
+    pub name: String,
+    /// One of Boolean, Int16, Int32, Int64, Float64, Decimal128, Utf8, Binary, Date32,
+    /// Timestamp(Microsecond, None) or Timestamp(Microsecond, "UTC").
+    pub data_type: DataType,
+    pub nullable: bool,
+}
+
+/// The `WITH (...)` options of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableOptions {
+    /// Position of the event-time column; without it `source_ts` is the event time.
+    pub event_time: Option<usize>,
+    /// How long a row that does not change stays in memory; `None`: for ever.
+    pub ttl: Option<Duration>,
+    pub landing: Landing,
+    /// Bounds the rows that share a value, such as the items of one order.
+    pub group: Option<GroupBound>,
+    /// A row stays in memory as long as the row that it references.
+    pub references: Option<Reference>,
+}
+
+/// Where the raw changes of a table go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Landing {
+    /// Every change, appended to this target table.
+    History(String),
+    /// Nowhere; such a table is empty after a restart.
+    #[default]
+    None,
+}
+
+/// At most `limit` rows per value of `column`; beyond it only the newest `keep` stay in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupBound {
+    pub column: usize,
+    pub limit: usize,
+    pub keep: usize,
+}
+
+/// `column REFERENCES table (its key)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    pub column: usize,
+    pub table: String,
+}
+
+/// The columns that every changelog has after the declared ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemColumn {
+    /// `c`, `u`, `d` or `r`.
+    Op,
+    /// When the database made the change (`source.ts_ms` or finer).
+    SourceTs,
+    /// The declared event-time column, else `source_ts`.
+    EventTime,
+    /// The offset as text: unique per landed row.
+    EventId,
+    Topic,
+    /// JSON object of the fields that the table does not declare; NULL if there are none.
+    ExtraFields,
+}
+
+impl SystemColumn {
+    /// In the order of the changelog schema.
+    pub const ALL: [Self; 6] =
+        [Self::Op, Self::SourceTs, Self::EventTime, Self::EventId, Self::Topic, Self::ExtraFields];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Op => "op",
+            Self::SourceTs => "source_ts",
+            Self::EventTime => "event_time",
+            Self::EventId => "event_id",
+            Self::Topic => "topic",
+            Self::ExtraFields => "extra_fields",
+        }
+    }
+
+    fn field(self, name: String) -> Field {
+        let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+        match self {
+            Self::Op | Self::EventId | Self::Topic => Field::new(name, DataType::Utf8, false),
+            Self::SourceTs | Self::EventTime => Field::new(name, timestamp, true),
+            Self::ExtraFields => Field::new(name, DataType::Utf8, true),
+        }
+    }
+}
+
+impl Table {
+    /// The declared columns alone: what `SELECT * FROM table` sees. All are nullable, because a
+    /// delete may carry only the key and both schemas are to agree.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.fields()))
+    }
+
+    /// The declared columns, then [`SystemColumn::ALL`]: what `SELECT * FROM table_changes` sees.
+    pub fn changelog_schema(&self) -> SchemaRef {
+        let mut fields = self.fields();
+        fields.extend(SystemColumn::ALL.map(|c| c.field(self.free_name(c.name()))));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// Position of a system column in [`Self::changelog_schema`].
+    pub fn system_column(&self, column: SystemColumn) -> usize {
+        self.columns.len() + column as usize
+    }
+
+    /// `name`, or `cdc_` and the name where the table itself declares a column of that name: a
+    /// source may well have a column OPERATION or TOPIC of its own.
+    pub fn free_name(&self, name: &str) -> String {
+        match self.column_index(name) {
+            None => name.to_owned(),
+            Some(_) => format!("cdc_{name}"),
+        }
+    }
+
+    pub fn column_index(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), true);
+        self.columns.iter().map(field).collect()
+    }
+}

@@ -1,0 +1,12 @@
+//! Tidemark: Oracle change events from a Solace queue, kept exact in PostgreSQL.
+//!
+//! One epoch, the way a message goes: [`source`] hands it out, [`decode`] turns it into a row of a
+//! changelog, [`state`] folds the row into the current table, [`transform`] runs the SQL files and
+//! yields what changed in each result, [`sink`] writes landing rows, results, dead letters and the
+//! ledger in one transaction, the source is acknowledged, and [`checkpoint`] copies the ledger to Parquet.
+//! [`pipeline`] is the loop that ties them together; the parts don't know each other and meet in the
+//! values of [`changelog`].
+//!
+//! [`broker`] and [`generator`] are tools for development, the demo and the tests.
+
+pub mod changelog;

@@ -10,3 +10,4 @@
 //! [`broker`] and [`generator`] are tools for development, the demo and the tests.
 
 pub mod changelog;
+pub mod recovery;

@@ -1,0 +1,85 @@
+//! What to do about an error, and how long to wait before trying again.
+//!
+//! Components classify their errors once, in `fn recovery(&self)`; the pipeline acts on that alone.
+
+mod failpoint;
+
+pub use failpoint::{Failpoint, failpoint};
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+/// The decision that an error carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// The environment is at fault and may heal: wait and do the same again.
+    Retry,
+    /// The data is at fault: divert it and go on.
+    DeadLetter,
+    /// Somebody must act: stop, lose nothing.
+    Stop,
+}
+
+/// Exponential waiting with jitter, up to a ceiling; it never gives up by itself.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    ceiling: Duration,
+    attempts: u32,
+}
+
+impl Backoff {
+    pub fn new(first: Duration, ceiling: Duration) -> Self {
+        Self { first, ceiling, attempts: 0 }
+    }
+
+    /// The next wait: doubled each time, between half and all of it by chance, so that many
+    /// processes which lost the same server don't come back in step.
+    pub fn next_wait(&mut self) -> Duration {
+        let doubled = self.first.saturating_mul(1 << self.attempts.min(20));
+        self.attempts = self.attempts.saturating_add(1);
+        doubled.min(self.ceiling).mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+/// An error with all its causes on one line, for logs and /ready.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Some libraries repeat the cause in their own text.
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_ceiling_and_start_over_after_a_reset() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let waits: Vec<Duration> = (0..6).map(|_| backoff.next_wait()).collect();
+        let ceilings = [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis);
+        for (wait, ceiling) in waits.iter().zip(ceilings) {
+            assert!(*wait <= ceiling && *wait >= ceiling / 2, "{wait:?} of {ceiling:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next_wait() <= Duration::from_millis(100));
+    }
+}

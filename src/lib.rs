@@ -11,3 +11,4 @@
 
 pub mod changelog;
 pub mod recovery;
+pub mod telemetry;

@@ -1,0 +1,48 @@
+//! The names of all metrics, in one place, because dashboards depend on them.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+pub const MESSAGES: &str = "cdc_messages_total";
+pub const DUPLICATES: &str = "cdc_duplicate_messages_total";
+pub const ROWS: &str = "cdc_rows_total";
+pub const STALE_ROWS: &str = "cdc_stale_rows_total";
+pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
+pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
+pub const PASSED: &str = "cdc_passed_messages_total";
+pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
+pub const RESULT_ROWS: &str = "cdc_result_rows_total";
+pub const EPOCHS: &str = "cdc_epochs_total";
+pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
+pub const COMMIT_SECONDS: &str = "cdc_commit_seconds";
+pub const PROCESS_SECONDS: &str = "cdc_process_seconds";
+pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
+pub const STATE_ROWS: &str = "cdc_state_rows";
+pub const STATE_BYTES: &str = "cdc_state_bytes";
+pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
+
+/// Tells the recorder what each metric means; it shows as HELP text.
+pub(super) fn describe() {
+    describe_counter!(MESSAGES, "messages taken from the source");
+    describe_counter!(DUPLICATES, "messages that the ledger held already");
+    describe_counter!(ROWS, "changes decoded, by table");
+    describe_counter!(STALE_ROWS, "changes older than the current row of their key, by table");
+    describe_counter!(
+        TRIMMED_ROWS,
+        "rows that left memory because their group was too large, by table"
+    );
+    describe_counter!(EXPIRED_ROWS, "rows that left memory by ttl, by table");
+    describe_counter!(PASSED, "messages that rightly change no row, by kind");
+    describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
+    describe_counter!(RESULT_ROWS, "rows written or deleted in targets, by result");
+    describe_counter!(EPOCHS, "epochs committed");
+    describe_counter!(COMMIT_RETRIES, "commits that failed and were tried again");
+    describe_histogram!(COMMIT_SECONDS, "time of the commit transaction");
+    describe_histogram!(PROCESS_SECONDS, "time to decode, fold and run the SQL of an epoch");
+    describe_histogram!(
+        LAG_SECONDS,
+        "from the database's change time to the commit, newest row of each epoch"
+    );
+    describe_gauge!(STATE_ROWS, "current rows in memory, by table");
+    describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
+    describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+}

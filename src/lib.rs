@@ -11,4 +11,5 @@
 
 pub mod changelog;
 pub mod recovery;
+pub mod state;
 pub mod telemetry;

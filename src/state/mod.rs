@@ -1,0 +1,29 @@
+//! State stores: the current rows of each source table, in memory, by key.
+//!
+//! A [`Store`] folds changelogs (the newest position of a key wins), hands out its rows as record
+//! batches and forgets rows by ttl and by group bound. It knows nothing of SQL, sinks or sources.
+//! [`StateStores`] holds all of them and applies the rules that need more than one table.
+
+mod expiry;
+mod groups;
+mod keys;
+mod segment;
+mod store;
+mod stores;
+mod unchanged;
+
+pub use store::{Folded, Store};
+pub use stores::{Clock, Expired, StateStores};
+
+/// Errors of the state stores. All of them are broken invariants of the program or of Arrow.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("the state store of table {table} can't process a batch")]
+    Arrow {
+        table: String,
+        #[source]
+        source: arrow::error::ArrowError,
+    },
+    #[error("table {table} references table {parent}, which is not declared under sql/tables")]
+    UnknownParent { table: String, parent: String },
+}

@@ -1,0 +1,260 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use hashbrown::HashMap;
+
+use super::StateError;
+use super::groups::Groups;
+use super::keys::KeyEncoder;
+use super::segment::Segment;
+use super::unchanged;
+use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table};
+
+/// Where the newest row of a key is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) position: Position,
+    /// `None`: deleted, and remembered so that an older change that comes late can't revive it.
+    pub(super) place: Option<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) segment: usize,
+    pub(super) row: usize,
+}
+
+/// The current rows of one source table.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) table: Arc<Table>,
+    schema: SchemaRef,
+    pub(super) keys: KeyEncoder,
+    pub(super) entries: HashMap<Box<[u8]>, Entry>,
+    pub(super) segments: Vec<Segment>,
+    /// Deleted keys with the time of the delete, oldest first as far as the source's clock allows.
+    pub(super) deleted: Vec<(i64, Box<[u8]>)>,
+    pub(super) groups: Option<(KeyEncoder, Groups)>,
+    live_rows: usize,
+}
+
+/// What a fold did.
+#[derive(Debug)]
+pub struct Folded {
+    /// The changes as they are to be landed: unchanged LOB cells filled with their old values.
+    pub changelog: Changelog,
+    /// Whether the current rows differ from before.
+    pub has_changed: bool,
+    /// Changes older than what the store held for their key.
+    pub stale: usize,
+    /// Rows that left memory because their group grew beyond its bound.
+    pub trimmed: usize,
+}
+
+impl Store {
+    /// # Errors
+    /// If a key column has a type that Arrow can't turn into a row key.
+    pub fn new(table: Arc<Table>) -> Result<Self, StateError> {
+        let schema = table.schema();
+        let encoder = |columns: &[usize]| {
+            KeyEncoder::new(&schema, columns)
+                .map_err(|source| StateError::Arrow { table: table.name.clone(), source })
+        };
+        let keys = encoder(&table.key)?;
+        let groups = match table.options.group {
+            Some(bound) => Some((encoder(&[bound.column])?, Groups::default())),
+            None => None,
+        };
+        Ok(Self {
+            table,
+            schema,
+            keys,
+            entries: HashMap::new(),
+            segments: Vec::new(),
+            deleted: Vec::new(),
+            groups,
+            live_rows: 0,
+        })
+    }
+
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// How many rows are current.
+    pub fn len(&self) -> usize {
+        self.live_rows
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live_rows == 0
+    }
+
+    /// Bytes that the rows take, without the key index.
+    pub fn memory(&self) -> usize {
+        self.segments.iter().map(Segment::memory).sum()
+    }
+
+    /// The current rows, in no particular order.
+    ///
+    /// # Errors
+    /// If Arrow can't filter a batch.
+    pub fn rows(&mut self) -> Result<Vec<RecordBatch>, StateError> {
+        let snapshots: Result<Vec<_>, ArrowError> =
+            self.segments.iter_mut().map(Segment::snapshot).collect();
+        snapshots.map_err(|source| self.error(source))
+    }
+
+    /// Applies changes in their order; per key the highest position wins.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
+        self.apply(changelog).map_err(|source| self.error(source))
+    }
+
+    fn apply(&mut self, mut changelog: Changelog) -> Result<Folded, ArrowError> {
+        let keys = self.keys.encode(&changelog.batch)?;
+        let segment = self.segments.len();
+        if !changelog.unchanged.is_empty() {
+            let old = |row: usize| self.entries.get(keys.row(row).as_ref()).and_then(|e| e.place);
+            unchanged::fill(&mut changelog, &keys, &self.segments, old)?;
+        }
+        let rows = self.declared(&changelog.batch)?;
+        self.segments.push(Segment::new(rows, changed_at(&changelog)));
+        self.live_rows += changelog.len();
+        let group_keys = self.group_keys(segment)?;
+
+        let (mut applied, mut stale, mut trimmed) = (0, 0, 0);
+        for row in 0..changelog.len() {
+            let (key, position) = (keys.row(row), changelog.positions[row]);
+            let key = key.as_ref();
+            let known = self.entries.get(key).copied();
+            if known.is_some_and(|entry| entry.position >= position) {
+                self.kill(Place { segment, row })?;
+                stale += 1;
+                continue;
+            }
+            applied += 1;
+            if let Some(place) = known.and_then(|entry| entry.place) {
+                self.forget_member(place, key)?;
+                self.kill(place)?;
+            }
+            let place = Place { segment, row };
+            if changelog.operations[row] == Operation::Delete {
+                self.kill(place)?;
+                self.entries.insert(key.into(), Entry { position, place: None });
+                self.deleted.push((self.segments[segment].changed_at[row], key.into()));
+            } else {
+                self.entries.insert(key.into(), Entry { position, place: Some(place) });
+                if let Some(group_keys) = &group_keys {
+                    trimmed += self.join_group(group_keys.row(row).as_ref(), position, key)?;
+                }
+            }
+        }
+        self.compact()?;
+        Ok(Folded { changelog, has_changed: applied > 0, stale, trimmed })
+    }
+
+    fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let columns = batch.columns()[..self.table.columns.len()].to_vec();
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+
+    fn group_keys(&self, segment: usize) -> Result<Option<arrow::row::Rows>, ArrowError> {
+        let Some((encoder, _)) = &self.groups else { return Ok(None) };
+        encoder.encode(&self.segments[segment].batch).map(Some)
+    }
+
+    fn join_group(
+        &mut self,
+        group: &[u8],
+        position: Position,
+        key: &[u8],
+    ) -> Result<usize, ArrowError> {
+        let bound = self.table.options.group;
+        let (Some((_, groups)), Some(bound)) = (&mut self.groups, bound) else { return Ok(0) };
+        if groups.add(group, position, key) <= bound.limit {
+            return Ok(0);
+        }
+        let surplus = groups.cut(group, bound.keep);
+        for key in &surplus {
+            if let Some(place) = self.entries.remove(key).and_then(|entry| entry.place) {
+                self.kill(place)?;
+            }
+        }
+        Ok(surplus.len())
+    }
+
+    fn forget_member(&mut self, place: Place, key: &[u8]) -> Result<(), ArrowError> {
+        let Some((encoder, groups)) = &mut self.groups else { return Ok(()) };
+        let row = self.segments[place.segment].batch.slice(place.row, 1);
+        groups.remove(encoder.encode(&row)?.row(0).as_ref(), key);
+        Ok(())
+    }
+
+    /// Takes a key out of memory without a trace, as ttl does.
+    pub(super) fn evict(&mut self, key: &[u8]) -> Result<(), ArrowError> {
+        if let Some(place) = self.entries.remove(key).and_then(|entry| entry.place) {
+            self.forget_member(place, key)?;
+            self.kill(place)?;
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, place: Place) -> Result<(), ArrowError> {
+        self.segments[place.segment].kill(place.row);
+        self.live_rows -= 1;
+        Ok(())
+    }
+
+    /// Merges the newest segments while they are of similar size, and rewrites mostly dead ones, so
+    /// that a scan reads few segments and work per change stays logarithmic.
+    pub(super) fn compact(&mut self) -> Result<(), ArrowError> {
+        while let [.., older, newer] = self.segments.as_slice() {
+            if newer.live_count() * 2 < older.live_count() {
+                break;
+            }
+            let at = self.segments.len() - 2;
+            let merged = Segment::merge(&self.segments[at..])?;
+            self.segments.truncate(at);
+            self.segments.push(merged);
+            self.relocate(at)?;
+        }
+        for at in 0..self.segments.len() {
+            if self.segments[at].is_mostly_dead() {
+                let rewritten = Segment::merge(&self.segments[at..=at])?;
+                self.segments[at] = rewritten;
+                self.relocate(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Points the entries of a rewritten segment's rows to their new places.
+    fn relocate(&mut self, segment: usize) -> Result<(), ArrowError> {
+        let keys = self.keys.encode(&self.segments[segment].batch)?;
+        for row in 0..keys.num_rows() {
+            if let Some(entry) = self.entries.get_mut(keys.row(row).as_ref()) {
+                entry.place = Some(Place { segment, row });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn error(&self, source: ArrowError) -> StateError {
+        StateError::Arrow { table: self.table.name.clone(), source }
+    }
+}
+
+/// When the source made each change; a change without a time counts as new.
+fn changed_at(changelog: &Changelog) -> Vec<i64> {
+    let column = changelog.table.system_column(SystemColumn::SourceTs);
+    let times = changelog.batch.column(column).as_any().downcast_ref::<TimestampMicrosecondArray>();
+    let times = times.expect("the changelog schema declares source_ts as timestamp");
+    (0..times.len())
+        .map(|row| if times.is_null(row) { i64::MAX } else { times.value(row) })
+        .collect()
+}

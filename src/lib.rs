@@ -13,3 +13,4 @@ pub mod changelog;
 pub mod recovery;
 pub mod state;
 pub mod telemetry;
+pub mod transform;

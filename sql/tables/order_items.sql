@@ -1,0 +1,10 @@
+-- The items of one order stay together: they live as long as their order, and at most 100 of them are
+-- kept in memory; an order with more is cut to its newest 50 there (and counted), not in cdc_order_items.
+CREATE TABLE order_items (
+  item_id    BIGINT PRIMARY KEY,
+  order_id   BIGINT REFERENCES orders (order_id),
+  product_id BIGINT,
+  quantity   INTEGER,
+  unit_price DECIMAL(10,2),
+  subtotal   DECIMAL(15,2)
+) WITH (source = 'SALES.ORDER_ITEMS', ttl = '1h', group_by = 'order_id', group_limit = 100, group_keep = 50);

@@ -1,0 +1,118 @@
+//! Tables whose rows are replaced between epochs, under names that plans can hold on to.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{MemTable, Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use hashbrown::HashMap;
+
+use super::TableRows;
+use crate::changelog::{Changelog, Table};
+
+/// A table that shows the rows of the current epoch.
+#[derive(Debug)]
+pub(super) struct LiveTable {
+    schema: SchemaRef,
+    rows: RwLock<Vec<RecordBatch>>,
+}
+
+impl LiveTable {
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self { schema, rows: RwLock::new(Vec::new()) }
+    }
+
+    fn set(&self, rows: Vec<RecordBatch>) {
+        *self.rows.write().unwrap_or_else(PoisonError::into_inner) = rows;
+    }
+}
+
+#[async_trait]
+impl TableProvider for LiveTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let table = MemTable::try_new(self.schema.clone(), vec![rows])?;
+        table.scan(state, projection, filters, limit).await
+    }
+}
+
+/// The name under which SQL sees the epoch's changelog of a table.
+pub(super) fn changes_name(table: &str) -> String {
+    format!("{table}_changes")
+}
+
+/// All live tables by their names in SQL.
+#[derive(Debug, Default)]
+pub(super) struct LiveTables {
+    tables: HashMap<String, Arc<LiveTable>>,
+    /// Changelog tables that hold rows of the last epoch.
+    filled: HashSet<String>,
+}
+
+impl LiveTables {
+    /// The current rows and the changelog of a source table.
+    pub(super) fn add_source(&mut self, table: &Table) {
+        self.add(&table.name, table.schema());
+        self.add(&changes_name(&table.name), table.changelog_schema());
+    }
+
+    pub(super) fn add(&mut self, name: &str, schema: SchemaRef) -> Arc<LiveTable> {
+        let table = Arc::new(LiveTable::new(schema));
+        self.tables.insert(name.to_owned(), Arc::clone(&table));
+        table
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<LiveTable>)> {
+        self.tables.iter()
+    }
+
+    pub(super) fn set(&self, name: &str, rows: Vec<RecordBatch>) {
+        if let Some(table) = self.tables.get(name) {
+            table.set(rows);
+        }
+    }
+
+    /// Shows this epoch's rows; the names of the tables that differ from the last epoch.
+    pub(super) fn update(
+        &mut self,
+        tables: Vec<TableRows>,
+        changes: &[Changelog],
+    ) -> HashSet<String> {
+        for name in self.filled.drain() {
+            if let Some(table) = self.tables.get(&name) {
+                table.set(Vec::new());
+            }
+        }
+        let mut changed = HashSet::new();
+        for TableRows { name, rows } in tables {
+            self.set(&name, rows);
+            changed.insert(name);
+        }
+        for changelog in changes {
+            let name = changes_name(&changelog.table.name);
+            self.set(&name, vec![changelog.batch.clone()]);
+            changed.insert(name.clone());
+            self.filled.insert(name);
+        }
+        changed
+    }
+}

@@ -1,0 +1,242 @@
+//! What kind of event a payload is, and the parts of a change in it, all borrowed.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::value::Unit;
+use crate::changelog::Operation;
+use crate::decode::Refusal;
+
+/// A payload, understood as far as its outermost fields.
+#[derive(Debug, PartialEq)]
+pub(in crate::decode) enum Event<'a> {
+    Change(Change<'a>),
+    /// No value at all: the key was deleted before, by an event of its own.
+    Tombstone,
+    Heartbeat,
+    /// BEGIN or END of a transaction.
+    Transaction,
+    /// DDL of the source.
+    SchemaChange,
+}
+
+/// The parts of a change event. `before` and `after` are JSON texts, `None` for null.
+#[derive(Debug, PartialEq)]
+pub(in crate::decode) struct Change<'a> {
+    pub(in crate::decode) schema: Cow<'a, str>,
+    pub(in crate::decode) table: Cow<'a, str>,
+    pub(in crate::decode) action: Action<'a>,
+    pub(in crate::decode) before: Option<&'a str>,
+    pub(in crate::decode) after: Option<&'a str>,
+    /// Microseconds since 1970: when the database made the change, else when Debezium saw it.
+    pub(in crate::decode) source_ts: Option<i64>,
+    pub(in crate::decode) schema_section: Option<&'a str>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(in crate::decode) enum Action<'a> {
+    Row(Operation),
+    /// Debezium defines it, but it is no change of a row: truncate, generic message.
+    NoRow(Cow<'a, str>),
+}
+
+/// Reads a payload, with or without the converter's schema section around it.
+///
+/// # Errors
+/// [`Refusal::MalformedJson`] or [`Refusal::UnknownEnvelope`].
+///
+/// Source: "Change event values" and "Transaction metadata" of the Debezium connector for Oracle.
+pub(in crate::decode) fn read(payload: &[u8]) -> Result<Event<'_>, Refusal> {
+    if payload.is_empty() {
+        return Ok(Event::Tombstone);
+    }
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| Refusal::MalformedJson { reason: error.to_string() })?;
+    let Some(outer) = parse(text)? else {
+        return Ok(Event::Tombstone);
+    };
+    match (outer.payload, outer.op) {
+        (Some(payload), None) => match parse(payload)? {
+            Some(inner) => inner.classify(not_null(outer.schema)),
+            None => Ok(Event::Tombstone),
+        },
+        _ => outer.classify(None),
+    }
+}
+
+/// `None` for null.
+fn parse(text: &str) -> Result<Option<Fields<'_>>, Refusal> {
+    serde_json::from_str(text).map(|Object(fields)| fields).map_err(|error| {
+        // It stops at the first wrong type, so the rest may still be no JSON.
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => unknown(&error.to_string()),
+            Err(error) => Refusal::MalformedJson { reason: error.to_string() },
+        }
+    })
+}
+
+/// A JSON object or null; anything else is an error.
+struct Object<'a>(Option<Fields<'a>>);
+
+/// The raw value of each known field, at the top level or in `source`.
+#[derive(Default)]
+struct Fields<'a> {
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+    source: Option<&'a str>,
+    op: Option<&'a str>,
+    ts_ms: Option<&'a str>,
+    ts_us: Option<&'a str>,
+    ts_ns: Option<&'a str>,
+    status: Option<&'a str>,
+    ddl: Option<&'a str>,
+    table_changes: Option<&'a str>,
+    payload: Option<&'a str>,
+    schema: Option<&'a str>,
+    table: Option<&'a str>,
+    /// Fields of any other name.
+    others: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn classify(self, schema_section: Option<&'a str>) -> Result<Event<'a>, Refusal> {
+        match self.op {
+            Some(op) => self.change(op, schema_section).map(Event::Change),
+            None if self.ddl.is_some() || self.table_changes.is_some() => Ok(Event::SchemaChange),
+            None if matches!(self.status, Some(r#""BEGIN""# | r#""END""#)) => {
+                Ok(Event::Transaction)
+            }
+            None if self.is_heartbeat() => Ok(Event::Heartbeat),
+            None => Err(unknown("it has no field op")),
+        }
+    }
+
+    fn is_heartbeat(&self) -> bool {
+        let rest = [self.before, self.after, self.source, self.status, self.payload];
+        self.ts_ms.is_some()
+            && self.others == 0
+            && rest.iter().chain(&[self.schema, self.table]).all(Option::is_none)
+    }
+
+    fn change(self, op: &'a str, schema_section: Option<&'a str>) -> Result<Change<'a>, Refusal> {
+        let op = text(op).ok_or_else(|| unknown("its op is no text"))?;
+        let action = match (Operation::from_letter(&op), &*op) {
+            (Some(operation), _) => Action::Row(operation),
+            (None, "t" | "m") => Action::NoRow(op),
+            (None, _) => return Err(unknown("its op is none of c, u, d, r, t, m")),
+        };
+        let source = self.source.map(parse).transpose()?.flatten();
+        let source = source.ok_or_else(|| unknown("it has no source block"))?;
+        let name = |raw: Option<&'a str>| raw.and_then(text).filter(|name| !name.is_empty());
+        let (Some(schema), Some(table)) = (name(source.schema), name(source.table)) else {
+            return Err(unknown("its source block names no schema and table"));
+        };
+        Ok(Change {
+            schema,
+            table,
+            action,
+            before: not_null(self.before),
+            after: not_null(self.after),
+            source_ts: source.timestamp().or_else(|| self.timestamp()),
+            schema_section,
+        })
+    }
+
+    /// The finest of the three.
+    fn timestamp(&self) -> Option<i64> {
+        let read = |raw: Option<&str>, unit: Unit| unit.micros(raw?.parse().ok()?);
+        read(self.ts_ns, Unit::Nanos)
+            .or_else(|| read(self.ts_us, Unit::Micros))
+            .or_else(|| read(self.ts_ms, Unit::Millis))
+    }
+}
+
+fn unknown(reason: &str) -> Refusal {
+    Refusal::UnknownEnvelope { reason: reason.to_owned() }
+}
+
+fn not_null(raw: Option<&str>) -> Option<&str> {
+    raw.filter(|raw| *raw != "null")
+}
+
+/// The characters of a JSON string.
+fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str(raw).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Name {
+    Before,
+    After,
+    Source,
+    Op,
+    TsMs,
+    TsUs,
+    TsNs,
+    Status,
+    Ddl,
+    #[serde(rename = "tableChanges")]
+    TableChanges,
+    Payload,
+    Schema,
+    Table,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(name) = map.next_key()? {
+            let slot = match name {
+                Name::Before => &mut fields.before,
+                Name::After => &mut fields.after,
+                Name::Source => &mut fields.source,
+                Name::Op => &mut fields.op,
+                Name::TsMs => &mut fields.ts_ms,
+                Name::TsUs => &mut fields.ts_us,
+                Name::TsNs => &mut fields.ts_ns,
+                Name::Status => &mut fields.status,
+                Name::Ddl => &mut fields.ddl,
+                Name::TableChanges => &mut fields.table_changes,
+                Name::Payload => &mut fields.payload,
+                Name::Schema => &mut fields.schema,
+                Name::Table => &mut fields.table,
+                Name::Other => {
+                    fields.others += 1;
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *slot = Some(map.next_value::<&RawValue>()?.get());
+        }
+        Ok(Object(Some(fields)))
+    }
+}

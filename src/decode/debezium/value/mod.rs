@@ -1,0 +1,316 @@
+//! One JSON value into the declared type of its column, exactly or not at all.
+
+mod decimal;
+mod json;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use arrow::datatypes::DataType;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use decimal::Exact;
+use json::Json;
+pub(in crate::decode) use json::has_bad_escape;
+pub(in crate::decode) use time::Unit;
+
+/// Debezium's placeholder for a LOB that the change did not touch, as text and as a bytes field.
+const UNAVAILABLE: &str = r#""__debezium_unavailable_value""#;
+const UNAVAILABLE_BYTES: &str = r#""X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==""#;
+
+/// A declared type, reduced to what the conversion needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::decode) enum Kind {
+    Boolean,
+    Int16,
+    Int32,
+    Int64,
+    Float64,
+    Decimal { precision: u8, scale: i8 },
+    Text,
+    Binary,
+    Date,
+    Timestamp,
+}
+
+impl Kind {
+    /// `None` for a type that no declared column has.
+    pub(in crate::decode) fn of(data_type: &DataType) -> Option<Self> {
+        match data_type {
+            DataType::Boolean => Some(Self::Boolean),
+            DataType::Int16 => Some(Self::Int16),
+            DataType::Int32 => Some(Self::Int32),
+            DataType::Int64 => Some(Self::Int64),
+            DataType::Float64 => Some(Self::Float64),
+            DataType::Decimal128(precision, scale) => {
+                Some(Self::Decimal { precision: *precision, scale: *scale })
+            }
+            DataType::Utf8 => Some(Self::Text),
+            DataType::Binary => Some(Self::Binary),
+            DataType::Date32 => Some(Self::Date),
+            DataType::Timestamp(_, _) => Some(Self::Timestamp),
+            _ => None,
+        }
+    }
+}
+
+/// What the schema section says about a field, as far as its JSON form leaves it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::decode) enum Semantic {
+    #[default]
+    Unknown,
+    /// A count since 1970 in this unit.
+    Instant(Unit),
+    /// Base64 of the unscaled value.
+    Decimal { scale: i64 },
+    /// Plain text, so certainly no base64.
+    Text,
+}
+
+/// The semantic of a field and how we know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::decode) struct Encoding {
+    pub(in crate::decode) semantic: Semantic,
+    /// From an earlier event of the table: this one came without a schema section.
+    pub(in crate::decode) is_remembered: bool,
+}
+
+/// A converted cell.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(in crate::decode) enum Value<'a> {
+    #[default]
+    Null,
+    /// Not in the event because the LOB did not change.
+    Unchanged,
+    Bool(bool),
+    /// Also days and microseconds since 1970.
+    Int(i64),
+    Float(f64),
+    /// The unscaled value at the declared scale.
+    Decimal(i128),
+    Text(Cow<'a, str>),
+    Bytes(Vec<u8>),
+}
+
+impl Value<'_> {
+    pub(in crate::decode) fn int(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+/// Why a value is not one of its column's type; reads on after the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in crate::decode) enum ValueError {
+    #[error("is not {expected}")]
+    Not { expected: &'static str },
+    #[error("is out of range")]
+    OutOfRange,
+    #[error("has more digits than the column keeps")]
+    Inexact,
+    #[error("has a time of day: declare the column as TIMESTAMP")]
+    TimeOfDay,
+    #[error(
+        "may be days, seconds, ms, µs or ns: enable the schema section of the converter \
+         (schemas.enable) or set time.precision.mode=isostring"
+    )]
+    AmbiguousTime,
+    #[error("may be decimal text or base64: enable the schema section of the converter")]
+    AmbiguousDecimal,
+    #[error("holds a NUL character or half a surrogate pair, which Postgres cannot store")]
+    BadCharacter,
+}
+
+/// Converts the JSON text of a value.
+///
+/// # Errors
+/// If the column's type cannot hold exactly this value. Exceptions by declaration: a float column
+/// takes the nearest float, a timestamp is cut to microseconds when it comes in nanoseconds.
+pub(in crate::decode) fn convert(
+    raw: &str,
+    kind: Kind,
+    encoding: Encoding,
+) -> Result<Value<'_>, ValueError> {
+    if is_unavailable(raw) || (raw == UNAVAILABLE_BYTES && kind == Kind::Binary) {
+        return Ok(Value::Unchanged);
+    }
+    let json = Json::read(raw)?;
+    if matches!(json, Json::Null) {
+        return Ok(Value::Null);
+    }
+    match kind {
+        Kind::Boolean => boolean(&json, encoding).map(Value::Bool),
+        Kind::Int16 => integer(&json, encoding, i16::MIN.into()..=i16::MAX.into()),
+        Kind::Int32 => integer(&json, encoding, i32::MIN.into()..=i32::MAX.into()),
+        Kind::Int64 => integer(&json, encoding, i64::MIN..=i64::MAX),
+        Kind::Float64 => float(&json, encoding).map(Value::Float),
+        Kind::Decimal { precision, scale } => {
+            let exact = exact(&json, encoding, Some(scale))?;
+            exact.at_precision(precision, scale).map(Value::Decimal)
+        }
+        Kind::Text => Ok(Value::Text(json.into_text())),
+        Kind::Binary => binary(&json).map(Value::Bytes),
+        Kind::Date => date(&json, encoding).map(Value::Int),
+        Kind::Timestamp => timestamp(&json, encoding).map(Value::Int),
+    }
+}
+
+/// Whether a value is only Debezium's placeholder for one.
+pub(in crate::decode) fn is_unavailable(raw: &str) -> bool {
+    raw == UNAVAILABLE
+}
+
+fn boolean(json: &Json<'_>, encoding: Encoding) -> Result<bool, ValueError> {
+    let expected = ValueError::Not { expected: "a boolean" };
+    match json {
+        Json::Bool(value) => return Ok(*value),
+        Json::Text(text) if text == "true" => return Ok(true),
+        Json::Text(text) if text == "false" => return Ok(false),
+        _ => {}
+    }
+    match exact(json, encoding, None).and_then(|number| number.at_scale(0)) {
+        Ok(0) => Ok(false),
+        Ok(1) => Ok(true),
+        _ => Err(expected),
+    }
+}
+
+fn integer<'a>(
+    json: &Json<'a>,
+    encoding: Encoding,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<Value<'a>, ValueError> {
+    let value = match json.number().and_then(|number| number.parse().ok()) {
+        Some(value) => value,
+        None => {
+            let unscaled = exact(json, encoding, None)?.at_scale(0)?;
+            i64::try_from(unscaled).map_err(|_| ValueError::OutOfRange)?
+        }
+    };
+    if range.contains(&value) { Ok(Value::Int(value)) } else { Err(ValueError::OutOfRange) }
+}
+
+fn float(json: &Json<'_>, encoding: Encoding) -> Result<f64, ValueError> {
+    let text = match (json, encoding.semantic) {
+        (Json::Text(text), Semantic::Unknown | Semantic::Text) => Some(&**text),
+        _ => json.number(),
+    };
+    let value = match text {
+        Some(text) => {
+            let parsed: Option<f64> = text.parse().ok();
+            Some(parsed.ok_or(ValueError::Not { expected: "a number" })?)
+        }
+        None => exact(json, encoding, None)?.to_f64(),
+    };
+    value.filter(|value| value.is_finite()).ok_or(ValueError::OutOfRange)
+}
+
+/// A number in any of its forms: JSON number, decimal text, base64, `VariableScaleDecimal`.
+///
+/// Without a schema section text that is a decimal number is one, although it might be base64;
+/// other text is base64 at `declared_scale`.
+fn exact(
+    json: &Json<'_>,
+    encoding: Encoding,
+    declared_scale: Option<i8>,
+) -> Result<Exact, ValueError> {
+    let text = match json {
+        Json::Number(number) => return Exact::parse(number),
+        Json::Nested(raw) => return variable_scale(raw),
+        Json::Text(text) => text,
+        Json::Null | Json::Bool(_) => return Err(ValueError::Not { expected: "a number" }),
+    };
+    match (encoding.semantic, Exact::parse(text)) {
+        (Semantic::Decimal { scale }, _) if !encoding.is_remembered => unscaled(text, scale),
+        (Semantic::Decimal { scale }, Err(ValueError::Not { .. })) => unscaled(text, scale),
+        // The connector may have been switched to text since: both readings are plausible.
+        (Semantic::Decimal { scale }, _) if unscaled(text, scale).is_ok() => {
+            Err(ValueError::AmbiguousDecimal)
+        }
+        (Semantic::Unknown | Semantic::Instant(_), Err(ValueError::Not { expected })) => {
+            let scale = declared_scale.ok_or(ValueError::Not { expected })?;
+            unscaled(text, scale.into())
+        }
+        (_, parsed) => parsed,
+    }
+}
+
+/// Source: Kafka Connect's `Decimal` and `JsonConverter`: base64 of `BigInteger.toByteArray()`.
+fn unscaled(text: &str, scale: i64) -> Result<Exact, ValueError> {
+    let bytes = STANDARD.decode(text).map_err(|_| ValueError::Not { expected: "a number" })?;
+    Exact::from_be_bytes(&bytes, scale)
+}
+
+/// Source: Debezium's `io.debezium.data.VariableScaleDecimal`, its form of a plain NUMBER.
+fn variable_scale(raw: &str) -> Result<Exact, ValueError> {
+    #[derive(Deserialize)]
+    struct VariableScale<'a> {
+        scale: i32,
+        #[serde(borrow)]
+        value: Cow<'a, str>,
+    }
+    let expected = ValueError::Not { expected: "a number" };
+    // An array of the two fields would do for serde.
+    if !raw.starts_with('{') {
+        return Err(expected);
+    }
+    let decimal: VariableScale<'_> = serde_json::from_str(raw).map_err(|_| expected)?;
+    unscaled(&decimal.value, decimal.scale.into())
+}
+
+fn binary(json: &Json<'_>) -> Result<Vec<u8>, ValueError> {
+    let expected = ValueError::Not { expected: "base64" };
+    match json {
+        Json::Text(text) => STANDARD.decode(&**text).map_err(|_| expected),
+        _ => Err(expected),
+    }
+}
+
+fn timestamp(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
+    match (count(json)?, encoding.semantic) {
+        (Ok(count), Semantic::Instant(unit)) => unit.micros(count).ok_or(ValueError::OutOfRange),
+        (Ok(count), _) => time::micros_by_magnitude(count),
+        (Err(text), _) => time::micros_of_text(text),
+    }
+}
+
+fn date(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
+    let days = match (count(json)?, encoding.semantic) {
+        (Ok(count), Semantic::Instant(Unit::Days)) => count,
+        (Ok(count), Semantic::Instant(unit)) => {
+            time::days_of(unit.micros(count).ok_or(ValueError::OutOfRange)?)?
+        }
+        (Ok(count), _) => time::days_by_magnitude(count)?,
+        (Err(text), _) => time::days_of(time::micros_of_text(text)?)?,
+    };
+    i32::try_from(days).map(i64::from).map_err(|_| ValueError::OutOfRange)
+}
+
+/// The integral number that a value is, or its text if that is none.
+fn count<'a>(json: &'a Json<'_>) -> Result<Result<i64, &'a str>, ValueError> {
+    let (text, is_number) = match json {
+        Json::Number(number) => (*number, true),
+        Json::Text(text) => (&**text, false),
+        _ => return Err(ValueError::Not { expected: "a date or time" }),
+    };
+    if let Ok(count) = text.parse() {
+        return Ok(Ok(count));
+    }
+    if !is_number {
+        return Ok(Err(text));
+    }
+    let unscaled = Exact::parse(text)?.at_scale(0)?;
+    i64::try_from(unscaled).map(Ok).map_err(|_| ValueError::OutOfRange)
+}
+
+/// Days since 1970 as microseconds; `None` beyond what a timestamp holds.
+pub(in crate::decode) fn micros_of_days(days: i64) -> Option<i64> {
+    time::micros_of_days(days)
+}

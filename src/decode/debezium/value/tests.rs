@@ -1,0 +1,309 @@
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, TimeUnit};
+use proptest::prelude::*;
+
+use super::*;
+
+const UNKNOWN: Encoding = Encoding { semantic: Semantic::Unknown, is_remembered: true };
+const MONEY: Kind = Kind::Decimal { precision: 15, scale: 2 };
+
+fn known(semantic: Semantic) -> Encoding {
+    Encoding { semantic, is_remembered: false }
+}
+
+fn plain(raw: &str, kind: Kind) -> Result<Value<'_>, ValueError> {
+    convert(raw, kind, UNKNOWN)
+}
+
+fn not<T>(expected: &'static str) -> Result<T, ValueError> {
+    Err(ValueError::Not { expected })
+}
+
+#[test]
+fn every_declared_type_has_a_kind_and_others_have_none() {
+    let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    assert_eq!(Kind::of(&zoned), Some(Kind::Timestamp));
+    assert_eq!(Kind::of(&DataType::Decimal128(15, 2)), Some(MONEY));
+    assert_eq!(Kind::of(&DataType::UInt8), None);
+}
+
+#[test]
+fn integers_are_taken_only_when_they_are_exact_and_in_range() {
+    for raw in ["100", "\"100\"", "100.0", "1E2", "\"1.0e+2\"", r#"{"scale":0,"value":"ZA=="}"#] {
+        assert_eq!(plain(raw, Kind::Int16), Ok(Value::Int(100)), "{raw}");
+    }
+    assert_eq!(plain("9223372036854775807", Kind::Int64), Ok(Value::Int(i64::MAX)));
+    assert_eq!(plain("9223372036854775808", Kind::Int64), Err(ValueError::OutOfRange));
+    assert_eq!(plain("32768", Kind::Int16), Err(ValueError::OutOfRange));
+    assert_eq!(plain("-2147483649", Kind::Int32), Err(ValueError::OutOfRange));
+    assert_eq!(plain("1.5", Kind::Int64), Err(ValueError::Inexact));
+    assert_eq!(plain(r#"{"scale":1,"value":"AQ=="}"#, Kind::Int64), Err(ValueError::Inexact));
+    for raw in ["true", "\"\"", "\"abcd\"", "\"1 \"", "[1]", "[0,\"AQ==\"]"] {
+        assert_eq!(plain(raw, Kind::Int64), not("a number"), "{raw}");
+    }
+    let bytes = known(Semantic::Decimal { scale: 0 });
+    assert_eq!(convert("\"AfQ=\"", Kind::Int64, bytes), Ok(Value::Int(500)));
+}
+
+#[test]
+fn decimals_come_from_their_text_and_keep_every_digit() {
+    for raw in ["1500.00", "1500", "\"1500.00\"", "1.5E+3", "15e2", "150000e-2", "1500.000000"] {
+        assert_eq!(plain(raw, MONEY), Ok(Value::Decimal(150_000)), "{raw}");
+    }
+    let full = Kind::Decimal { precision: 38, scale: 0 };
+    let nines = "9".repeat(38);
+    let most = 10_i128.pow(38) - 1;
+    assert_eq!(plain(&nines, full), Ok(Value::Decimal(most)));
+    assert_eq!(plain(&format!("-{nines}.0"), full), Ok(Value::Decimal(-most)));
+    assert_eq!(plain(&format!("{nines}9"), full), Err(ValueError::OutOfRange));
+    assert_eq!(plain("1e38", full), Err(ValueError::OutOfRange));
+    assert_eq!(plain("1.005", MONEY), Err(ValueError::Inexact));
+    assert_eq!(plain("1e-99999999999999999999", MONEY), Err(ValueError::Inexact));
+    assert_eq!(plain("1e99999999999999999999", MONEY), Err(ValueError::OutOfRange));
+    assert_eq!(plain("0e99999999999999999999", MONEY), Ok(Value::Decimal(0)));
+    assert_eq!(plain("10000000000000", MONEY), Err(ValueError::OutOfRange));
+    let hundreds = Kind::Decimal { precision: 3, scale: -2 };
+    assert_eq!(plain("12300", hundreds), Ok(Value::Decimal(123)));
+    assert_eq!(plain("12350", hundreds), Err(ValueError::Inexact));
+    for raw in ["\"1.2.3\"", "\"-\"", "\".\"", "\"1e\"", "\"0x1\"", "\"NaN\"", "true"] {
+        assert_eq!(plain(raw, MONEY), not("a number"), "{raw}");
+    }
+}
+
+#[test]
+fn base64_takes_its_scale_from_the_schema_else_from_the_declaration() {
+    let of = |scale| known(Semantic::Decimal { scale });
+    assert_eq!(convert("\"AMg=\"", MONEY, of(2)), Ok(Value::Decimal(200)));
+    assert_eq!(convert("\"AMg=\"", MONEY, of(1)), Ok(Value::Decimal(2000)));
+    assert_eq!(convert("\"AMg=\"", MONEY, of(4)), Ok(Value::Decimal(2)));
+    assert_eq!(convert("\"AMk=\"", MONEY, of(4)), Err(ValueError::Inexact));
+    assert_eq!(plain("\"AMg=\"", MONEY), Ok(Value::Decimal(200)));
+    assert_eq!(plain("\"/w==\"", MONEY), Ok(Value::Decimal(-1)));
+}
+
+#[test]
+fn text_that_is_a_number_and_base64_follows_the_schema_and_is_never_guessed_against_it() {
+    let bytes = Semantic::Decimal { scale: 2 };
+    let unscaled = Value::Decimal(0xd7_6df8 - (1 << 24));
+    assert_eq!(convert("\"1234\"", MONEY, known(bytes)), Ok(unscaled));
+    assert_eq!(convert("\"1234\"", MONEY, known(Semantic::Text)), Ok(Value::Decimal(123_400)));
+    assert_eq!(convert("\"AMg=\"", MONEY, known(Semantic::Text)), not("a number"));
+    assert_eq!(plain("\"1234\"", MONEY), Ok(Value::Decimal(123_400)));
+    let remembered = Encoding { semantic: bytes, is_remembered: true };
+    assert_eq!(convert("\"1234\"", MONEY, remembered), Err(ValueError::AmbiguousDecimal));
+    assert_eq!(convert("\"1234.00\"", MONEY, remembered), Ok(Value::Decimal(123_400)));
+    assert_eq!(convert("\"AMg=\"", MONEY, remembered), Ok(Value::Decimal(200)));
+}
+
+#[test]
+fn a_mantissa_beyond_128_bits_fits_if_it_ends_in_zeros() {
+    let wide = arrow::datatypes::i256::from_i128(7 * 10_i128.pow(37))
+        .wrapping_mul(arrow::datatypes::i256::from_i128(10_i128.pow(9)));
+    let base64 = STANDARD.encode(wide.to_be_bytes());
+    let raw = format!(r#"{{"scale":44,"value":"{base64}"}}"#);
+    assert_eq!(plain(&raw, MONEY), Ok(Value::Decimal(70_000)));
+    let raw = format!(r#"{{"scale":0,"value":"{}"}}"#, STANDARD.encode([1; 33]));
+    assert_eq!(plain(&raw, MONEY), Err(ValueError::OutOfRange));
+}
+
+#[test]
+fn booleans_floats_and_bytes() {
+    for (raw, value) in [("true", true), ("0", false), ("\"1\"", true), ("\"false\"", false)] {
+        assert_eq!(plain(raw, Kind::Boolean), Ok(Value::Bool(value)));
+    }
+    assert_eq!(plain("2", Kind::Boolean), not("a boolean"));
+    assert_eq!(plain("\"0.1\"", Kind::Float64), Ok(Value::Float(0.1)));
+    assert_eq!(plain(r#"{"scale":1,"value":"AQ=="}"#, Kind::Float64), Ok(Value::Float(0.1)));
+    assert_eq!(plain("1e400", Kind::Float64), Err(ValueError::OutOfRange));
+    assert_eq!(plain("\"NaN\"", Kind::Float64), Err(ValueError::OutOfRange));
+    assert_eq!(plain("\"AQI=\"", Kind::Binary), Ok(Value::Bytes(vec![1, 2])));
+    assert_eq!(plain("\"*\"", Kind::Binary), not("base64"));
+    assert_eq!(plain(UNAVAILABLE_BYTES, Kind::Binary), Ok(Value::Unchanged));
+}
+
+#[test]
+fn text_takes_every_value_as_text_but_no_nul() {
+    let pairs = [("\"a\\n\\u00e9\"", "a\né"), ("12.50", "12.50"), ("true", "true"), ("\"\"", "")];
+    for (raw, text) in pairs.into_iter().chain([(r#"{"a": [1]}"#, r#"{"a": [1]}"#)]) {
+        assert_eq!(plain(raw, Kind::Text), Ok(Value::Text(text.into())));
+    }
+    assert_eq!(plain("null", Kind::Text), Ok(Value::Null));
+    assert_eq!(plain(UNAVAILABLE, Kind::Text), Ok(Value::Unchanged));
+    assert_eq!(plain("\"a\\u0000\"", Kind::Text), Err(ValueError::BadCharacter));
+    assert_eq!(plain("\"\\ud800\"", Kind::Text), Err(ValueError::BadCharacter));
+}
+
+#[test]
+fn bad_escapes_are_found_inside_nested_json_only_where_they_are_escapes() {
+    assert!(has_bad_escape(r#"{"a":["x","\u0000"]}"#));
+    assert!(has_bad_escape(r#"{"\ud800":1}"#));
+    assert!(!has_bad_escape(r#"{"a":"\\u0000","b":"\"\u00e9"}"#));
+}
+
+/// 2024-01-23T08:53:20Z
+const MICROS: i64 = 1_706_000_000_000_000;
+
+#[test]
+fn the_schema_gives_a_timestamp_its_unit() {
+    let of = |raw, unit| convert(raw, Kind::Timestamp, known(Semantic::Instant(unit)));
+    assert_eq!(of("1706000000000", Unit::Millis), Ok(Value::Int(MICROS)));
+    assert_eq!(of("1706000000000000", Unit::Micros), Ok(Value::Int(MICROS)));
+    assert_eq!(of("1706000000000000999", Unit::Nanos), Ok(Value::Int(MICROS)));
+    assert_eq!(of("-1", Unit::Nanos), Ok(Value::Int(-1)));
+    assert_eq!(of("19745", Unit::Days), Ok(Value::Int(19_745 * 86_400_000_000)));
+    assert_eq!(of("86400000", Unit::Millis), Ok(Value::Int(86_400_000_000)));
+    // 9999-12-31, which no magnitude would tell.
+    assert_eq!(of("253402214400000", Unit::Millis), Ok(Value::Int(253_402_214_400_000_000)));
+    assert_eq!(of("9223372036854775807", Unit::Millis), Err(ValueError::OutOfRange));
+}
+
+#[test]
+fn without_a_schema_the_magnitude_gives_the_unit_or_the_value_is_refused() {
+    for raw in ["1706000000000", "1706000000000000", "1706000000000000000", "\"1706000000000\""] {
+        assert_eq!(plain(raw, Kind::Timestamp), Ok(Value::Int(MICROS)), "{raw}");
+    }
+    assert_eq!(plain("0", Kind::Timestamp), Ok(Value::Int(0)));
+    assert_eq!(plain("-2208988800000", Kind::Timestamp), Ok(Value::Int(-2_208_988_800_000_000)));
+    assert_eq!(plain("1.706e12", Kind::Timestamp), Ok(Value::Int(MICROS)));
+    let ambiguous = [
+        "1",
+        "19745",
+        "1706000000",
+        "99999999999",
+        "9223372036855",
+        "31535999999999",
+        // 9999-12-31 in milliseconds and microseconds, 4712-12-31 and 2999-12-31 in milliseconds.
+        "253402214400000",
+        "253402214400000000",
+        "86560617600000",
+        "32503593600000",
+    ];
+    for raw in ambiguous {
+        assert_eq!(plain(raw, Kind::Timestamp), Err(ValueError::AmbiguousTime), "{raw}");
+    }
+    assert_eq!(plain("1.5", Kind::Timestamp), Err(ValueError::Inexact));
+    assert_eq!(plain("true", Kind::Timestamp), not("a date or time"));
+}
+
+#[test]
+fn iso_text_is_an_instant_in_utc() {
+    let seconds = MICROS / 1_000_000;
+    let at = |text: &str| plain(&format!("\"{text}\""), Kind::Timestamp).map(|v| v.int());
+    for text in [
+        "2024-01-23T08:53:20Z",
+        "2024-01-23 08:53:20",
+        "2024-01-23T08:53:20.000000000Z",
+        "2024-01-23T10:53:20+02:00",
+        "2024-01-23 10:53:20.0 +0200",
+        "2024-01-23T07:53:20-01",
+    ] {
+        assert_eq!(at(text), Ok(Some(seconds * 1_000_000)), "{text}");
+    }
+    assert_eq!(at("2024-01-20"), Ok(Some(1_705_708_800_000_000)));
+    assert_eq!(at("2024-01-15T10:00:00Z"), Ok(Some(1_705_312_800_000_000)));
+    assert_eq!(at("2024-12-17T15:23:38.79Z"), Ok(Some(1_734_449_018_790_000)));
+    assert_eq!(at("2024-01-15T10:00:00.1234567Z"), Err(ValueError::Inexact));
+    for text in [
+        "",
+        "2024-02-30",
+        "2024-1-1",
+        "2024-01-15T25:00:00",
+        "2024-01-15Tx",
+        "12:00",
+        "2024-01-15T10:00:00.Z",
+        "2024-01-15T10:00:00.0123456789",
+        "2024-01-15T10:00:00ZZ",
+        "é",
+    ] {
+        assert_eq!(at(text), not("a date or time"), "{text}");
+    }
+}
+
+#[test]
+fn dates_are_whole_days() {
+    assert_eq!(plain("\"2024-01-20\"", Kind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(plain("19742", Kind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(plain("1705708800000", Kind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(plain("1705708800001", Kind::Date), Err(ValueError::TimeOfDay));
+    assert_eq!(plain("3000000", Kind::Date), Err(ValueError::AmbiguousTime));
+    let millis = known(Semantic::Instant(Unit::Millis));
+    assert_eq!(convert("253402214400000", Kind::Date, millis), Ok(Value::Int(2_932_896)));
+}
+
+fn decimal_text(unscaled: i128, scale: i8) -> String {
+    let digits = unscaled.unsigned_abs().to_string();
+    let sign = if unscaled < 0 { "-" } else { "" };
+    match usize::try_from(scale) {
+        Ok(0) => format!("{sign}{digits}"),
+        Ok(scale) => {
+            let padded = format!("{digits:0>width$}", width = scale + 1);
+            let (whole, fraction) = padded.split_at(padded.len() - scale);
+            format!("{sign}{whole}.{fraction}")
+        }
+        Err(_) => format!("{sign}{digits}{}", "0".repeat(usize::from(scale.unsigned_abs()))),
+    }
+}
+
+fn base64_of(unscaled: i128) -> String {
+    let bytes = unscaled.to_be_bytes();
+    let sign = if unscaled < 0 { 0xff } else { 0 };
+    // As Java: no more bytes than the sign bit needs.
+    let is_redundant = |pair: &[u8]| pair[0] == sign && (pair[1] ^ sign) & 0x80 == 0;
+    let skip = bytes.windows(2).take_while(|pair| is_redundant(pair)).count();
+    STANDARD.encode(&bytes[skip..])
+}
+
+fn decimals() -> impl Strategy<Value = (u8, i8, i128)> {
+    (1..=DECIMAL128_MAX_PRECISION).prop_flat_map(|precision| {
+        let limit = 10_i128.pow(precision.into());
+        let top = i8::try_from(precision).expect("38 fits");
+        let edges = prop_oneof![Just(0), Just(limit - 1), Just(1 - limit)];
+        (Just(precision), -20..=top, prop_oneof![4 => 1 - limit..limit, 1 => edges])
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_decimal_of_any_precision_and_scale_survives_all_encodings((p, s, unscaled) in decimals()) {
+        let kind = Kind::Decimal { precision: p, scale: s };
+        let expected = Ok(Value::Decimal(unscaled));
+        let text = decimal_text(unscaled, s);
+        let base64 = base64_of(unscaled);
+        let exponent = -i32::from(s);
+        for raw in [
+            text.clone(),
+            format!("\"{text}\""),
+            format!("{unscaled}E{exponent}"),
+            format!("\"{unscaled}e{exponent:+}\""),
+            format!(r#"{{"scale":{s},"value":"{base64}"}}"#),
+            format!(r#"{{"value":"{base64}","scale":{s}}}"#),
+        ] {
+            prop_assert_eq!(convert(&raw, kind, UNKNOWN), expected.clone(), "{}", raw);
+        }
+        let bytes = format!("\"{base64}\"");
+        let schema = known(Semantic::Decimal { scale: s.into() });
+        prop_assert_eq!(convert(&bytes, kind, schema), expected.clone());
+        if Exact::parse(&base64).is_err() {
+            prop_assert_eq!(convert(&bytes, kind, UNKNOWN), expected);
+        }
+        prop_assert_eq!(convert("null", kind, schema), Ok(Value::Null));
+    }
+
+    #[test]
+    fn an_instant_of_1974_to_2261_is_the_same_in_every_unit(millis in 126_230_400_000_i64..9_183_110_400_000) {
+        let expected = Ok(Value::Int(millis * 1000));
+        for zeros in ["", "000", "000000"] {
+            let raw = format!("{millis}{zeros}");
+            prop_assert_eq!(plain(&raw, Kind::Timestamp), expected.clone(), "{}", raw);
+        }
+    }
+
+    #[test]
+    fn any_valid_json_string_converts_or_is_refused(text in ".{0,30}") {
+        let raw = serde_json::Value::from(text.clone()).to_string();
+        for kind in [Kind::Boolean, Kind::Int64, Kind::Float64, MONEY, Kind::Binary, Kind::Date, Kind::Timestamp] {
+            let _ = plain(&raw, kind);
+        }
+        let expected = if text.contains('\0') { Err(ValueError::BadCharacter) } else { Ok(Value::Text(text.into())) };
+        prop_assert_eq!(plain(&raw, Kind::Text), expected);
+    }
+}

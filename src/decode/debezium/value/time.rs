@@ -1,0 +1,181 @@
+//! Instants as Debezium sends them: a count since 1970 in one of four units, or ISO text.
+
+use chrono::NaiveDate;
+
+use super::ValueError;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+const MILLIS_PER_DAY: i64 = 86_400_000;
+
+/// The unit of a count since 1970-01-01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::decode) enum Unit {
+    Days,
+    Millis,
+    Micros,
+    Nanos,
+}
+
+impl Unit {
+    /// Microseconds since 1970.
+    ///
+    /// Nanoseconds are cut: a microsecond is what the declared type holds, and `TIMESTAMP(9)`
+    /// columns could never be read otherwise.
+    pub(in crate::decode) fn micros(self, count: i64) -> Option<i64> {
+        match self {
+            Self::Days => count.checked_mul(MICROS_PER_DAY),
+            Self::Millis => count.checked_mul(1000),
+            Self::Micros => Some(count),
+            Self::Nanos => Some(count.div_euclid(1000)),
+        }
+    }
+}
+
+/// 1973-03-03 in milliseconds. Below it a count may as well be days or seconds.
+const MIN_MILLIS: u64 = 100_000_000_000;
+/// 2262-04-11, the last day that nanoseconds reach.
+const MAX_MILLIS: u64 = 9_223_372_036_854;
+/// 1971-01-01 in microseconds and nanoseconds.
+const MIN_MICROS: u64 = 31_536_000_000_000;
+const MAX_MICROS: u64 = 9_223_372_036_854_775;
+const MIN_NANOS: u64 = 31_536_000_000_000_000;
+
+/// Days that stand for "for ever" in Oracle tables (2999-12-31, 3000-01-01, 4712-12-31 and
+/// 9999-12-31), counted since 1970: in one unit they look like an instant of the 1970s in the next.
+const FOREVER_DAYS: [i64; 4] = [376_199, 376_200, 1_001_859, 2_932_896];
+
+/// Microseconds since 1970 of a count whose unit nobody told.
+///
+/// The magnitude tells the unit for instants from 1971 (1973 in milliseconds) to 2262, and as far
+/// back before 1970; the ranges do not overlap. Zero is 1970-01-01 in every unit.
+///
+/// # Errors
+/// [`ValueError::AmbiguousTime`] for everything else: a wrong unit is a wrong date.
+pub(super) fn micros_by_magnitude(count: i64) -> Result<i64, ValueError> {
+    let unit = match count.unsigned_abs() {
+        0 => return Ok(0),
+        MIN_MILLIS..=MAX_MILLIS => Unit::Millis,
+        MIN_MICROS..=MAX_MICROS if !is_forever(count) => Unit::Micros,
+        MIN_NANOS.. if !is_forever(count / 1000) => Unit::Nanos,
+        _ => return Err(ValueError::AmbiguousTime),
+    };
+    unit.micros(count).ok_or(ValueError::OutOfRange)
+}
+
+fn is_forever(millis: i64) -> bool {
+    FOREVER_DAYS.contains(&millis.div_euclid(MILLIS_PER_DAY))
+}
+
+/// Days since 1970 of a count in a column declared as DATE, where a small count is days.
+pub(super) fn days_by_magnitude(count: i64) -> Result<i64, ValueError> {
+    let last_day = FOREVER_DAYS[3];
+    if count.unsigned_abs() <= last_day.unsigned_abs() {
+        return Ok(count);
+    }
+    days_of(micros_by_magnitude(count)?)
+}
+
+/// # Errors
+/// [`ValueError::TimeOfDay`] if the instant is not a midnight.
+pub(super) fn days_of(micros: i64) -> Result<i64, ValueError> {
+    if micros % MICROS_PER_DAY == 0 {
+        Ok(micros / MICROS_PER_DAY)
+    } else {
+        Err(ValueError::TimeOfDay)
+    }
+}
+
+pub(super) fn micros_of_days(days: i64) -> Option<i64> {
+    Unit::Days.micros(days)
+}
+
+/// Microseconds since 1970 of `2024-01-20`, `2024-01-15T10:00:00Z`, `2024-01-15 10:00:00.5 +02:00`.
+///
+/// Text without an offset is taken as UTC, which is what Debezium sends.
+///
+/// # Errors
+/// [`ValueError::Not`] if it is no such text, [`ValueError::Inexact`] if it has digits below a
+/// microsecond.
+pub(super) fn micros_of_text(text: &str) -> Result<i64, ValueError> {
+    let mut rest = Scanner { bytes: text.as_bytes() };
+    let parsed = date_and_time(&mut rest).filter(|_| rest.bytes.is_empty());
+    let (micros, is_exact) = parsed.ok_or(ValueError::Not { expected: "a date or time" })?;
+    if is_exact { Ok(micros) } else { Err(ValueError::Inexact) }
+}
+
+fn date_and_time(text: &mut Scanner<'_>) -> Option<(i64, bool)> {
+    let year = text.digits(4)?;
+    text.expect(b'-')?;
+    let month = text.digits(2)?;
+    text.expect(b'-')?;
+    let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, text.digits(2)?)?;
+    let midnight = date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros();
+    if text.bytes.is_empty() {
+        return Some((midnight, true));
+    }
+    text.expect(b'T').or_else(|| text.expect(b' '))?;
+    let hour = text.digits(2).filter(|hour| *hour < 24)?;
+    text.expect(b':')?;
+    let minute = text.digits(2).filter(|minute| *minute < 60)?;
+    let second = match text.expect(b':') {
+        Some(()) => text.digits(2).filter(|second| *second < 60)?,
+        None => 0,
+    };
+    let nanos = if text.expect(b'.').is_some() { text.fraction()? } else { 0 };
+    let seconds = i64::from(hour * 3600 + minute * 60 + second) - offset_seconds(text)?;
+    let micros = midnight + seconds * MICROS_PER_SECOND + nanos / 1000;
+    Some((micros, nanos % 1000 == 0))
+}
+
+/// `Z`, `+02`, `+0200`, `-02:00`, or nothing.
+fn offset_seconds(text: &mut Scanner<'_>) -> Option<i64> {
+    if text.bytes.is_empty() {
+        return Some(0);
+    }
+    if text.expect(b'Z').is_some() {
+        return Some(0);
+    }
+    let _ = text.expect(b' ');
+    let sign = if text.expect(b'-').is_some() {
+        -1
+    } else {
+        text.expect(b'+')?;
+        1
+    };
+    let hours = text.digits(2).filter(|hours| *hours <= 18)?;
+    let has_minutes = text.expect(b':').is_some() || !text.bytes.is_empty();
+    let minutes = if has_minutes { text.digits(2).filter(|m| *m < 60)? } else { 0 };
+    Some(sign * i64::from(hours * 3600 + minutes * 60))
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+}
+
+impl Scanner<'_> {
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        let (first, rest) = self.bytes.split_first()?;
+        (*first == byte).then(|| self.bytes = rest)
+    }
+
+    fn digits(&mut self, count: usize) -> Option<u32> {
+        let (head, rest) = self.bytes.split_at_checked(count)?;
+        let mut value = 0;
+        for byte in head {
+            value = value * 10 + u32::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+        }
+        self.bytes = rest;
+        Some(value)
+    }
+
+    /// One to nine digits after the point, as nanoseconds.
+    fn fraction(&mut self) -> Option<i64> {
+        let length = self.bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+        let (head, rest) = self.bytes.split_at(length);
+        self.bytes = rest;
+        let unit = 10_i64.pow(u32::try_from(9_usize.checked_sub(length)?).ok()?);
+        let value = head.iter().fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0'));
+        (length > 0).then_some(value * unit)
+    }
+}

@@ -1,0 +1,188 @@
+//! Bytes to changelog batches: what a message of the queue says about which row.
+//!
+//! An event that cannot be decoded exactly costs its own row only: it becomes a dead letter with its
+//! original bytes. Nothing here does I/O or knows SQL; `debezium` knows the format, `route` the
+//! declared table, `rows` the Arrow side. Decimals never pass through a float, and a value with two
+//! plausible readings is refused rather than guessed.
+
+mod change;
+mod debezium;
+mod extra_fields;
+mod refusal;
+mod route;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::changelog::{
+    Changelog, DeadLetter, Message, Operation, PositionError, SpoolOrder, Table,
+};
+use change::Scratch;
+use debezium::{Action, Change, Event};
+use refusal::Refusal;
+use route::Route;
+use rows::{Origin, Rows};
+
+/// Bytes of text that one column of a batch can hold: Arrow's offsets are 32 bits.
+const MAX_EPOCH_BYTES: usize = i32::MAX as usize;
+
+/// Bytes that a row takes besides its payload and topic, at most: two event ids and letters.
+const ROW_OVERHEAD: usize = 128;
+
+/// The key's old row of an update that changes the key.
+const BEFORE_SUFFIX: &str = "#before";
+
+/// Decodes the messages of one epoch.
+///
+/// It remembers the schema sections that it has seen, so one decoder serves all epochs.
+#[derive(Debug)]
+pub struct Decoder {
+    routes: Vec<Route>,
+    /// Positions in `routes` by the table's name in the source; several schemas may have it.
+    by_table: HashMap<String, Vec<usize>>,
+}
+
+/// What an epoch's messages say. Every message is in exactly one of the three.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// One per table that has rows, in the order of declaration.
+    pub changes: Vec<Changelog>,
+    /// In broker order.
+    pub dead_letters: Vec<DeadLetter>,
+    pub passed: Passed,
+}
+
+/// Messages that rightly change no row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub tombstones: usize,
+    pub heartbeats: usize,
+    pub transaction_markers: usize,
+    pub schema_changes: usize,
+}
+
+/// The epoch as a whole was put together wrongly; no message is to blame.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error("a message of the epoch has no position")]
+    Position(#[source] PositionError),
+    #[error("the epoch's {bytes} bytes do not fit one batch: lower the batch limits")]
+    EpochTooLarge { bytes: usize },
+}
+
+impl Decoder {
+    pub fn new(tables: Vec<Arc<Table>>) -> Self {
+        let mut by_table: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, table) in tables.iter().enumerate() {
+            by_table.entry(table.source.table.clone()).or_default().push(index);
+        }
+        Self { routes: tables.into_iter().map(Route::new).collect(), by_table }
+    }
+
+    /// Decodes `messages`, given in broker order; every table's rows keep it.
+    ///
+    /// An update that changes the key yields a delete of the old key before it, with the same offset
+    /// and the suffix `#before` in its event id.
+    ///
+    /// # Errors
+    /// If the epoch itself is wrong; a message that cannot be decoded is a dead letter instead.
+    pub fn decode(
+        &mut self,
+        messages: &[Message],
+        spools: &SpoolOrder,
+    ) -> Result<Decoded, DecodeError> {
+        let size = |m: &Message| 2 * (m.payload.len() + m.topic.len()) + ROW_OVERHEAD;
+        let bytes = messages.iter().map(size).sum();
+        if bytes > MAX_EPOCH_BYTES {
+            return Err(DecodeError::EpochTooLarge { bytes });
+        }
+        let mut decoded = Decoded::default();
+        let mut rows: Vec<Option<Rows>> = self.routes.iter().map(|_| None).collect();
+        let mut scratch = Scratch::default();
+        for message in messages {
+            let position = spools.position(message.offset).map_err(DecodeError::Position)?;
+            let envelope = debezium::read(&message.payload);
+            let outcome = envelope.and_then(|event| match event {
+                Event::Change(change) => {
+                    let source_ts = change.source_ts;
+                    let origin = Origin {
+                        offset: message.offset,
+                        position,
+                        source_ts,
+                        topic: &message.topic,
+                    };
+                    self.change(&change, &origin, &mut scratch, &mut rows)
+                }
+                other => {
+                    decoded.passed.count(&other);
+                    Ok(())
+                }
+            });
+            if let Err(refusal) = outcome {
+                decoded.dead_letters.push(refusal.into_dead_letter(message));
+            }
+        }
+        decoded.changes = rows.into_iter().flatten().map(Rows::finish).collect();
+        Ok(decoded)
+    }
+
+    /// Appends the rows of a change, or none if it is refused.
+    fn change<'a>(
+        &mut self,
+        change: &Change<'a>,
+        origin: &Origin<'_>,
+        scratch: &mut Scratch<'a>,
+        rows: &mut [Option<Rows>],
+    ) -> Result<(), Refusal> {
+        let index = self.route(change)?;
+        let route = &mut self.routes[index];
+        let operation = match &change.action {
+            Action::Row(operation) => *operation,
+            Action::NoRow(op) => return Err(unsupported(&route.table, op)),
+        };
+        route.follow(change.schema_section)?;
+        let key_changes = scratch.fill(route, change, operation)?;
+        let rows = rows[index].get_or_insert_with(|| Rows::new(Arc::clone(&route.table)));
+        if key_changes {
+            rows.append(&scratch.before.row(Operation::Delete, BEFORE_SUFFIX), origin);
+        }
+        rows.append(&scratch.current.row(operation, ""), origin);
+        Ok(())
+    }
+
+    fn route(&self, change: &Change<'_>) -> Result<usize, Refusal> {
+        let candidates = self.by_table.get(&*change.table).map_or(&[][..], Vec::as_slice);
+        let is_it = |index: &&usize| self.routes[**index].table.source.schema == change.schema;
+        candidates.iter().find(is_it).copied().ok_or_else(|| Refusal::UnknownTable {
+            source_table: format!("{}.{}", change.schema, change.table),
+            name: change.table.to_lowercase(),
+        })
+    }
+}
+
+impl Passed {
+    fn count(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Tombstone => self.tombstones += 1,
+            Event::Heartbeat => self.heartbeats += 1,
+            Event::Transaction => self.transaction_markers += 1,
+            Event::SchemaChange => self.schema_changes += 1,
+            Event::Change(_) => {}
+        }
+    }
+}
+
+fn unsupported(table: &Table, op: &str) -> Refusal {
+    let reason = match op {
+        "t" => {
+            "the source truncated it (op t), which names no rows: delete them in the target by \
+             hand, or take a new snapshot"
+        }
+        _ => "a generic message (op m) changes no row",
+    };
+    Refusal::UnsupportedOperation { table: table.source.to_string(), reason: reason.to_owned() }
+}

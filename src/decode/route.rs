@@ -1,0 +1,164 @@
+//! A declared table as the decoder sees it: which field is which column, and how it is encoded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Refusal;
+use super::debezium::{Encoding, Field, Image, Kind, Semantic, Target, Value, convert, semantics};
+use super::refusal::clip;
+use crate::changelog::{Operation, Table};
+
+/// Characters of a value that a dead letter's message shows.
+const MAX_SHOWN: usize = 80;
+
+/// Fields of an object whose order is remembered.
+const MAX_ORDER: usize = 1024;
+
+/// One declared table and what its events taught us.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) table: Arc<Table>,
+    columns: Vec<ColumnRoute>,
+    names: FieldNames,
+    /// The schema section that `columns` follows, to recognise it: it is the same for months.
+    section: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+struct ColumnRoute {
+    kind: Kind,
+    is_key: bool,
+    semantic: Semantic,
+}
+
+impl Route {
+    pub(super) fn new(table: Arc<Table>) -> Self {
+        let columns = table.columns.iter().enumerate().map(|(index, column)| ColumnRoute {
+            kind: Kind::of(&column.data_type).expect("a column has one of the types it may have"),
+            is_key: table.key.contains(&index),
+            semantic: Semantic::Unknown,
+        });
+        let columns = columns.collect();
+        let names = FieldNames::new(&table);
+        Self { table, columns, names, section: None }
+    }
+
+    /// Takes over what the event's schema section says.
+    ///
+    /// Without one the last stays in force, as far as the values alone are not clear.
+    pub(super) fn follow(&mut self, section: Option<&str>) -> Result<(), Refusal> {
+        let Some(section) = section.filter(|section| self.section.as_deref() != Some(section))
+        else {
+            return Ok(());
+        };
+        let fields = semantics(section).map_err(|error| Refusal::UnknownEnvelope {
+            reason: format!("its schema section is none of Kafka Connect: {error}"),
+        })?;
+        for column in &mut self.columns {
+            column.semantic = Semantic::Unknown;
+        }
+        for (name, semantic) in fields {
+            if let Some(target) = self.names.by_name.get(name.as_str()) {
+                self.columns[target.column].semantic = semantic;
+            }
+        }
+        self.section = Some(section.into());
+        Ok(())
+    }
+
+    pub(super) fn read<'a>(&mut self, text: &'a str, image: &mut Image<'a>) -> Result<(), Refusal> {
+        let names = &mut self.names;
+        let read = image.read(text, self.columns.len(), |place, name| names.target(place, name));
+        read.map_err(|error| Refusal::UnknownEnvelope {
+            reason: format!("its before or after is no row: {error}"),
+        })
+    }
+
+    /// Converts every column of an image into `cells`.
+    pub(super) fn convert<'a>(
+        &self,
+        image: &Image<'a>,
+        operation: Operation,
+        is_remembered: bool,
+        cells: &mut Vec<Value<'a>>,
+    ) -> Result<(), Refusal> {
+        cells.clear();
+        for (index, field) in image.columns.iter().enumerate() {
+            let value = self.cell(index, field.as_ref(), is_remembered)?;
+            let is_missing = value == Value::Null && operation != Operation::Delete;
+            if is_missing && !self.table.columns[index].nullable {
+                return Err(self.mismatch(index, "is NULL, but it is declared NOT NULL"));
+            }
+            cells.push(value);
+        }
+        Ok(())
+    }
+
+    /// Converts one column; a key column is never null.
+    pub(super) fn cell<'a>(
+        &self,
+        index: usize,
+        field: Option<&Field<'a>>,
+        is_remembered: bool,
+    ) -> Result<Value<'a>, Refusal> {
+        let column = &self.columns[index];
+        let encoding = Encoding { semantic: column.semantic, is_remembered };
+        let value = match field {
+            None => Value::Null,
+            Some(field) => convert(field.raw, column.kind, encoding).map_err(|error| {
+                self.mismatch(index, &format!("value {} {error}", clip(field.raw, MAX_SHOWN)))
+            })?,
+        };
+        if column.is_key && matches!(value, Value::Null | Value::Unchanged) {
+            return Err(self.mismatch(index, "is part of the key, but the event has no value"));
+        }
+        Ok(value)
+    }
+
+    fn mismatch(&self, index: usize, reason: &str) -> Refusal {
+        let column = &self.table.columns[index];
+        let table = self.table.source.to_string();
+        let reason = format!("column {} {}: {reason}", column.name, column.data_type);
+        if self.columns[index].is_key {
+            Refusal::InvalidKey { table, reason }
+        } else {
+            Refusal::SchemaMismatch { table, reason }
+        }
+    }
+}
+
+/// The columns by the names that their fields may have.
+#[derive(Debug)]
+struct FieldNames {
+    by_name: HashMap<Box<str>, Target>,
+    /// The fields of the last object in their order: the next one almost always has the same.
+    order: Vec<(Box<str>, Option<Target>)>,
+}
+
+impl FieldNames {
+    fn new(table: &Table) -> Self {
+        let mut by_name = HashMap::new();
+        for (column, declared) in table.columns.iter().enumerate() {
+            by_name.insert(declared.name.as_str().into(), Target { column, is_exact: true });
+        }
+        for (column, declared) in table.columns.iter().enumerate() {
+            let upper = declared.name.to_uppercase().into_boxed_str();
+            by_name.entry(upper).or_insert(Target { column, is_exact: false });
+        }
+        Self { by_name, order: Vec::new() }
+    }
+
+    fn target(&mut self, place: usize, name: &str) -> Option<Target> {
+        if let Some((known, target)) = self.order.get(place)
+            && **known == *name
+        {
+            return *target;
+        }
+        let target = self.by_name.get(name).copied();
+        if place < MAX_ORDER {
+            self.order.truncate(place);
+            self.order.push((name.into(), target));
+        }
+        target
+    }
+}

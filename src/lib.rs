@@ -10,6 +10,7 @@
 //! [`broker`] and [`generator`] are tools for development, the demo and the tests.
 
 pub mod changelog;
+pub mod checkpoint;
 pub mod decode;
 pub mod recovery;
 pub mod state;

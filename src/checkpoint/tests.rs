@@ -1,0 +1,106 @@
+use std::collections::BTreeMap;
+
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+
+use super::*;
+use crate::changelog::{Offset, OffsetSet};
+
+fn entry(epoch: u64) -> LedgerEntry {
+    let offsets: OffsetSet =
+        [epoch * 10, epoch * 10 + 1].map(|id| Offset::new(7, id)).into_iter().collect();
+    LedgerEntry {
+        pipeline: "sales".into(),
+        queue: "cdc".into(),
+        epoch: Epoch(epoch),
+        offsets,
+        landed: BTreeMap::from([("orders".to_owned(), 2)]),
+        results: BTreeMap::new(),
+        dead_letters: 0,
+        watermark: Some(1_000_000),
+        opened_at: 1,
+        closed_at: 2,
+        committed_at: 3,
+    }
+}
+
+fn open(folder: &std::path::Path) -> Checkpoints {
+    let url = folder.to_str().unwrap().to_owned();
+    Checkpoints::open(&Config { url, ..Config::default() }, "sales").unwrap()
+}
+
+async fn query(folder: &std::path::Path, sql: &str) -> String {
+    let context = SessionContext::new();
+    let files = format!("{}/sales", folder.display());
+    context.register_parquet("checkpoints", &files, ParquetReadOptions::default()).await.unwrap();
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn datafusion_reads_offsets_and_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    checkpoints.write(&[entry(1), entry(2)]).await.unwrap();
+    assert_eq!(checkpoints.newest().await.unwrap(), Some(Epoch(2)));
+    let sql = "SELECT epoch, messages, landed['orders'] AS orders, offsets[1]['last'] AS last FROM checkpoints ORDER BY epoch";
+    let text = query(folder.path(), sql).await;
+    assert!(
+        text.contains("| 2     | 2        | 2      | rmid1:00000-00000000007-00000000-00000015 |"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn many_files_become_one_with_every_epoch_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    for epoch in 1..=COMPACT_AT as u64 {
+        checkpoints.write(&[entry(epoch)]).await.unwrap();
+    }
+    checkpoints.tidy(SystemTime::now()).await.unwrap();
+    assert_eq!(checkpoints.list().await.unwrap().len(), 1);
+    let text =
+        query(folder.path(), "SELECT COUNT(*), COUNT(DISTINCT epoch) FROM checkpoints").await;
+    assert!(text.contains(&format!("| {COMPACT_AT}       | {COMPACT_AT} ")), "{text}");
+}
+
+#[tokio::test]
+async fn parts_that_a_crash_left_beside_their_merged_file_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    checkpoints.write(&[entry(1), entry(2)]).await.unwrap();
+    checkpoints.write(&[entry(1)]).await.unwrap();
+    checkpoints.tidy(SystemTime::now()).await.unwrap();
+    let expected = CheckpointFile { first: Epoch(1), last: Epoch(2) };
+    assert_eq!(checkpoints.list().await.unwrap(), vec![expected]);
+}
+
+#[tokio::test]
+async fn old_files_expire_but_the_newest_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    checkpoints.write(&[entry(1)]).await.unwrap();
+    checkpoints.write(&[entry(2)]).await.unwrap();
+    let much_later = SystemTime::now() + Duration::from_secs(30 * 86_400);
+    checkpoints.tidy(much_later).await.unwrap();
+    assert_eq!(checkpoints.newest().await.unwrap(), Some(Epoch(2)));
+    assert_eq!(checkpoints.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unwritable_folder_is_an_error_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    std::fs::write(folder.path(), "a file where the folder was").unwrap();
+    let error = checkpoints.write(&[entry(1)]).await.unwrap_err();
+    assert!(error.to_string().contains("check space and permissions"), "{error}");
+    std::fs::remove_file(folder.path()).unwrap();
+}
+
+#[test]
+fn an_unknown_scheme_is_refused() {
+    let config = Config { url: "ftp://x/y".into(), ..Config::default() };
+    let error = Checkpoints::open(&config, "sales").unwrap_err();
+    assert!(error.to_string().contains("ftp://x/y"), "{error}");
+}

@@ -13,6 +13,7 @@ pub mod changelog;
 pub mod checkpoint;
 pub mod decode;
 pub mod recovery;
+pub mod sink;
 pub mod state;
 pub mod telemetry;
 pub mod transform;

@@ -1,0 +1,415 @@
+//! What every sink must do, as functions that both implementations run. They panic where a sink
+//! does something else; nothing but tests calls them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Decimal128Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Sink, SinkError};
+use crate::changelog::{
+    Changelog, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset, OffsetSet,
+    Operation, Phase, ResultChanges, ResultMode, ResultTable, SourceTable, SpoolOrder, Table,
+    TableOptions,
+};
+use crate::recovery::Recovery;
+
+/// The pipeline of all sinks of a [`Stage`].
+pub const PIPELINE: &str = "conformance";
+/// The queue of the epochs that [`epoch`] builds.
+pub const QUEUE: &str = "changes";
+/// The landing table of [`orders`]: `order_id bigint, status text, amount numeric(15,2)`.
+pub const LANDING: &str = "orders_history";
+/// The target of [`totals`]: `order_id bigint primary key, status text`.
+pub const KEYED: &str = "order_totals";
+/// The target of [`log`]: `order_id bigint, status text`.
+pub const APPENDED: &str = "order_log";
+pub const DEAD_LETTERS: &str = "cdc_dlq";
+
+/// Epoch times in the tests count from here: 2024-01-01 in microseconds.
+pub const START: i64 = 1_704_067_200_000_000;
+
+/// A target in its first state, and what a test can do with it besides writing epochs.
+#[async_trait]
+pub trait Stage: Send {
+    /// A sink value of its own run on [`PIPELINE`], as a restarted processor has it.
+    async fn sink(&mut self, queue: &str) -> Box<dyn Sink>;
+
+    /// Columns of all rows of a target as text, sorted; [`DEAD_LETTERS`] has `event_id`.
+    async fn rows(&mut self, target: &str, columns: &[&str]) -> Vec<Vec<Option<String>>>;
+
+    /// While broken, commits that land rows fail with an error to be retried, late in the epoch.
+    async fn set_broken(&mut self, is_broken: bool);
+}
+
+/// Runs everything, each on a stage of its own.
+pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
+    rewriting_an_epoch_changes_nothing(&mut stage().await).await;
+    an_epoch_of_another_run_is_fenced(&mut stage().await).await;
+    resume_returns_exact_offsets(&mut stage().await).await;
+    queues_have_their_own_offsets(&mut stage().await).await;
+    bootstrap_gives_the_newest_row_per_key(&mut stage().await).await;
+    a_failed_epoch_leaves_no_trace(&mut stage().await).await;
+    a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
+    an_epoch_without_rows_still_moves_on(&mut stage().await).await;
+}
+
+async fn rewriting_an_epoch_changes_nothing(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let first = epoch(1).created(1, 7, "new").dead(2).upserted(7, "new").logged(7, "new").build();
+    for _ in 0..3 {
+        sink.commit(&first).await.expect("the epoch is committed, again and again");
+    }
+    let second = epoch(2).created(3, 8, "new").build();
+    sink.commit(&second).await.expect("the next epoch");
+    assert_eq!(stage.rows(LANDING, &["order_id"]).await, texts(&[&["7"], &["8"]]));
+    assert_eq!(stage.rows(KEYED, &["order_id", "status"]).await, texts(&[&["7", "new"]]));
+    assert_eq!(stage.rows(APPENDED, &["order_id", "status"]).await, texts(&[&["7", "new"]]));
+    let dead = Offset::new(SPOOL, 2).to_string();
+    assert_eq!(stage.rows(DEAD_LETTERS, &["event_id"]).await, texts(&[&[&dead]]));
+}
+
+async fn an_epoch_of_another_run_is_fenced(stage: &mut dyn Stage) {
+    let mut first = stage.sink(QUEUE).await;
+    let mut second = stage.sink(QUEUE).await;
+    for number in 1..=2 {
+        let commit = epoch(number).created(number, number as i64, "first").build();
+        first.commit(&commit).await.expect("the first run is alone");
+    }
+    for number in 1..=2 {
+        let commit = epoch(number).created(10 + number, 9, "second").build();
+        let error = second.commit(&commit).await.expect_err("another run has this epoch");
+        assert!(matches!(error, SinkError::Fenced { .. }), "{error:?}");
+        assert_eq!(error.recovery(), Recovery::Stop);
+    }
+    assert_eq!(
+        stage.rows(LANDING, &["order_id", "status"]).await,
+        texts(&[&["1", "first"], &["2", "first"]])
+    );
+    second.commit(&epoch(3).build()).await.expect("an epoch above all others");
+    let error = first.commit(&epoch(3).build()).await.expect_err("the second run has epoch 3");
+    assert!(matches!(error, SinkError::Fenced { .. }), "{error:?}");
+}
+
+async fn resume_returns_exact_offsets(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let nothing = sink.resume().await.expect("an empty ledger can be read");
+    assert_eq!(nothing.epoch, None);
+    assert!(nothing.offsets.is_empty() && nothing.spools.spools().is_empty());
+    assert_eq!(nothing.watermark, None);
+
+    // With holes, out of order, over two spools, one of which has the highest bit set.
+    let other = u64::MAX - 1;
+    let offsets = [(SPOOL, 5), (SPOOL, 6), (SPOOL, 9), (other, 1)];
+    let later = [(SPOOL, 7), (other, 2), (other, 4), (SPOOL, 1)];
+    let mut expected = OffsetSet::default();
+    for (number, ids) in [(1, offsets), (2, later)] {
+        let mut commit = epoch(number).build();
+        commit.offsets = ids.iter().map(|(spool, id)| Offset::new(*spool, *id)).collect();
+        commit.spools = SpoolOrder::new(vec![other, SPOOL]);
+        commit.watermark = Some(START + number as i64);
+        expected.extend(&commit.offsets);
+        sink.commit(&commit).await.expect("the epoch is committed");
+    }
+    let position = stage.sink(QUEUE).await.resume().await.expect("the ledger can be read");
+    assert_eq!(position.epoch, Some(Epoch(2)));
+    assert_eq!(position.offsets, expected);
+    assert_eq!(position.spools.spools(), [other, SPOOL]);
+    assert_eq!(position.watermark, Some(START + 2));
+}
+
+async fn queues_have_their_own_offsets(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    sink.commit(&epoch(1).created(1, 1, "new").build()).await.expect("the epoch is committed");
+    let position = stage.sink("another").await.resume().await.expect("the ledger can be read");
+    assert_eq!(position.epoch, Some(Epoch(1)));
+    assert!(position.offsets.is_empty() && position.spools.spools().is_empty());
+}
+
+async fn bootstrap_gives_the_newest_row_per_key(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let commits = [
+        epoch(1).created(1, 1, "a").created(2, 2, "a").created(3, 3, "a").build(),
+        epoch(2).updated(5, 1, "newest").deleted(6, 2).build(),
+        // Redelivered out of order: an older message comes in a later epoch.
+        epoch(3).updated(4, 1, "older").build(),
+    ];
+    for commit in &commits {
+        sink.commit(commit).await.expect("the epoch is committed");
+    }
+    let mut sink = stage.sink(QUEUE).await;
+    let all = newest(&mut *sink, None).await;
+    assert_eq!(
+        all,
+        [(1, Some("newest"), "u", 5), (2, None, "d", 6), (3, Some("a"), "c", 3)]
+            .map(|(key, status, op, id)| (key, status.map(str::to_owned), op, id))
+    );
+    // source_ts follows the message id here, so message 3 is older than this.
+    let keys: Vec<i64> =
+        newest(&mut *sink, Some(START + 5)).await.iter().map(|row| row.0).collect();
+    assert_eq!(keys, [1, 2]);
+    let nowhere = Table { options: TableOptions::default(), ..Arc::unwrap_or_clone(orders()) };
+    assert!(sink.bootstrap(&Arc::new(nowhere), None).await.expect("nothing to read").is_empty());
+}
+
+/// Key, status, operation and message id of the bootstrapped rows, by key.
+async fn newest(
+    sink: &mut dyn Sink,
+    since: Option<i64>,
+) -> Vec<(i64, Option<String>, &'static str, u64)> {
+    let table = orders();
+    let mut rows = Vec::new();
+    for changelog in sink.bootstrap(&table, since).await.expect("the landing table can be read") {
+        assert_eq!(changelog.batch.schema(), table.changelog_schema());
+        let keys = changelog.batch.column(0).as_primitive::<Int64Type>();
+        let status = changelog.batch.column(1).as_string::<i32>();
+        for row in 0..changelog.len() {
+            let (offset, operation) = (changelog.offsets[row], changelog.operations[row]);
+            assert_eq!(changelog.positions[row].0, offset.id as i64);
+            let status = status.iter().nth(row).flatten().map(str::to_owned);
+            rows.push((keys.value(row), status, operation.letter(), offset.id));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+async fn a_failed_epoch_leaves_no_trace(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let commit = epoch(1).upserted(1, "x").logged(1, "x").dead(2).created(1, 1, "x").build();
+    stage.set_broken(true).await;
+    for _ in 0..2 {
+        let error = sink.commit(&commit).await.expect_err("the target is broken");
+        assert_eq!(error.recovery(), Recovery::Retry, "{error:?}");
+    }
+    for target in [LANDING, KEYED, APPENDED] {
+        assert!(stage.rows(target, &["order_id"]).await.is_empty(), "{target}");
+    }
+    assert!(stage.rows(DEAD_LETTERS, &["event_id"]).await.is_empty());
+    let position = stage.sink(QUEUE).await.resume().await.expect("the ledger can be read");
+    assert!(position.epoch.is_none() && position.offsets.is_empty());
+
+    stage.set_broken(false).await;
+    sink.commit(&commit).await.expect("the target is repaired");
+    for target in [LANDING, KEYED, APPENDED] {
+        assert_eq!(stage.rows(target, &["order_id"]).await, texts(&[&["1"]]), "{target}");
+    }
+    let position = sink.resume().await.expect("the ledger can be read");
+    assert_eq!((position.epoch, position.offsets.count()), (Some(Epoch(1)), 2));
+}
+
+async fn a_key_that_comes_back_ends_as_it_says(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let commits = [
+        epoch(1).upserted(1, "first").upserted(2, "stays").upserted(3, "goes"),
+        epoch(2).removed(1).removed(3).removed(99),
+        epoch(3).upserted(1, "second").upserted(2, "stays, changed"),
+    ];
+    for commit in commits {
+        sink.commit(&commit.build()).await.expect("the epoch is committed");
+    }
+    assert_eq!(
+        stage.rows(KEYED, &["order_id", "status"]).await,
+        texts(&[&["1", "second"], &["2", "stays, changed"]])
+    );
+}
+
+async fn an_epoch_without_rows_still_moves_on(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let mut commit = epoch(5).build();
+    commit.offsets.insert_range(Offset::new(SPOOL, 10), 19);
+    sink.commit(&commit).await.expect("an epoch of tombstones");
+    let position = sink.resume().await.expect("the ledger can be read");
+    assert_eq!((position.epoch, position.offsets.count()), (Some(Epoch(5)), 10));
+}
+
+fn texts(rows: &[&[&str]]) -> Vec<Vec<Option<String>>> {
+    rows.iter().map(|row| row.iter().map(|cell| Some((*cell).to_owned())).collect()).collect()
+}
+
+/// The one spool of [`epoch`], so that positions are message ids.
+pub const SPOOL: u64 = 0x1234_5000_00ab_cdef;
+
+/// The source table whose changes [`epoch`] lands.
+pub fn orders() -> Arc<Table> {
+    let column = |name: &str, data_type: DataType, nullable| Column {
+        name: name.to_owned(),
+        data_type,
+        nullable,
+    };
+    Arc::new(Table {
+        name: "orders".to_owned(),
+        source: SourceTable { schema: "SALES".to_owned(), table: "ORDERS".to_owned() },
+        columns: vec![
+            column("order_id", DataType::Int64, false),
+            column("status", DataType::Utf8, true),
+            column("amount", DataType::Decimal128(15, 2), true),
+        ],
+        key: vec![0],
+        options: TableOptions {
+            landing: Landing::History(LANDING.to_owned()),
+            ..TableOptions::default()
+        },
+    })
+}
+
+/// The keyed result.
+pub fn totals() -> Arc<ResultTable> {
+    result("totals", KEYED, ResultMode::Keyed { key: vec![0] })
+}
+
+/// The appended result.
+pub fn log() -> Arc<ResultTable> {
+    result("log", APPENDED, ResultMode::Append)
+}
+
+fn result(name: &str, target: &str, mode: ResultMode) -> Arc<ResultTable> {
+    let fields = vec![
+        Field::new("order_id", DataType::Int64, false),
+        Field::new("status", DataType::Utf8, true),
+    ];
+    let schema = Arc::new(Schema::new(fields));
+    Arc::new(ResultTable { name: name.to_owned(), target: target.to_owned(), schema, mode })
+}
+
+/// Starts an epoch; every message of it has the spool [`SPOOL`].
+pub fn epoch(number: u64) -> EpochBuilder {
+    EpochBuilder { number, ..EpochBuilder::default() }
+}
+
+/// Collects the contents of one epoch.
+#[derive(Default)]
+pub struct EpochBuilder {
+    number: u64,
+    changes: Vec<(u64, i64, Option<String>, Operation)>,
+    upserts: Vec<(i64, String)>,
+    removed: Vec<i64>,
+    logged: Vec<(i64, String)>,
+    dead: Vec<u64>,
+}
+
+impl EpochBuilder {
+    pub fn created(self, id: u64, key: i64, status: &str) -> Self {
+        self.change(id, key, Some(status), Operation::Create)
+    }
+
+    pub fn updated(self, id: u64, key: i64, status: &str) -> Self {
+        self.change(id, key, Some(status), Operation::Update)
+    }
+
+    /// A delete that carries only the key.
+    pub fn deleted(self, id: u64, key: i64) -> Self {
+        self.change(id, key, None, Operation::Delete)
+    }
+
+    fn change(mut self, id: u64, key: i64, status: Option<&str>, operation: Operation) -> Self {
+        self.changes.push((id, key, status.map(str::to_owned), operation));
+        self
+    }
+
+    pub fn upserted(mut self, key: i64, status: &str) -> Self {
+        self.upserts.push((key, status.to_owned()));
+        self
+    }
+
+    pub fn removed(mut self, key: i64) -> Self {
+        self.removed.push(key);
+        self
+    }
+
+    pub fn logged(mut self, key: i64, status: &str) -> Self {
+        self.logged.push((key, status.to_owned()));
+        self
+    }
+
+    pub fn dead(mut self, id: u64) -> Self {
+        self.dead.push(id);
+        self
+    }
+
+    pub fn build(&self) -> EpochCommit {
+        let changed = self.changes.iter().map(|change| change.0);
+        let opened_at = SystemTime::UNIX_EPOCH + Duration::from_micros(START as u64);
+        EpochCommit {
+            epoch: Epoch(self.number),
+            queue: QUEUE.to_owned(),
+            offsets: changed.chain(self.dead.iter().copied()).map(offset).collect(),
+            spools: SpoolOrder::new(vec![SPOOL]),
+            landing: vec![self.changelog()],
+            results: vec![
+                changes_of(totals(), &self.upserts, &self.removed),
+                changes_of(log(), &self.logged, &[]),
+            ],
+            dead_letters: self.dead.iter().map(|id| dead_letter(*id)).collect(),
+            watermark: None,
+            opened_at,
+            closed_at: opened_at + Duration::from_millis(20),
+        }
+    }
+
+    fn changelog(&self) -> Changelog {
+        let table = orders();
+        let (changes, count) = (&self.changes, self.changes.len());
+        let ids = || changes.iter().map(|change| change.0 as i64);
+        let time: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from_iter_values(ids().map(|id| START + id)));
+        let amount = Decimal128Array::from_iter_values(ids().map(|id| i128::from(id) * 100 + 25));
+        let amount = amount.with_precision_and_scale(15, 2).expect("fits 15 digits");
+        let letters = changes.iter().map(|change| change.3.letter());
+        let event_ids = changes.iter().map(|change| offset(change.0).to_string());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(changes.iter().map(|change| change.1))),
+            Arc::new(changes.iter().map(|change| change.2.as_deref()).collect::<StringArray>()),
+            Arc::new(amount),
+            Arc::new(StringArray::from_iter_values(letters)),
+            ArrayRef::clone(&time),
+            time,
+            Arc::new(StringArray::from_iter_values(event_ids)),
+            Arc::new(StringArray::from(vec!["cdc/orders"; count])),
+            Arc::new(StringArray::from(vec![Some("{\"NOTE\": \"new column\"}"); count])),
+        ];
+        let spools = SpoolOrder::new(vec![SPOOL]);
+        let position = |id| spools.position(offset(id)).expect("the one spool, a small id");
+        Changelog {
+            batch: RecordBatch::try_new(table.changelog_schema(), columns)
+                .expect("the columns are in the order of the schema"),
+            table,
+            offsets: changes.iter().map(|change| offset(change.0)).collect(),
+            positions: changes.iter().map(|change| position(change.0)).collect(),
+            operations: changes.iter().map(|change| change.3).collect(),
+            unchanged: Vec::new(),
+        }
+    }
+}
+
+fn offset(id: u64) -> Offset {
+    Offset::new(SPOOL, id)
+}
+
+fn dead_letter(id: u64) -> DeadLetter {
+    DeadLetter {
+        offset: offset(id),
+        topic: "cdc/orders".to_owned(),
+        payload: Bytes::from_static(b"{\"op\": \"x\"}"),
+        properties: vec![("tenant".to_owned(), "a".to_owned())],
+        error_type: ErrorType::UnknownEnvelope,
+        message: "there is no operation 'x'".to_owned(),
+        phase: Phase::Decode,
+    }
+}
+
+fn changes_of(table: Arc<ResultTable>, rows: &[(i64, String)], gone: &[i64]) -> ResultChanges {
+    let keys = Int64Array::from_iter_values(rows.iter().map(|row| row.0));
+    let status = StringArray::from_iter_values(rows.iter().map(|row| &row.1));
+    let upserts =
+        RecordBatch::try_new(Arc::clone(&table.schema), vec![Arc::new(keys), Arc::new(status)])
+            .expect("key and status");
+    let key = Arc::new(table.schema.project(&[0]).expect("the first column"));
+    let gone = Int64Array::from_iter_values(gone.iter().copied());
+    let deletes = RecordBatch::try_new(key, vec![Arc::new(gone)]).expect("the key alone");
+    ResultChanges { table, upserts, deletes }
+}

@@ -1,0 +1,152 @@
+//! Where epochs go: the Sink contract and its two implementations.
+//!
+//! A sink writes what one epoch holds and its own record of it (the ledger) in one transaction, and
+//! tells a restarted processor where to go on. It neither computes results nor talks to the source:
+//! the pipeline hands it an [`EpochCommit`] and acknowledges the messages after `commit` returned.
+//!
+//! [`postgres::PostgresSink`] is the real one, [`memory::MemorySink`] the one for tests of other
+//! parts; [`conformance`] proves that they behave alike.
+
+pub mod conformance;
+mod error;
+pub mod memory;
+pub mod postgres;
+
+pub use error::{DataError, SinkError};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+
+use crate::changelog::{
+    Changelog, Epoch, EpochCommit, Landing, LedgerPosition, OffsetSet, ResultMode, Table,
+};
+
+/// A target that takes whole epochs.
+///
+/// Ordering: epochs are committed in rising order, one at a time; rows within one are written in
+/// the order of its batches.
+///
+/// Idempotency: `commit` may be called again with the same epoch, after an error or after success,
+/// until an epoch above it is committed; it is applied once. Another sink value (another process,
+/// or a restart that did not `resume`) that comes with an epoch not above the last committed one
+/// gets [`SinkError::Fenced`] and changes nothing.
+///
+/// Durability: when `commit` returns `Ok`, rows and ledger survive a crash of both sides. When it
+/// returns an error, either nothing of the epoch is visible or all of it is; calling `commit` again
+/// finds out which, so the caller never has to.
+///
+/// Concurrency: `&mut self`; one sink value serves one pipeline. Two processors on one pipeline are
+/// a mistake that the fence turns into an error of the slower one.
+///
+/// Cancellation: a dropped `commit` future leaves the sink usable and the epoch in doubt, exactly
+/// as after an error. The pipeline must not drop it on purpose, because the answer is lost.
+#[async_trait]
+pub trait Sink: Send {
+    /// What logs and metrics call this sink.
+    fn name(&self) -> &str;
+
+    /// Reads the ledger of this pipeline and queue.
+    ///
+    /// The epoch and the watermark are those of the pipeline, whatever queue they came from;
+    /// offsets and spools are those of the queue.
+    async fn resume(&mut self) -> Result<LedgerPosition, SinkError>;
+
+    /// The newest landed row of each key of `table`, for rebuilding a state store.
+    ///
+    /// Newest is by position. Deletes are included with the operation `Delete`. With `since`
+    /// (microseconds since 1970), keys whose newest row has no `source_ts` or an older one are left
+    /// out. Empty for a table that lands nowhere.
+    ///
+    /// Shape: changelogs of at most [`BOOTSTRAP_ROWS`] rows, each key once over all of them, in no
+    /// particular order. The topic is empty, because landing tables don't keep it; `unchanged` is
+    /// empty, because a landed row doesn't say which of its NULLs were unchanged LOBs.
+    async fn bootstrap(
+        &mut self,
+        table: &Arc<Table>,
+        since: Option<i64>,
+    ) -> Result<Vec<Changelog>, SinkError>;
+
+    /// Durable when it returns `Ok`; committing the same epoch again changes nothing.
+    async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
+}
+
+/// The most rows in one changelog of [`Sink::bootstrap`].
+pub const BOOTSTRAP_ROWS: usize = 8192;
+
+/// What the ledger says about one epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LedgerRow {
+    pub epoch: Epoch,
+    pub queue: String,
+    /// Names the sink value that committed the epoch.
+    pub run_id: String,
+    pub offsets: OffsetSet,
+    /// Landed rows per source table.
+    pub landed: BTreeMap<String, u64>,
+    /// Changes per result.
+    pub results: BTreeMap<String, ResultCounts>,
+    pub dead_letters: u64,
+    /// Microseconds since 1970.
+    pub watermark: Option<i64>,
+    pub opened_at: SystemTime,
+    pub closed_at: SystemTime,
+    /// The target's own clock, read when it wrote the ledger row.
+    pub committed_at: SystemTime,
+}
+
+/// How many rows of a result an epoch wrote and removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ResultCounts {
+    pub upserts: u64,
+    pub deletes: u64,
+}
+
+/// Landed rows per table of an epoch; tables without a landing target don't count.
+fn landed_counts(commit: &EpochCommit) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for changelog in &commit.landing {
+        if changelog.table.options.landing != Landing::None && !changelog.is_empty() {
+            *counts.entry(changelog.table.name.clone()).or_default() += changelog.len() as u64;
+        }
+    }
+    counts
+}
+
+/// Changes per result of an epoch.
+fn result_counts(commit: &EpochCommit) -> BTreeMap<String, ResultCounts> {
+    let mut counts: BTreeMap<String, ResultCounts> = BTreeMap::new();
+    for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
+        let count = counts.entry(changes.table.name.clone()).or_default();
+        count.upserts += changes.upserts.num_rows() as u64;
+        count.deletes += match changes.table.mode {
+            ResultMode::Append => 0,
+            ResultMode::Keyed { .. } => changes.deletes.num_rows() as u64,
+        };
+    }
+    counts
+}
+
+/// A random name for one sink value, in the form of a version 4 UUID.
+fn new_run_id() -> String {
+    let bits: u128 = rand::random();
+    let (version, variant) = (0x4 << 76, 0b10 << 62);
+    let bits = (bits & !(0xf << 76) & !(0b11 << 62)) | version | variant;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::new_run_id;
+
+    #[test]
+    fn run_ids_are_random_version_4_uuids() {
+        let (first, second) = (new_run_id(), new_run_id());
+        assert_ne!(first, second);
+        assert_eq!((first.len(), &first[14..15]), (36, "4"));
+        assert!("89ab".contains(&first[19..20]), "{first}");
+    }
+}

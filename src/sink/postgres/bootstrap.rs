@@ -1,0 +1,219 @@
+//! The newest row per key of a landing table, as changelogs.
+
+use std::error::Error as StdError;
+use std::pin::pin;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
+    Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use futures::TryStreamExt;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Client, Row};
+
+use super::fault::classify;
+use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name};
+use super::numeric;
+use super::quote;
+use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
+use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table};
+use crate::sink::{BOOTSTRAP_ROWS, SinkError};
+
+/// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
+pub(super) async fn read(
+    client: &Client,
+    schema: &str,
+    table: &Arc<Table>,
+    since: Option<i64>,
+) -> Result<Vec<Changelog>, SinkError> {
+    let Some(name) = target_name(table) else { return Ok(Vec::new()) };
+    let doing = format!("reading {name}");
+    let failed = |error| classify(&doing, error);
+    // A landing table may be large: the time limit is for epochs.
+    let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
+    client.batch_execute(begin).await.map_err(failed)?;
+    let sql = select(table, &quote::table(schema, name), since.is_some());
+    let since = since.map(|since| since.saturating_sub(POSTGRES_EPOCH_MICROS));
+    let rows = client.query_raw(&sql, since.iter()).await.map_err(failed)?;
+    let mut rows = pin!(rows);
+    let (mut changelogs, mut chunk) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        chunk.push(row);
+        if chunk.len() == BOOTSTRAP_ROWS {
+            changelogs.push(changelog(table, name, &chunk)?);
+            chunk.clear();
+        }
+    }
+    if !chunk.is_empty() {
+        changelogs.push(changelog(table, name, &chunk)?);
+    }
+    client.batch_execute("COMMIT").await.map_err(failed)?;
+    Ok(changelogs)
+}
+
+/// The declared columns in their natural types, then the landing table's own.
+fn select(table: &Table, landing: &str, has_since: bool) -> String {
+    let column = |name: &str| format!("newest.{}", quote::ident(name));
+    let declared = table.columns.iter().map(|declared| {
+        let natural = Wire::natural(&declared.data_type).map(Wire::sql);
+        format!("{}::{}", column(&declared.name), natural.unwrap_or_else(|| "text".to_owned()))
+    });
+    let own = [
+        (OPERATION, "text"),
+        (SOURCE_TS, "timestamp"),
+        (EXTRA_FIELDS, "text"),
+        (EVENT_ID, "text"),
+        (CHANGE_SEQ, "bigint"),
+    ]
+    .map(|(name, sql_type)| format!("{}::{sql_type}", column(&table.free_name(name))));
+    let columns: Vec<String> = declared.chain(own).collect();
+    let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
+    let own_name = |name: &str| quote::ident(&table.free_name(name));
+    let (seq, ts) = (own_name(CHANGE_SEQ), own_name(SOURCE_TS));
+    // Positions and times disagree at times: first the newest by position, then its time.
+    let recent = format!(
+        "WHERE newest.{ts}::timestamp >= \
+         'epoch'::timestamp + make_interval(days => 10957) + $1::bigint * interval '1 microsecond'"
+    );
+    format!(
+        "SELECT {} FROM (SELECT DISTINCT ON ({key}) * FROM {landing} \
+         ORDER BY {key}, {seq} DESC) AS newest {}",
+        columns.join(", "),
+        if has_since { recent.as_str() } else { "" },
+    )
+}
+
+fn changelog(table: &Arc<Table>, name: &str, rows: &[Row]) -> Result<Changelog, SinkError> {
+    let unreadable = |what: String| SinkError::Unreadable { table: name.to_owned(), what };
+    let mut arrays = Vec::with_capacity(table.columns.len() + SystemColumn::ALL.len());
+    for (index, column) in table.columns.iter().enumerate() {
+        let array = array(rows, index, &column.data_type).ok_or_else(|| {
+            unreadable(format!("a value in {} that is no {}", column.name, column.data_type))
+        })?;
+        arrays.push(array);
+    }
+    let own = |place: usize, data_type: &DataType| {
+        array(rows, table.columns.len() + place, data_type)
+            .ok_or_else(|| unreadable("a system column of another type".to_owned()))
+    };
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let (op, source_ts) = (own(0, &DataType::Utf8)?, own(1, &timestamp)?);
+    let (extra_fields, event_id) = (own(2, &DataType::Utf8)?, own(3, &DataType::Utf8)?);
+    let positions = own(4, &DataType::Int64)?;
+    let operations = op.as_string::<i32>().iter().map(|letter| {
+        let known = letter.and_then(Operation::from_letter);
+        known.ok_or_else(|| unreadable(format!("the operation {letter:?}")))
+    });
+    let operations = operations.collect::<Result<Vec<_>, _>>()?;
+    let offsets = event_id.as_string::<i32>().iter().map(|id| {
+        // One message can be two rows; the second one's id has a suffix.
+        let offset = id.unwrap_or_default().split('#').next().unwrap_or_default().parse();
+        offset.map_err(|_| unreadable(format!("the event_id {id:?}, which is no message id")))
+    });
+    let offsets = offsets.collect::<Result<Vec<_>, _>>()?;
+    if positions.null_count() > 0 {
+        return Err(unreadable(format!("rows without {CHANGE_SEQ}")));
+    }
+    let event_time = match table.options.event_time {
+        Some(at) => as_event_time(&arrays[at]).ok_or_else(|| {
+            unreadable(format!("no time in the event-time column {}", table.columns[at].name))
+        })?,
+        None => ArrayRef::clone(&source_ts),
+    };
+    let topic: ArrayRef = Arc::new(StringArray::from(vec![""; rows.len()]));
+    arrays.extend([op, source_ts, event_time, event_id, topic, extra_fields]);
+    let batch = RecordBatch::try_new(table.changelog_schema(), arrays)
+        .map_err(|error| unreadable(error.to_string()))?;
+    let positions = positions.as_primitive::<Int64Type>().values().iter().copied();
+    Ok(Changelog {
+        table: Arc::clone(table),
+        batch,
+        offsets,
+        positions: positions.map(Position).collect(),
+        operations,
+        unchanged: Vec::new(),
+    })
+}
+
+fn as_event_time(array: &ArrayRef) -> Option<ArrayRef> {
+    cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None)).ok()
+}
+
+/// A column of rows in its natural wire form; `None` if a value does not fit the type.
+fn array(rows: &[Row], index: usize, data_type: &DataType) -> Option<ArrayRef> {
+    fn fixed<const N: usize>(raw: &[u8]) -> Option<[u8; N]> {
+        raw.try_into().ok()
+    }
+    let micros = |raw: &[u8]| {
+        let micros = i64::from_be_bytes(fixed(raw)?);
+        // The limits of the type are 'infinity', which has no place in Arrow.
+        let is_finite = micros != i64::MAX && micros != i64::MIN;
+        is_finite.then(|| micros.checked_add(POSTGRES_EPOCH_MICROS)).flatten()
+    };
+    Some(match data_type {
+        DataType::Boolean => {
+            Arc::new(collect::<BooleanArray, _>(rows, index, |raw| Some(fixed::<1>(raw)?[0] != 0))?)
+        }
+        DataType::Int16 => Arc::new(collect::<Int16Array, _>(rows, index, |raw| {
+            Some(i16::from_be_bytes(fixed(raw)?))
+        })?),
+        DataType::Int32 => Arc::new(collect::<Int32Array, _>(rows, index, |raw| {
+            Some(i32::from_be_bytes(fixed(raw)?))
+        })?),
+        DataType::Int64 => Arc::new(collect::<Int64Array, _>(rows, index, |raw| {
+            Some(i64::from_be_bytes(fixed(raw)?))
+        })?),
+        DataType::Float64 => Arc::new(collect::<Float64Array, _>(rows, index, |raw| {
+            Some(f64::from_be_bytes(fixed(raw)?))
+        })?),
+        DataType::Decimal128(precision, scale) => {
+            let array: Decimal128Array = collect(rows, index, |raw| numeric::decode(raw, *scale))?;
+            Arc::new(array.with_precision_and_scale(*precision, *scale).ok()?)
+        }
+        DataType::Utf8 => {
+            Arc::new(collect::<StringArray, _>(rows, index, |raw| std::str::from_utf8(raw).ok())?)
+        }
+        DataType::Binary => Arc::new(collect::<BinaryArray, _>(rows, index, Some)?),
+        DataType::Date32 => Arc::new(collect::<Date32Array, _>(rows, index, |raw| {
+            i32::from_be_bytes(fixed(raw)?).checked_add(POSTGRES_EPOCH_DAYS)
+        })?),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let array: TimestampMicrosecondArray = collect(rows, index, micros)?;
+            Arc::new(array.with_timezone_opt(zone.clone()))
+        }
+        _ => return None,
+    })
+}
+
+/// One array of a column; `None` if any value that is not NULL does not decode.
+fn collect<'a, A, T>(
+    rows: &'a [Row],
+    index: usize,
+    decode: impl Fn(&'a [u8]) -> Option<T>,
+) -> Option<A>
+where
+    A: FromIterator<Option<T>>,
+{
+    let value = |row: &'a Row| match row.try_get::<_, Option<Raw<'a>>>(index).ok()? {
+        None => Some(None),
+        Some(raw) => decode(raw.0).map(Some),
+    };
+    rows.iter().map(value).collect()
+}
+
+/// A value as it came over the wire.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}

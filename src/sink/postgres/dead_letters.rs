@@ -1,0 +1,130 @@
+//! The dead-letter table.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::DataType;
+
+use super::catalog::CatalogTable;
+use super::rows::{Bound, Rows, micros};
+use super::target::{Rounding, Target, Wanted, stamp_type};
+use crate::changelog::{DeadLetter, EpochCommit};
+use crate::sink::SinkError;
+
+pub(super) const TABLE: &str = "cdc_dlq";
+
+/// What an event that died twice in one epoch, or was replayed, must not do: stop the epoch.
+const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";
+
+/// Postgres's NUMERIC holds numbers that are longer than any in real events, but not all of JSON's.
+const LONGEST_NUMBER: usize = 300;
+
+pub(super) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<String>) -> Target {
+    let stamp = stamp_type();
+    let wanted: Vec<Wanted<'_>> = [
+        ("original_topic", &DataType::Utf8),
+        ("error_type", &DataType::Utf8),
+        ("error_message", &DataType::Utf8),
+        ("phase", &DataType::Utf8),
+        ("original_payload", &DataType::Binary),
+        ("payload", &DataType::Utf8),
+        ("properties", &DataType::Utf8),
+        ("event_id", &DataType::Utf8),
+        ("first_failure", &stamp),
+        ("last_failure", &stamp),
+        ("consumer_id", &DataType::Utf8),
+    ]
+    .map(|(name, data_type)| Wanted { name, data_type })
+    .into();
+    Target::check((schema, TABLE), catalog, &wanted, Rounding::Refused, problems)
+}
+
+/// The statements that add an epoch's dead letters.
+pub(super) fn inserts(
+    commit: &EpochCommit,
+    target: &Target,
+    run_id: &str,
+) -> Result<Vec<Bound>, SinkError> {
+    let letters = &commit.dead_letters;
+    if letters.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = |value: fn(&DeadLetter) -> Option<String>| -> ArrayRef {
+        Arc::new(letters.iter().map(value).collect::<StringArray>())
+    };
+    let failed_at = TimestampMicrosecondArray::from_value(micros(commit.closed_at), letters.len());
+    let failed_at: ArrayRef = Arc::new(failed_at.with_timezone("UTC"));
+    let arrays = vec![
+        text(|letter| Some(printable(&letter.topic))),
+        text(|letter| Some(letter.error_type.as_str().to_owned())),
+        text(|letter| Some(printable(&letter.message))),
+        text(|letter| Some(letter.phase.as_str().to_owned())),
+        Arc::new(BinaryArray::from_iter_values(letters.iter().map(|letter| &letter.payload))),
+        text(|letter| jsonb(&letter.payload)),
+        text(|letter| Some(properties(letter))),
+        text(|letter| Some(letter.offset.to_string())),
+        ArrayRef::clone(&failed_at),
+        failed_at,
+        Arc::new(StringArray::from(vec![run_id; letters.len()])),
+    ];
+    Rows::new(target, arrays, commit.closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
+}
+
+/// A dead letter must be writable whatever is in it; the exact bytes are in `original_payload`.
+fn printable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn properties(letter: &DeadLetter) -> String {
+    let entries = letter
+        .properties
+        .iter()
+        .map(|(name, value)| (printable(name), printable(value).into()))
+        .collect::<serde_json::Map<_, _>>();
+    serde_json::Value::Object(entries).to_string()
+}
+
+/// The payload's text if Postgres is sure to take it as jsonb.
+fn jsonb(payload: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(payload).ok()?;
+    if text.contains("\\u0000") || has_long_number(payload) {
+        return None;
+    }
+    // Parsed to a value, not only scanned: that also refuses lone surrogates.
+    serde_json::from_str::<serde_json::Value>(text).ok()?;
+    Some(text.to_owned())
+}
+
+/// Whether anything looks like a number of very many digits or a very large exponent.
+fn has_long_number(payload: &[u8]) -> bool {
+    let mut digits = 0;
+    let mut is_exponent = false;
+    for (at, byte) in payload.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'e' | b'E' => (digits, is_exponent) = (0, true),
+            b'+' | b'-' if is_exponent && matches!(payload[at - 1], b'e' | b'E') => {}
+            _ => (digits, is_exponent) = (0, false),
+        }
+        if digits > LONGEST_NUMBER || (is_exponent && digits > 3) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_postgres_takes_becomes_jsonb() {
+        assert_eq!(jsonb(b"{\"a\": 1e5}").as_deref(), Some("{\"a\": 1e5}"));
+        assert_eq!(jsonb(b"{\"a\": \"\\u0000\"}"), None);
+        assert_eq!(jsonb(b"{\"a\": \"\\ud800\"}"), None);
+        assert_eq!(jsonb(b"{\"a\": 1e-20000}"), None);
+        assert_eq!(jsonb(format!("[0.{}]", "1".repeat(20_000)).as_bytes()), None);
+        assert_eq!(jsonb(b"\xff{}"), None);
+        assert_eq!(jsonb(b""), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! One epoch in one transaction.
+//!
+//! BEGIN, the ledger row, and all that is small go out together and cost one round trip. What is
+//! large follows by COPY. COMMIT and the question whether the ledger has our row are the last round
+//! trip: the client library hides the command tag of COMMIT, which would say ROLLBACK for a failed
+//! transaction, and the ledger row says the same.
+
+use futures::future::join_all;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::connection::Connection;
+use super::fault::{classify, classify_write};
+use super::ledger::{Ledger, epoch_number};
+use super::rows::{Bound, Rows};
+use crate::changelog::Epoch;
+use crate::sink::SinkError;
+
+/// Everything that the transaction sends, encoded before it begins.
+pub(super) struct EpochWrite<'a> {
+    pub(super) epoch: Epoch,
+    pub(super) ledger_row: Bound,
+    /// In this order: deletes of a table before its upserts, because they make room in its other
+    /// unique indexes.
+    pub(super) statements: Vec<Bound>,
+    pub(super) copies: Vec<Rows<'a>>,
+}
+
+pub(super) enum Written {
+    Committed,
+    /// The ledger has this epoch or a later one; nothing was written.
+    NotAbove,
+}
+
+pub(super) enum Failure {
+    /// COMMIT was not sent: the transaction ends with its connection.
+    Nothing(SinkError),
+    /// COMMIT was sent, and its answer is missing.
+    InDoubt(SinkError),
+}
+
+impl EpochWrite<'_> {
+    pub(super) async fn run(
+        &self,
+        connection: &mut Connection,
+        ledger: &Ledger,
+    ) -> Result<Written, Failure> {
+        let is_fresh = self.send(connection).await.map_err(Failure::Nothing)?;
+        if !is_fresh {
+            let rolled_back = connection.client.batch_execute("ROLLBACK").await;
+            rolled_back.map_err(|error| Failure::Nothing(classify("rolling back", error)))?;
+            return Ok(Written::NotAbove);
+        }
+        for rows in &self.copies {
+            rows.copy(connection).await.map_err(Failure::Nothing)?;
+        }
+        self.finish(connection, ledger).await
+    }
+
+    /// BEGIN and the small statements; `false` if the ledger refused the epoch.
+    async fn send(&self, connection: &mut Connection) -> Result<bool, SinkError> {
+        let ledger_row = prepare(connection, &self.ledger_row).await?;
+        let mut prepared = Vec::with_capacity(self.statements.len());
+        for bound in &self.statements {
+            prepared.push((prepare(connection, bound).await?, bound));
+        }
+        let client = &connection.client;
+        // Requests go out in the order in which their futures are polled first, and `join!` and
+        // `join_all` poll in order; the answers come in the same order.
+        let rest = prepared.iter().map(|(statement, bound)| execute(client, statement, bound));
+        let (begun, inserted, rest) = futures::join!(
+            client.batch_execute("BEGIN"),
+            execute(client, &ledger_row, &self.ledger_row),
+            join_all(rest),
+        );
+        begun.map_err(|error| classify("beginning a transaction", error))?;
+        match inserted {
+            Ok(1) => {}
+            Ok(_) => return Ok(false),
+            // Two commits of one epoch at the same moment: the other one was faster.
+            Err(error) if is_unique_violation(&error) => return Ok(false),
+            Err(error) => return Err(classify_write(&self.ledger_row.table, error)),
+        }
+        for (result, bound) in rest.into_iter().zip(&self.statements) {
+            result.map_err(|error| classify_write(&bound.table, error))?;
+        }
+        Ok(true)
+    }
+
+    async fn finish(
+        &self,
+        connection: &mut Connection,
+        ledger: &Ledger,
+    ) -> Result<Written, Failure> {
+        let failed = |error| classify(&format!("committing epoch {}", self.epoch), error);
+        let committer = connection.prepare(&ledger.committer_sql()).await;
+        let committer = committer.map_err(|error| Failure::Nothing(failed(error)))?;
+        let epoch = epoch_number(self.epoch).map_err(Failure::Nothing)?;
+        let params: [&(dyn ToSql + Sync); 2] = [&ledger.pipeline, &epoch];
+        let client = &connection.client;
+        let (committed, row) =
+            futures::join!(client.batch_execute("COMMIT"), client.query_opt(&committer, &params),);
+        let row = committed.and(row).map_err(|error| Failure::InDoubt(failed(error)))?;
+        match ledger.is_run(row.as_ref()) {
+            Ok(true) => Ok(Written::Committed),
+            Ok(false) => Err(Failure::Nothing(SinkError::RolledBack { epoch: self.epoch })),
+            Err(error) => Err(Failure::InDoubt(failed(error))),
+        }
+    }
+}
+
+async fn prepare(connection: &mut Connection, bound: &Bound) -> Result<Statement, SinkError> {
+    connection.prepare(&bound.sql).await.map_err(|error| classify_write(&bound.table, error))
+}
+
+async fn execute(client: &Client, statement: &Statement, bound: &Bound) -> Result<u64, Error> {
+    let params: Vec<&(dyn ToSql + Sync)> =
+        bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+    client.execute(statement, &params).await
+}
+
+fn is_unique_violation(error: &Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION)
+}

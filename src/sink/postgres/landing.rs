@@ -1,0 +1,82 @@
+//! Landing tables: every change of a source table, appended.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::{DataType, TimeUnit};
+
+use super::catalog::CatalogTable;
+use super::rows::Rows;
+use super::target::{Rounding, Target, Wanted};
+use crate::changelog::{Changelog, Landing, SystemColumn, Table};
+use crate::sink::SinkError;
+
+/// The columns of a landing table besides the declared ones, in the order of [`rows`]; each by
+/// its [`Table::free_name`].
+pub(super) const OPERATION: &str = "operation";
+pub(super) const SOURCE_TS: &str = "source_ts";
+pub(super) const EXTRA_FIELDS: &str = "extra_fields";
+pub(super) const EVENT_ID: &str = "event_id";
+/// The position: what "newest row per key" goes by.
+pub(super) const CHANGE_SEQ: &str = "change_seq";
+
+/// The changelog's own columns among them.
+const FROM_BATCH: [(SystemColumn, &str); 4] = [
+    (SystemColumn::Op, OPERATION),
+    (SystemColumn::SourceTs, SOURCE_TS),
+    (SystemColumn::ExtraFields, EXTRA_FIELDS),
+    (SystemColumn::EventId, EVENT_ID),
+];
+
+/// The landing table's name; `None` for a table that lands nowhere.
+pub(super) fn target_name(table: &Table) -> Option<&str> {
+    match &table.options.landing {
+        Landing::History(name) => Some(name),
+        Landing::None => None,
+    }
+}
+
+/// Checks a table's landing target.
+pub(super) fn check(
+    table: &Table,
+    schema: &str,
+    (name, catalog): (&str, &CatalogTable),
+    problems: &mut Vec<String>,
+) -> Target {
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let type_of = |column| match column {
+        SystemColumn::SourceTs | SystemColumn::EventTime => &timestamp,
+        SystemColumn::Op
+        | SystemColumn::EventId
+        | SystemColumn::Topic
+        | SystemColumn::ExtraFields => &DataType::Utf8,
+    };
+    let mut wanted: Vec<Wanted<'_>> = table
+        .columns
+        .iter()
+        .map(|column| Wanted { name: &column.name, data_type: &column.data_type })
+        .collect();
+    let names = FROM_BATCH.map(|(_, name)| table.free_name(name));
+    let own = FROM_BATCH.iter().zip(&names);
+    wanted.extend(own.map(|((column, _), name)| Wanted { name, data_type: type_of(*column) }));
+    let change_seq = table.free_name(CHANGE_SEQ);
+    wanted.push(Wanted { name: &change_seq, data_type: &DataType::Int64 });
+    Target::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
+}
+
+/// The rows of a changelog in the target's columns.
+pub(super) fn rows<'a>(
+    changelog: &Changelog,
+    target: &'a Target,
+    processed_at: SystemTime,
+) -> Result<Rows<'a>, SinkError> {
+    let (table, batch) = (&changelog.table, &changelog.batch);
+    let mut arrays: Vec<ArrayRef> = batch.columns()[..table.columns.len()].to_vec();
+    arrays.extend(
+        FROM_BATCH.map(|(column, _)| ArrayRef::clone(batch.column(table.system_column(column)))),
+    );
+    let positions = changelog.positions.iter().map(|position| position.0);
+    arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
+    Rows::new(target, arrays, processed_at)
+}

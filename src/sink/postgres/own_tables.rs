@@ -1,0 +1,70 @@
+//! The tables that the sink keeps for itself, and the dead-letter table if nobody made one.
+
+use tokio_postgres::{Client, Error};
+
+use super::{dead_letters, quote};
+
+pub(super) const LEDGER: &str = "tidemark_ledger";
+pub(super) const SPOOLS: &str = "tidemark_spools";
+pub(super) const COMMITTED: &str = "tidemark_committed";
+pub(super) const MIGRATIONS: &str = "tidemark_migrations";
+
+/// One row per epoch. Its key is also the fence between two processors of one pipeline.
+/// `spools[i]` (16 hexadecimal digits) belongs to `offsets[i]`.
+const LEDGER_DDL: &str = "\
+pipeline text NOT NULL, epoch bigint NOT NULL, queue text NOT NULL, run_id text NOT NULL, \
+spools text[] NOT NULL, offsets int8multirange[] NOT NULL, \
+landed jsonb NOT NULL, results jsonb NOT NULL, dead_letters bigint NOT NULL, \
+watermark timestamp, opened_at timestamptz NOT NULL, closed_at timestamptz NOT NULL, \
+committed_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (pipeline, epoch)";
+
+/// The order in which a queue's spools were first seen.
+const SPOOLS_DDL: &str = "\
+pipeline text NOT NULL, queue text NOT NULL, generation integer NOT NULL, spool text NOT NULL, \
+PRIMARY KEY (pipeline, queue, generation), UNIQUE (pipeline, queue, spool)";
+
+/// The offsets of epochs whose ledger rows were compacted away.
+const COMMITTED_DDL: &str = "\
+pipeline text NOT NULL, queue text NOT NULL, spool text NOT NULL, \
+offsets int8multirange NOT NULL, PRIMARY KEY (pipeline, queue, spool)";
+
+const MIGRATIONS_DDL: &str = "\
+file text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()";
+
+const DEAD_LETTERS_DDL: &str = "\
+id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, original_topic text NOT NULL, \
+error_type text NOT NULL, error_message text NOT NULL, phase text NOT NULL, \
+original_payload bytea NOT NULL, payload jsonb, properties jsonb, event_id text UNIQUE, \
+retry_count integer NOT NULL DEFAULT 0, first_failure timestamptz NOT NULL, \
+last_failure timestamptz NOT NULL, consumer_id text";
+
+/// What must be there before the first file of `sql/ods`.
+pub(super) const BEFORE_FILES: &[(&str, &str)] = &[(MIGRATIONS, MIGRATIONS_DDL)];
+/// What is made after them, unless one of them did.
+pub(super) const AFTER_FILES: &[(&str, &str)] = &[
+    (LEDGER, LEDGER_DDL),
+    (SPOOLS, SPOOLS_DDL),
+    (COMMITTED, COMMITTED_DDL),
+    (dead_letters::TABLE, DEAD_LETTERS_DDL),
+];
+
+/// Creates those that are missing, and the schema. A role that may not create anything can run on
+/// tables that are there: CREATE ... IF NOT EXISTS would refuse it.
+pub(super) async fn create_missing(
+    client: &Client,
+    schema: &str,
+    tables: &[(&str, &str)],
+) -> Result<(), Error> {
+    let has_schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+    if !client.query_one(has_schema, &[&schema]).await?.try_get::<_, bool>(0)? {
+        client.batch_execute(&format!("CREATE SCHEMA {}", quote::ident(schema))).await?;
+    }
+    for (table, columns) in tables {
+        let name = quote::table(schema, table);
+        let found = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?;
+        if !found.try_get::<_, bool>(0)? {
+            client.batch_execute(&format!("CREATE TABLE {name} ({columns})")).await?;
+        }
+    }
+    Ok(())
+}

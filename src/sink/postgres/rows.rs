@@ -1,0 +1,176 @@
+//! Rows on their way into a target: as arrays of one statement if they are few, else by COPY.
+
+use std::error::Error as StdError;
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::SinkExt;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+use super::connection::Connection;
+use super::fault::classify_write;
+use super::target::Target;
+use super::value::{Cells, Wire};
+use crate::sink::{DataError, SinkError};
+
+/// Up to here one pipelined statement is faster than COPY with its extra round trip.
+pub(super) const FEW_ROWS: usize = 512;
+/// The most rows in one statement of arrays.
+const STATEMENT_ROWS: usize = 4096;
+/// About the most bytes in one statement of arrays.
+const STATEMENT_BYTES: usize = 8 << 20;
+/// Encoded rows are handed to the socket in pieces of about this size.
+const COPY_CHUNK: usize = 128 << 10;
+/// Signature, no flags, no header extension.
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// Parameters in the order of their numbers.
+pub(super) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// A statement with its values, ready to be sent.
+pub(super) struct Bound {
+    /// The table that it writes to, for errors.
+    pub(super) table: String,
+    pub(super) sql: String,
+    pub(super) params: Params,
+}
+
+/// Columns in the wire forms of a target.
+pub(super) struct Rows<'a> {
+    target: &'a Target,
+    cells: Vec<Cells>,
+    count: usize,
+    bytes: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `arrays` are the target's columns without its stamp.
+    pub(super) fn new(
+        target: &'a Target,
+        mut arrays: Vec<ArrayRef>,
+        processed_at: SystemTime,
+    ) -> Result<Self, SinkError> {
+        let count = arrays.first().map_or(0, |array| array.len());
+        if target.is_stamped {
+            let stamp = TimestampMicrosecondArray::from_value(micros(processed_at), count);
+            arrays.push(Arc::new(stamp.with_timezone("UTC")));
+        }
+        if arrays.len() != target.columns.len() {
+            let problem = format!("{}: its columns are others than those checked", target.name);
+            return Err(SinkError::Targets { problems: vec![problem] });
+        }
+        let bytes = arrays.iter().map(|array| array.get_array_memory_size()).sum();
+        let cells = arrays.iter().zip(&target.columns).map(|(array, column)| {
+            Cells::new(array, column.wire)
+                .map_err(|error| misfit(target, &column.name, None, error.to_string()))
+        });
+        Ok(Self { target, cells: cells.collect::<Result<_, _>>()?, count, bytes })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All rows as statements `sql`, whose parameters are the columns as arrays.
+    pub(super) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
+        let fitting = STATEMENT_BYTES * self.count / self.bytes.max(1);
+        let step = fitting.clamp(1, STATEMENT_ROWS);
+        let starts = (0..self.count).step_by(step);
+        starts.map(|start| self.bind_range(sql, start..(start + step).min(self.count))).collect()
+    }
+
+    fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
+        let mut params = Params::with_capacity(self.cells.len());
+        for (cells, column) in self.cells.iter().zip(&self.target.columns) {
+            let array = ArrayParam::new(cells, column.wire, range.clone())
+                .map_err(|(row, message)| misfit(self.target, &column.name, Some(row), message))?;
+            params.push(Box::new(array));
+        }
+        Ok(Bound { table: self.target.name.clone(), sql: sql.to_owned(), params })
+    }
+
+    /// Streams all rows; encoding goes on while the server takes what was encoded.
+    pub(super) async fn copy(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        let failed = |error| classify_write(&self.target.name, error);
+        let statement = connection.prepare(&self.target.copy_sql()).await.map_err(failed)?;
+        let sink = connection.client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?;
+        let mut sink = pin!(sink);
+        let mut buffer = BytesMut::with_capacity(COPY_CHUNK + COPY_CHUNK / 8);
+        buffer.put_slice(COPY_HEADER);
+        for row in 0..self.count {
+            self.write_row(row, &mut buffer)?;
+            if buffer.len() >= COPY_CHUNK {
+                sink.feed(buffer.split().freeze()).await.map_err(failed)?;
+                buffer.reserve(COPY_CHUNK + COPY_CHUNK / 8);
+            }
+        }
+        buffer.put_i16(-1);
+        sink.feed(buffer.freeze()).await.map_err(failed)?;
+        sink.finish().await.map_err(failed)?;
+        Ok(())
+    }
+
+    fn write_row(&self, row: usize, out: &mut BytesMut) -> Result<(), SinkError> {
+        out.put_i16(self.cells.len() as i16);
+        for (cells, column) in self.cells.iter().zip(&self.target.columns) {
+            cells
+                .write(row, out)
+                .map_err(|message| misfit(self.target, &column.name, Some(row), message))?;
+        }
+        Ok(())
+    }
+}
+
+fn misfit(target: &Target, column: &str, row: Option<usize>, message: String) -> SinkError {
+    let (table, column) = (Some(target.name.clone()), Some(column.to_owned()));
+    SinkError::Data(DataError { table, column, row, message, source: None })
+}
+
+/// Microseconds since 1970.
+pub(super) fn micros(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_micros() as i64,
+        Err(before) => -(before.duration().as_micros() as i64),
+    }
+}
+
+/// A one-dimensional array parameter, already in its binary form.
+#[derive(Debug)]
+struct ArrayParam(BytesMut);
+
+impl ArrayParam {
+    fn new(cells: &Cells, wire: Wire, range: Range<usize>) -> Result<Self, (usize, String)> {
+        let mut out = BytesMut::with_capacity(20 + range.len() * 12);
+        out.put_i32(1);
+        // "May hold NULLs": the receiver looks at the elements anyway.
+        out.put_i32(1);
+        out.put_u32(wire.client_type().oid());
+        out.put_i32(range.len() as i32);
+        out.put_i32(1);
+        for row in range {
+            cells.write(row, &mut out).map_err(|message| (row, message))?;
+        }
+        Ok(Self(out))
+    }
+}
+
+impl ToSql for ArrayParam {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        out.put_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}

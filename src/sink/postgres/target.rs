@@ -1,0 +1,138 @@
+//! A target table that was checked, and the statements that write to it.
+
+use arrow::datatypes::DataType;
+
+use super::catalog::CatalogTable;
+use super::quote;
+use super::value::Wire;
+
+/// The column that says when the epoch of a row was processed; filled if the target has it.
+const STAMP: &str = "processed_at";
+
+/// A column that the sink is going to write.
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a str,
+    pub(super) data_type: &'a DataType,
+}
+
+/// A table whose columns take what the sink writes.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// As the configuration names it.
+    pub(super) name: String,
+    /// Quoted, with its schema.
+    pub(super) sql_name: String,
+    pub(super) columns: Vec<TargetColumn>,
+    /// The last column is [`STAMP`], which the batches don't have.
+    pub(super) is_stamped: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct TargetColumn {
+    pub(super) name: String,
+    pub(super) wire: Wire,
+}
+
+/// Whether digits after the point may be rounded to the target's scale, as INSERT does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    Refused,
+    Allowed,
+}
+
+impl Target {
+    /// Matches what is wanted with what is there; what does not match goes to `problems`.
+    pub(super) fn check(
+        (schema, name): (&str, &str),
+        catalog: &CatalogTable,
+        wanted: &[Wanted<'_>],
+        rounding: Rounding,
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let mut columns = Vec::new();
+        for column in wanted {
+            match check_column(catalog, column, rounding) {
+                Ok(wire) => columns.push(TargetColumn { name: column.name.to_owned(), wire }),
+                Err(problem) => problems.push(format!("{name}.{}: {problem}", column.name)),
+            }
+        }
+        let is_wanted = |name: &str| wanted.iter().any(|column| column.name == name);
+        let stamp = catalog.columns.get(STAMP).filter(|_| !is_wanted(STAMP));
+        let stamp = stamp.and_then(|c| c.wire).filter(|wire| wire.accepts(&stamp_type()));
+        columns.extend(stamp.map(|wire| TargetColumn { name: STAMP.to_owned(), wire }));
+        let mut missing: Vec<&str> = catalog
+            .columns
+            .iter()
+            .filter(|(name, column)| column.is_required && !is_wanted(name))
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !(stamp.is_some() && *name == STAMP))
+            .collect();
+        missing.sort_unstable();
+        problems.extend(missing.into_iter().map(|column| {
+            format!("{name}.{column}: is NOT NULL without a default, and nothing fills it")
+        }));
+        let sql_name = quote::table(schema, name);
+        Self { name: name.to_owned(), sql_name, columns, is_stamped: stamp.is_some() }
+    }
+
+    pub(super) fn wires(&self) -> impl Iterator<Item = Wire> + '_ {
+        self.columns.iter().map(|column| column.wire)
+    }
+
+    fn column_list(&self) -> String {
+        quote::idents(self.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    pub(super) fn copy_sql(&self) -> String {
+        format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.sql_name, self.column_list())
+    }
+
+    /// One array per column; `on_conflict` may be empty.
+    pub(super) fn insert_sql(&self, on_conflict: &str) -> String {
+        format!(
+            "INSERT INTO {} ({}) SELECT * FROM {} {on_conflict}",
+            self.sql_name,
+            self.column_list(),
+            unnest(self.wires()),
+        )
+    }
+}
+
+/// The type of [`STAMP`]'s values.
+pub(super) fn stamp_type() -> DataType {
+    DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// `unnest($1::int8[], $2::text[], ...)`
+pub(super) fn unnest(wires: impl Iterator<Item = Wire>) -> String {
+    let arrays: Vec<String> = wires
+        .enumerate()
+        .map(|(index, wire)| format!("${}::{}[]", index + 1, wire.sql()))
+        .collect();
+    format!("unnest({})", arrays.join(", "))
+}
+
+fn check_column(
+    catalog: &CatalogTable,
+    wanted: &Wanted<'_>,
+    rounding: Rounding,
+) -> Result<Wire, String> {
+    let data_type = wanted.data_type;
+    let there = catalog
+        .columns
+        .get(wanted.name)
+        .ok_or_else(|| format!("the column is missing; it needs a type for {data_type}"))?;
+    if there.is_generated {
+        return Err("the column is generated, so it cannot be written".to_owned());
+    }
+    let wire = there.wire.filter(|wire| wire.accepts(data_type)).ok_or_else(|| {
+        format!("the column is {}, which cannot take {data_type}", there.type_name)
+    })?;
+    if let (DataType::Decimal128(_, scale), Some(target), Rounding::Refused) =
+        (data_type, there.scale, rounding)
+        && i32::from(*scale) > target
+    {
+        return Err(format!("the column is {}, which would round {data_type}", there.type_name));
+    }
+    Ok(wire)
+}

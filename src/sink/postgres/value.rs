@@ -1,0 +1,337 @@
+//! Arrow cells in Postgres's binary wire format.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
+    Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType,
+};
+use arrow::error::ArrowError;
+use bytes::{BufMut, BytesMut};
+use tokio_postgres::types::Type;
+
+use super::numeric;
+
+/// Microseconds from 1970 to 2000, where Postgres counts from.
+pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// Days from 1970 to 2000.
+pub(super) const POSTGRES_EPOCH_DAYS: i32 = 10_957;
+
+/// A Postgres type as it travels in binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Numeric,
+    Text,
+    Json,
+    Jsonb,
+    Bytea,
+    Date,
+    Timestamp,
+    TimestampTz,
+}
+
+impl Wire {
+    /// The wire form of a column of this type; text, varchar and char travel alike.
+    pub(super) fn of_column(oid: u32) -> Option<Self> {
+        Some(match Type::from_oid(oid)? {
+            Type::BOOL => Self::Bool,
+            Type::INT2 => Self::Int2,
+            Type::INT4 => Self::Int4,
+            Type::INT8 => Self::Int8,
+            Type::FLOAT4 => Self::Float4,
+            Type::FLOAT8 => Self::Float8,
+            Type::NUMERIC => Self::Numeric,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR => Self::Text,
+            Type::JSON => Self::Json,
+            Type::JSONB => Self::Jsonb,
+            Type::BYTEA => Self::Bytea,
+            Type::DATE => Self::Date,
+            Type::TIMESTAMP => Self::Timestamp,
+            Type::TIMESTAMPTZ => Self::TimestampTz,
+            _ => return None,
+        })
+    }
+
+    /// The type that holds any value of a declared column: what bootstrap reads it as.
+    pub(super) fn natural(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Boolean => Self::Bool,
+            DataType::Int16 => Self::Int2,
+            DataType::Int32 => Self::Int4,
+            DataType::Int64 => Self::Int8,
+            DataType::Float64 => Self::Float8,
+            DataType::Decimal128(_, _) => Self::Numeric,
+            DataType::Utf8 => Self::Text,
+            DataType::Binary => Self::Bytea,
+            DataType::Date32 => Self::Date,
+            DataType::Timestamp(TimeUnit::Microsecond, None) => Self::Timestamp,
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Self::TimestampTz,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn client_type(self) -> Type {
+        match self {
+            Self::Bool => Type::BOOL,
+            Self::Int2 => Type::INT2,
+            Self::Int4 => Type::INT4,
+            Self::Int8 => Type::INT8,
+            Self::Float4 => Type::FLOAT4,
+            Self::Float8 => Type::FLOAT8,
+            Self::Numeric => Type::NUMERIC,
+            Self::Text => Type::TEXT,
+            Self::Json => Type::JSON,
+            Self::Jsonb => Type::JSONB,
+            Self::Bytea => Type::BYTEA,
+            Self::Date => Type::DATE,
+            Self::Timestamp => Type::TIMESTAMP,
+            Self::TimestampTz => Type::TIMESTAMPTZ,
+        }
+    }
+
+    /// The type's name in SQL.
+    pub(super) fn sql(self) -> String {
+        self.client_type().name().to_owned()
+    }
+
+    /// Whether every value of the Arrow type has a place here, out-of-range integers aside.
+    pub(super) fn accepts(self, data_type: &DataType) -> bool {
+        let Some(form) = Form::of(data_type) else { return false };
+        match form {
+            Form::Bool => self == Self::Bool,
+            Form::Int => matches!(self, Self::Int2 | Self::Int4 | Self::Int8 | Self::Numeric),
+            Form::Decimal { scale } => {
+                let is_whole = scale <= 0 && matches!(self, Self::Int2 | Self::Int4 | Self::Int8);
+                is_whole || self == Self::Numeric
+            }
+            Form::Float => {
+                let is_single = *data_type == DataType::Float32 && self == Self::Float4;
+                is_single || self == Self::Float8
+            }
+            Form::Text => matches!(self, Self::Text | Self::Json | Self::Jsonb),
+            Form::Binary => self == Self::Bytea,
+            Form::Date => self == Self::Date,
+            Form::Timestamp => matches!(self, Self::Timestamp | Self::TimestampTz),
+        }
+    }
+}
+
+/// The families of Arrow types that are written alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Bool,
+    Int,
+    Decimal { scale: i8 },
+    Float,
+    Text,
+    Binary,
+    Date,
+    Timestamp,
+}
+
+impl Form {
+    fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Boolean => Self::Bool,
+            DataType::UInt64 => Self::Decimal { scale: 0 },
+            integer if integer.is_integer() => Self::Int,
+            DataType::Decimal32(_, scale)
+            | DataType::Decimal64(_, scale)
+            | DataType::Decimal128(_, scale) => Self::Decimal { scale: *scale },
+            DataType::Float32 | DataType::Float64 => Self::Float,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Self::Binary,
+            DataType::Date32 => Self::Date,
+            DataType::Timestamp(_, _) => Self::Timestamp,
+            DataType::Dictionary(_, values) => return Self::of(values),
+            _ => return None,
+        })
+    }
+
+    /// The one Arrow type of this family that the encoder reads.
+    fn canonical(self, given: &DataType) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int => DataType::Int64,
+            Self::Decimal { scale } => DataType::Decimal128(38, scale),
+            Self::Float => DataType::Float64,
+            Self::Text => DataType::Utf8,
+            Self::Binary => DataType::Binary,
+            Self::Date => DataType::Date32,
+            Self::Timestamp => match given {
+                DataType::Timestamp(_, zone) => {
+                    DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+                }
+                _ => DataType::Timestamp(TimeUnit::Microsecond, None),
+            },
+        }
+    }
+}
+
+/// A column of values, ready to be written cell by cell.
+pub(super) struct Cells {
+    values: Values,
+    wire: Wire,
+    /// Nothing to look up when there are no NULLs.
+    has_nulls: bool,
+}
+
+enum Values {
+    Bool(BooleanArray),
+    Int(Int64Array),
+    Decimal(Decimal128Array, i8),
+    Float(Float64Array),
+    Text(StringArray),
+    Binary(BinaryArray),
+    Date(Date32Array),
+    Timestamp(TimestampMicrosecondArray),
+}
+
+impl Cells {
+    /// # Errors
+    /// If the array's type has no wire form; the targets were checked for that at start.
+    pub(super) fn new(array: &ArrayRef, wire: Wire) -> Result<Self, ArrowError> {
+        let form = Form::of(array.data_type()).ok_or_else(|| {
+            ArrowError::NotYetImplemented(format!("writing {} to Postgres", array.data_type()))
+        })?;
+        let array = match (form, array.data_type()) {
+            // The precision that is stated may be smaller; the values are the same.
+            (Form::Decimal { .. }, DataType::Decimal128(_, _)) => ArrayRef::clone(array),
+            (_, given) => cast(array, &form.canonical(given))?,
+        };
+        let values = match form {
+            Form::Bool => Values::Bool(array.as_boolean().clone()),
+            Form::Int => Values::Int(array.as_primitive::<Int64Type>().clone()),
+            Form::Decimal { scale } => {
+                Values::Decimal(array.as_primitive::<Decimal128Type>().clone(), scale)
+            }
+            Form::Float => Values::Float(array.as_primitive::<Float64Type>().clone()),
+            Form::Text => Values::Text(array.as_string::<i32>().clone()),
+            Form::Binary => Values::Binary(array.as_binary::<i32>().clone()),
+            Form::Date => Values::Date(array.as_primitive::<Date32Type>().clone()),
+            Form::Timestamp => {
+                Values::Timestamp(array.as_primitive::<TimestampMicrosecondType>().clone())
+            }
+        };
+        Ok(Self { has_nulls: array.null_count() > 0, values, wire })
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        self.has_nulls
+            && match &self.values {
+                Values::Bool(array) => array.is_null(row),
+                Values::Int(array) => array.is_null(row),
+                Values::Decimal(array, _) => array.is_null(row),
+                Values::Float(array) => array.is_null(row),
+                Values::Text(array) => array.is_null(row),
+                Values::Binary(array) => array.is_null(row),
+                Values::Date(array) => array.is_null(row),
+                Values::Timestamp(array) => array.is_null(row),
+            }
+    }
+
+    /// Appends the cell with its length in front, as COPY and array elements have it.
+    ///
+    /// # Errors
+    /// One sentence about a value that the target's type cannot hold.
+    pub(super) fn write(&self, row: usize, out: &mut BytesMut) -> Result<(), String> {
+        if self.is_null(row) {
+            out.put_i32(-1);
+            return Ok(());
+        }
+        match &self.values {
+            Values::Bool(array) => {
+                out.put_i32(1);
+                out.put_u8(array.value(row).into());
+            }
+            Values::Int(array) => self.write_integer(i128::from(array.value(row)), out)?,
+            Values::Decimal(array, scale) => self.write_decimal(array.value(row), *scale, out)?,
+            Values::Float(array) if self.wire == Wire::Float4 => {
+                out.put_i32(4);
+                out.put_f32(array.value(row) as f32);
+            }
+            Values::Float(array) => {
+                out.put_i32(8);
+                out.put_f64(array.value(row));
+            }
+            Values::Text(array) => self.write_text(array.value(row), out)?,
+            Values::Binary(array) => {
+                let bytes = array.value(row);
+                out.put_i32(bytes.len() as i32);
+                out.put_slice(bytes);
+            }
+            Values::Date(array) => {
+                let days = array.value(row).checked_sub(POSTGRES_EPOCH_DAYS);
+                out.put_i32(4);
+                out.put_i32(days.ok_or("the date is before what Postgres can hold")?);
+            }
+            Values::Timestamp(array) => {
+                let micros = array.value(row).checked_sub(POSTGRES_EPOCH_MICROS);
+                out.put_i32(8);
+                out.put_i64(micros.ok_or("the timestamp is before what Postgres can hold")?);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_integer(&self, value: i128, out: &mut BytesMut) -> Result<(), String> {
+        let refused = |_| format!("{value} is out of the range of {}", self.wire.sql());
+        match self.wire {
+            Wire::Int2 => {
+                out.put_i32(2);
+                out.put_i16(i16::try_from(value).map_err(refused)?);
+            }
+            Wire::Int4 => {
+                out.put_i32(4);
+                out.put_i32(i32::try_from(value).map_err(refused)?);
+            }
+            Wire::Int8 => {
+                out.put_i32(8);
+                out.put_i64(i64::try_from(value).map_err(refused)?);
+            }
+            _ => with_length(out, |out| numeric::encode(value, 0, out)),
+        }
+        Ok(())
+    }
+
+    fn write_decimal(&self, value: i128, scale: i8, out: &mut BytesMut) -> Result<(), String> {
+        if self.wire == Wire::Numeric {
+            with_length(out, |out| numeric::encode(value, scale, out));
+            return Ok(());
+        }
+        let whole = 10i128.checked_pow(u32::from(scale.unsigned_abs()));
+        let whole = whole.and_then(|factor| value.checked_mul(factor));
+        let whole = whole.ok_or_else(|| format!("{value}e{} is too large", -i32::from(scale)))?;
+        self.write_integer(whole, out)
+    }
+
+    fn write_text(&self, text: &str, out: &mut BytesMut) -> Result<(), String> {
+        if let Some(at) = text.as_bytes().iter().position(|byte| *byte == 0) {
+            return Err(format!("a NUL character at byte {at}, which Postgres cannot store"));
+        }
+        let version: &[u8] = if self.wire == Wire::Jsonb { &[1] } else { &[] };
+        let length = i32::try_from(text.len() + version.len());
+        out.put_i32(length.map_err(|_| "a text of more than 2 GB".to_owned())?);
+        out.put_slice(version);
+        out.put_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Writes a value whose length is known only afterwards.
+fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let at = out.len();
+    out.put_i32(0);
+    write(out);
+    let length = (out.len() - at - 4) as i32;
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}

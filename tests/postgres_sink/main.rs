@@ -1,0 +1,413 @@
+//! The Postgres sink against a real server.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+#[path = "../support/cutting_proxy.rs"]
+mod cutting_proxy;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod types;
+
+use async_trait::async_trait;
+use tidemark::recovery::Recovery;
+use tidemark::sink::conformance::{
+    self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage, epoch, log, orders,
+    totals,
+};
+use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
+use tidemark::sink::{ResultCounts, Sink, SinkError};
+use tokio_postgres::Client;
+
+use cutting_proxy::CuttingProxy;
+use postgres::{Durability, PostgresServer};
+
+const TARGETS: &str = "
+CREATE TABLE orders_history (
+  order_id bigint NOT NULL, status varchar(40), amount numeric(15,2),
+  operation text NOT NULL, source_ts timestamp, extra_fields jsonb, event_id text UNIQUE,
+  change_seq bigint NOT NULL, processed_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE order_totals (
+  order_id bigint PRIMARY KEY, status text, processed_at timestamptz);
+CREATE TABLE order_log (order_id integer, status text);
+";
+
+/// A database of its own on a server of its own.
+struct Database {
+    server: PostgresServer,
+}
+
+impl Database {
+    async fn start(durability: Durability) -> Self {
+        let database = Self { server: PostgresServer::start(durability).await };
+        database.sink().await;
+        database
+    }
+
+    async fn sink(&self) -> PostgresSink {
+        self.sink_at(PostgresConfig::from_url(self.server.url()), QUEUE).await
+    }
+
+    async fn sink_at(&self, config: PostgresConfig, queue: &str) -> PostgresSink {
+        let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
+        sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
+        sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+        sink
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        count(&self.server.client().await, table).await
+    }
+}
+
+async fn count(client: &Client, table: &str) -> i64 {
+    client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
+}
+
+fn files(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+struct PostgresStage {
+    url: String,
+    schema: String,
+    client: Client,
+}
+
+#[async_trait]
+impl Stage for PostgresStage {
+    async fn sink(&mut self, queue: &str) -> Box<dyn Sink> {
+        let schema = self.schema.clone();
+        let config = PostgresConfig { schema, ..PostgresConfig::from_url(&self.url) };
+        let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
+        sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
+        sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+        Box::new(sink)
+    }
+
+    async fn rows(&mut self, target: &str, columns: &[&str]) -> Vec<Vec<Option<String>>> {
+        let list: Vec<String> = columns.iter().map(|name| format!("{name}::text")).collect();
+        let sql = format!("SELECT {} FROM {}.{target}", list.join(", "), self.schema);
+        let rows = self.client.query(&sql, &[]).await.unwrap();
+        let mut rows: Vec<Vec<Option<String>>> =
+            rows.iter().map(|row| (0..columns.len()).map(|at| row.get(at)).collect()).collect();
+        rows.sort();
+        rows
+    }
+
+    async fn set_broken(&mut self, is_broken: bool) {
+        // The serialization failure comes with the last statement of all: at COMMIT.
+        let schema = &self.schema;
+        let sql = match is_broken {
+            true => format!(
+                "CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END $$;
+                 CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON {schema}.{LANDING}
+                   INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {schema}.refuse()"
+            ),
+            false => format!("DROP TRIGGER refuse ON {schema}.{LANDING}"),
+        };
+        self.client.batch_execute(&sql).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_postgres_sink_conforms() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    conformance::check_all(async || PostgresStage {
+        url: server.url(),
+        schema: format!("stage_{}", next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)),
+        client: server.client().await,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_land_with_everything_that_the_event_had() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    let mut commit = epoch(1).created(1, 7, "new").deleted(2, 7).dead(3).upserted(7, "x").build();
+    commit.dead_letters[0].payload = vec![b'{', 0, 0xff].into();
+    commit.dead_letters[0].topic = "with\0nul".to_owned();
+    commit.watermark = Some(START);
+    sink.commit(&commit).await.unwrap();
+    let client = database.server.client().await;
+    let sql = "SELECT array_agg(concat_ws('|', order_id, status, amount, operation, source_ts, \
+               extra_fields ->> 'NOTE', event_id, change_seq) ORDER BY change_seq), \
+               bool_and(processed_at = $1) FROM orders_history";
+    let row = client.query_one(sql, &[&commit.closed_at]).await.unwrap();
+    assert_eq!(
+        row.get::<_, Vec<String>>(0),
+        [
+            "7|new|1.25|c|2024-01-01 00:00:00.000001|new column|rmid1:12345-00000abcdef-00000000-00000001|1",
+            "7|2.25|d|2024-01-01 00:00:00.000002|new column|rmid1:12345-00000abcdef-00000000-00000002|2",
+        ]
+    );
+    assert!(row.get::<_, bool>(1));
+    let sql = "SELECT original_topic, original_payload, payload IS NULL, error_type, phase, \
+               properties ->> 'tenant', event_id, retry_count, first_failure = $1 FROM cdc_dlq";
+    let row = client.query_one(sql, &[&commit.closed_at]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "with\u{fffd}nul");
+    assert_eq!(row.get::<_, &[u8]>(1), [b'{', 0, 0xff]);
+    assert!(row.get::<_, bool>(2) && row.get::<_, bool>(8));
+    assert_eq!([3, 4, 5].map(|at| row.get::<_, &str>(at)), ["UNKNOWN_ENVELOPE", "decode", "a"]);
+    assert_eq!(row.get::<_, i32>(7), 0);
+
+    let rows = sink.committed_epochs(None, 10).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].epoch, &*rows[0].queue, rows[0].dead_letters), (commit.epoch, QUEUE, 1));
+    assert_eq!(rows[0].offsets, commit.offsets);
+    assert_eq!(rows[0].landed["orders"], 2);
+    assert_eq!(rows[0].results["totals"], ResultCounts { upserts: 1, deletes: 0 });
+    assert_eq!(rows[0].watermark, Some(START));
+    assert_eq!((rows[0].opened_at, rows[0].closed_at), (commit.opened_at, commit.closed_at));
+}
+
+#[tokio::test]
+async fn large_epochs_go_by_copy_and_in_several_statements() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    let count = 10_000;
+    let mut builder = epoch(1);
+    for id in 1..=count {
+        builder = builder.created(id, id as i64, "new").upserted(id as i64, "x").logged(1, "y");
+    }
+    sink.commit(&builder.build()).await.unwrap();
+    let mut builder = epoch(2);
+    for key in 1..count {
+        builder = builder.removed(key as i64);
+    }
+    sink.commit(&builder.build()).await.unwrap();
+    assert_eq!(database.count(LANDING).await, count as i64);
+    assert_eq!(database.count(APPENDED).await, count as i64);
+    assert_eq!(database.count(KEYED).await, 1);
+    let chunks = sink.bootstrap(&orders(), None).await.unwrap();
+    assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [8192, 1808]);
+}
+
+#[tokio::test]
+async fn compaction_changes_nothing_but_the_number_of_ledger_rows() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    for number in 1..=6 {
+        let id = if number == 4 { 40 } else { number };
+        sink.commit(&epoch(number).created(id, 1, "x").build()).await.unwrap();
+    }
+    let before = sink.resume().await.unwrap();
+    assert_eq!(sink.compact_ledger(conformance::epoch(3).build().epoch).await.unwrap(), 3);
+    assert_eq!(sink.compact_ledger(epoch(100).build().epoch).await.unwrap(), 2);
+    let after = sink.resume().await.unwrap();
+    assert_eq!((before.epoch, &before.offsets), (after.epoch, &after.offsets));
+    assert_eq!(before.spools, after.spools);
+    assert_eq!(database.count("tidemark_committed").await, 1);
+    // A straggler comes with an epoch whose ledger row is gone.
+    let mut straggler = database.sink().await;
+    let error = straggler.commit(&epoch(2).created(2, 1, "x").build()).await.unwrap_err();
+    assert!(matches!(error, SinkError::Fenced { .. }), "{error:?}");
+    assert_eq!(database.count(LANDING).await, 6);
+}
+
+#[tokio::test]
+async fn migrations_are_applied_once_and_never_edited() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let client = server.client().await;
+    let config =
+        PostgresConfig { schema: "Ods \"1".to_owned(), ..PostgresConfig::from_url(server.url()) };
+    let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
+    let (first, second) =
+        ("CREATE TABLE a (i int);", "INSERT INTO a VALUES (1); INSERT INTO a VALUES (2)");
+    sink.apply_ods(&files(&[("2.sql", second), ("1.sql", first)])).await.unwrap();
+    sink.apply_ods(&files(&[("1.sql", first), ("2.sql", second)])).await.unwrap();
+    assert_eq!(count(&client, "\"Ods \"\"1\".a").await, 2);
+
+    let error = sink.apply_ods(&files(&[("1.sql", "CREATE TABLE b (i int)")])).await.unwrap_err();
+    assert!(matches!(&error, SinkError::MigrationChanged { file } if file == "1.sql"), "{error:?}");
+    assert!(error.to_string().contains("new file"));
+    let broken = "INSERT INTO a VALUES (3); INSERT INTO a VALUES ('x')";
+    let error = sink.apply_ods(&files(&[("3.sql", broken)])).await.unwrap_err();
+    assert!(error.to_string().starts_with("3.sql cannot be applied: invalid input"), "{error}");
+    let error = sink.apply_ods(&files(&[("4.sql", "COMMIT; SELECT 1")])).await.unwrap_err();
+    assert!(error.to_string().contains("take out its COMMIT"), "{error}");
+    assert_eq!(count(&client, "\"Ods \"\"1\".a").await, 2);
+}
+
+#[tokio::test]
+async fn wrong_targets_are_all_named_at_once() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut sink =
+        PostgresSink::new(PostgresConfig::from_url(server.url()), PIPELINE, QUEUE).unwrap();
+    let targets = "
+        CREATE TABLE orders_history (order_id text, status text, amount numeric(15,1),
+          operation text, source_ts timestamp, extra_fields jsonb, event_id text,
+          region text NOT NULL);
+        CREATE TABLE order_totals (order_id bigint UNIQUE, status text);";
+    sink.apply_ods(&files(&[("1.sql", targets)])).await.unwrap();
+    let error = sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap_err();
+    assert_eq!(error.recovery(), Recovery::Stop);
+    let SinkError::Targets { problems } = error else { panic!("{error:?}") };
+    assert_eq!(
+        problems,
+        [
+            "orders_history.order_id: the column is text, which cannot take Int64",
+            "orders_history.amount: the column is numeric(15,1), which would round Decimal128(15, 2)",
+            "orders_history.change_seq: the column is missing; it needs a type for Int64",
+            "orders_history.region: is NOT NULL without a default, and nothing fills it",
+            "order_totals: (order_id) must be NOT NULL, or its unique index NULLS NOT DISTINCT",
+            "order_log: there is no such table in schema public",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_is_named() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    // Few rows by statement, many by COPY; refused by us and by the server.
+    for count in [1u64, 1000] {
+        let mut builder = epoch(1);
+        for id in 1..count {
+            builder = builder.created(id, 1, "fits");
+        }
+        let nul = sink.commit(&epoch(1).created(1, 1, "a\0b").build()).await.unwrap_err();
+        let SinkError::Data(data) = nul else { panic!("{nul:?}") };
+        assert_eq!(
+            (data.table.as_deref(), data.column.as_deref()),
+            (Some(LANDING), Some("status"))
+        );
+        assert_eq!(data.row, Some(0));
+        let long = builder.created(count, 1, &"x".repeat(41)).build();
+        let error = sink.commit(&long).await.unwrap_err();
+        assert_eq!(error.recovery(), Recovery::Stop);
+        assert!(error.to_string().contains("too long for type character varying(40)"), "{error}");
+        let SinkError::Data(data) = error else { panic!("{error:?}") };
+        assert_eq!(data.table.as_deref(), Some(LANDING));
+        let big = epoch(1).created(1, 1, "x").logged(1 << 40, "integer").build();
+        let error = sink.commit(&big).await.unwrap_err();
+        let text = "a row does not fit order_log, column order_id: \
+                    1099511627776 is out of the range of int4";
+        assert_eq!(error.to_string(), text);
+    }
+    assert_eq!(database.count(LANDING).await, 0);
+    sink.commit(&epoch(1).created(1, 1, "fits").build()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_is_waited_for_and_then_retried() {
+    let database = Database::start(Durability::Off).await;
+    let mut config = PostgresConfig::from_url(database.server.url());
+    config.lock_timeout = std::time::Duration::from_millis(50);
+    let mut sink = database.sink_at(config, QUEUE).await;
+    let client = database.server.client().await;
+    client.batch_execute("BEGIN; LOCK TABLE orders_history").await.unwrap();
+    let commit = epoch(1).created(1, 1, "x").build();
+    let error = sink.commit(&commit).await.unwrap_err();
+    assert!(matches!(error, SinkError::Interrupted { .. }), "{error:?}");
+    assert_eq!(error.recovery(), Recovery::Retry);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    sink.commit(&commit).await.unwrap();
+    assert_eq!(database.count(LANDING).await, 1);
+}
+
+#[tokio::test]
+async fn environment_faults_say_what_to_do() {
+    let database = Database::start(Durability::Off).await;
+    let client = database.server.client().await;
+    let nobody = database.server.url().replace("postgres@", "nobody@");
+    let mut sink = PostgresSink::new(PostgresConfig::from_url(nobody), PIPELINE, QUEUE).unwrap();
+    let error = sink.resume().await.unwrap_err();
+    assert_eq!(error.recovery(), Recovery::Stop);
+    assert!(error.to_string().contains("role \"nobody\" does not exist"), "{error}");
+    assert!(error.to_string().contains("pg_hba.conf"), "{error}");
+
+    let mut sink = database.sink().await;
+    client.batch_execute("ALTER TABLE orders_history RENAME TO away").await.unwrap();
+    let error = sink.commit(&epoch(1).created(1, 1, "x").build()).await.unwrap_err();
+    assert_eq!(error.recovery(), Recovery::Stop);
+    assert!(error.to_string().contains("\"public.orders_history\" does not exist"), "{error}");
+    client.batch_execute("ALTER TABLE away RENAME TO orders_history").await.unwrap();
+
+    // The administrator ends our session: the next commit has a new one.
+    sink.commit(&epoch(1).created(1, 1, "x").build()).await.unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = 'tidemark'";
+    client.query(end, &[]).await.unwrap();
+    let second = epoch(2).created(2, 1, "x").build();
+    while let Err(error) = sink.commit(&second).await {
+        assert_eq!(error.recovery(), Recovery::Retry, "{error:?}");
+    }
+    assert_eq!(database.count(LANDING).await, 2);
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_commit_is_found_out() {
+    let database = Database::start(Durability::Off).await;
+    let proxy = CuttingProxy::start(database.server.port()).await;
+    let config = PostgresConfig::from_url(database.server.url_through(proxy.port));
+    let mut sink = database.sink_at(config, QUEUE).await;
+    for number in 1..=20 {
+        proxy.arm();
+        let commit = epoch(number).created(number, 1, "x").logged(1, "x").build();
+        while let Err(error) = sink.commit(&commit).await {
+            assert_eq!(error.recovery(), Recovery::Retry, "{error:?}");
+        }
+    }
+    assert_eq!(proxy.cuts(), 20);
+    assert_eq!(database.count(LANDING).await, 20);
+    assert_eq!(database.count(APPENDED).await, 20);
+    assert_eq!(sink.resume().await.unwrap().offsets.count(), 20);
+}
+
+/// Where the server dies, and the trigger that holds the epoch there.
+const DEATHS: [(&str, &str); 3] = [
+    ("at the ledger row", "CREATE TRIGGER pause AFTER INSERT ON tidemark_ledger"),
+    ("in the COPY", "CREATE TRIGGER pause AFTER INSERT ON orders_history"),
+    (
+        "in COMMIT",
+        "CREATE CONSTRAINT TRIGGER pause AFTER INSERT ON orders_history INITIALLY DEFERRED",
+    ),
+];
+
+#[tokio::test]
+async fn a_server_killed_in_mid_commit_has_each_epoch_once() {
+    let mut database = Database::start(Durability::On).await;
+    let mut sink = database.sink().await;
+    let pause = "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$";
+    database.server.client().await.batch_execute(pause).await.unwrap();
+    for (number, (place, trigger)) in (1..).zip(DEATHS) {
+        let mut builder = epoch(number);
+        for row in 0..1000 {
+            let id = number * 10_000 + row;
+            builder = builder.created(id, id as i64, "x").upserted(id as i64, "x").logged(1, "x");
+        }
+        let commit = builder.build();
+        let watcher = database.server.client().await;
+        let trigger = format!("{trigger} FOR EACH ROW EXECUTE FUNCTION pause()");
+        watcher.batch_execute(&trigger).await.unwrap();
+        let (died, ()) = tokio::join!(sink.commit(&commit), async {
+            let paused = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            while watcher.query_one(paused, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+            database.server.kill();
+        });
+        assert!(matches!(died, Err(SinkError::Unavailable { .. })), "{place}: {died:?}");
+        database.server.restart().await;
+        let client = database.server.client().await;
+        let repair = format!(
+            "DROP TRIGGER pause ON {}",
+            trigger.split(' ').skip_while(|w| *w != "ON").nth(1).unwrap()
+        );
+        client.batch_execute(&repair).await.unwrap();
+        let before = 1000 * (number as i64 - 1);
+        for table in [LANDING, APPENDED, KEYED] {
+            assert_eq!(count(&client, table).await, before, "{place}: {table} before");
+        }
+        sink.commit(&commit).await.unwrap();
+        sink.commit(&commit).await.unwrap();
+        for table in [LANDING, APPENDED, KEYED] {
+            assert_eq!(count(&client, table).await, before + 1000, "{place}: {table} after");
+        }
+        let position = database.sink().await.resume().await.unwrap();
+        assert_eq!(position.offsets.count(), before as u64 + 1000);
+        assert_eq!(position.spools.spools(), [SPOOL]);
+    }
+}

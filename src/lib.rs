@@ -9,6 +9,7 @@
 //!
 //! [`broker`] and [`generator`] are tools for development, the demo and the tests.
 
+pub mod broker;
 pub mod changelog;
 pub mod checkpoint;
 pub mod decode;

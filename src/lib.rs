@@ -12,6 +12,7 @@
 pub mod broker;
 pub mod changelog;
 pub mod checkpoint;
+pub mod dashboard;
 pub mod decode;
 pub mod recovery;
 pub mod sink;

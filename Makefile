@@ -1,0 +1,47 @@
+# Every recipe works in a fresh clone: each calls `setup`, which installs what is missing.
+#
+# Demo, tests and CI share one dev profile and one build folder outside the clone, so that a machine
+# compiles DataFusion once, for all clones. Set CARGO_TARGET_DIR to put it elsewhere.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidemark/target
+
+TOOLS := $(HOME)/.cache/tidemark/tools/bin
+DEMO_SECONDS ?= 60
+IMAGE ?= tidemark
+# Empty, or --network=host where containers reach package sources only over the host's network.
+DOCKER_FLAGS ?=
+
+.PHONY: help setup setup-check build demo clean-demo test check bench image
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+
+setup: ## Install what building and testing need (safe to repeat; the other recipes call it)
+	@.ci/setup
+
+setup-check:
+	@.ci/setup --check
+
+build: setup ## Compile with the dev profile
+	cargo build --locked
+
+demo: build ## Run broker, generator, processor and PostgreSQL here for DEMO_SECONDS (60)
+	"$(CARGO_TARGET_DIR)/debug/tidemark" demo --seconds $(DEMO_SECONDS)
+
+clean-demo: ## Remove what the demo left
+	rm -rf .demo
+
+test: setup ## Run all tests
+	cargo test --locked --doc
+	cargo test --locked --lib --bins --tests
+
+check: setup-check ## Check formatting, lints, licences, sources and the shape of the code
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	PATH="$(TOOLS):$$PATH" cargo deny --log-level error check licenses bans sources
+	cargo test --locked --test tidy
+
+bench: setup ## Measure, with a release build (half an hour, the first time)
+	cargo run --locked --release -- bench
+
+image: ## Build the container image IMAGE (tidemark), with a release build in it
+	docker build $(DOCKER_FLAGS) -f docker/Dockerfile -t $(IMAGE) .

@@ -16,6 +16,7 @@ pub mod dashboard;
 pub mod decode;
 pub mod recovery;
 pub mod sink;
+pub mod source;
 pub mod state;
 pub mod telemetry;
 pub mod transform;

@@ -1,0 +1,107 @@
+//! Where the events come from: a queue of a Solace broker, a file to replay, or memory for tests.
+//!
+//! A source hands out messages and takes acknowledgements back. It does not decode, and it does not
+//! remember what was processed: that is the ledger's.
+
+#[doc(hidden)]
+pub mod conformance;
+pub mod file;
+pub mod memory;
+pub mod solace;
+
+mod error;
+
+pub use error::SourceError;
+
+use std::future::Future;
+
+use serde::Deserialize;
+
+use crate::changelog::{Message, Receipt};
+
+/// A queue of messages. There is one per process.
+///
+/// * **Ordering.** Messages come in the order of the queue. Redelivered ones come again before any
+///   newer one, with the same offset and `redelivered` set. After a consumer died, or on a
+///   non-exclusive queue, offsets may go back.
+/// * **Delivery.** At least once: until a message is acknowledged it may come again, with the
+///   same offset and a new receipt, and also while the first copy is still being processed.
+/// * **Cancellation.** Both receives are cancel-safe: a dropped future has taken nothing.
+/// * **Back-pressure.** Who does not receive stops the flow: a source buffers a bounded number of
+///   messages and then leaves the rest with the broker.
+/// * **Connection loss** is an event, not an error: the source reconnects for ever.
+/// * **Shutdown.** Dropping the source gives unacknowledged messages back to the queue.
+pub trait Source: Send {
+    type Acknowledger: Acknowledge;
+
+    /// Appends at least one and at most `limit` events to `buffer`, without waiting for more than
+    /// the first. Returns how many; 0 means that the source has ended (a file, or after an error).
+    ///
+    /// # Errors
+    /// What a restart of the same configuration would not heal; nothing comes after it.
+    fn recv_many(
+        &mut self,
+        buffer: &mut Vec<SourceEvent>,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, SourceError>> + Send;
+
+    /// The next event; `None` when the source has ended.
+    ///
+    /// # Errors
+    /// As [`Source::recv_many`].
+    fn recv(&mut self) -> impl Future<Output = Result<Option<SourceEvent>, SourceError>> + Send {
+        async {
+            let mut events = Vec::with_capacity(1);
+            self.recv_many(&mut events, 1).await?;
+            Ok(events.pop())
+        }
+    }
+
+    /// A handle that acknowledges while somebody else receives.
+    fn acknowledger(&self) -> Self::Acknowledger;
+}
+
+/// Tells the broker which messages it may forget.
+pub trait Acknowledge: Clone + Send + Sync + 'static {
+    /// Acknowledges each of these messages (not "all up to"), in any order.
+    ///
+    /// Idempotent. Receipts of an older flow, or of a flow that is down, are skipped: their
+    /// messages come again. An acknowledgement may wait in the client for a moment, so that a kill
+    /// right after this returned brings the message back.
+    fn ack(&self, receipts: Vec<Receipt>) -> impl Future<Output = ()> + Send;
+}
+
+/// What a source tells.
+#[derive(Debug)]
+pub enum SourceEvent {
+    Message(Message),
+    /// Bound to the queue (again) and the one that reads it: messages come.
+    ///
+    /// After a `Down` or `Standby` another consumer of the queue may have committed in between: state
+    /// that was loaded before is to be checked against the ledger.
+    Up,
+    /// Bound to an exclusive queue that another consumer is reading; `Up` follows when that leaves.
+    Standby,
+    /// No messages until the next `Up`; the source is trying by itself.
+    Down {
+        reason: String,
+    },
+}
+
+/// The `[source]` section of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum SourceConfig {
+    Solace(solace::SolaceConfig),
+    File(file::FileConfig),
+}
+
+impl SourceConfig {
+    /// Everything that is wrong with it, each with its key; no I/O.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Solace(config) => config.problems(),
+            Self::File(config) => config.problems(),
+        }
+    }
+}

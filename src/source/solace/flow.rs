@@ -1,0 +1,161 @@
+use std::sync::Arc;
+
+use solace_rs_sys as sys;
+use tokio::sync::mpsc;
+
+use super::config::{Access, SolaceConfig};
+use super::failure::Failure;
+use super::ffi::{
+    Delivery, FlowEvent, FlowHandler, Properties, Session, SessionEvent, SessionHandler,
+};
+use super::inbox::Inbox;
+use crate::changelog::{Message, Receipt};
+use crate::source::SourceError;
+
+/// How long the library may keep acknowledgements to itself: what a kill brings back.
+const ACK_TIMER_MS: &str = "100";
+
+/// What callbacks tell the supervisor.
+pub(super) enum Signal {
+    Session(SessionEvent),
+    Flow { generation: u32, event: FlowEvent },
+}
+
+/// The way from the library's thread to the supervisor.
+#[derive(Clone)]
+pub(super) struct Signals {
+    pub(super) sender: mpsc::Sender<Signal>,
+    pub(super) inbox: Arc<Inbox>,
+}
+
+impl Signals {
+    fn send(&self, signal: Signal) {
+        match self.sender.try_send(signal) {
+            // Closed: the source is being dropped.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            // The supervisor is stuck in the library while connection events pour in.
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.inbox.fail(SourceError::Overflow { capacity: self.sender.max_capacity() });
+            }
+        }
+    }
+}
+
+impl SessionHandler for Signals {
+    fn on_event(&self, event: SessionEvent) {
+        self.send(Signal::Session(event));
+    }
+}
+
+/// Takes what one flow delivers.
+pub(super) struct Receiver {
+    pub(super) generation: u32,
+    pub(super) signals: Signals,
+}
+
+impl FlowHandler for Receiver {
+    fn on_message(&self, message: &Delivery<'_>) {
+        let topic = message.topic();
+        let (Some(offset), Some(id)) = (message.offset(), message.id()) else {
+            return self.signals.inbox.fail(SourceError::NoOffset { topic });
+        };
+        self.signals.inbox.push(Message {
+            offset,
+            receipt: Receipt { flow: self.generation, id },
+            topic,
+            payload: message.payload(),
+            redelivered: message.is_redelivered(),
+            properties: message.properties(),
+        });
+    }
+
+    fn on_event(&self, event: FlowEvent) {
+        self.signals.send(Signal::Flow { generation: self.generation, event });
+    }
+
+    fn on_panic(&self) {
+        self.signals.inbox.fail(SourceError::CallbackPanicked);
+    }
+}
+
+/// A consumer of the queue, by client acknowledgement.
+pub(super) fn flow_properties(config: &SolaceConfig) -> Result<Properties, Failure> {
+    let mut properties = Properties::new();
+    let mut set = |name: &'static [u8], value: &str| properties.set(name, value);
+    set(sys::SOLCLIENT_FLOW_PROP_BIND_BLOCKING, "0")?;
+    set(sys::SOLCLIENT_FLOW_PROP_BIND_ENTITY_ID, text(sys::SOLCLIENT_FLOW_PROP_BIND_ENTITY_QUEUE))?;
+    set(sys::SOLCLIENT_FLOW_PROP_BIND_ENTITY_DURABLE, "1")?;
+    set(sys::SOLCLIENT_FLOW_PROP_BIND_NAME, &config.queue)?;
+    set(sys::SOLCLIENT_FLOW_PROP_ACKMODE, text(sys::SOLCLIENT_FLOW_PROP_ACKMODE_CLIENT))?;
+    set(sys::SOLCLIENT_FLOW_PROP_WINDOWSIZE, &config.window.to_string())?;
+    set(sys::SOLCLIENT_FLOW_PROP_MAX_UNACKED_MESSAGES, &config.max_unacked.to_string())?;
+    set(sys::SOLCLIENT_FLOW_PROP_ACK_TIMER_MS, ACK_TIMER_MS)?;
+    set(sys::SOLCLIENT_FLOW_PROP_ACTIVE_FLOW_IND, "1")?;
+    Ok(properties)
+}
+
+/// Creates the queue and its topics unless they are there. Blocks.
+pub(super) fn provision(session: &Session, config: &SolaceConfig) -> Result<(), SourceError> {
+    let refused = |source: Failure| refusal(config, "provision", source);
+    let queue = endpoint_properties(config, true).map_err(refused)?;
+    session.provision(&queue).map_err(refused)?;
+    let queue = endpoint_properties(config, false).map_err(refused)?;
+    for topic in &config.topics {
+        session.subscribe(&queue, topic).map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn endpoint_properties(config: &SolaceConfig, is_new: bool) -> Result<Properties, Failure> {
+    let mut properties = Properties::new();
+    let mut set = |name: &'static [u8], value: &str| properties.set(name, value);
+    set(sys::SOLCLIENT_ENDPOINT_PROP_ID, text(sys::SOLCLIENT_ENDPOINT_PROP_QUEUE))?;
+    set(sys::SOLCLIENT_ENDPOINT_PROP_NAME, &config.queue)?;
+    if is_new {
+        set(sys::SOLCLIENT_ENDPOINT_PROP_DURABLE, "1")?;
+        set(sys::SOLCLIENT_ENDPOINT_PROP_ACCESSTYPE, access(config.access))?;
+    }
+    Ok(properties)
+}
+
+fn access(access: Access) -> &'static str {
+    match access {
+        Access::Exclusive => text(sys::SOLCLIENT_ENDPOINT_PROP_ACCESSTYPE_EXCLUSIVE),
+        Access::NonExclusive => text(sys::SOLCLIENT_ENDPOINT_PROP_ACCESSTYPE_NONEXCLUSIVE),
+    }
+}
+
+/// A constant of the binding without its NUL.
+fn text(constant: &'static [u8]) -> &'static str {
+    std::str::from_utf8(constant).map_or("", |text| text.trim_end_matches('\0'))
+}
+
+/// The broker's answer to an attempt to provision or bind, by what to do about it.
+pub(super) fn refusal(config: &SolaceConfig, action: &'static str, source: Failure) -> SourceError {
+    use super::failure::Cause;
+    let queue = config.queue.clone();
+    match source.cause() {
+        Cause::Login => login_refused(config, source),
+        Cause::UnknownQueue => SourceError::UnknownQueue { queue, source },
+        Cause::Permission => SourceError::Permission { queue, action, source },
+        Cause::Mismatch => SourceError::Provision { queue, source },
+        Cause::TooManyConsumers | Cause::Passing => SourceError::Unavailable { queue, source },
+    }
+}
+
+/// The outcome of an attempt to connect, by what to do about it.
+pub(super) fn no_connection(config: &SolaceConfig, source: Failure) -> SourceError {
+    if source.cause() == super::failure::Cause::Login {
+        return login_refused(config, source);
+    }
+    SourceError::Unreachable { host: config.host.clone(), source }
+}
+
+fn login_refused(config: &SolaceConfig, source: Failure) -> SourceError {
+    SourceError::LoginRefused {
+        host: config.host.clone(),
+        vpn: config.vpn.clone(),
+        username: config.username.clone(),
+        source,
+    }
+}

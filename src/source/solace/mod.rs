@@ -1,0 +1,96 @@
+//! The queue of a Solace broker, through the vendor's C library.
+//!
+//! `solace-rs` has no consumer of queues and hides its session, so this is a wrapper of our own over
+//! `solace-rs-sys`: [`ffi`] has the handles and all unsafe code, [`session`] and [`flow`] their
+//! settings and callbacks, [`supervisor`] keeps a flow bound, [`inbox`] is between the
+//! library's thread and ours, and [`publisher`] sends.
+
+mod config;
+mod failure;
+mod ffi;
+mod flow;
+mod inbox;
+mod publisher;
+mod session;
+mod supervisor;
+
+pub use config::{Access, Secret, SolaceConfig};
+pub use failure::Failure;
+pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled};
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Acknowledge, Source, SourceError, SourceEvent};
+use crate::changelog::Receipt;
+use inbox::Inbox;
+use supervisor::{BoundFlow, Supervisor};
+
+/// A consumer of one queue, which connects and reconnects by itself.
+pub struct SolaceSource {
+    inbox: Arc<Inbox>,
+    bound: BoundFlow,
+    supervisor: JoinHandle<()>,
+    /// Ends the supervisor, which releases flow and session.
+    running: DropGuard,
+}
+
+impl SolaceSource {
+    /// Starts to connect in the background: the events tell how it goes. Must run in a Tokio runtime.
+    pub fn start(config: SolaceConfig) -> Self {
+        let inbox = Inbox::new(config.max_unacked as usize, usize::from(config.window));
+        let (inbox, bound) = (Arc::new(inbox), BoundFlow::default());
+        let supervisor = Supervisor::new(config, Arc::clone(&inbox), bound.clone());
+        let stop = CancellationToken::new();
+        let supervisor = tokio::spawn(supervisor.run(stop.clone()));
+        Self { inbox, bound, supervisor, running: stop.drop_guard() }
+    }
+
+    /// Ends the consumer in good order: acknowledgements that wait in the library go out, and the
+    /// broker gets back what was not acknowledged. Dropping does the same without waiting for it.
+    pub async fn close(self) {
+        drop(self.running);
+        let ended = self.supervisor.await;
+        tracing::debug!(?ended, "source closed");
+    }
+}
+
+impl Source for SolaceSource {
+    type Acknowledger = SolaceAcknowledger;
+
+    async fn recv_many(
+        &mut self,
+        buffer: &mut Vec<SourceEvent>,
+        limit: usize,
+    ) -> Result<usize, SourceError> {
+        self.inbox.recv_many(buffer, limit).await
+    }
+
+    fn acknowledger(&self) -> SolaceAcknowledger {
+        SolaceAcknowledger { bound: self.bound.clone() }
+    }
+}
+
+/// Acknowledges on whatever flow is bound.
+#[derive(Clone)]
+pub struct SolaceAcknowledger {
+    bound: BoundFlow,
+}
+
+impl Acknowledge for SolaceAcknowledger {
+    async fn ack(&self, receipts: Vec<Receipt>) {
+        let Some((generation, flow)) = self.bound.get() else { return };
+        // The library may wait for a full socket.
+        let acked = tokio::task::spawn_blocking(move || {
+            let current = receipts.iter().filter(|receipt| receipt.flow == generation);
+            current.filter(|receipt| flow.ack(receipt.id).is_err()).count()
+        });
+        match acked.await {
+            Ok(0) => {}
+            // Harmless: those messages come again and are recognised by their offsets.
+            skipped => tracing::debug!(?skipped, "acknowledgements that the flow did not take"),
+        }
+    }
+}

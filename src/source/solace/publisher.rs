@@ -1,0 +1,226 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::{Notify, oneshot};
+
+use super::config::Secret;
+use super::failure::{Cause, Failure};
+use super::ffi::{Outbound, Session, SessionEvent, SessionHandler};
+use super::session::{self, SessionSettings};
+use crate::recovery::Recovery;
+
+/// Rejections that are kept with the broker's words; more are only counted.
+const KEPT_REJECTIONS: usize = 100;
+
+/// Where to publish to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishConfig {
+    /// Broker address, `tcp://host:port`.
+    pub host: String,
+    /// Message VPN.
+    pub vpn: String,
+    pub username: String,
+    pub password: Secret,
+    /// Messages that may be sent and not yet acknowledged, 1 to 255.
+    pub window: u8,
+}
+
+/// A persistent message to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'message> {
+    pub topic: &'message str,
+    pub payload: &'message [u8],
+    pub properties: &'message [(String, String)],
+    /// The application message id.
+    pub id: &'message str,
+    /// Milliseconds since 1970.
+    pub sent_at_ms: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("the broker at {host} refused the login of '{username}'")]
+    LoginRefused {
+        host: String,
+        username: String,
+        #[source]
+        source: Failure,
+    },
+    #[error("no connection to the broker at {host}")]
+    Unreachable {
+        host: String,
+        #[source]
+        source: Failure,
+    },
+    #[error("the message to '{topic}' cannot be sent")]
+    Unsendable {
+        topic: String,
+        #[source]
+        source: Failure,
+    },
+    #[error("the client library refused the session")]
+    Library(#[source] Failure),
+}
+
+impl PublishError {
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Unreachable { .. } => Recovery::Retry,
+            Self::LoginRefused { .. } | Self::Library(_) => Recovery::Stop,
+            Self::Unsendable { .. } => Recovery::DeadLetter,
+        }
+    }
+}
+
+/// Sends persistent messages and counts what the broker says about them.
+///
+/// It uses this module's own session because `solace-rs` reports an acknowledgement without saying
+/// of which message, and has no user properties.
+/// A broken connection is restored by the library, which sends again what was not acknowledged.
+pub struct Publisher {
+    session: Session,
+    progress: Arc<Progress>,
+}
+
+/// What became of the messages so far.
+#[derive(Debug, Clone, Default)]
+pub struct Settled {
+    /// The broker has stored them.
+    pub acknowledged: u64,
+    /// The broker does not want them.
+    pub rejected: u64,
+    /// The first rejections: the number of the message (as [`Publisher::send`] was given it), and why.
+    pub rejections: Vec<(u64, Failure)>,
+}
+
+impl Settled {
+    pub fn count(&self) -> u64 {
+        self.acknowledged + self.rejected
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    settled: Mutex<Settled>,
+    changed: Notify,
+}
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, Settled> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs on the library's thread.
+struct Listener {
+    progress: Arc<Progress>,
+    connected: Mutex<Option<oneshot::Sender<Result<(), Failure>>>>,
+}
+
+impl Listener {
+    fn answer(&self, outcome: Result<(), Failure>) {
+        let waiting = self.connected.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            // Nobody waits any more if the attempt was cancelled.
+            drop(waiting.send(outcome));
+        }
+    }
+}
+
+impl SessionHandler for Listener {
+    fn on_event(&self, event: SessionEvent) {
+        match event {
+            SessionEvent::Up => self.answer(Ok(())),
+            SessionEvent::ConnectFailed(failure) | SessionEvent::Down(failure) => {
+                self.answer(Err(failure));
+            }
+            SessionEvent::Acknowledged => {
+                self.progress.lock().acknowledged += 1;
+                self.progress.changed.notify_one();
+            }
+            SessionEvent::Rejected(number, failure) => {
+                let mut settled = self.progress.lock();
+                settled.rejected += 1;
+                if settled.rejections.len() < KEPT_REJECTIONS {
+                    settled.rejections.push((number, failure));
+                }
+                drop(settled);
+                self.progress.changed.notify_one();
+            }
+            SessionEvent::Reconnecting(_) | SessionEvent::Reconnected | SessionEvent::Other => {}
+        }
+    }
+}
+
+impl Publisher {
+    /// # Errors
+    /// If the broker cannot be reached or refuses the login.
+    pub async fn connect(config: &PublishConfig) -> Result<Self, PublishError> {
+        let (sender, connected) = oneshot::channel();
+        let progress = Arc::new(Progress::default());
+        let listener =
+            Listener { progress: Arc::clone(&progress), connected: Mutex::new(Some(sender)) };
+        let settings = SessionSettings {
+            host: &config.host,
+            vpn: &config.vpn,
+            username: &config.username,
+            password: &config.password,
+            client_name: None,
+            connect_timeout: Duration::from_secs(30),
+            reconnect_wait: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(3),
+            publish_window: config.window,
+        };
+        let session =
+            session::create(&settings, Box::new(listener)).map_err(PublishError::Library)?;
+        let publisher = Self { session, progress };
+        let started = publisher.session.connect();
+        let outcome = match started {
+            Ok(()) => connected.await.expect("the session owns the sender and is alive"),
+            Err(failure) => Err(failure),
+        };
+        match outcome {
+            Ok(()) => Ok(publisher),
+            Err(source) if source.cause() == Cause::Login => Err(PublishError::LoginRefused {
+                host: config.host.clone(),
+                username: config.username.clone(),
+                source,
+            }),
+            Err(source) => Err(PublishError::Unreachable { host: config.host.clone(), source }),
+        }
+    }
+
+    /// Hands a message to the library. Blocks while the window is full or the connection is down,
+    /// so call it where blocking is allowed. `number` names the message in a rejection.
+    ///
+    /// # Errors
+    /// If the message can't be expressed (a NUL in its topic), or the library refuses it.
+    pub fn send(&self, number: u64, message: &Outgoing<'_>) -> Result<(), PublishError> {
+        let unsendable =
+            |source| PublishError::Unsendable { topic: message.topic.to_owned(), source };
+        let outbound = outbound(number, message).map_err(unsendable)?;
+        self.session.send(&outbound).map_err(unsendable)
+    }
+
+    pub fn settled(&self) -> Settled {
+        self.progress.lock().clone()
+    }
+
+    /// Waits until the broker has answered this many messages. Cancel-safe.
+    pub async fn wait_until_settled(&self, count: u64) {
+        while self.progress.lock().count() < count {
+            self.progress.changed.notified().await;
+        }
+    }
+}
+
+fn outbound(number: u64, message: &Outgoing<'_>) -> Result<Outbound, Failure> {
+    let mut outbound = Outbound::new(message.topic, message.payload)?;
+    outbound.set_tag(number)?;
+    outbound.set_message_id(message.id)?;
+    outbound.set_sent_at(message.sent_at_ms)?;
+    outbound.set_properties(message.properties)?;
+    Ok(outbound)
+}

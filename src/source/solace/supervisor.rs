@@ -1,0 +1,265 @@
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::config::SolaceConfig;
+use super::failure::Failure;
+use super::ffi::{Flow, FlowEvent, Session, SessionEvent};
+use super::flow::{Receiver, Signal, Signals, flow_properties, no_connection, provision, refusal};
+use super::inbox::{Inbox, Valve};
+use super::session::{self, SessionSettings};
+use crate::recovery::{Recovery, chain};
+use crate::source::{SourceError, SourceEvent};
+
+/// The flow that is bound now, for those who acknowledge.
+#[derive(Clone, Default)]
+pub(super) struct BoundFlow(Arc<RwLock<Option<Generation>>>);
+
+/// A flow and its number.
+type Generation = (u32, Arc<Flow>);
+
+impl BoundFlow {
+    pub(super) fn get(&self) -> Option<Generation> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, flow: Option<Generation>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = flow;
+    }
+}
+
+/// Keeps a flow bound, whatever happens to the connection.
+///
+/// ```text
+/// connecting --up--> provisioning --ok--> binding --up--> consuming
+///   ^  |                  |                 |  ^             |
+///   |  failed: wait       |                 |  '-- wait <----'  flow lost (queue shut down or deleted)
+///   '------------- session given up <-------'----------------'
+/// ```
+///
+/// A connection that breaks while consuming is the library's to restore, with the flow on it.
+pub(super) struct Supervisor {
+    config: SolaceConfig,
+    inbox: Arc<Inbox>,
+    bound: BoundFlow,
+    signals: mpsc::Receiver<Signal>,
+    sender: Signals,
+    generation: u32,
+    /// Once it has consumed, no answer of the broker is taken for a mistake in the configuration:
+    /// queues are shut down and restored, and the source waits for that.
+    has_consumed: bool,
+}
+
+/// What a round of consuming ended with.
+enum Lost {
+    Flow(SourceError),
+    Session(SourceError),
+}
+
+impl Supervisor {
+    pub(super) fn new(config: SolaceConfig, inbox: Arc<Inbox>, bound: BoundFlow) -> Self {
+        let (sender, signals) = mpsc::channel(256);
+        let sender = Signals { sender, inbox: Arc::clone(&inbox) };
+        Self { config, inbox, bound, signals, sender, generation: 0, has_consumed: false }
+    }
+
+    /// Runs until `stop`, or until an error that no retry heals, which it tells through the inbox.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let ended = stop.run_until_cancelled(self.keep_consuming()).await;
+        self.release().await;
+        if let Some(Err(error)) = ended {
+            self.inbox.fail(error);
+        }
+    }
+
+    async fn keep_consuming(&mut self) -> Result<Infallible, SourceError> {
+        let settings = SessionSettings::from(&self.config);
+        let session = session::create(&settings, Box::new(self.sender.clone()))
+            .map_err(|source| SourceError::Library { action: "create a session", source })?;
+        let session = Arc::new(session);
+        loop {
+            if let Err(error) = self.connect(&session).await {
+                self.wait_or_stop(error).await?;
+                continue;
+            }
+            let lost = self.consume_while_connected(&session).await?;
+            // After the library gave up, a session takes a new `connect` only once it was closed.
+            let closing = Arc::clone(&session);
+            let closed = blocking(move || closing.disconnect()).await;
+            tracing::debug!(?closed, "session closed");
+            self.wait_or_stop(lost).await?;
+        }
+    }
+
+    async fn connect(&mut self, session: &Session) -> Result<(), SourceError> {
+        tracing::info!(host = self.config.host, vpn = self.config.vpn, "connecting to the broker");
+        session.connect().map_err(|source| no_connection(&self.config, source))?;
+        while let Some(signal) = self.signals.recv().await {
+            match signal {
+                Signal::Session(SessionEvent::Up) => return Ok(()),
+                Signal::Session(
+                    SessionEvent::ConnectFailed(source) | SessionEvent::Down(source),
+                ) => return Err(no_connection(&self.config, source)),
+                Signal::Session(_) | Signal::Flow { .. } => {}
+            }
+        }
+        Err(no_connection(&self.config, Failure::new(0, "", "the session has no events any more")))
+    }
+
+    /// Binds again and again; returns why the session is lost.
+    async fn consume_while_connected(
+        &mut self,
+        session: &Arc<Session>,
+    ) -> Result<SourceError, SourceError> {
+        loop {
+            let lost = match self.bind(session).await {
+                Ok(()) => self.consume().await,
+                Err(error) => Lost::Flow(error),
+            };
+            self.release().await;
+            match lost {
+                Lost::Session(error) => return Ok(error),
+                Lost::Flow(error) => self.wait_or_stop(error).await?,
+            }
+        }
+    }
+
+    async fn bind(&mut self, session: &Arc<Session>) -> Result<(), SourceError> {
+        if self.config.provision {
+            let (session, config) = (Arc::clone(session), self.config.clone());
+            blocking(move || provision(&session, &config)).await?;
+        }
+        // What an older flow delivered comes again, since nobody can acknowledge it any more.
+        self.inbox.discard_messages();
+        self.generation += 1;
+        let receiver = Receiver { generation: self.generation, signals: self.sender.clone() };
+        let refused = |source| refusal(&self.config, "consume from", source);
+        let properties = flow_properties(&self.config).map_err(refused)?;
+        let flow = Flow::bind(Arc::clone(session), &properties, Box::new(receiver));
+        self.bound.set(Some((self.generation, Arc::new(flow.map_err(refused)?))));
+        Ok(())
+    }
+
+    /// Until the flow or its session is lost.
+    async fn consume(&mut self) -> Lost {
+        let mut is_open = true;
+        loop {
+            let inbox = Arc::clone(&self.inbox);
+            let lost = tokio::select! {
+                // Connection events first: they are rare and everything depends on them.
+                biased;
+                signal = self.signals.recv() => signal.and_then(|signal| self.follow(signal)),
+                () = inbox.valve_may_have_changed() => self.turn_valve(&mut is_open).await,
+            };
+            if let Some(lost) = lost {
+                return lost;
+            }
+        }
+    }
+
+    fn follow(&mut self, signal: Signal) -> Option<Lost> {
+        match signal {
+            Signal::Flow { generation, event } if generation == self.generation => {
+                self.follow_flow(event)
+            }
+            // A late word of a flow that is gone.
+            Signal::Flow { .. } => None,
+            Signal::Session(SessionEvent::Down(source) | SessionEvent::ConnectFailed(source)) => {
+                Some(Lost::Session(no_connection(&self.config, source)))
+            }
+            Signal::Session(SessionEvent::Reconnecting(source)) => {
+                self.report_down(&no_connection(&self.config, source));
+                None
+            }
+            Signal::Session(
+                SessionEvent::Up
+                | SessionEvent::Reconnected
+                | SessionEvent::Acknowledged
+                | SessionEvent::Rejected(..)
+                | SessionEvent::Other,
+            ) => None,
+        }
+    }
+
+    fn follow_flow(&mut self, event: FlowEvent) -> Option<Lost> {
+        tracing::debug!(?event, generation = self.generation, "flow event");
+        match event {
+            // Bound, but whether it is the one that reads is told by `Active`, which follows at
+            // once unless another consumer of an exclusive queue is reading.
+            FlowEvent::Up | FlowEvent::Inactive => {
+                self.has_consumed = true;
+                tracing::debug!(queue = self.config.queue, "bound, not reading");
+                self.inbox.tell(SourceEvent::Standby);
+                None
+            }
+            FlowEvent::Active | FlowEvent::Reconnected => {
+                tracing::info!(queue = self.config.queue, "consuming from the queue");
+                self.inbox.tell(SourceEvent::Up);
+                None
+            }
+            FlowEvent::Reconnecting(source) => {
+                self.report_down(&refusal(&self.config, "consume from", source));
+                None
+            }
+            FlowEvent::BindFailed(source) | FlowEvent::Down(source) => {
+                Some(Lost::Flow(refusal(&self.config, "consume from", source)))
+            }
+            // The session's own events say what happens to it.
+            FlowEvent::SessionDown | FlowEvent::Other => None,
+        }
+    }
+
+    /// Stops and starts the flow as the inbox asks. The library takes both while the session is
+    /// down, too, and remembers them.
+    async fn turn_valve(&self, is_open: &mut bool) -> Option<Lost> {
+        let (_, flow) = self.bound.get()?;
+        let turned = match (self.inbox.valve(), *is_open) {
+            (Valve::Close, true) => blocking(move || flow.stop()).await,
+            (Valve::Open, false) => blocking(move || flow.start()).await,
+            (Valve::Open | Valve::Keep, true) | (Valve::Close | Valve::Keep, false) => return None,
+        };
+        *is_open = !*is_open;
+        tracing::debug!(is_open, ?turned, "flow valve turned");
+        // A flow that does not obey would starve or flood us: replace it.
+        turned.err().map(|source| Lost::Flow(refusal(&self.config, "consume from", source)))
+    }
+
+    /// Destroys the flow, which gives its messages back to the queue. Blocks in the library.
+    async fn release(&self) {
+        let Some((_, flow)) = self.bound.get() else { return };
+        self.bound.set(None);
+        let stopped = blocking(move || {
+            // A closing window takes the waiting acknowledgements along.
+            let stopped = flow.stop();
+            drop(flow);
+            stopped
+        });
+        let stopped = stopped.await;
+        tracing::debug!(?stopped, "flow released");
+    }
+
+    /// # Errors
+    /// `error` itself, if waiting does not help.
+    async fn wait_or_stop(&self, error: SourceError) -> Result<(), SourceError> {
+        if error.recovery() == Recovery::Stop && !self.has_consumed {
+            return Err(error);
+        }
+        self.report_down(&error);
+        tokio::time::sleep(self.config.reconnect_wait).await;
+        Ok(())
+    }
+
+    fn report_down(&self, error: &SourceError) {
+        let reason = chain(error);
+        tracing::warn!(reason, "the source is down");
+        self.inbox.tell(SourceEvent::Down { reason });
+    }
+}
+
+/// Runs a call of the library that may wait for the network.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    let joined = tokio::task::spawn_blocking(call).await;
+    joined.expect("the library's calls don't panic, and the runtime outlives the supervisor")
+}

@@ -14,6 +14,7 @@ pub mod changelog;
 pub mod checkpoint;
 pub mod dashboard;
 pub mod decode;
+pub mod generator;
 pub mod recovery;
 pub mod sink;
 pub mod source;

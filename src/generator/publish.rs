@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::Utc;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, Event, Generator, GeneratorError, SalesTable};
+use crate::source::solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
+
+/// Partitioned queues keep messages with the same value of this user property in order.
+const PARTITION_KEY: &str = "JMSXGroupID";
+/// Events that are sent in one go when nothing limits the rate.
+const CHUNK: u64 = 1_000;
+/// How often a limited rate is topped up.
+const TICK: Duration = Duration::from_millis(20);
+/// How long a cancelled run waits for the answers to what it has sent.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What became of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    pub sent: u64,
+    /// The broker has stored them.
+    pub acknowledged: u64,
+    /// The broker did not want them.
+    pub rejected: u64,
+    /// The first rejections: the number of the message in this run, and the broker's reason.
+    pub rejections: Vec<(u64, Failure)>,
+    pub per_table: BTreeMap<SalesTable, u64>,
+}
+
+impl Published {
+    /// Everything that was sent is stored.
+    pub fn is_complete(&self) -> bool {
+        self.acknowledged == self.sent
+    }
+}
+
+/// Publishes until the configured end or until `cancel`, and waits for the broker's answers.
+///
+/// Messages that the broker rejects are counted, not retried. A broken connection is restored, and what was
+/// not acknowledged is sent again; if it stays broken the function waits, until `cancel`.
+///
+/// # Errors
+/// If the broker cannot be reached at first or refuses the login, or a message cannot be expressed.
+pub async fn publish(
+    config: &Config,
+    broker: &PublishConfig,
+    cancel: CancellationToken,
+) -> Result<Published, GeneratorError> {
+    let publisher = Arc::new(Publisher::connect(broker).await?);
+    let mut run = Run::new(config, Arc::clone(&publisher), cancel.clone());
+    let progress = progress_bar(config.events);
+    tokio::select! {
+        // A result that is there counts, cancelled or not.
+        biased;
+        ended = run.send_all_and_wait(config, &progress) => ended?,
+        () = grace_after(&cancel) => {}
+    }
+    progress.finish_and_clear();
+    let settled = publisher.settled();
+    Ok(Published {
+        sent: run.sent(),
+        acknowledged: settled.acknowledged,
+        rejected: settled.rejected,
+        rejections: settled.rejections,
+        per_table: run.per_table,
+    })
+}
+
+/// Shown on a terminal only.
+fn progress_bar(events: Option<u64>) -> ProgressBar {
+    let (bar, template) = match events {
+        Some(events) => {
+            (ProgressBar::new(events), "{bar:40} {pos}/{len} events, {per_sec}, {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} events, {per_sec}, {elapsed}"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+async fn grace_after(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}
+
+struct Run {
+    publisher: Arc<Publisher>,
+    cancel: CancellationToken,
+    /// Away while a chunk is being sent.
+    generator: Option<Generator>,
+    /// Counted where it is sent: a chunk may hang in the library when the run is cancelled.
+    sent: Arc<AtomicU64>,
+    per_table: BTreeMap<SalesTable, u64>,
+}
+
+impl Run {
+    fn new(config: &Config, publisher: Arc<Publisher>, cancel: CancellationToken) -> Self {
+        let generator = Some(Generator::new(config));
+        let sent = Arc::default();
+        Self { publisher, cancel, generator, sent, per_table: BTreeMap::new() }
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    async fn send_all_and_wait(
+        &mut self,
+        config: &Config,
+        progress: &ProgressBar,
+    ) -> Result<(), GeneratorError> {
+        let started = Instant::now();
+        let mut tick = tokio::time::interval(TICK);
+        let is_over = |cancel: &CancellationToken| {
+            cancel.is_cancelled() || config.duration.is_some_and(|end| started.elapsed() >= end)
+        };
+        while !is_over(&self.cancel) {
+            let due = match config.rate.due_after(started.elapsed()) {
+                Some(due) => due.saturating_sub(self.sent()).min(CHUNK),
+                None => CHUNK,
+            };
+            if due > 0 && self.send(due).await? < due {
+                break;
+            }
+            progress.set_position(self.sent());
+            if due < CHUNK {
+                tick.tick().await;
+            }
+        }
+        self.publisher.wait_until_settled(self.sent()).await;
+        Ok(())
+    }
+
+    /// Sends up to `count` events; fewer means that there are no more, or that it was cancelled.
+    async fn send(&mut self, count: u64) -> Result<u64, GeneratorError> {
+        let Some(mut generator) = self.generator.take() else { return Ok(0) };
+        let (publisher, cancel) = (Arc::clone(&self.publisher), self.cancel.clone());
+        let sent = Arc::clone(&self.sent);
+        let sending = tokio::task::spawn_blocking(move || {
+            let mut tables = Vec::new();
+            let mut outcome = Ok(());
+            for event in generator.by_ref().take(count as usize) {
+                outcome = send_event(&publisher, sent.load(Ordering::Relaxed), &event);
+                if outcome.is_err() {
+                    break;
+                }
+                sent.fetch_add(1, Ordering::Relaxed);
+                tables.push(event.table);
+                if cancel.is_cancelled() {
+                    break;
+                }
+            }
+            (generator, tables, outcome)
+        });
+        let (generator, tables, outcome) =
+            sending.await.expect("generating does not panic, and the runtime outlives the run");
+        self.generator = Some(generator);
+        for table in &tables {
+            *self.per_table.entry(*table).or_default() += 1;
+        }
+        outcome?;
+        Ok(tables.len() as u64)
+    }
+}
+
+fn send_event(publisher: &Publisher, number: u64, event: &Event) -> Result<(), PublishError> {
+    let sent_at = Utc::now();
+    let message = Outgoing {
+        topic: &event.topic,
+        payload: &event.payload,
+        properties: &[(PARTITION_KEY.to_owned(), event.key.clone())],
+        id: &format!("generator-{}-{number}", sent_at.timestamp_micros()),
+        sent_at_ms: sent_at.timestamp_millis(),
+    };
+    publisher.send(number, &message)
+}

@@ -1,0 +1,60 @@
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use quick_xml::Writer;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+const CARRIERS: [&str; 4] = ["DHL", "UPS", "FedEx", "Hermes & Co"];
+const METHODS: [&str; 3] = ["standard", "express", "overnight"];
+const STREETS: [&str; 5] =
+    ["Main Street", "Rue de l'Église", "Königstraße", "\"The Yard\"", "Oak & Elm Road"];
+const CITIES: [(&str, &str); 5] =
+    [("Berlin", "DE"), ("Lyon", "FR"), ("Austin", "US"), ("Osaka", "JP"), ("São Paulo", "BR")];
+
+/// The SHIPPING_INFO of an order: XML with attributes, nesting and characters that need escaping.
+pub(super) fn shipping_info(rng: &mut StdRng) -> Arc<str> {
+    let mut writer = Writer::new(Vec::with_capacity(320));
+    write_shipping(&mut writer, rng).expect("a vector takes every byte");
+    String::from_utf8(writer.into_inner()).expect("the writer was given text").into()
+}
+
+/// XML that ends in the middle of an element.
+pub(super) fn broken_shipping_info(rng: &mut StdRng) -> Arc<str> {
+    let whole = shipping_info(rng);
+    let end = whole.find("</city>").expect("every address has a city");
+    whole[..end].into()
+}
+
+fn write_shipping<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Result<()> {
+    let carrier = CARRIERS[rng.random_range(0..CARRIERS.len())];
+    let method = METHODS[rng.random_range(0..METHODS.len())];
+    let tracking = format!("{:012X}", rng.random_range(0..1u64 << 48));
+    let street =
+        format!("{} {}", rng.random_range(1..300), STREETS[rng.random_range(0..STREETS.len())]);
+    let (city, country) = CITIES[rng.random_range(0..CITIES.len())];
+    let zip = format!("{:05}", rng.random_range(10_000..99_999));
+    let weight = format!("{}.{}", rng.random_range(0..40), rng.random_range(1..10));
+    writer.create_element("shipping").write_inner_content(|shipping| {
+        text(shipping, "method", method)?;
+        text(shipping, "carrier", carrier)?;
+        text(shipping, "tracking", &tracking)?;
+        shipping.create_element("address").write_inner_content(|address| {
+            text(address, "street", &street)?;
+            text(address, "city", city)?;
+            text(address, "zip", &zip)?;
+            text(address, "country", country)
+        })?;
+        let weight = shipping
+            .create_element("weight")
+            .with_attribute(("unit", "kg"))
+            .write_text_content(quick_xml::events::BytesText::new(&weight));
+        weight.map(drop)
+    })?;
+    Ok(())
+}
+
+fn text<W: Write>(writer: &mut Writer<W>, name: &str, text: &str) -> io::Result<()> {
+    let content = quick_xml::events::BytesText::new(text);
+    writer.create_element(name).write_text_content(content).map(drop)
+}

@@ -1,0 +1,430 @@
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::envelope::{Change, EnvelopeWriter, topic};
+use super::live::Live;
+use super::row::{AuditEntry, Customer, Item, Order, Product, Row, SalesTable, Shipping};
+use super::shipping::{broken_shipping_info, shipping_info};
+use super::{Config, Event, Fault};
+use crate::changelog::Operation;
+
+const FIRST_CUSTOMERS: u64 = 100;
+const FIRST_PRODUCTS: u64 = 50;
+/// Orders that may still change; their items with them.
+const LIVE_ORDERS: usize = 50_000;
+const LIVE_ITEMS: usize = 100_000;
+const LIVE_OTHERS: usize = 100_000;
+/// Updates of products that change the key, which Oracle sees as delete and create.
+const KEY_CHANGE_SHARE: f64 = 0.002;
+/// Order updates that change the address too.
+const ADDRESS_CHANGE_SHARE: f64 = 0.2;
+
+const STATUSES: [&str; 5] = ["PENDING", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED"];
+const TIERS: [&str; 3] = ["GOLD", "SILVER", "BRONZE"];
+const REGIONS: [&str; 4] = ["EMEA", "APAC", "NA", "LATAM"];
+const CATEGORIES: [&str; 5] = ["BOOKS", "GAMES", "GARDEN", "KITCHEN", "OFFICE"];
+const FIRST_NAMES: [&str; 8] =
+    ["Ada", "Björn", "Chloé", "Dmitri", "Eva", "Fatima", "Goran", "O'Hara"];
+const LAST_NAMES: [&str; 8] =
+    ["Abe", "Brontë", "Castillo", "Dürer", "Eriksson", "Fischer", "García", "\"Hal\" Ito"];
+const USERS: [&str; 3] = ["SALES_APP", "BATCH", "DBA"];
+
+/// The shop whose changes the generator tells: rows, and the events that wait to be told.
+pub(super) struct Shop {
+    rng: StdRng,
+    config: Config,
+    writer: EnvelopeWriter,
+    orders: Live<(Order, Vec<u64>)>,
+    items: Live<Item>,
+    customers: Live<Customer>,
+    products: Live<Product>,
+    next_ids: [u64; 5],
+    transaction: u64,
+    /// Item deletes that came with their orders, to be taken off those made for their own sake.
+    cascaded_deletes: u64,
+    waiting: VecDeque<Event>,
+    now_us: i64,
+}
+
+impl Shop {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(config.seed),
+            config: config.clone(),
+            writer: EnvelopeWriter::new(config.with_schema),
+            orders: Live::new(LIVE_ORDERS),
+            items: Live::new(LIVE_ITEMS),
+            customers: Live::new(LIVE_OTHERS),
+            products: Live::new(LIVE_OTHERS),
+            next_ids: [1; 5],
+            transaction: 0,
+            cascaded_deletes: 0,
+            waiting: VecDeque::new(),
+            now_us: 0,
+        }
+    }
+
+    /// The next event as of `now_us`; the events of one change come one after the other.
+    pub(super) fn next_event(&mut self, now_us: i64) -> Event {
+        self.now_us = now_us;
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return event;
+            }
+            self.transaction += 1;
+            self.change_something();
+        }
+    }
+
+    fn change_something(&mut self) {
+        if self.transaction <= FIRST_CUSTOMERS {
+            return self.add_customer(Operation::Read);
+        }
+        if self.transaction <= FIRST_CUSTOMERS + FIRST_PRODUCTS {
+            return self.add_product(Operation::Read);
+        }
+        if self.config.faults > 0.0 && self.rng.random_bool(self.config.faults) {
+            return self.make_fault();
+        }
+        match self.rng.random_range(0..100) {
+            0..40 => self.change_orders(),
+            40..80 => self.change_items(),
+            80..90 => self.change_customers(),
+            90..98 => self.change_products(),
+            _ => self.add_audit_entry(),
+        }
+    }
+
+    /// `c` or `u` or `d` with the shares that the table has.
+    fn operation(&mut self, creates: u32, updates: u32) -> Operation {
+        match self.rng.random_range(0..100) {
+            share if share < creates => Operation::Create,
+            share if share < creates + updates => Operation::Update,
+            _ => Operation::Delete,
+        }
+    }
+
+    fn change_orders(&mut self) {
+        let operation = self.operation(70, 25);
+        let picked = self.orders.pick(&mut self.rng);
+        match (operation, picked) {
+            (Operation::Update, Some(id)) => self.update_order(id),
+            (Operation::Delete, Some(id)) => self.delete_order(id),
+            _ => {
+                let shipping = shipping_info(&mut self.rng);
+                self.add_order(Shipping::Text(shipping), None);
+            }
+        }
+    }
+
+    fn add_order(&mut self, shipping: Shipping, fault: Option<Fault>) {
+        let Some(customer) = self.customers.pick(&mut self.rng) else {
+            return self.add_customer(Operation::Create);
+        };
+        let (id, now_us) = (self.next_id(SalesTable::Orders), self.now_us);
+        let order = Order {
+            id,
+            customer,
+            date_us: now_us - self.lateness_us(),
+            status: STATUSES[0],
+            total_cents: self.rng.random_range(500..500_000),
+            shipping,
+            created_us: now_us,
+            updated_us: now_us,
+        };
+        self.tell(Operation::Create, id, None, Some(&order), fault);
+        if let Some((_, items)) = self.orders.insert(id, (order, Vec::new())) {
+            for item in items {
+                self.items.remove(item);
+            }
+        }
+    }
+
+    /// How far in the past the business says that the order was made.
+    fn lateness_us(&mut self) -> i64 {
+        let chance: f64 = self.rng.random();
+        if chance < self.config.late {
+            self.rng.random_range(10_000_000..240_000_000)
+        } else if chance < self.config.late + self.config.out_of_order {
+            self.rng.random_range(100_000..9_000_000)
+        } else {
+            0
+        }
+    }
+
+    fn update_order(&mut self, id: u64) {
+        let changes_address = self.rng.random_bool(ADDRESS_CHANGE_SHARE);
+        let address = changes_address.then(|| shipping_info(&mut self.rng));
+        let status = STATUSES[self.rng.random_range(1..STATUSES.len())];
+        let total = self.rng.random_range(500..500_000);
+        let Some((order, _)) = self.orders.get_mut(id) else { return };
+        let mut before = order.clone();
+        order.status = status;
+        order.total_cents = total;
+        order.updated_us = self.now_us;
+        let was_changed = address.is_some();
+        if let Some(address) = address {
+            order.shipping = Shipping::Text(address);
+        }
+        let mut after = order.clone();
+        if self.config.unchanged_lobs {
+            // The redo log has no old value of a LOB, and no new one if it was not touched.
+            before.shipping = Shipping::Unchanged;
+            if !was_changed {
+                after.shipping = Shipping::Unchanged;
+            }
+        }
+        self.tell(Operation::Update, id, Some(&before), Some(&after), None);
+    }
+
+    /// Deletes the items first, as a foreign key demands.
+    fn delete_order(&mut self, id: u64) {
+        let Some((mut order, items)) = self.orders.remove(id) else { return };
+        for item in items {
+            if let Some(item) = self.items.remove(item) {
+                self.cascaded_deletes += 1;
+                self.tell_delete(id, &item);
+            }
+        }
+        if self.config.unchanged_lobs {
+            order.shipping = Shipping::Unchanged;
+        }
+        self.tell_delete(id, &order);
+    }
+
+    fn change_items(&mut self) {
+        let operation = self.operation(80, 15);
+        if operation == Operation::Delete && self.cascaded_deletes > 0 {
+            self.cascaded_deletes -= 1;
+            return;
+        }
+        let picked = self.items.pick(&mut self.rng);
+        match (operation, picked) {
+            (Operation::Update, Some(id)) => self.update_item(id),
+            (Operation::Delete, Some(id)) => self.delete_item(id),
+            _ => self.add_item(),
+        }
+    }
+
+    fn add_item(&mut self) {
+        let order = self.orders.pick(&mut self.rng);
+        let product = self.products.pick(&mut self.rng);
+        let (Some(order), Some(product)) = (order, product) else {
+            let shipping = shipping_info(&mut self.rng);
+            return self.add_order(Shipping::Text(shipping), None);
+        };
+        let price_cents = self.products.get_mut(product).map_or(100, |product| product.price_cents);
+        let id = self.next_id(SalesTable::OrderItems);
+        let quantity = self.rng.random_range(1..20);
+        let item = Item { id, order, product, quantity, price_cents };
+        self.tell(Operation::Create, order, None, Some(&item), None);
+        self.items.insert(id, item);
+        if let Some((_, items)) = self.orders.get_mut(order) {
+            items.push(id);
+        }
+    }
+
+    fn update_item(&mut self, id: u64) {
+        let quantity = self.rng.random_range(1..20);
+        let Some(item) = self.items.get_mut(id) else { return };
+        let before = item.clone();
+        item.quantity = quantity;
+        let after = item.clone();
+        self.tell(Operation::Update, after.order, Some(&before), Some(&after), None);
+    }
+
+    fn delete_item(&mut self, id: u64) {
+        let Some(item) = self.items.remove(id) else { return };
+        if let Some((_, items)) = self.orders.get_mut(item.order) {
+            items.retain(|other| *other != id);
+        }
+        self.tell_delete(item.order, &item);
+    }
+
+    fn change_customers(&mut self) {
+        let operation = self.operation(20, 75);
+        let picked = self.customers.pick(&mut self.rng);
+        match (operation, picked) {
+            (Operation::Update, Some(id)) => self.update_customer(id, None),
+            (Operation::Delete, Some(id)) if self.customers.len() as u64 > FIRST_CUSTOMERS / 2 => {
+                if let Some(customer) = self.customers.remove(id) {
+                    self.tell_delete(id, &customer);
+                }
+            }
+            _ => self.add_customer(Operation::Create),
+        }
+    }
+
+    fn add_customer(&mut self, operation: Operation) {
+        let id = self.next_id(SalesTable::Customers);
+        let first = FIRST_NAMES[self.rng.random_range(0..FIRST_NAMES.len())];
+        let last = LAST_NAMES[self.rng.random_range(0..LAST_NAMES.len())];
+        let customer = Customer {
+            id,
+            name: format!("{first} {last}").into(),
+            email: format!("customer{id}@example.com").into(),
+            tier: TIERS[self.rng.random_range(0..TIERS.len())],
+            region: REGIONS[self.rng.random_range(0..REGIONS.len())],
+            created_us: self.now_us,
+            loyalty_points: None,
+        };
+        self.tell(operation, id, None, Some(&customer), None);
+        self.customers.insert(id, customer);
+    }
+
+    fn update_customer(&mut self, id: u64, loyalty_points: Option<u64>) {
+        let tier = TIERS[self.rng.random_range(0..TIERS.len())];
+        let region = REGIONS[self.rng.random_range(0..REGIONS.len())];
+        let Some(customer) = self.customers.get_mut(id) else { return };
+        let before = customer.clone();
+        customer.tier = tier;
+        customer.region = region;
+        customer.loyalty_points = loyalty_points.or(customer.loyalty_points);
+        let after = customer.clone();
+        let fault = loyalty_points.map(|_| Fault::ExtraColumn);
+        self.tell(Operation::Update, id, Some(&before), Some(&after), fault);
+    }
+
+    fn change_products(&mut self) {
+        let operation = self.operation(10, 85);
+        let picked = self.products.pick(&mut self.rng);
+        match (operation, picked) {
+            (Operation::Update, Some(id)) if self.rng.random_bool(KEY_CHANGE_SHARE) => {
+                self.change_product_key(id);
+            }
+            (Operation::Update, Some(id)) => self.update_product(id),
+            (Operation::Delete, Some(id)) if self.products.len() as u64 > FIRST_PRODUCTS / 2 => {
+                if let Some(product) = self.products.remove(id) {
+                    self.tell_delete(id, &product);
+                }
+            }
+            _ => self.add_product(Operation::Create),
+        }
+    }
+
+    fn add_product(&mut self, operation: Operation) {
+        let id = self.next_id(SalesTable::Products);
+        let category = CATEGORIES[self.rng.random_range(0..CATEGORIES.len())];
+        let product = Product {
+            id,
+            name: format!("Product {id}").into(),
+            category,
+            price_cents: self.rng.random_range(100..100_000),
+            stock: self.rng.random_range(0..10_000),
+            is_active: true,
+        };
+        self.tell(operation, id, None, Some(&product), None);
+        self.products.insert(id, product);
+    }
+
+    fn update_product(&mut self, id: u64) {
+        let (stock, is_active) = (self.rng.random_range(0..10_000), self.rng.random_bool(0.95));
+        let price = self.rng.random_range(100..100_000);
+        let Some(product) = self.products.get_mut(id) else { return };
+        let before = product.clone();
+        product.stock = stock;
+        product.price_cents = price;
+        product.is_active = is_active;
+        let after = product.clone();
+        self.tell(Operation::Update, id, Some(&before), Some(&after), None);
+    }
+
+    /// Delete, tombstone, create: one transaction.
+    fn change_product_key(&mut self, id: u64) {
+        let Some(before) = self.products.remove(id) else { return };
+        let after = Product { id: self.next_id(SalesTable::Products), ..before.clone() };
+        self.tell_delete(id, &before);
+        self.tell(Operation::Create, after.id, None, Some(&after), None);
+        self.products.insert(after.id, after);
+    }
+
+    fn add_audit_entry(&mut self) {
+        let id = self.next_id(SalesTable::AuditLog);
+        let table = SalesTable::ALL[self.rng.random_range(0..4)];
+        let entry = AuditEntry {
+            id,
+            table: table.name(),
+            operation: ["INSERT", "UPDATE", "DELETE"][self.rng.random_range(0..3)],
+            record: self.rng.random_range(1..=self.next_ids[table as usize]),
+            changed_by: USERS[self.rng.random_range(0..USERS.len())],
+            changed_us: self.now_us,
+        };
+        self.tell(Operation::Create, id, None, Some(&entry), None);
+    }
+
+    fn make_fault(&mut self) {
+        match self.rng.random_range(0..3) {
+            0 => {
+                let shipping = broken_shipping_info(&mut self.rng);
+                self.add_order(Shipping::Text(shipping), Some(Fault::BrokenXml));
+            }
+            1 => {
+                let points = self.rng.random_range(0..5_000);
+                if let Some(id) = self.customers.pick(&mut self.rng) {
+                    self.update_customer(id, Some(points));
+                }
+            }
+            _ => self.tell_malformed(),
+        }
+    }
+
+    /// An event that breaks off. It is of a row that exists nowhere else, so that nothing is missing
+    /// when it goes to the dead letters.
+    fn tell_malformed(&mut self) {
+        let id = self.next_id(SalesTable::AuditLog);
+        let entry = AuditEntry {
+            id,
+            table: SalesTable::Orders.name(),
+            operation: "UPDATE",
+            record: id,
+            changed_by: USERS[0],
+            changed_us: self.now_us,
+        };
+        self.tell(Operation::Create, id, None, Some(&entry), Some(Fault::MalformedJson));
+        if let Some(event) = self.waiting.back_mut() {
+            event.payload.truncate(event.payload.len() / 2);
+        }
+    }
+
+    fn next_id(&mut self, table: SalesTable) -> u64 {
+        let next = &mut self.next_ids[table as usize];
+        *next += 1;
+        *next - 1
+    }
+
+    fn tell_delete<R: Row>(&mut self, partition: u64, row: &R) {
+        self.tell(Operation::Delete, partition, Some(row), None, None);
+        if let Some(delete) = self.waiting.back().cloned() {
+            self.waiting.push_back(Event { payload: Bytes::new(), ..delete });
+        }
+    }
+
+    fn tell<R: Row>(
+        &mut self,
+        operation: Operation,
+        partition: u64,
+        before: Option<&R>,
+        after: Option<&R>,
+        fault: Option<Fault>,
+    ) {
+        let (at_us, transaction) = (self.now_us, self.transaction);
+        let change = Change { before, after, operation, at_us, transaction };
+        let prefix = match R::TABLE {
+            SalesTable::Orders | SalesTable::OrderItems => "order",
+            SalesTable::Customers => "customer",
+            SalesTable::Products => "product",
+            SalesTable::AuditLog => "audit",
+        };
+        self.waiting.push_back(Event {
+            topic: topic(R::TABLE, operation),
+            key: format!("{prefix}-{partition}"),
+            payload: self.writer.write(&change),
+            table: R::TABLE,
+            operation,
+            fault,
+        });
+    }
+}

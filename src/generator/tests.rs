@@ -1,0 +1,219 @@
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::*;
+
+fn config(events: u64) -> Config {
+    Config {
+        seed: 7,
+        rate: Rate::Max,
+        events: Some(events),
+        start_time: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+        ..Config::default()
+    }
+}
+
+fn events(config: &Config) -> Vec<Event> {
+    Generator::new(config).collect()
+}
+
+fn json(event: &Event) -> Value {
+    serde_json::from_slice(&event.payload).unwrap()
+}
+
+#[test]
+fn a_seed_and_a_start_time_give_the_same_bytes() {
+    let config = config(3_000);
+    assert_eq!(events(&config), events(&config));
+    assert_ne!(events(&config), events(&Config { seed: 8, ..config.clone() }));
+}
+
+#[test]
+fn the_shop_opens_with_snapshot_rows_of_customers_and_products() {
+    let events = events(&config(151));
+    let reads = events.iter().filter(|event| event.operation == Operation::Read).count();
+    assert_eq!(reads, 150);
+    assert_eq!(events[0].topic, "cdc/oracle/SALES/CUSTOMERS/read");
+    assert_eq!(json(&events[149])["source"]["snapshot"], "true");
+    assert_eq!(json(&events[150])["source"]["snapshot"], "false");
+}
+
+#[test]
+fn tables_and_operations_have_their_shares() {
+    let changes: Vec<Event> = events(&config(100_000))
+        .into_iter()
+        .skip(150)
+        .filter(|event| !event.payload.is_empty())
+        .collect();
+    let mut counts: HashMap<(SalesTable, &str), f64> = HashMap::new();
+    for event in &changes {
+        *counts.entry((event.table, event.operation.letter())).or_default() += 1.0;
+    }
+    let share = |table: SalesTable, letter: &str| {
+        let all: f64 = ["c", "u", "d"].iter().filter_map(|l| counts.get(&(table, *l))).sum();
+        100.0 * counts.get(&(table, letter)).copied().unwrap_or(0.0) / all
+    };
+    let mix = [
+        (SalesTable::Orders, [70.0, 25.0, 5.0]),
+        (SalesTable::OrderItems, [80.0, 15.0, 5.0]),
+        (SalesTable::Customers, [20.0, 75.0, 5.0]),
+        (SalesTable::Products, [10.0, 85.0, 5.0]),
+        (SalesTable::AuditLog, [100.0, 0.0, 0.0]),
+    ];
+    for (table, expected) in mix {
+        for (letter, expected) in ["c", "u", "d"].into_iter().zip(expected) {
+            let found = share(table, letter);
+            assert!((found - expected).abs() < 3.0, "{table:?} {letter}: {found} not {expected}");
+        }
+    }
+    for (table, expected) in SalesTable::ALL.into_iter().zip([40.0, 40.0, 10.0, 8.0, 2.0]) {
+        let of_table = changes.iter().filter(|event| event.table == table).count();
+        let found = 100.0 * of_table as f64 / changes.len() as f64;
+        assert!((found - expected).abs() < 2.0, "{table:?}: {found} not {expected}");
+    }
+}
+
+/// What the events leave behind, checked as they come.
+#[derive(Default)]
+struct Referee {
+    rows: HashMap<SalesTable, HashMap<u64, Value>>,
+}
+
+impl Referee {
+    fn apply(&mut self, event: &Event) {
+        let envelope = json(event);
+        let key = ["ORDER_ID", "ITEM_ID", "CUSTOMER_ID", "PRODUCT_ID", "LOG_ID"];
+        let key = key[event.table as usize];
+        let rows = self.rows.entry(event.table).or_default();
+        let (before, after) = (&envelope["before"], &envelope["after"]);
+        if let Some(id) = before[key].as_u64() {
+            assert_eq!(rows.remove(&id).as_ref(), Some(before), "before is what was there");
+        }
+        if let Some(id) = after[key].as_u64() {
+            let replaced = rows.insert(id, after.clone());
+            assert_eq!(replaced, None, "a created row is new");
+        }
+        if event.operation == Operation::Create && event.table == SalesTable::OrderItems {
+            self.assert_exists(SalesTable::Orders, &after["ORDER_ID"]);
+            self.assert_exists(SalesTable::Products, &after["PRODUCT_ID"]);
+        }
+        if event.operation == Operation::Create && event.table == SalesTable::Orders {
+            self.assert_exists(SalesTable::Customers, &after["CUSTOMER_ID"]);
+        }
+    }
+
+    fn assert_exists(&self, table: SalesTable, id: &Value) {
+        let id = id.as_u64().unwrap();
+        assert!(self.rows[&table].contains_key(&id), "{table:?} {id} does not exist");
+    }
+}
+
+#[test]
+fn before_images_and_foreign_keys_are_right() {
+    let mut referee = Referee::default();
+    for event in events(&config(50_000)).iter().filter(|event| !event.payload.is_empty()) {
+        referee.apply(event);
+    }
+    let orders = &referee.rows[&SalesTable::Orders];
+    for item in referee.rows[&SalesTable::OrderItems].values() {
+        assert!(orders.contains_key(&item["ORDER_ID"].as_u64().unwrap()), "an orphan: {item}");
+    }
+}
+
+#[test]
+fn a_delete_is_followed_by_its_tombstone() {
+    let events = events(&config(20_000));
+    let mut deletes = 0;
+    for pair in events.windows(2) {
+        if pair[0].operation == Operation::Delete && !pair[0].payload.is_empty() {
+            deletes += 1;
+            assert!(pair[1].payload.is_empty());
+            assert_eq!((&pair[0].key, &pair[0].topic), (&pair[1].key, &pair[1].topic));
+        }
+    }
+    assert!(deletes > 500, "{deletes} deletes");
+}
+
+#[test]
+fn items_share_the_partition_key_of_their_order() {
+    let item = events(&config(5_000))
+        .into_iter()
+        .find(|event| event.table == SalesTable::OrderItems && !event.payload.is_empty())
+        .unwrap();
+    assert_eq!(item.key, format!("order-{}", json(&item)["after"]["ORDER_ID"]));
+}
+
+#[test]
+fn late_orders_are_ten_seconds_to_four_minutes_late() {
+    let created: Vec<i64> = events(&config(50_000))
+        .iter()
+        .filter(|event| event.table == SalesTable::Orders)
+        .filter(|event| event.operation == Operation::Create)
+        .map(|event| {
+            let after = &json(event)["after"];
+            after["CREATED_AT"].as_i64().unwrap() - after["ORDER_DATE"].as_i64().unwrap()
+        })
+        .collect();
+    let late: Vec<&i64> = created.iter().filter(|lateness| **lateness >= 9_000_000).collect();
+    let share = 100.0 * late.len() as f64 / created.len() as f64;
+    assert!((1.0..3.0).contains(&share), "{share} % are late");
+    assert!(late.iter().all(|lateness| (10_000_000..240_000_000).contains(*lateness)));
+}
+
+#[test]
+fn faults_are_marked_and_faulty() {
+    let events = events(&Config { faults: 0.05, ..config(20_000) });
+    let of = |fault| events.iter().filter(move |event| event.fault == Some(fault));
+    assert!(of(Fault::MalformedJson).count() > 200);
+    assert!(of(Fault::MalformedJson).all(|e| serde_json::from_slice::<Value>(&e.payload).is_err()));
+    for event in of(Fault::BrokenXml) {
+        let envelope = json(event);
+        assert!(!envelope["after"]["SHIPPING_INFO"].as_str().unwrap().contains("</shipping>"));
+    }
+    assert!(of(Fault::ExtraColumn).all(|e| json(e)["after"]["LOYALTY_POINTS"].is_u64()));
+    let mut clean = events.iter().filter(|event| event.fault != Some(Fault::MalformedJson));
+    assert!(
+        clean.all(|e| e.payload.is_empty() || serde_json::from_slice::<Value>(&e.payload).is_ok())
+    );
+}
+
+#[test]
+fn unchanged_lobs_are_written_as_debezium_does() {
+    let events = events(&Config { unchanged_lobs: true, ..config(20_000) });
+    let updates = events
+        .iter()
+        .filter(|event| event.table == SalesTable::Orders && event.operation == Operation::Update);
+    let (mut unchanged, mut changed) = (0, 0);
+    for event in updates {
+        let envelope = json(event);
+        assert_eq!(envelope["before"]["SHIPPING_INFO"], "__debezium_unavailable_value");
+        match envelope["after"]["SHIPPING_INFO"].as_str().unwrap() {
+            "__debezium_unavailable_value" => unchanged += 1,
+            text if text.ends_with("</shipping>") => changed += 1,
+            text => unreachable!("{text}"),
+        }
+    }
+    assert!(unchanged > 3 * changed && changed > 0, "{unchanged} unchanged, {changed} changed");
+}
+
+#[test]
+fn the_schema_section_names_the_columns_of_its_table() {
+    let events = events(&Config { with_schema: true, ..config(1) });
+    let envelope = json(&events[0]);
+    let fields = envelope["schema"]["fields"][1]["fields"].as_array().unwrap();
+    let names: HashSet<&str> = fields.iter().map(|f| f["field"].as_str().unwrap()).collect();
+    let after = envelope["payload"]["after"].as_object().unwrap();
+    assert_eq!(names, after.keys().map(String::as_str).collect());
+}
+
+#[test]
+fn a_file_has_one_event_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.ndjson");
+    assert_eq!(write_ndjson(&config(500), &path).unwrap(), 500);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 500);
+    assert_eq!(lines[0].as_bytes(), events(&config(1))[0].payload.as_ref());
+}

@@ -12,9 +12,12 @@
 pub mod broker;
 pub mod changelog;
 pub mod checkpoint;
+pub mod cli;
+pub mod config;
 pub mod dashboard;
 pub mod decode;
 pub mod generator;
+pub mod pipeline;
 pub mod recovery;
 pub mod sink;
 pub mod source;

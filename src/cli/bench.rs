@@ -1,0 +1,146 @@
+//! `tidemark bench`: the figures of the README, all in one run, broker and Postgres included.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::process::Child;
+
+use super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end, quantile};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What was measured.
+struct Figures {
+    messages: u64,
+    first_row: Duration,
+    catch_up: Duration,
+    peak_rss_mib: u64,
+    cpu: Duration,
+    p50: Duration,
+    p99: Duration,
+}
+
+/// `tidemark bench`.
+pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    let folder = std::env::temp_dir().join("tidemark-bench");
+    let settings = Settings::new(std::env::current_exe()?, folder, sql);
+    let stack =
+        Stack::start(Settings { max_messages: 20_000, max_unacked: 60_000, ..settings }).await?;
+    let measured = measure(&stack, events, seconds, &mut out).await;
+    let stopped = stack.stop().await;
+    let figures = measured?;
+    stopped?;
+    if cfg!(debug_assertions) {
+        writeln!(out, "NOTE: this is a development build; `make bench` measures a release build")?;
+    }
+    let rate = figures.messages as f64 / figures.catch_up.as_secs_f64();
+    writeln!(out, "backlog                          {:>10} messages", figures.messages)?;
+    writeln!(out, "catch-up, from process start     {rate:>10.0} messages/s")?;
+    writeln!(
+        out,
+        "processor CPU per million        {:>10.1} s",
+        figures.cpu.as_secs_f64() * 1e6 / figures.messages as f64
+    )?;
+    writeln!(out, "start to first row               {:>10.2} s", figures.first_row.as_secs_f64())?;
+    writeln!(
+        out,
+        "publish to visible, 10,000/min   p50 {} ms, p99 {} ms",
+        figures.p50.as_millis(),
+        figures.p99.as_millis()
+    )?;
+    writeln!(out, "peak RSS of the processor        {:>10} MiB", figures.peak_rss_mib)?;
+    Ok(())
+}
+
+async fn measure(
+    stack: &Stack,
+    events: u64,
+    seconds: u64,
+    out: &mut impl Write,
+) -> anyhow::Result<Figures> {
+    writeln!(out, "publishing a backlog of {events} events ...")?;
+    let arguments = ["--rate", "max", "--events", &events.to_string()];
+    finished(stack.generator(&arguments)?).await?;
+    let messages = stack.published()?;
+
+    writeln!(out, "catching up ...")?;
+    let started = Instant::now();
+    let mut processor = stack.processor(None)?;
+    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE, QUEUE).await?;
+    let mut first_row = None;
+    while observer.messages < messages {
+        if observer.has_ledger().await? && observer.poll().await? > 0 {
+            first_row.get_or_insert_with(|| started.elapsed());
+        }
+        check(&mut processor, started)?;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (catch_up, cpu) = (started.elapsed(), cpu_time(&processor)?);
+
+    writeln!(out, "10,000 events a minute for {seconds} s ...")?;
+    observer.start_over();
+    let duration = format!("{seconds}s");
+    let mut generator =
+        stack.generator(&["--rate", "10000/min", "--duration", &duration, "--seed", "2"])?;
+    let started = Instant::now();
+    let mut last_new = Instant::now();
+    while generator.try_wait()?.is_none() || last_new.elapsed() < Duration::from_secs(1) {
+        if observer.poll().await? > 0 {
+            last_new = Instant::now();
+        }
+        check(&mut processor, started)?;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let latencies = observer.latencies().await?;
+    let peak_rss_mib = peak_rss_mib(&processor)?;
+    end(&mut processor, Duration::from_secs(15)).await?;
+    Ok(Figures {
+        messages,
+        first_row: first_row.unwrap_or_default(),
+        catch_up,
+        peak_rss_mib,
+        cpu,
+        p50: quantile(&latencies, 0.5),
+        p99: quantile(&latencies, 0.99),
+    })
+}
+
+async fn finished(mut generator: Child) -> anyhow::Result<()> {
+    let status = generator.wait().await?;
+    if !status.success() {
+        bail!("the generator failed; see generate.log");
+    }
+    Ok(())
+}
+
+fn check(processor: &mut Child, started: Instant) -> anyhow::Result<()> {
+    if let Some(status) = processor.try_wait()? {
+        bail!("the processor ended ({status}); see run.log");
+    }
+    if started.elapsed() > PATIENCE {
+        bail!("not done after {} s; see run.log", PATIENCE.as_secs());
+    }
+    Ok(())
+}
+
+/// Linux's own count of the process's largest resident size.
+fn peak_rss_mib(process: &Child) -> anyhow::Result<u64> {
+    let pid = process.id().context("the processor has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    Ok(kib.context("/proc has no VmHWM")? / 1024)
+}
+
+/// User and system time of all threads so far, from /proc; a tick is 10 ms on Linux.
+fn cpu_time(process: &Child) -> anyhow::Result<Duration> {
+    let pid = process.id().context("the processor has ended")?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks =
+        after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+    Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
+}

@@ -1,0 +1,126 @@
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+
+use super::process::on_signal;
+use crate::config;
+use crate::generator::{Config, Published, Rate, publish, write_ndjson};
+use crate::source::SourceConfig;
+use crate::source::solace::{PublishConfig, Secret};
+
+/// `tidemark generate`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Events: `5000/min`, `100/s`, or `max`.
+    #[arg(long, default_value = "5000/min")]
+    rate: Rate,
+    /// Ends after this many messages.
+    #[arg(long)]
+    events: Option<u64>,
+    /// Ends after this time, such as `60s`.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// The same seed makes the same rows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of faulty changes, 0 to 1: malformed JSON, broken XML, a column nobody declared.
+    #[arg(long, default_value_t = 0.0)]
+    faults: f64,
+    /// Share of orders dated 10 s to 4 min in the past.
+    #[arg(long, default_value_t = 0.02)]
+    late: f64,
+    /// Puts the schema section into every envelope.
+    #[arg(long)]
+    with_schema: bool,
+    /// A clock that starts here, such as 2026-01-01T00:00:00Z, and moves by the rate.
+    #[arg(long)]
+    start_time: Option<DateTime<Utc>>,
+    /// Writes NDJSON to this file instead of publishing.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Takes broker, VPN, user and password from the `[source]` section of a processor's configuration.
+    #[arg(long, conflicts_with_all = ["broker", "output"])]
+    config: Option<PathBuf>,
+    #[arg(long, default_value = "tcp://127.0.0.1:55555")]
+    broker: String,
+    #[arg(long, default_value = "default")]
+    vpn: String,
+    #[arg(long, default_value = "generator", env = "SOLACE_USERNAME")]
+    username: String,
+    /// Better given as the environment variable, which other users can't see.
+    #[arg(long, default_value = "", env = "SOLACE_PASSWORD", hide_env_values = true)]
+    password: String,
+    /// Messages that may wait for the broker's acknowledgement.
+    #[arg(long, default_value_t = 255)]
+    window: u8,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let generated = Config {
+        seed: arguments.seed,
+        rate: arguments.rate,
+        events: arguments.events,
+        duration: arguments.duration,
+        faults: arguments.faults,
+        late: arguments.late,
+        with_schema: arguments.with_schema,
+        start_time: arguments.start_time,
+        ..Config::default()
+    };
+    let mut out = std::io::stdout();
+    if let Some(path) = &arguments.output {
+        if generated.events.is_none() && generated.duration.is_none() {
+            bail!("a file needs an end: give --events or --duration");
+        }
+        let count = write_ndjson(&generated, path)?;
+        writeln!(out, "wrote {count} events to {}", path.display())?;
+        return Ok(());
+    }
+    let broker = target(arguments)?;
+    let published = publish(&generated, &broker, on_signal()?).await?;
+    report(&published, &mut out)
+}
+
+/// Where to publish to.
+fn target(arguments: Arguments) -> anyhow::Result<PublishConfig> {
+    let window = arguments.window;
+    let Some(path) = arguments.config else {
+        return Ok(PublishConfig {
+            host: arguments.broker,
+            vpn: arguments.vpn,
+            username: arguments.username,
+            password: Secret::new(arguments.password),
+            window,
+        });
+    };
+    match config::load(&path)?.source {
+        SourceConfig::Solace(solace) => Ok(PublishConfig {
+            host: solace.host,
+            vpn: solace.vpn,
+            username: solace.username,
+            password: solace.password,
+            window,
+        }),
+        SourceConfig::File(_) => bail!("{}: [source] is a file, not a broker", path.display()),
+    }
+}
+
+fn report(published: &Published, out: &mut impl Write) -> anyhow::Result<()> {
+    for (table, count) in &published.per_table {
+        writeln!(out, "{}: {count}", table.name())?;
+    }
+    writeln!(out, "acknowledged {} of {} messages", published.acknowledged, published.sent)?;
+    if let Some((number, reason)) = published.rejections.first() {
+        bail!(
+            "{} messages were rejected; the first is number {number}: {reason}",
+            published.rejected
+        );
+    }
+    if !published.is_complete() {
+        bail!("{} messages were not acknowledged", published.sent - published.acknowledged);
+    }
+    Ok(())
+}

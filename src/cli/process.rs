@@ -1,0 +1,47 @@
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::telemetry::{Health, init_metrics};
+use crate::{config, dashboard, pipeline};
+
+/// `tidemark run`.
+pub(super) async fn run(path: &Path) -> anyhow::Result<()> {
+    let config = config::load(path)?;
+    let metrics = init_metrics()?;
+    let listener = dashboard::listen(&config.http).await?;
+    info!(pipeline = config.pipeline, http = %listener.local_addr()?, "tidemark starts");
+    let shutdown = on_signal()?;
+    let health = Health::starting();
+    let page = tokio::spawn(dashboard::serve(
+        listener,
+        config.pipeline.clone(),
+        health.clone(),
+        Some(metrics),
+        shutdown.clone(),
+    ));
+    let ran = pipeline::run(&config, health, shutdown.clone()).await;
+    shutdown.cancel();
+    page.await??;
+    ran?;
+    info!("tidemark ends; everything that was acknowledged is committed");
+    Ok(())
+}
+
+/// A token that SIGTERM and Ctrl-C cancel.
+pub(super) fn on_signal() -> std::io::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(shutdown)
+}

@@ -1,0 +1,140 @@
+//! Watches a pipeline from outside, as a reader of Postgres sees it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use tokio_postgres::{Client, NoTls};
+
+use crate::changelog::{Epoch, Offset, OffsetSet};
+use crate::sink::postgres::{PostgresConfig, PostgresSink};
+
+/// The landing tables, whose rows carry the time of the change.
+const LANDING: [&str; 5] =
+    ["cdc_orders", "cdc_order_items", "cdc_customers", "cdc_products", "cdc_audit_log"];
+
+/// An epoch, and when a query first saw it.
+struct Seen {
+    offsets: OffsetSet,
+    at: SystemTime,
+}
+
+/// Polls the ledger and remembers when each epoch became visible.
+pub struct Observer {
+    ledger: PostgresSink,
+    client: Client,
+    last: Option<Epoch>,
+    seen: Vec<Seen>,
+    pub messages: u64,
+    pub dead_letters: u64,
+    /// Rows landed, per table.
+    pub landed: BTreeMap<String, u64>,
+}
+
+impl Observer {
+    pub async fn connect(url: &str, pipeline: &str, queue: &str) -> anyhow::Result<Self> {
+        let ledger = PostgresSink::new(PostgresConfig::from_url(url), pipeline, queue)?;
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(Self {
+            ledger,
+            client,
+            last: None,
+            seen: Vec::new(),
+            messages: 0,
+            dead_letters: 0,
+            landed: BTreeMap::new(),
+        })
+    }
+
+    /// Whether the processor has made its tables.
+    pub async fn has_ledger(&self) -> anyhow::Result<bool> {
+        let row =
+            self.client.query_one("SELECT to_regclass('tidemark_ledger') IS NOT NULL", &[]).await?;
+        Ok(row.get(0))
+    }
+
+    /// Looks once; how many new messages are visible.
+    pub async fn poll(&mut self) -> anyhow::Result<u64> {
+        let rows = self.ledger.committed_epochs(self.last, 10_000).await?;
+        let at = SystemTime::now();
+        let mut new = 0;
+        for row in rows {
+            new += row.offsets.count();
+            self.dead_letters += row.dead_letters;
+            for (table, count) in row.landed {
+                *self.landed.entry(table).or_default() += count;
+            }
+            self.last = Some(row.epoch);
+            self.seen.push(Seen { offsets: row.offsets, at });
+        }
+        self.messages += new;
+        Ok(new)
+    }
+
+    /// From the change in the source (the generator's clock) to the row being visible here, for
+    /// every landed row of the epochs seen so far; sorted.
+    pub async fn latencies(&self) -> anyhow::Result<Vec<Duration>> {
+        let mut latencies = Vec::new();
+        for table in LANDING {
+            let sql = format!("SELECT event_id, source_ts FROM {table}");
+            let seen: Vec<&Seen> = self.seen.iter().collect();
+            for row in self.client.query(&sql, &[]).await? {
+                latencies.extend(latency(&seen, row.get(0), row.get(1)));
+            }
+        }
+        latencies.sort_unstable();
+        Ok(latencies)
+    }
+
+    /// The same for the epochs that became visible within the last `period`.
+    pub async fn recent_latencies(&self, period: Duration) -> anyhow::Result<Vec<Duration>> {
+        let since = SystemTime::now() - period;
+        let recent: Vec<&Seen> =
+            self.seen.iter().rev().take_while(|seen| seen.at > since).collect();
+        let mut latencies = Vec::new();
+        for table in LANDING {
+            if recent.is_empty() {
+                break;
+            }
+            let sql = format!(
+                "SELECT event_id, source_ts FROM {table} WHERE processed_at > now() - interval '10 seconds'"
+            );
+            for row in self.client.query(&sql, &[]).await? {
+                latencies.extend(latency(&recent, row.get(0), row.get(1)));
+            }
+        }
+        latencies.sort_unstable();
+        Ok(latencies)
+    }
+
+    /// Forgets the epochs seen so far, for a measurement that starts now.
+    pub fn start_over(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Rows of a query as text, for the summary.
+    pub async fn text_rows(&self, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
+        let mut rows = Vec::new();
+        for message in self.client.simple_query(sql).await.with_context(|| sql.to_owned())? {
+            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+                rows.push((0..row.len()).map(|at| row.get(at).unwrap_or("").to_owned()).collect());
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// `None` for a row without a time, or of an epoch that is not among those.
+fn latency(seen: &[&Seen], event_id: &str, changed: Option<SystemTime>) -> Option<Duration> {
+    let offset: Offset = event_id.parse().ok()?;
+    let seen = seen.iter().find(|seen| seen.offsets.contains(offset))?;
+    Some(seen.at.duration_since(changed?).unwrap_or_default())
+}
+
+/// The value below which `share` of the sorted values are.
+pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    sorted.get(at).copied().unwrap_or_default()
+}

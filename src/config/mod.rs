@@ -1,0 +1,126 @@
+//! `tidemark.toml`: composes the configuration of every part, and checks it whole before any connection.
+
+mod load;
+
+pub use load::{ConfigError, load, load_as, parse};
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::checkpoint;
+use crate::dashboard;
+use crate::pipeline::BatchLimits;
+use crate::sink::postgres::PostgresConfig;
+use crate::source::SourceConfig;
+
+/// The whole file. Unknown keys are refused.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Names this pipeline in the ledger and in the checkpoints. Two processors with one name take
+    /// turns, they never both commit. Letters, digits, `-` and `_`.
+    pub pipeline: String,
+    pub source: SourceConfig,
+    pub sink: SinkConfig,
+    #[serde(default)]
+    pub sql: SqlConfig,
+    #[serde(default)]
+    pub batch: BatchConfig,
+    #[serde(default)]
+    pub checkpoint: checkpoint::Config,
+    #[serde(default)]
+    pub http: dashboard::Config,
+}
+
+/// The `[sink]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    pub postgres: PostgresConfig,
+}
+
+/// The `[sql]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlConfig {
+    /// The folder with `tables/`, `transforms/` and `ods/`. Default: `sql`.
+    pub folder: PathBuf,
+    /// How far the watermark stays behind the newest event time. Default: 10 s.
+    #[serde(with = "humantime_serde")]
+    pub watermark_delay: Duration,
+}
+
+impl Default for SqlConfig {
+    fn default() -> Self {
+        Self { folder: PathBuf::from("sql"), watermark_delay: Duration::from_secs(10) }
+    }
+}
+
+/// The `[batch]` section: when a micro-batch closes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// Messages. At most half of the source's `max_unacked`, so that one batch can be collected
+    /// while another is committed. Default: 5000.
+    pub max_messages: NonZeroUsize,
+    /// Payload bytes. Default: 32 MiB.
+    pub max_bytes: NonZeroUsize,
+    /// Age of the oldest message. A batch also closes as soon as the commit before it is done.
+    /// Default: 20 ms.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            max_messages: NonZeroUsize::new(5000).expect("is not 0"),
+            max_bytes: NonZeroUsize::new(32 << 20).expect("is not 0"),
+            max_age: Duration::from_millis(20),
+        }
+    }
+}
+
+impl BatchConfig {
+    pub fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            messages: self.max_messages.get(),
+            bytes: self.max_bytes.get(),
+            age: self.max_age,
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with it, each with its key; no I/O.
+    pub fn problems(&self) -> Vec<String> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let mut problems = Vec::new();
+        if self.pipeline.is_empty() || !self.pipeline.chars().all(is_word) {
+            problems.push("pipeline: give it a name of letters, digits, - and _".to_owned());
+        }
+        problems.extend(self.source.problems().into_iter().map(|p| format!("source.{p}")));
+        problems.extend(
+            self.sink.postgres.problems().into_iter().map(|p| format!("sink.postgres.{p}")),
+        );
+        if let SourceConfig::Solace(solace) = &self.source {
+            if self.batch.max_messages.get() * 2 > solace.max_unacked as usize {
+                problems.push(format!(
+                    "batch.max_messages: {} is above half of source.max_unacked ({}), so a batch \
+                     could never fill while another is committed",
+                    self.batch.max_messages, solace.max_unacked
+                ));
+            }
+        }
+        if self.checkpoint.interval.is_zero() {
+            problems.push("checkpoint.interval: must be above 0".to_owned());
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+use super::*;
+
+const MINIMAL: &str = "
+pipeline = 'sales'
+[source]
+kind = 'solace'
+username = 'u'
+password = '${BROKER_PASSWORD}'
+queue = 'cdc'
+[sink.postgres]
+host = 'db'
+dbname = 'ods'
+user = 'me'
+";
+
+fn parse_with(text: &str) -> Result<Config, String> {
+    let variable = |name: &str| (name == "BROKER_PASSWORD").then(|| "hunter2".to_owned());
+    parse("tidemark.toml", text, variable).map_err(|error| error.to_string())
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let config = parse_with(MINIMAL).unwrap();
+    assert_eq!(config.batch.max_messages.get(), 5000);
+    assert_eq!(config.batch.max_age, Duration::from_millis(20));
+    assert_eq!(config.sql.watermark_delay, Duration::from_secs(10));
+    assert_eq!(config.checkpoint.interval, Duration::from_secs(10));
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+}
+
+#[test]
+fn secrets_are_filled_in_and_never_shown() {
+    let config = parse_with(MINIMAL).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let error = parse("t.toml", MINIMAL, |_| None).unwrap_err().to_string();
+    assert!(
+        error.contains("source.password: the environment has no variable BROKER_PASSWORD"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_secret_can_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "from-file\n").unwrap();
+    let text = format!("{MINIMAL}password_file = '{}'", path.display());
+    let config = parse_with(&text).unwrap();
+    assert_eq!(
+        config.sink.postgres.password.map(|p| p.expose().to_owned()),
+        Some("from-file".into())
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_with_their_keys() {
+    let text = MINIMAL.replace("'sales'", "'a b'") + "[batch]\nmax_messages = 9000";
+    let error = parse_with(&text).unwrap_err();
+    assert!(error.contains("pipeline:") && error.contains("batch.max_messages:"), "{error}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_name() {
+    let error = parse_with(&format!("{MINIMAL}[batch]\nmax_mesages = 1")).unwrap_err();
+    assert!(error.contains("max_mesages"), "{error}");
+}
+
+#[test]
+fn a_syntax_error_names_its_line_and_not_its_text() {
+    let error = parse_with("pipeline = 'x'\npassword = hunter2").unwrap_err();
+    assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+}

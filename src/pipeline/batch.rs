@@ -1,0 +1,135 @@
+//! Collecting a micro-batch: until it is full, old enough, or the commit before it is done.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::committer::InFlight;
+use crate::changelog::Message;
+use crate::source::{Source, SourceError, SourceEvent};
+use crate::telemetry::Health;
+
+/// When a batch closes.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub messages: usize,
+    pub bytes: usize,
+    pub age: Duration,
+}
+
+/// What collecting ended with.
+#[derive(Debug)]
+pub(super) enum Collected {
+    /// At least one message.
+    Batch(Vec<Message>),
+    /// The source's connection changed; there may be messages from before it.
+    Event(SourceEvent),
+    /// The source has ended, and all of its messages were handed out.
+    Ended,
+    /// Shutdown: messages of the open batch are left to the broker.
+    Cancelled,
+}
+
+/// Takes messages from a source and closes batches.
+pub(super) struct Collector<S> {
+    source: S,
+    limits: BatchLimits,
+    events: Vec<SourceEvent>,
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl<S: Source> Collector<S> {
+    pub(super) fn new(source: S, limits: BatchLimits) -> Self {
+        Self { source, limits, events: Vec::new(), messages: Vec::new(), bytes: 0 }
+    }
+
+    /// Waits for the queue; messages that come stay for the first batch. `false`: the source ended.
+    pub(super) async fn wait_until_up(&mut self, health: &Health) -> Result<bool, SourceError> {
+        loop {
+            let mut received = Vec::new();
+            if self.source.recv_many(&mut received, self.limits.messages).await? == 0 {
+                return Ok(false);
+            }
+            for event in &received {
+                super::report(event, health);
+            }
+            let last_change = received.iter().rposition(|e| !matches!(e, SourceEvent::Message(_)));
+            // What came before a loss of the flow comes again.
+            let waits = last_change.is_some_and(|at| !matches!(received[at], SourceEvent::Up));
+            if !waits {
+                self.events
+                    .extend(received.into_iter().filter(|e| matches!(e, SourceEvent::Message(_))));
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The next batch or event. Events end a batch, because a new flow has new receipts.
+    pub(super) async fn next(
+        &mut self,
+        in_flight: &mut InFlight,
+        shutdown: &CancellationToken,
+    ) -> Result<Collected, SourceError> {
+        let mut deadline = None;
+        let waits_for_commit = !in_flight.is_empty();
+        loop {
+            if let Some(collected) = self.take_events() {
+                return Ok(collected);
+            }
+            let is_full =
+                self.messages.len() >= self.limits.messages || self.bytes >= self.limits.bytes;
+            let is_due = waits_for_commit && in_flight.is_empty();
+            if is_full || (is_due && !self.messages.is_empty()) {
+                return Ok(self.close());
+            }
+            if !self.messages.is_empty() && deadline.is_none() {
+                deadline = Some(Instant::now() + self.limits.age);
+            }
+            let room = self.limits.messages - self.messages.len();
+            tokio::select! {
+                biased;
+                // Shutdown goes before everything: the batch is not acknowledged and comes again.
+                () = shutdown.cancelled() => return Ok(Collected::Cancelled),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Ok(self.close());
+                }
+                () = in_flight.changed(), if waits_for_commit => {}
+                received = self.source.recv_many(&mut self.events, room) => {
+                    if received? == 0 {
+                        let is_drained = self.messages.is_empty();
+                        return Ok(if is_drained { Collected::Ended } else { self.close() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves received messages to the open batch, up to the first event of another kind.
+    fn take_events(&mut self) -> Option<Collected> {
+        let mut events = std::mem::take(&mut self.events).into_iter();
+        for event in events.by_ref() {
+            match event {
+                SourceEvent::Message(message) => {
+                    self.bytes += message.payload.len();
+                    self.messages.push(message);
+                }
+                other => {
+                    self.events = events.collect();
+                    if self.messages.is_empty() {
+                        return Some(Collected::Event(other));
+                    }
+                    self.events.insert(0, other);
+                    return Some(self.close());
+                }
+            }
+        }
+        None
+    }
+
+    fn close(&mut self) -> Collected {
+        self.bytes = 0;
+        Collected::Batch(std::mem::take(&mut self.messages))
+    }
+}

@@ -1,0 +1,186 @@
+//! Commits epochs in their order and acknowledges their messages; decoding the next one goes on meanwhile.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use metrics::{counter, histogram};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::changelog::{EpochCommit, Receipt};
+use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
+use crate::sink::{Sink, SinkError};
+use crate::source::Acknowledge;
+use crate::telemetry::{Condition, Health, names};
+
+/// Waits between attempts to commit to a target that is away.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// An epoch to commit, then messages to acknowledge.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// `None` if every message was committed before.
+    pub(super) commit: Option<EpochCommit>,
+    pub(super) receipts: Vec<Receipt>,
+}
+
+/// Why the committer stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("epoch {epoch} can't be committed")]
+pub struct CommitError {
+    pub epoch: crate::changelog::Epoch,
+    /// Whether this processor had committed before: if not, its state was stale from the start.
+    pub had_committed: bool,
+    #[source]
+    pub source: SinkError,
+}
+
+/// How many jobs were handed over and are not done.
+#[derive(Debug, Clone)]
+pub(super) struct InFlight(watch::Receiver<usize>);
+
+impl InFlight {
+    pub(super) fn is_empty(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    /// Returns when the number changes, or never if the committer is gone. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The pipeline's end of the committer.
+pub(super) struct Jobs {
+    sender: mpsc::Sender<Job>,
+    count: watch::Sender<usize>,
+}
+
+impl Jobs {
+    /// Waits while a job before this one is still waiting: that is the back-pressure. `false` if the
+    /// committer has stopped.
+    pub(super) async fn send(&self, job: Job) -> bool {
+        self.count.send_modify(|count| *count += 1);
+        self.sender.send(job).await.is_ok()
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight {
+        InFlight(self.count.subscribe())
+    }
+}
+
+/// Commits jobs one after the other.
+pub(super) struct Committer<A> {
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) acknowledger: A,
+    pub(super) health: Health,
+    jobs: mpsc::Receiver<Job>,
+    count: watch::Sender<usize>,
+    had_committed: bool,
+}
+
+impl<A: Acknowledge> Committer<A> {
+    pub(super) fn new(sink: Box<dyn Sink>, acknowledger: A, health: Health) -> (Self, Jobs) {
+        // One job waits while one is committed.
+        let (sender, jobs) = mpsc::channel(1);
+        let (count, _) = watch::channel(0);
+        let handle = Jobs { sender, count: count.clone() };
+        (Self { sink, acknowledger, health, jobs, count, had_committed: false }, handle)
+    }
+
+    /// Runs until the pipeline drops its end. On shutdown an epoch that can't be committed at
+    /// once is given up: nothing of it is written or acknowledged.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CommitError> {
+        while let Some(job) = self.jobs.recv().await {
+            if let Some(commit) = &job.commit {
+                failpoint(Failpoint::BeforeCommit);
+                if !self.commit(commit, &shutdown).await? {
+                    return Ok(());
+                }
+                failpoint(Failpoint::BetweenCommitAndAck);
+            }
+            self.acknowledger.ack(job.receipts).await;
+            self.count.send_modify(|count| *count -= 1);
+        }
+        Ok(())
+    }
+
+    /// Tries until it is committed. `false`: shutdown came first.
+    async fn commit(
+        &mut self,
+        commit: &EpochCommit,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, CommitError> {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let started = Instant::now();
+            let error = match self.sink.commit(commit).await {
+                Ok(()) => {
+                    self.committed(commit, started.elapsed(), backoff.attempts() > 0);
+                    return Ok(true);
+                }
+                Err(error) => error,
+            };
+            match error.recovery() {
+                Recovery::Retry => {}
+                Recovery::DeadLetter | Recovery::Stop => {
+                    let (epoch, had_committed) = (commit.epoch, self.had_committed);
+                    return Err(CommitError { epoch, had_committed, source: error });
+                }
+            }
+            let wait = backoff.next_wait();
+            counter!(names::COMMIT_RETRIES).increment(1);
+            self.health.block(Condition::Target, chain(&error));
+            warn!(epoch = %commit.epoch, wait_ms = wait.as_millis() as u64, error = chain(&error), "commit failed, nothing is acknowledged, trying again");
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn committed(&mut self, commit: &EpochCommit, took: Duration, had_failed: bool) {
+        self.had_committed = true;
+        if had_failed {
+            self.health.clear(Condition::Target);
+            info!(epoch = %commit.epoch, "the target is back");
+        }
+        let messages = commit.offsets.count();
+        let landed: usize = commit.landing.iter().map(|changes| changes.len()).sum();
+        let written: usize =
+            commit.results.iter().map(|r| r.upserts.num_rows() + r.deletes.num_rows()).sum();
+        let process = commit.closed_at.duration_since(commit.opened_at).unwrap_or_default();
+        info!(
+            epoch = %commit.epoch,
+            messages,
+            landed,
+            written,
+            dead_letters = commit.dead_letters.len(),
+            process_ms = process.as_millis() as u64,
+            commit_ms = took.as_millis() as u64,
+            "epoch committed"
+        );
+        counter!(names::EPOCHS).increment(1);
+        histogram!(names::COMMIT_SECONDS).record(took);
+        histogram!(names::PROCESS_SECONDS).record(process);
+        if let Some(lag) =
+            newest_change(commit).and_then(|t| SystemTime::now().duration_since(t).ok())
+        {
+            histogram!(names::LAG_SECONDS).record(lag);
+        }
+        for changes in &commit.results {
+            let rows = changes.upserts.num_rows() + changes.deletes.num_rows();
+            counter!(names::RESULT_ROWS, "result" => changes.table.name.clone())
+                .increment(rows as u64);
+        }
+    }
+}
+
+/// When the source's database made the newest change of the epoch.
+fn newest_change(commit: &EpochCommit) -> Option<SystemTime> {
+    let newest = commit.landing.iter().filter_map(|changes| changes.newest_source_ts()).max()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(newest).ok()?))
+}

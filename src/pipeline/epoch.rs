@@ -1,0 +1,170 @@
+//! Messages of one epoch to what it commits: drop what is known, decode, fold, run the SQL.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use metrics::{counter, gauge};
+
+use super::PipelineError;
+use super::committer::Job;
+use crate::changelog::{
+    Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, OffsetSet, Receipt,
+    SpoolOrder, Table,
+};
+use crate::decode::{Decoder, Passed};
+use crate::state::StateStores;
+use crate::telemetry::names;
+use crate::transform::{TableRows, Transforms};
+
+/// Everything that outlives an epoch on the processing side.
+pub(super) struct Processor {
+    queue: String,
+    decoder: Decoder,
+    stores: StateStores,
+    transforms: Transforms,
+    /// Committed, or handed to the committer: what is in it is not processed again.
+    known: OffsetSet,
+    spools: SpoolOrder,
+    last: Epoch,
+}
+
+impl Processor {
+    pub(super) fn new(
+        queue: String,
+        tables: &[Arc<Table>],
+        stores: StateStores,
+        transforms: Transforms,
+        position: LedgerPosition,
+    ) -> Self {
+        Self {
+            queue,
+            decoder: Decoder::new(tables.to_vec()),
+            stores,
+            transforms,
+            known: position.offsets,
+            spools: position.spools,
+            last: position.epoch.unwrap_or(Epoch(0)),
+        }
+    }
+
+    /// One epoch. Its number is used up only if there is something to commit.
+    pub(super) async fn process(&mut self, messages: Vec<Message>) -> Result<Job, PipelineError> {
+        let opened_at = SystemTime::now();
+        counter!(names::MESSAGES).increment(messages.len() as u64);
+        let receipts: Vec<Receipt> = messages.iter().map(|message| message.receipt).collect();
+        let (fresh, offsets) = self.drop_known(messages);
+        if fresh.is_empty() {
+            return Ok(Job { commit: None, receipts });
+        }
+        let decoded = self.decoder.decode(&fresh, &self.spools)?;
+        count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
+        let landing = self.fold(decoded.changes)?;
+        let changed = self.changed_rows(&landing)?;
+        let watermark = self.stores.clock().watermark;
+        let results = self.transforms.run(changed, &landing, watermark).await?;
+        self.expire().await?;
+        self.last = self.last.next();
+        let commit = EpochCommit {
+            epoch: self.last,
+            queue: self.queue.clone(),
+            offsets,
+            spools: self.spools.clone(),
+            landing,
+            results,
+            dead_letters: decoded.dead_letters,
+            watermark,
+            opened_at,
+            closed_at: SystemTime::now(),
+        };
+        Ok(Job { commit: Some(commit), receipts })
+    }
+
+    /// Takes out what the ledger holds or an epoch before this one will commit.
+    fn drop_known(&mut self, messages: Vec<Message>) -> (Vec<Message>, OffsetSet) {
+        let mut offsets = OffsetSet::default();
+        let delivered = messages.len();
+        let fresh: Vec<Message> = messages
+            .into_iter()
+            .filter(|message| {
+                let is_new = self.known.insert(message.offset);
+                if is_new {
+                    self.spools.register(message.offset);
+                    offsets.insert(message.offset);
+                }
+                is_new
+            })
+            .collect();
+        counter!(names::DUPLICATES).increment((delivered - fresh.len()) as u64);
+        (fresh, offsets)
+    }
+
+    fn fold(&mut self, changes: Vec<Changelog>) -> Result<Vec<Changelog>, PipelineError> {
+        let mut landing = Vec::with_capacity(changes.len());
+        for changelog in changes {
+            let folded = self.stores.fold(changelog)?;
+            let table = folded.changelog.table.name.clone();
+            counter!(names::STALE_ROWS, "table" => table.clone()).increment(folded.stale as u64);
+            counter!(names::TRIMMED_ROWS, "table" => table).increment(folded.trimmed as u64);
+            landing.push(folded.changelog);
+        }
+        Ok(landing)
+    }
+
+    fn changed_rows(&mut self, landing: &[Changelog]) -> Result<Vec<TableRows>, PipelineError> {
+        let has_changed = |table: &Arc<Table>| landing.iter().any(|c| c.table.name == table.name);
+        let stores = self.stores.stores().filter(|store| has_changed(store.table()));
+        let rows = stores
+            .map(|store| Ok(TableRows { name: store.table().name.clone(), rows: store.rows()? }));
+        rows.collect()
+    }
+
+    /// Lets ttl drop rows, and takes what is left as what the targets show.
+    async fn expire(&mut self) -> Result<(), PipelineError> {
+        let expired = self.stores.expire()?;
+        for (table, rows) in &expired {
+            counter!(names::EXPIRED_ROWS, "table" => table.clone()).increment(*rows as u64);
+        }
+        for store in self.stores.stores() {
+            let table = store.table().name.clone();
+            gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
+            gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
+        }
+        if !expired.is_empty() {
+            rebase(&mut self.stores, &mut self.transforms).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the results what the SQL says over the current rows, without writing anything.
+pub(super) async fn rebase(
+    stores: &mut StateStores,
+    transforms: &mut Transforms,
+) -> Result<(), PipelineError> {
+    let watermark = stores.clock().watermark;
+    let all = stores
+        .stores()
+        .map(|store| Ok(TableRows { name: store.table().name.clone(), rows: store.rows()? }));
+    let all = all.collect::<Result<Vec<_>, PipelineError>>()?;
+    transforms.rebase(all, watermark).await?;
+    Ok(())
+}
+
+fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+    for changelog in changes {
+        let table = changelog.table.name.clone();
+        counter!(names::ROWS, "table" => table).increment(changelog.len() as u64);
+    }
+    for letter in dead_letters {
+        counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
+    }
+    let kinds = [
+        ("tombstone", passed.tombstones),
+        ("heartbeat", passed.heartbeats),
+        ("transaction_marker", passed.transaction_markers),
+        ("schema_change", passed.schema_changes),
+    ];
+    for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
+        counter!(names::PASSED, "kind" => kind).increment(count as u64);
+    }
+}

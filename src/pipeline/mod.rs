@@ -1,0 +1,208 @@
+//! The loop: collect → drop what is known → decode → fold → SQL → commit → ack → checkpoint.
+//!
+//! This is the only module that knows all parts. `start` brings a session up from the ledger,
+//! `batch` collects, `epoch` computes, `committer` writes and acknowledges, `checkpointing` copies the
+//! ledger to Parquet. A session ends at shutdown, at the end of a file, or when another processor
+//! has committed in the meantime; in that last case the next session starts from its ledger.
+
+mod batch;
+mod checkpointing;
+mod committer;
+mod epoch;
+mod start;
+
+pub use batch::BatchLimits;
+pub use committer::CommitError;
+pub use start::{Sql, load_sql};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::config::Config;
+use crate::decode::DecodeError;
+use crate::sink::{Sink, SinkError};
+use crate::source::file::FileSource;
+use crate::source::solace::SolaceSource;
+use crate::source::{Source, SourceConfig, SourceError, SourceEvent};
+use crate::state::StateError;
+use crate::telemetry::{Condition, Health};
+use crate::transform::{SqlError, TransformError};
+use batch::{Collected, Collector};
+use checkpointing::Checkpointing;
+use committer::{Committer, Jobs};
+use epoch::Processor;
+
+/// Why the pipeline stopped. Everything that waiting can heal was waited for before.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    #[error("{} problem(s) in the SQL files:\n  {}", .0.len(), lines(.0))]
+    Sql(Vec<SqlError>),
+    #[error("the source stopped")]
+    Source(#[from] SourceError),
+    #[error("the target can't be used")]
+    Sink(#[from] SinkError),
+    #[error("the processor stopped committing")]
+    Commit(#[from] CommitError),
+    #[error("an epoch can't be decoded")]
+    Decode(#[from] DecodeError),
+    #[error("the state stores failed")]
+    State(#[from] StateError),
+    #[error("a transform failed")]
+    Transform(#[from] TransformError),
+    #[error("checkpoints can't be opened")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("a part of the program panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+fn lines(errors: &[SqlError]) -> String {
+    errors.iter().map(SqlError::to_string).collect::<Vec<_>>().join("\n  ")
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    Shutdown,
+    /// The source has no more messages, and all of them are committed.
+    SourceEnded,
+    /// Another processor committed since the state was loaded.
+    Overtaken,
+}
+
+/// Runs until shutdown or until a file source has ended.
+///
+/// # Errors
+/// What only an operator can heal; nothing is lost, and a restart goes on from the ledger.
+pub async fn run(
+    config: &Config,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(), PipelineError> {
+    let sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
+    loop {
+        let ended = match &config.source {
+            SourceConfig::Solace(solace) => {
+                let source = SolaceSource::start(solace.clone());
+                session(config, &sql, (source, &solace.queue), &health, &shutdown).await?
+            }
+            SourceConfig::File(file) => {
+                let source = FileSource::open(file)?;
+                let queue = file.path.display().to_string();
+                session(config, &sql, (source, &queue), &health, &shutdown).await?
+            }
+        };
+        match ended {
+            Ended::Shutdown | Ended::SourceEnded => return Ok(()),
+            Ended::Overtaken => warn!(
+                "another processor has committed since the start: starting over from its ledger"
+            ),
+        }
+    }
+}
+
+async fn session<S: Source + 'static>(
+    config: &Config,
+    sql: &Sql,
+    (source, queue): (S, &str),
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<Ended, PipelineError> {
+    let acknowledger = source.acknowledger();
+    let mut collector = Collector::new(source, config.batch.limits());
+    if let Some(ended) = wait_for_queue(&mut collector, health, shutdown).await? {
+        return Ok(ended);
+    }
+    let Some(started) = start::start(config, sql, queue, health, shutdown).await? else {
+        return Ok(Ended::Shutdown);
+    };
+    let sink: Box<dyn Sink> = Box::new(started.sink);
+    let (committer, jobs) = Committer::new(sink, acknowledger, health.clone());
+    let committer = tokio::spawn(committer.run(shutdown.clone()));
+    let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
+    let checkpointing = Checkpointing::spawn(config, checkpoints, queue, health)?;
+    let processed = process(&mut collector, started.processor, &jobs, health, shutdown).await;
+    drop(jobs);
+    let committed = committer.await.map_err(PipelineError::Panicked)?;
+    checkpointing.finish().await;
+    // A committer that stopped is why processing stopped, so its error is the one to tell.
+    match committed {
+        Err(error) if is_overtaken(&error) => Ok(Ended::Overtaken),
+        Err(error) => Err(error.into()),
+        Ok(()) => processed,
+    }
+}
+
+/// Fenced at the first commit: the state was stale from the start, which a new start heals. After
+/// that, somebody took over while this processor was working, and one of the two must stop.
+fn is_overtaken(error: &CommitError) -> bool {
+    matches!(error.source, SinkError::Fenced { .. }) && !error.had_committed
+}
+
+/// State is loaded only when the queue is ours: who stands by behind another processor would
+/// load a state that this one is still changing.
+async fn wait_for_queue<S: Source>(
+    collector: &mut Collector<S>,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<Option<Ended>, PipelineError> {
+    health.block(Condition::Source, "connecting");
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(Some(Ended::Shutdown)),
+        up = collector.wait_until_up(health) => {
+            if !up? {
+                return Ok(Some(Ended::SourceEnded));
+            }
+            health.clear(Condition::Source);
+            Ok(None)
+        }
+    }
+}
+
+async fn process<S: Source>(
+    collector: &mut Collector<S>,
+    mut processor: Processor,
+    jobs: &Jobs,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<Ended, PipelineError> {
+    let mut in_flight = jobs.in_flight();
+    loop {
+        let messages = match collector.next(&mut in_flight, shutdown).await? {
+            Collected::Batch(messages) => messages,
+            Collected::Ended => return Ok(Ended::SourceEnded),
+            Collected::Cancelled => return Ok(Ended::Shutdown),
+            Collected::Event(SourceEvent::Standby) => return Ok(Ended::Overtaken),
+            Collected::Event(event) => {
+                report(&event, health);
+                continue;
+            }
+        };
+        let job = processor.process(messages).await?;
+        if !jobs.send(job).await {
+            // The committer stopped; its own result says why.
+            return Ok(Ended::Shutdown);
+        }
+    }
+}
+
+fn report(event: &SourceEvent, health: &Health) {
+    match event {
+        SourceEvent::Message(_) => {}
+        SourceEvent::Up => {
+            info!("the queue is bound");
+            health.clear(Condition::Source);
+        }
+        SourceEvent::Standby => {
+            info!("another consumer is reading the queue: standing by");
+            health.block(Condition::Source, "standing by: another consumer is reading the queue");
+        }
+        SourceEvent::Down { reason } => {
+            warn!(reason, "the queue is not bound; reconnecting");
+            health.block(Condition::Source, reason.as_str());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! From nothing to a processor that goes on where the ledger says: SQL, target, state, results.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::PipelineError;
+use super::epoch::{Processor, rebase};
+use crate::changelog::{ResultTable, Table};
+use crate::config::Config;
+use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
+use crate::sink::Sink;
+use crate::sink::postgres::PostgresSink;
+use crate::state::StateStores;
+use crate::telemetry::{Condition, Health};
+use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, read_folder};
+
+/// The SQL folder, read and checked.
+#[derive(Debug)]
+pub struct Sql {
+    pub tables: Vec<Arc<Table>>,
+    pub transforms: Vec<SqlFile>,
+    /// Name and text of each file of `ods/`.
+    pub ods: Vec<(String, String)>,
+}
+
+/// Reads the SQL folder and plans everything in it; needs no connection.
+///
+/// # Errors
+/// All problems of all files.
+pub async fn load_sql(folder: &Path) -> Result<Sql, Vec<SqlError>> {
+    let read = |name: &str| read_folder(&folder.join(name)).map_err(|error| vec![error]);
+    let tables = parse_tables(&read("tables")?)?;
+    if tables.is_empty() {
+        let path = folder.join("tables");
+        let message =
+            "declares no table: one CREATE TABLE file per source table goes here".to_owned();
+        return Err(vec![SqlError { path, at: None, message }]);
+    }
+    let transforms = read("transforms")?;
+    Transforms::plan(&tables, &transforms).await?;
+    let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
+    Ok(Sql { tables, transforms, ods })
+}
+
+/// A processor that is up to date with the ledger, and the sink for its epochs.
+pub(super) struct Started {
+    pub(super) processor: Processor,
+    pub(super) sink: PostgresSink,
+}
+
+/// Waits for the target as long as it takes; `None`: shutdown came first.
+///
+/// # Errors
+/// What waiting does not heal.
+pub(super) async fn start(
+    config: &Config,
+    sql: &Sql,
+    queue: &str,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<Option<Started>, PipelineError> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        let error = tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            started = attempt(config, sql, queue, health) => match started {
+                Ok(started) => return Ok(Some(started)),
+                Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry => error,
+                Err(error) => return Err(error),
+            },
+        };
+        let wait = backoff.next_wait();
+        health.block(Condition::Target, chain(&error));
+        warn!(
+            error = chain(&error),
+            wait_ms = wait.as_millis() as u64,
+            "the target is not ready, trying again"
+        );
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn attempt(
+    config: &Config,
+    sql: &Sql,
+    queue: &str,
+    health: &Health,
+) -> Result<Started, PipelineError> {
+    let transforms =
+        Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
+    let mut sink =
+        PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue)?;
+    sink.apply_ods(&sql.ods).await?;
+    sink.check_targets(&sql.tables, &results).await?;
+    health.clear(Condition::Target);
+
+    health.block(Condition::State, "loading the current rows from the landing tables");
+    let stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
+    let processor = resume(&mut sink, &sql.tables, stores, transforms, queue).await?;
+    health.clear(Condition::State);
+    Ok(Started { processor, sink })
+}
+
+/// Reads the ledger, fills the state stores from the landing tables, and takes what the SQL says over
+/// them for what the targets show.
+pub(super) async fn resume(
+    sink: &mut dyn Sink,
+    tables: &[Arc<Table>],
+    mut stores: StateStores,
+    mut transforms: Transforms,
+    queue: &str,
+) -> Result<Processor, PipelineError> {
+    let position = sink.resume().await?;
+    for table in tables {
+        if let Some(span) = transforms.window_span(&table.name) {
+            stores.keep_for_windows(&table.name, span);
+        }
+        failpoint(Failpoint::Bootstrap);
+        for changelog in sink.bootstrap(table, None).await? {
+            stores.fold(changelog)?;
+        }
+    }
+    stores.set_watermark(position.watermark);
+    stores.expire()?;
+    rebase(&mut stores, &mut transforms).await?;
+    let rows: usize = stores.stores().map(|store| store.len()).sum();
+    info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
+    Ok(Processor::new(queue.to_owned(), tables, stores, transforms, position))
+}

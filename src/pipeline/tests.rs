@@ -1,0 +1,250 @@
+//! The order-free property: however a stream is cut into batches, redelivered and interrupted by
+//! restarts, every result is its SELECT over the current rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::start::{Sql, load_sql, resume};
+use super::*;
+use crate::changelog::{Message, Offset, Receipt};
+use crate::decode::Decoder;
+use crate::sink::memory::{MemorySink, MemoryTarget};
+use crate::state::StateStores;
+use crate::transform::{TableRows, Transforms};
+
+const DELAY: Duration = Duration::from_secs(10);
+
+/// A change of one of the four tables that the shipped transforms read.
+#[derive(Debug, Clone)]
+enum Change {
+    Upsert {
+        table: usize,
+        id: u8,
+        parent: u8,
+        value: u8,
+    },
+    Delete {
+        table: usize,
+        id: u8,
+    },
+    /// Debezium sends delete, tombstone and create; another source might send one update.
+    ChangeKey {
+        table: usize,
+        from: u8,
+        to: u8,
+        value: u8,
+    },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let (table, id) = (0usize..4, 0u8..6);
+    prop_oneof![
+        6 => (table.clone(), id.clone(), 0u8..6, any::<u8>())
+            .prop_map(|(table, id, parent, value)| Change::Upsert { table, id, parent, value }),
+        2 => (table.clone(), id.clone()).prop_map(|(table, id)| Change::Delete { table, id }),
+        1 => (table, id.clone(), id, any::<u8>())
+            .prop_map(|(table, from, to, value)| Change::ChangeKey { table, from, to, value }),
+    ]
+}
+
+/// What happens between two batches.
+#[derive(Debug, Clone, Copy)]
+enum Border {
+    Nothing,
+    /// The last messages of the batch come once more.
+    Redelivery(usize),
+    /// The processor dies after the commit.
+    Restart,
+    /// The processor dies before the commit, so the batch comes again.
+    Lost,
+}
+
+fn border() -> impl Strategy<Value = (usize, Border)> {
+    let what = prop_oneof![
+        4 => Just(Border::Nothing),
+        1 => (1usize..5).prop_map(Border::Redelivery),
+        1 => Just(Border::Restart),
+        1 => Just(Border::Lost),
+    ];
+    (1usize..8, what)
+}
+
+const NAMES: [&str; 4] = ["ORDERS", "ORDER_ITEMS", "CUSTOMERS", "PRODUCTS"];
+
+fn row(table: usize, id: u8, parent: u8, value: u8) -> String {
+    let minute = 60_000_000 * i64::from(value);
+    match table {
+        0 => format!(
+            r#"{{"ORDER_ID":{id},"CUSTOMER_ID":{parent},"ORDER_DATE":{},"STATUS":"S{}","TOTAL_AMOUNT":"{value}.50"}}"#,
+            1_700_000_000_000_000 + minute,
+            value % 3
+        ),
+        1 => format!(
+            r#"{{"ITEM_ID":{id},"ORDER_ID":{parent},"PRODUCT_ID":{},"QUANTITY":{value},"UNIT_PRICE":"1.25","SUBTOTAL":"{value}.25"}}"#,
+            value % 6
+        ),
+        2 => format!(r#"{{"CUSTOMER_ID":{id},"NAME":"n{value}","TIER":"T{}"}}"#, value % 2),
+        _ => format!(
+            r#"{{"PRODUCT_ID":{id},"NAME":"p","CATEGORY":"C{}","STOCK_QTY":{value}}}"#,
+            value % 2
+        ),
+    }
+}
+
+fn event(table: usize, op: &str, before: &str, after: &str) -> String {
+    let name = NAMES[table];
+    format!(
+        r#"{{"before":{before},"after":{after},"source":{{"schema":"SALES","table":"{name}","ts_ms":1700000000000}},"op":"{op}"}}"#
+    )
+}
+
+/// The payloads of a stream, and which keys each one touches in the end.
+fn payloads(changes: &[Change]) -> Vec<String> {
+    let mut payloads = Vec::new();
+    for change in changes {
+        match change {
+            Change::Upsert { table, id, parent, value } => {
+                payloads.push(event(*table, "u", "null", &row(*table, *id, *parent, *value)));
+            }
+            Change::Delete { table, id } => {
+                payloads.push(event(*table, "d", &row(*table, *id, 0, 0), "null"));
+                payloads.push(String::new());
+            }
+            Change::ChangeKey { table, from, to, value } => {
+                let (before, after) = (row(*table, *from, 0, 0), row(*table, *to, 1, *value));
+                payloads.push(event(*table, "u", &before, &after));
+            }
+        }
+    }
+    payloads
+}
+
+fn messages(payloads: &[String]) -> Vec<Message> {
+    let message = |(at, payload): (usize, &String)| Message {
+        offset: Offset::new(7, at as u64 + 1),
+        receipt: Receipt { flow: 1, id: at as u64 + 1 },
+        topic: "cdc/oracle".to_owned(),
+        payload: Bytes::from(payload.clone()),
+        redelivered: false,
+        properties: Vec::new(),
+    };
+    payloads.iter().enumerate().map(message).collect()
+}
+
+async fn sql() -> Sql {
+    load_sql(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"))).await.unwrap()
+}
+
+async fn processor(sql: &Sql, target: &MemoryTarget) -> (Processor, MemorySink) {
+    let mut sink = target.sink("sales", "cdc");
+    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
+    let stores = StateStores::new(&sql.tables, DELAY).unwrap();
+    let processor = resume(&mut sink, &sql.tables, stores, transforms, "cdc").await.unwrap();
+    (processor, sink)
+}
+
+type Rows = BTreeSet<Vec<String>>;
+
+fn as_text(batches: &[RecordBatch]) -> Rows {
+    let mut rows = Rows::new();
+    for batch in batches {
+        for at in 0..batch.num_rows() {
+            rows.insert(
+                batch.columns().iter().map(|c| array_value_to_string(c, at).unwrap()).collect(),
+            );
+        }
+    }
+    rows
+}
+
+/// The stream through batches, redeliveries and restarts: what the target shows.
+async fn run_in_batches(
+    sql: &Sql,
+    stream: &[Message],
+    borders: &[(usize, Border)],
+) -> MemoryTarget {
+    let target = MemoryTarget::default();
+    let (mut processor, mut sink) = self::processor(sql, &target).await;
+    let mut borders = borders.iter().cycle();
+    let mut at = 0;
+    while at < stream.len() {
+        let (size, border) = *borders.next().unwrap();
+        let end = (at + size).min(stream.len());
+        let job = processor.process(stream[at..end].to_vec()).await.unwrap();
+        if matches!(border, Border::Lost) && at + size < stream.len() {
+            (processor, sink) = self::processor(sql, &target).await;
+            let job = processor.process(stream[at..end].to_vec()).await.unwrap();
+            commit(&mut sink, job).await;
+        } else {
+            commit(&mut sink, job).await;
+        }
+        match border {
+            Border::Redelivery(count) => {
+                let again = stream[end.saturating_sub(count)..end].to_vec();
+                let job = processor.process(again).await.unwrap();
+                assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
+            }
+            Border::Restart => (processor, sink) = self::processor(sql, &target).await,
+            Border::Nothing | Border::Lost => {}
+        }
+        at = end;
+    }
+    target
+}
+
+async fn commit(sink: &mut MemorySink, job: super::committer::Job) {
+    if let Some(commit) = job.commit {
+        sink.commit(&commit).await.unwrap();
+    }
+}
+
+/// Every SELECT, once, over the newest row of each key.
+async fn from_scratch(sql: &Sql, stream: &[Message]) -> BTreeMap<String, Rows> {
+    let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
+    let mut spools = crate::changelog::SpoolOrder::default();
+    spools.register(stream[0].offset);
+    let decoded = Decoder::new(sql.tables.clone()).decode(stream, &spools).unwrap();
+    assert_eq!(decoded.dead_letters, vec![]);
+    for changelog in decoded.changes {
+        stores.fold(changelog).unwrap();
+    }
+    let mut transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
+    let watermark = stores.clock().watermark;
+    let rows = |store: &mut crate::state::Store| TableRows {
+        name: store.table().name.clone(),
+        rows: store.rows().unwrap(),
+    };
+    let tables = stores.stores().map(rows).collect();
+    let results = transforms.run(tables, &[], watermark).await.unwrap();
+    results
+        .iter()
+        .map(|r| (r.table.name.clone(), as_text(std::slice::from_ref(&r.upserts))))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn batches_redelivery_and_restarts_make_no_difference(
+        changes in prop::collection::vec(change(), 1..60),
+        borders in prop::collection::vec(border(), 1..12),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let sql = sql().await;
+            let stream = messages(&payloads(&changes));
+            let expected = from_scratch(&sql, &stream).await;
+            let target = run_in_batches(&sql, &stream, &borders).await;
+            for file in &sql.transforms {
+                let shown = as_text(&target.result(&format!("cdc_{}", file.name)));
+                let scratch = expected.get(&file.name).cloned().unwrap_or_default();
+                assert_eq!(shown, scratch, "{}", file.name);
+            }
+        });
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole processes against a real PostgreSQL and the development broker.
+//!
+//! Each test has servers of its own on free loopback ports, and ends them.
+
+mod crash_matrix;
+mod end_to_end;
+mod interop;
+mod referee;
+mod samples;
+mod shop;

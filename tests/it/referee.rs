@@ -1,0 +1,158 @@
+//! Who decides what is right: every SELECT, from scratch, over the landed rows.
+//!
+//! Once by Postgres itself, which runs the text of the transform over the `_current` views, and
+//! once by DataFusion, whose rows are written to a second schema and compared there.
+
+use std::time::{Duration, SystemTime};
+
+use tidemark::changelog::{Epoch, EpochCommit, OffsetSet, SpoolOrder};
+use tidemark::cli::stack::{PIPELINE, QUEUE};
+use tidemark::pipeline::load_sql;
+use tidemark::sink::Sink;
+use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
+use tidemark::state::StateStores;
+use tidemark::transform::{TableRows, Transforms};
+
+use crate::shop::{Shop, sql_folder};
+
+const TABLES: [&str; 4] = ["orders", "order_items", "customers", "products"];
+
+/// Nothing lost, nothing twice, and every result is its SELECT.
+pub(crate) async fn all_is_exact(shop: &Shop, published: u64) {
+    every_row_event_landed_once(shop, published).await;
+    results_are_exact(shop, published).await;
+}
+
+/// The same where some messages are faulty, so that landed rows can't be counted by themselves.
+pub(crate) async fn results_are_exact(shop: &Shop, published: u64) {
+    every_message_is_in_the_ledger(shop, published).await;
+    postgres_agrees(shop).await;
+    datafusion_agrees(shop).await;
+}
+
+/// The ledger holds exactly the ids that the broker gave out.
+async fn every_message_is_in_the_ledger(shop: &Shop, published: u64) {
+    let position = shop.ledger().await.expect("a ledger");
+    let ranges: Vec<_> = position.offsets.ranges().collect();
+    assert_eq!(ranges.len(), 1, "a new spool numbers its messages without gaps: {ranges:?}");
+    assert_eq!((ranges[0].0.id, ranges[0].1), (1, published), "messages in the ledger");
+}
+
+/// Event ids are unique by constraint, so that counting is enough.
+async fn every_row_event_landed_once(shop: &Shop, published: u64) {
+    let landed = shop
+        .number(
+            "SELECT count(*) FROM (SELECT event_id FROM cdc_orders UNION ALL SELECT event_id FROM cdc_order_items \
+             UNION ALL SELECT event_id FROM cdc_customers UNION ALL SELECT event_id FROM cdc_products \
+             UNION ALL SELECT event_id FROM cdc_audit_log UNION ALL SELECT event_id FROM cdc_dlq) landed",
+        )
+        .await;
+    let tombstones = shop
+        .number(
+            "SELECT sum(n) FROM (SELECT count(*) FILTER (WHERE operation = 'd') AS n FROM cdc_orders \
+             UNION ALL SELECT count(*) FILTER (WHERE operation = 'd') FROM cdc_order_items \
+             UNION ALL SELECT count(*) FILTER (WHERE operation = 'd') FROM cdc_customers \
+             UNION ALL SELECT count(*) FILTER (WHERE operation = 'd') FROM cdc_products) deletes",
+        )
+        .await;
+    // The generator may end between a delete and its tombstone.
+    let missing = published as i64 - landed - tombstones;
+    assert!(
+        (-1..=0).contains(&missing),
+        "{published} published, {landed} landed, {tombstones} deletes"
+    );
+}
+
+async fn postgres_agrees(shop: &Shop) {
+    let watermark =
+        shop.query("SELECT watermark FROM tidemark_ledger ORDER BY epoch DESC LIMIT 1").await;
+    let watermark = watermark[0][0].clone().expect("a watermark");
+    let mut views = String::from("DROP SCHEMA IF EXISTS referee CASCADE; CREATE SCHEMA referee;");
+    for table in TABLES {
+        views +=
+            &format!("CREATE VIEW referee.{table} AS SELECT * FROM public.cdc_{table}_current;");
+    }
+    views += &format!(
+        "CREATE FUNCTION referee.watermark() RETURNS timestamp STABLE LANGUAGE sql AS $$ SELECT timestamp '{watermark}' $$;"
+    );
+    shop.query(&views).await;
+    let sql = load_sql(&sql_folder()).await.expect("the shipped SQL");
+    for file in &sql.transforms {
+        let (target, columns) = (format!("cdc_{}", file.name), columns(shop, &file.name).await);
+        let select = format!(
+            "SET search_path = referee, public; CREATE TEMP TABLE scratch AS {}; \
+             SELECT count(*) FROM ((SELECT {columns} FROM {target} EXCEPT ALL SELECT {columns} FROM scratch) \
+             UNION ALL (SELECT {columns} FROM scratch EXCEPT ALL SELECT {columns} FROM {target})) different",
+            file.text
+        );
+        assert_eq!(shop.number(&select).await, 0, "{target} is not what Postgres says");
+    }
+}
+
+/// The columns of a result, without the time at which a row was written.
+async fn columns(shop: &Shop, result: &str) -> String {
+    let rows = shop
+        .query(&format!(
+            "SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute \
+             WHERE attrelid = 'public.cdc_{result}'::regclass AND attnum > 0 AND attname <> 'processed_at'"
+        ))
+        .await;
+    rows[0][0].clone().expect("columns")
+}
+
+async fn datafusion_agrees(shop: &Shop) {
+    let sql = load_sql(&sql_folder()).await.expect("the shipped SQL");
+    let position = shop.ledger().await.expect("a ledger");
+    let mut landed = sink(shop, "public");
+    let mut stores = StateStores::new(&sql.tables, Duration::ZERO).expect("stores");
+    for table in &sql.tables {
+        for changelog in landed.bootstrap(table, None).await.expect("landed rows") {
+            stores.fold(changelog).expect("a fold");
+        }
+    }
+    let mut transforms = Transforms::plan(&sql.tables, &sql.transforms).await.expect("plans");
+    let rows = stores.stores().map(|store| TableRows {
+        name: store.table().name.clone(),
+        rows: store.rows().expect("rows"),
+    });
+    let results = transforms.run(rows.collect(), &[], position.watermark).await.expect("results");
+
+    shop.query("DROP SCHEMA IF EXISTS scratch CASCADE; CREATE SCHEMA scratch").await;
+    let mut scratch = sink(shop, "scratch");
+    let mut tables = sql.ods.clone();
+    for (_, text) in &mut tables {
+        *text = format!("SET LOCAL search_path = scratch; {text}");
+    }
+    scratch.apply_ods(&tables).await.expect("tables");
+    let targets: Vec<_> = transforms.results().cloned().collect();
+    scratch.check_targets(&sql.tables, &targets).await.expect("targets");
+    let names: Vec<String> = results.iter().map(|result| result.table.target.clone()).collect();
+    let now = SystemTime::now();
+    let commit = EpochCommit {
+        epoch: Epoch(1),
+        queue: QUEUE.to_owned(),
+        offsets: OffsetSet::default(),
+        spools: SpoolOrder::default(),
+        landing: Vec::new(),
+        results,
+        dead_letters: Vec::new(),
+        watermark: position.watermark,
+        opened_at: now,
+        closed_at: now,
+    };
+    scratch.commit(&commit).await.expect("a commit");
+    for target in names {
+        let columns = columns(shop, target.trim_start_matches("cdc_")).await;
+        let different = format!(
+            "SELECT count(*) FROM ((SELECT {columns} FROM public.{target} EXCEPT ALL SELECT {columns} FROM scratch.{target}) \
+             UNION ALL (SELECT {columns} FROM scratch.{target} EXCEPT ALL SELECT {columns} FROM public.{target})) different"
+        );
+        assert_eq!(shop.number(&different).await, 0, "{target} is not what DataFusion says");
+    }
+}
+
+fn sink(shop: &Shop, schema: &str) -> PostgresSink {
+    let mut config = PostgresConfig::from_url(shop.stack.postgres.url());
+    config.schema = schema.to_owned();
+    PostgresSink::new(config, PIPELINE, QUEUE).expect("a valid URL")
+}

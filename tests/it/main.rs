@@ -8,3 +8,4 @@ mod interop;
 mod referee;
 mod samples;
 mod shop;
+mod solace_source;

@@ -10,7 +10,8 @@ use super::ffi::{
 };
 use super::inbox::Inbox;
 use crate::changelog::{Message, Receipt};
-use crate::source::SourceError;
+use crate::recovery::chain;
+use crate::source::{SourceError, SourceEvent};
 
 /// How long the library may keep acknowledgements to itself: what a kill brings back.
 const ACK_TIMER_MS: &str = "100";
@@ -21,9 +22,13 @@ pub(super) enum Signal {
     Flow { generation: u32, event: FlowEvent },
 }
 
-/// The way from the library's thread to the supervisor.
+/// The way from the library's thread to the supervisor and to the consumer.
+///
+/// What the consumer has to know goes into the inbox right here, because there it keeps its place among
+/// the messages: a message must not overtake the `Up` that announces it.
 #[derive(Clone)]
 pub(super) struct Signals {
+    pub(super) config: Arc<SolaceConfig>,
     pub(super) sender: mpsc::Sender<Signal>,
     pub(super) inbox: Arc<Inbox>,
 }
@@ -43,6 +48,10 @@ impl Signals {
 
 impl SessionHandler for Signals {
     fn on_event(&self, event: SessionEvent) {
+        if let SessionEvent::Reconnecting(source) = &event {
+            let reason = chain(&no_connection(&self.config, source.clone()));
+            self.inbox.tell(SourceEvent::Down { reason });
+        }
         self.send(Signal::Session(event));
     }
 }
@@ -70,6 +79,20 @@ impl FlowHandler for Receiver {
     }
 
     fn on_event(&self, event: FlowEvent) {
+        let inbox = &self.signals.inbox;
+        match &event {
+            // Bound, but whether it is the one that reads is told by `Active`, which follows at
+            // once unless another consumer of an exclusive queue is reading.
+            FlowEvent::Up | FlowEvent::Inactive => inbox.tell(SourceEvent::Standby),
+            FlowEvent::Active | FlowEvent::Reconnected => inbox.tell(SourceEvent::Up),
+            FlowEvent::Reconnecting(source) => {
+                let error = refusal(&self.signals.config, "consume from", source.clone());
+                inbox.tell(SourceEvent::Down { reason: chain(&error) });
+            }
+            // The supervisor acts on these, and tells.
+            FlowEvent::BindFailed(_) | FlowEvent::Down(_) => {}
+            FlowEvent::SessionDown | FlowEvent::Other => {}
+        }
         self.signals.send(Signal::Flow { generation: self.generation, event });
     }
 

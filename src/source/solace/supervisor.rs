@@ -41,7 +41,7 @@ impl BoundFlow {
 ///
 /// A connection that breaks while consuming is the library's to restore, with the flow on it.
 pub(super) struct Supervisor {
-    config: SolaceConfig,
+    config: Arc<SolaceConfig>,
     inbox: Arc<Inbox>,
     bound: BoundFlow,
     signals: mpsc::Receiver<Signal>,
@@ -61,7 +61,8 @@ enum Lost {
 impl Supervisor {
     pub(super) fn new(config: SolaceConfig, inbox: Arc<Inbox>, bound: BoundFlow) -> Self {
         let (sender, signals) = mpsc::channel(256);
-        let sender = Signals { sender, inbox: Arc::clone(&inbox) };
+        let config = Arc::new(config);
+        let sender = Signals { config: Arc::clone(&config), sender, inbox: Arc::clone(&inbox) };
         Self { config, inbox, bound, signals, sender, generation: 0, has_consumed: false }
     }
 
@@ -75,7 +76,7 @@ impl Supervisor {
     }
 
     async fn keep_consuming(&mut self) -> Result<Infallible, SourceError> {
-        let settings = SessionSettings::from(&self.config);
+        let settings = SessionSettings::from(&*self.config);
         let session = session::create(&settings, Box::new(self.sender.clone()))
             .map_err(|source| SourceError::Library { action: "create a session", source })?;
         let session = Arc::new(session);
@@ -128,7 +129,7 @@ impl Supervisor {
 
     async fn bind(&mut self, session: &Arc<Session>) -> Result<(), SourceError> {
         if self.config.provision {
-            let (session, config) = (Arc::clone(session), self.config.clone());
+            let (session, config) = (Arc::clone(session), Arc::clone(&self.config));
             blocking(move || provision(&session, &config)).await?;
         }
         // What an older flow delivered comes again, since nobody can acknowledge it any more.
@@ -170,7 +171,7 @@ impl Supervisor {
                 Some(Lost::Session(no_connection(&self.config, source)))
             }
             Signal::Session(SessionEvent::Reconnecting(source)) => {
-                self.report_down(&no_connection(&self.config, source));
+                warn_down(&chain(&no_connection(&self.config, source)));
                 None
             }
             Signal::Session(
@@ -186,21 +187,17 @@ impl Supervisor {
     fn follow_flow(&mut self, event: FlowEvent) -> Option<Lost> {
         tracing::debug!(?event, generation = self.generation, "flow event");
         match event {
-            // Bound, but whether it is the one that reads is told by `Active`, which follows at
-            // once unless another consumer of an exclusive queue is reading.
             FlowEvent::Up | FlowEvent::Inactive => {
                 self.has_consumed = true;
                 tracing::debug!(queue = self.config.queue, "bound, not reading");
-                self.inbox.tell(SourceEvent::Standby);
                 None
             }
             FlowEvent::Active | FlowEvent::Reconnected => {
                 tracing::info!(queue = self.config.queue, "consuming from the queue");
-                self.inbox.tell(SourceEvent::Up);
                 None
             }
             FlowEvent::Reconnecting(source) => {
-                self.report_down(&refusal(&self.config, "consume from", source));
+                warn_down(&chain(&refusal(&self.config, "consume from", source)));
                 None
             }
             FlowEvent::BindFailed(source) | FlowEvent::Down(source) => {
@@ -253,9 +250,13 @@ impl Supervisor {
 
     fn report_down(&self, error: &SourceError) {
         let reason = chain(error);
-        tracing::warn!(reason, "the source is down");
+        warn_down(&reason);
         self.inbox.tell(SourceEvent::Down { reason });
     }
+}
+
+fn warn_down(reason: &str) {
+    tracing::warn!(reason, "the source is down");
 }
 
 /// Runs a call of the library that may wait for the network.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::{Changelog, DeadLetter, Epoch, OffsetSet, ResultChanges, SpoolOrder};
@@ -31,4 +32,6 @@ pub struct LedgerPosition {
     pub offsets: OffsetSet,
     pub spools: SpoolOrder,
     pub watermark: Option<i64>,
+    /// Under which definition the rows of each result were written, by the result's name.
+    pub definitions: BTreeMap<String, String>,
 }

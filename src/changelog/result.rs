@@ -12,6 +12,9 @@ pub struct ResultTable {
     pub target: String,
     pub schema: SchemaRef,
     pub mode: ResultMode,
+    /// The SQL, and the declarations of the tables that it reads, down to the source tables. Rows that
+    /// were written under another definition don't belong to the result.
+    pub definition: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +35,12 @@ pub struct ResultChanges {
     pub upserts: RecordBatch,
     /// The keys of rows that are gone: the key columns alone, in key order. Empty for appends.
     pub deletes: RecordBatch,
+    /// The definition is new to the target: what it holds goes first, unless rows are appended.
+    pub is_new_definition: bool,
 }
 
 impl ResultChanges {
     pub fn is_empty(&self) -> bool {
-        self.upserts.num_rows() == 0 && self.deletes.num_rows() == 0
+        self.upserts.num_rows() == 0 && self.deletes.num_rows() == 0 && !self.is_new_definition
     }
 }

@@ -121,22 +121,27 @@ async fn session<S: Source + 'static>(
     let committer = tokio::spawn(committer.run(shutdown.clone()));
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
     let checkpointing = Checkpointing::spawn(config, checkpoints, queue, health)?;
-    let processed = process(&mut collector, started.processor, &jobs, health, shutdown).await;
+    let mut going = Loop { collector, processor: started.processor, jobs, has_stood_by: false };
+    let processed = going.run(health, shutdown).await;
+    let has_stood_by = going.has_stood_by;
+    // The committer ends when nobody can send to it; the source lives until it has acknowledged.
+    let Loop { collector, jobs, .. } = going;
     drop(jobs);
     let committed = committer.await.map_err(PipelineError::Panicked)?;
     checkpointing.finish().await;
+    drop(collector);
     // A committer that stopped is why processing stopped, so its error is the one to tell.
     match committed {
-        Err(error) if is_overtaken(&error) => Ok(Ended::Overtaken),
+        Err(error) if is_overtaken(&error, has_stood_by) => Ok(Ended::Overtaken),
         Err(error) => Err(error.into()),
         Ok(()) => processed,
     }
 }
 
-/// Fenced at the first commit: the state was stale from the start, which a new start heals. After
-/// that, somebody took over while this processor was working, and one of the two must stop.
-fn is_overtaken(error: &CommitError) -> bool {
-    matches!(error.source, SinkError::Fenced { .. }) && !error.had_committed
+/// Fenced at the first commit, or after standing by: another processor had its turn, and a new start
+/// from its ledger heals that. Else somebody commits while this one works, and one must stop.
+fn is_overtaken(error: &CommitError, has_stood_by: bool) -> bool {
+    matches!(error.source, SinkError::Fenced { .. }) && (has_stood_by || !error.had_committed)
 }
 
 /// State is loaded only when the queue is ours: who stands by behind another processor would
@@ -159,29 +164,39 @@ async fn wait_for_queue<S: Source>(
     }
 }
 
-async fn process<S: Source>(
-    collector: &mut Collector<S>,
-    mut processor: Processor,
-    jobs: &Jobs,
-    health: &Health,
-    shutdown: &CancellationToken,
-) -> Result<Ended, PipelineError> {
-    let mut in_flight = jobs.in_flight();
-    loop {
-        let messages = match collector.next(&mut in_flight, shutdown).await? {
-            Collected::Batch(messages) => messages,
-            Collected::Ended => return Ok(Ended::SourceEnded),
-            Collected::Cancelled => return Ok(Ended::Shutdown),
-            Collected::Event(SourceEvent::Standby) => return Ok(Ended::Overtaken),
-            Collected::Event(event) => {
-                report(&event, health);
-                continue;
+/// What a session goes round with.
+struct Loop<S> {
+    collector: Collector<S>,
+    processor: Processor,
+    jobs: Jobs,
+    /// Another consumer had the queue for a while.
+    has_stood_by: bool,
+}
+
+impl<S: Source> Loop<S> {
+    /// Batch by batch, until something ends the session.
+    async fn run(
+        &mut self,
+        health: &Health,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, PipelineError> {
+        let mut in_flight = self.jobs.in_flight();
+        loop {
+            let messages = match self.collector.next(&mut in_flight, shutdown).await? {
+                Collected::Batch(messages) => messages,
+                Collected::Ended => return Ok(Ended::SourceEnded),
+                Collected::Cancelled => return Ok(Ended::Shutdown),
+                Collected::Event(event) => {
+                    self.has_stood_by |= matches!(event, SourceEvent::Standby);
+                    report(&event, health);
+                    continue;
+                }
+            };
+            let job = self.processor.process(messages).await?;
+            if !self.jobs.send(job).await {
+                // The committer stopped; its own result says why.
+                return Ok(Ended::Shutdown);
             }
-        };
-        let job = processor.process(messages).await?;
-        if !jobs.send(job).await {
-            // The committer stopped; its own result says why.
-            return Ok(Ended::Shutdown);
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::PipelineError;
 use super::epoch::{Processor, rebase};
-use crate::changelog::{ResultTable, Table};
+use crate::changelog::{
+    Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
+};
 use crate::config::Config;
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::Sink;
@@ -118,7 +120,7 @@ pub(super) async fn resume(
     mut transforms: Transforms,
     queue: &str,
 ) -> Result<Processor, PipelineError> {
-    let position = sink.resume().await?;
+    let mut position = sink.resume().await?;
     for table in tables {
         if let Some(span) = transforms.window_span(&table.name) {
             stores.keep_for_windows(&table.name, span);
@@ -129,9 +131,51 @@ pub(super) async fn resume(
         }
     }
     stores.set_watermark(position.watermark);
-    stores.expire()?;
+    let written = &position.definitions;
+    // Before ttl drops anything: a result with a new definition is computed over all rows.
     rebase(&mut stores, &mut transforms).await?;
+    let redefined = transforms.redefined(written)?;
+    if !redefined.is_empty() {
+        position = rewrite(sink, position, redefined, (queue, stores.clock().watermark)).await?;
+    }
+    if !stores.expire()?.is_empty() {
+        rebase(&mut stores, &mut transforms).await?;
+    }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
     Ok(Processor::new(queue.to_owned(), tables, stores, transforms, position))
+}
+
+/// Commits an epoch without messages, whose results are new to their targets.
+async fn rewrite(
+    sink: &mut dyn Sink,
+    position: LedgerPosition,
+    results: Vec<ResultChanges>,
+    (queue, watermark): (&str, Option<i64>),
+) -> Result<LedgerPosition, PipelineError> {
+    for changes in &results {
+        let (result, target) = (&changes.table.name, &changes.table.target);
+        info!(
+            result,
+            target,
+            rows = changes.upserts.num_rows(),
+            "new or edited SQL: its target is written anew"
+        );
+    }
+    let now = SystemTime::now();
+    let epoch = position.epoch.unwrap_or(Epoch(0)).next();
+    let commit = EpochCommit {
+        epoch,
+        queue: queue.to_owned(),
+        offsets: OffsetSet::default(),
+        spools: position.spools.clone(),
+        landing: Vec::new(),
+        results,
+        dead_letters: Vec::new(),
+        watermark,
+        opened_at: now,
+        closed_at: now,
+    };
+    sink.commit(&commit).await?;
+    Ok(LedgerPosition { epoch: Some(epoch), watermark, ..position })
 }

@@ -56,6 +56,7 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
+    a_new_definition_replaces_the_rows_and_is_remembered(&mut stage().await).await;
 }
 
 async fn rewriting_an_epoch_changes_nothing(stage: &mut dyn Stage) {
@@ -227,6 +228,22 @@ async fn an_epoch_without_rows_still_moves_on(stage: &mut dyn Stage) {
     assert_eq!((position.epoch, position.offsets.count()), (Some(Epoch(5)), 10));
 }
 
+async fn a_new_definition_replaces_the_rows_and_is_remembered(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let old = epoch(1).upserted(1, "old").upserted(2, "old").build();
+    sink.commit(&old).await.expect("rows of the old definition");
+    let mut commit = epoch(2).upserted(2, "new").upserted(3, "new").build();
+    for changes in &mut commit.results {
+        let table = ResultTable { definition: "SELECT new".to_owned(), ..(*changes.table).clone() };
+        (changes.table, changes.is_new_definition) = (Arc::new(table), true);
+    }
+    sink.commit(&commit).await.expect("rows of the new definition");
+    let expected = texts(&[&["2", "new"], &["3", "new"]]);
+    assert_eq!(stage.rows(KEYED, &["order_id", "status"]).await, expected);
+    let position = stage.sink(QUEUE).await.resume().await.expect("the ledger can be read");
+    assert_eq!(position.definitions.get("totals").map(String::as_str), Some("SELECT new"));
+}
+
 fn texts(rows: &[&[&str]]) -> Vec<Vec<Option<String>>> {
     rows.iter().map(|row| row.iter().map(|cell| Some((*cell).to_owned())).collect()).collect()
 }
@@ -273,7 +290,8 @@ fn result(name: &str, target: &str, mode: ResultMode) -> Arc<ResultTable> {
         Field::new("status", DataType::Utf8, true),
     ];
     let schema = Arc::new(Schema::new(fields));
-    Arc::new(ResultTable { name: name.to_owned(), target: target.to_owned(), schema, mode })
+    let (name, target, definition) = (name.to_owned(), target.to_owned(), String::new());
+    Arc::new(ResultTable { name, target, schema, mode, definition })
 }
 
 /// Starts an epoch; every message of it has the spool [`SPOOL`].
@@ -411,5 +429,5 @@ fn changes_of(table: Arc<ResultTable>, rows: &[(i64, String)], gone: &[i64]) -> 
     let key = Arc::new(table.schema.project(&[0]).expect("the first column"));
     let gone = Int64Array::from_iter_values(gone.iter().copied());
     let deletes = RecordBatch::try_new(key, vec![Arc::new(gone)]).expect("the key alone");
-    ResultChanges { table, upserts, deletes }
+    ResultChanges { table, upserts, deletes, is_new_definition: false }
 }

@@ -43,6 +43,8 @@ struct State {
     dead_letters: Vec<DeadLetter>,
     /// By pipeline.
     ledger: HashMap<String, Vec<LedgerRow>>,
+    /// By pipeline: the definitions of results.
+    definitions: HashMap<String, BTreeMap<String, String>>,
     /// By pipeline and queue.
     spools: HashMap<(String, String), SpoolOrder>,
     fault: Fault,
@@ -118,6 +120,7 @@ impl Sink for MemorySink {
                 position.offsets.extend(&row.offsets);
             }
         }
+        position.definitions = state.definitions.get(&self.pipeline).cloned().unwrap_or_default();
         let place = (self.pipeline.clone(), self.queue.clone());
         position.spools = state.spools.get(&place).cloned().unwrap_or_default();
         Ok(position)
@@ -159,6 +162,10 @@ impl Sink for MemorySink {
             table: "the epoch".to_owned(),
             what: error.to_string(),
         })?;
+        let definitions = next.definitions.entry(self.pipeline.clone()).or_default();
+        for changes in commit.results.iter().filter(|changes| changes.is_new_definition) {
+            definitions.insert(changes.table.name.clone(), changes.table.definition.clone());
+        }
         next.ledger.entry(self.pipeline.clone()).or_default().push(self.ledger_row(commit));
         let place = (self.pipeline.clone(), commit.queue.clone());
         next.spools.insert(place, commit.spools.clone());
@@ -217,6 +224,9 @@ impl State {
             ResultMode::Keyed { key } => {
                 let rows = self.results.entry(name).or_insert_with(|| Rows::ByKey(BTreeMap::new()));
                 let Rows::ByKey(rows) = rows else { return Ok(()) };
+                if changes.is_new_definition {
+                    rows.clear();
+                }
                 let all: Vec<usize> = (0..changes.deletes.num_columns()).collect();
                 for row in 0..changes.deletes.num_rows() {
                     rows.remove(&text_row(&changes.deletes, row, &all)?);

@@ -136,7 +136,7 @@ impl Maintained {
             None => {
                 let upserts = concat_batches(&table.schema, &rows).map_err(compare)?;
                 let deletes = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
-                ResultChanges { table, upserts, deletes }
+                ResultChanges { table, upserts, deletes, is_new_definition: false }
             }
             Some(last) => {
                 let (upserts, deletes) = last.replace(&rows).map_err(|error| match error {
@@ -148,11 +148,22 @@ impl Maintained {
                     }
                     DiffError::Arrow { source } => compare(source),
                 })?;
-                ResultChanges { table, upserts, deletes }
+                ResultChanges { table, upserts, deletes, is_new_definition: false }
             }
         };
         self.rows = rows;
         Ok(changes)
+    }
+
+    /// All rows, for a target that holds rows of another definition.
+    pub(super) fn whole(&self) -> Result<ResultChanges, TransformError> {
+        let table = Arc::clone(&self.table);
+        // Appended rows stay as they are: there is nothing to compute them from.
+        let rows = if self.last.is_some() { self.rows.as_slice() } else { &[] };
+        let compare = |source| TransformError::Compare { path: self.path.clone(), source };
+        let upserts = concat_batches(&table.schema, rows).map_err(compare)?;
+        let deletes = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
+        Ok(ResultChanges { table, upserts, deletes, is_new_definition: true })
     }
 
     async fn query(&self, state: &SessionState) -> Result<Vec<RecordBatch>, DataFusionError> {

@@ -21,6 +21,7 @@ pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
 pub use tables::parse_tables;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,20 @@ impl Transforms {
     /// How long the longest window over the rows of a source table is.
     pub fn window_span(&self, table: &str) -> Option<Duration> {
         self.maintained.iter().filter_map(|m| m.window_span(table)).max()
+    }
+
+    /// The whole of every result whose rows in the target are of another definition, or not there at
+    /// all; to be written after [`Self::rebase`] over all rows.
+    ///
+    /// # Errors
+    /// If the rows can't be put together.
+    pub fn redefined(
+        &self,
+        written: &BTreeMap<String, String>,
+    ) -> Result<Vec<ResultChanges>, TransformError> {
+        let is_other =
+            |m: &&Maintained| written.get(&m.table().name) != Some(&m.table().definition);
+        self.maintained.iter().filter(is_other).map(Maintained::whole).collect()
     }
 
     /// Brings every result up to date and tells how each has changed.

@@ -150,7 +150,8 @@ async fn plan_one(
     let schema = normalized(plan.schema().as_arrow());
     let mode = mode(file, header, &schema)?;
     let (name, target) = (file.name.clone(), header.target.clone());
-    let table = Arc::new(ResultTable { name, target, schema, mode });
+    let definition = definition(file, &reads, tables, earlier);
+    let table = Arc::new(ResultTable { name, target, schema, mode, definition });
     Maintained::new(file, table, plan, reads, tables)
 }
 
@@ -169,6 +170,23 @@ fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMod
     };
     let key = header.key.iter().map(column).collect::<Result<_, _>>()?;
     Ok(ResultMode::Keyed { key })
+}
+
+/// The query's text and the definitions of what it reads.
+fn definition(
+    file: &SqlFile,
+    reads: &Reads,
+    tables: &[Arc<Table>],
+    earlier: &[Maintained],
+) -> String {
+    let mut parts = vec![file.text.clone()];
+    for name in &reads.tables {
+        let table = tables.iter().find(|table| table.name == *name);
+        let result = earlier.iter().find(|maintained| maintained.table().name == *name);
+        parts.extend(table.map(|table| format!("-- {table:?}")));
+        parts.extend(result.map(|maintained| maintained.table().definition.clone()));
+    }
+    parts.join("\n")
 }
 
 /// One Arrow type per kind of value, so that sinks and diffs don't meet every encoding of a text.

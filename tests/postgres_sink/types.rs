@@ -144,6 +144,7 @@ fn keyed(target: &str, names: &[&str], key_columns: usize) -> Arc<ResultTable> {
         target: target.to_owned(),
         schema: Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>())),
         mode: ResultMode::Keyed { key: (0..key_columns).collect() },
+        definition: String::new(),
     })
 }
 
@@ -169,6 +170,7 @@ fn changes(
         upserts: batch(table.schema.fields().len(), upserts),
         deletes: batch(key_columns, deletes),
         table: Arc::clone(table),
+        is_new_definition: false,
     }
 }
 
@@ -241,6 +243,7 @@ async fn numbers_arrive_digit_by_digit() {
             target: "n".to_owned(),
             schema: Arc::clone(&schema),
             mode: ResultMode::Append,
+            definition: String::new(),
         });
         sink.check_targets(&[], &[Arc::clone(&table)]).await.unwrap();
         let numbers =
@@ -254,7 +257,7 @@ async fn numbers_arrive_digit_by_digit() {
         let upserts = RecordBatch::try_new(schema, columns).unwrap();
         let mut commit = epoch(scale as u64 + 1).build();
         let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        commit.results = vec![ResultChanges { table, upserts, deletes }];
+        commit.results = vec![ResultChanges { table, upserts, deletes, is_new_definition: false }];
         commit.landing.clear();
         sink.commit(&commit).await.unwrap();
         let sql = "SELECT value::text FROM n WHERE scale = $1 ORDER BY id";

@@ -80,6 +80,13 @@ impl ResultTarget {
         self.keyed.as_ref().map(|keyed| keyed.upsert_sql.as_str())
     }
 
+    /// Empties the target of a keyed result; appended rows are never removed.
+    pub(super) fn delete_all(&self) -> Option<Bound> {
+        let table = self.target.sql_name.clone();
+        let sql = format!("DELETE FROM {table}");
+        self.keyed.as_ref().map(|_| Bound { table, sql, params: Vec::new() })
+    }
+
     /// Deletes of the keys that are gone; none for appends.
     pub(super) fn deletes(&self, changes: &ResultChanges) -> Result<Vec<Bound>, SinkError> {
         let Some(keyed) = self.keyed.as_ref().filter(|_| changes.deletes.num_rows() > 0) else {

@@ -8,11 +8,13 @@ use tokio_postgres::{Client, Error, Row};
 
 use super::connection::Connection;
 use super::fault::classify;
-use super::own_tables::{COMMITTED, LEDGER, SPOOLS};
+use super::own_tables::{COMMITTED, LEDGER, RESULTS, SPOOLS};
 use super::quote;
 use super::rows::Bound;
 use super::value::POSTGRES_EPOCH_MICROS;
-use crate::changelog::{Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, SpoolOrder};
+use crate::changelog::{
+    Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
+};
 use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts};
 
 /// The ledger of one pipeline in one schema.
@@ -22,13 +24,14 @@ pub(super) struct Ledger {
     ledger: String,
     spools: String,
     committed: String,
+    results: String,
 }
 
 impl Ledger {
     pub(super) fn new(schema: &str, pipeline: String, run_id: String) -> Self {
-        let [ledger, spools, committed] =
-            [LEDGER, SPOOLS, COMMITTED].map(|table| quote::table(schema, table));
-        Self { pipeline, run_id, ledger, spools, committed }
+        let [ledger, spools, committed, results] =
+            [LEDGER, SPOOLS, COMMITTED, RESULTS].map(|table| quote::table(schema, table));
+        Self { pipeline, run_id, ledger, spools, committed, results }
     }
 
     /// The ledger row of an epoch. It is inserted only if the epoch is above all others: compaction
@@ -84,6 +87,25 @@ impl Ledger {
                 Box::new(self.pipeline.clone()),
                 Box::new(commit.queue.clone()),
                 Box::new(spools),
+            ],
+        }
+    }
+
+    /// Notes under which definition the rows of a result are written from now on.
+    pub(super) fn define_result(&self, result: &ResultTable) -> Bound {
+        let sql = format!(
+            "INSERT INTO {} (pipeline, result, definition) VALUES ($1::text, $2::text, $3::text) \
+             ON CONFLICT (pipeline, result) \
+             DO UPDATE SET definition = EXCLUDED.definition, written_at = EXCLUDED.written_at",
+            self.results
+        );
+        Bound {
+            table: RESULTS.to_owned(),
+            sql,
+            params: vec![
+                Box::new(self.pipeline.clone()),
+                Box::new(result.name.clone()),
+                Box::new(result.definition.clone()),
             ],
         }
     }
@@ -150,6 +172,12 @@ impl Ledger {
             order.push(parse_spool(row.try_get(0).map_err(failed)?)?);
         }
         position.spools = SpoolOrder::new(order);
+        let definitions =
+            format!("SELECT result, definition FROM {} WHERE pipeline = $1", self.results);
+        for row in client.query(&definitions, &[&self.pipeline]).await.map_err(failed)? {
+            let (result, definition) = (row.try_get(0), row.try_get(1));
+            position.definitions.insert(result.map_err(failed)?, definition.map_err(failed)?);
+        }
         Ok(position)
     }
 

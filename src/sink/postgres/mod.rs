@@ -186,6 +186,10 @@ impl PostgresSink {
         for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
             let target = self.targets.results.get(&changes.table.name);
             let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
+            if changes.is_new_definition {
+                write.statements.extend(target.delete_all());
+                write.statements.push(self.ledger.define_result(&changes.table));
+            }
             write.statements.extend(target.deletes(changes)?);
             let rows = target.rows(changes, commit.closed_at)?;
             match target.upsert_sql() {

@@ -7,6 +7,7 @@ use super::{dead_letters, quote};
 pub(super) const LEDGER: &str = "tidemark_ledger";
 pub(super) const SPOOLS: &str = "tidemark_spools";
 pub(super) const COMMITTED: &str = "tidemark_committed";
+pub(super) const RESULTS: &str = "tidemark_results";
 pub(super) const MIGRATIONS: &str = "tidemark_migrations";
 
 /// One row per epoch. Its key is also the fence between two processors of one pipeline.
@@ -28,6 +29,11 @@ const COMMITTED_DDL: &str = "\
 pipeline text NOT NULL, queue text NOT NULL, spool text NOT NULL, \
 offsets int8multirange NOT NULL, PRIMARY KEY (pipeline, queue, spool)";
 
+/// Under which definition the rows of each result were written.
+const RESULTS_DDL: &str = "\
+pipeline text NOT NULL, result text NOT NULL, definition text NOT NULL, \
+written_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, result)";
+
 const MIGRATIONS_DDL: &str = "\
 file text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()";
 
@@ -45,6 +51,7 @@ pub(super) const AFTER_FILES: &[(&str, &str)] = &[
     (LEDGER, LEDGER_DDL),
     (SPOOLS, SPOOLS_DDL),
     (COMMITTED, COMMITTED_DDL),
+    (RESULTS, RESULTS_DDL),
     (dead_letters::TABLE, DEAD_LETTERS_DDL),
 ];
 

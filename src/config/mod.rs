@@ -106,14 +106,14 @@ impl Config {
         problems.extend(
             self.sink.postgres.problems().into_iter().map(|p| format!("sink.postgres.{p}")),
         );
-        if let SourceConfig::Solace(solace) = &self.source {
-            if self.batch.max_messages.get() * 2 > solace.max_unacked as usize {
-                problems.push(format!(
-                    "batch.max_messages: {} is above half of source.max_unacked ({}), so a batch \
+        if let SourceConfig::Solace(solace) = &self.source
+            && self.batch.max_messages.get() * 2 > solace.max_unacked as usize
+        {
+            problems.push(format!(
+                "batch.max_messages: {} is above half of source.max_unacked ({}), so a batch \
                      could never fill while another is committed",
-                    self.batch.max_messages, solace.max_unacked
-                ));
-            }
+                self.batch.max_messages, solace.max_unacked
+            ));
         }
         if self.checkpoint.interval.is_zero() {
             problems.push("checkpoint.interval: must be above 0".to_owned());

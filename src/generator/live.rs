@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(live.insert(1, 'a'), None);
         assert_eq!(live.insert(2, 'b'), None);
         assert_eq!(live.insert(3, 'c'), Some('a'));
-        assert_eq!(live.pick(&mut StdRng::seed_from_u64(1)).is_some(), true);
+        assert!(live.pick(&mut StdRng::seed_from_u64(1)).is_some());
         assert_eq!(live.len(), 2);
     }
 }

@@ -65,7 +65,7 @@ fn lines(errors: &[SqlError]) -> String {
 enum Ended {
     Shutdown,
     /// The source has no more messages, and all of them are committed.
-    SourceEnded,
+    Drained,
     /// Another processor committed since the state was loaded.
     Overtaken,
 }
@@ -93,7 +93,7 @@ pub async fn run(
             }
         };
         match ended {
-            Ended::Shutdown | Ended::SourceEnded => return Ok(()),
+            Ended::Shutdown | Ended::Drained => return Ok(()),
             Ended::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
             ),
@@ -156,7 +156,7 @@ async fn wait_for_queue<S: Source>(
         () = shutdown.cancelled() => Ok(Some(Ended::Shutdown)),
         up = collector.wait_until_up(health) => {
             if !up? {
-                return Ok(Some(Ended::SourceEnded));
+                return Ok(Some(Ended::Drained));
             }
             health.clear(Condition::Source);
             Ok(None)
@@ -184,7 +184,7 @@ impl<S: Source> Loop<S> {
         loop {
             let messages = match self.collector.next(&mut in_flight, shutdown).await? {
                 Collected::Batch(messages) => messages,
-                Collected::Ended => return Ok(Ended::SourceEnded),
+                Collected::Ended => return Ok(Ended::Drained),
                 Collected::Cancelled => return Ok(Ended::Shutdown),
                 Collected::Event(event) => {
                     self.has_stood_by |= matches!(event, SourceEvent::Standby);

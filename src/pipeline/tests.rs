@@ -33,7 +33,7 @@ enum Change {
         id: u8,
     },
     /// Debezium sends delete, tombstone and create; another source might send one update.
-    ChangeKey {
+    Rename {
         table: usize,
         from: u8,
         to: u8,
@@ -48,7 +48,7 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(table, id, parent, value)| Change::Upsert { table, id, parent, value }),
         2 => (table.clone(), id.clone()).prop_map(|(table, id)| Change::Delete { table, id }),
         1 => (table, id.clone(), id, any::<u8>())
-            .prop_map(|(table, from, to, value)| Change::ChangeKey { table, from, to, value }),
+            .prop_map(|(table, from, to, value)| Change::Rename { table, from, to, value }),
     ]
 }
 
@@ -115,7 +115,7 @@ fn payloads(changes: &[Change]) -> Vec<String> {
                 payloads.push(event(*table, "d", &row(*table, *id, 0, 0), "null"));
                 payloads.push(String::new());
             }
-            Change::ChangeKey { table, from, to, value } => {
+            Change::Rename { table, from, to, value } => {
                 let (before, after) = (row(*table, *from, 0, 0), row(*table, *to, 1, *value));
                 payloads.push(event(*table, "u", &before, &after));
             }

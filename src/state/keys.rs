@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
@@ -22,7 +24,7 @@ impl KeyEncoder {
     /// The keys of all rows of `batch`, whose first columns are those of the table.
     pub(super) fn encode(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
         let columns: Vec<ArrayRef> =
-            self.columns.iter().map(|c| batch.column(*c).clone()).collect();
+            self.columns.iter().map(|c| Arc::clone(batch.column(*c))).collect();
         self.encode_columns(&columns)
     }
 

@@ -160,7 +160,7 @@ impl Store {
 
     fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let columns = batch.columns()[..self.table.columns.len()].to_vec();
-        RecordBatch::try_new(self.schema.clone(), columns)
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 
     fn group_keys(&self, segment: usize) -> Result<Option<arrow::row::Rows>, ArrowError> {

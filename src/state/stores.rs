@@ -48,11 +48,11 @@ impl StateStores {
         let by_name: HashMap<String, usize> =
             stores.iter().enumerate().map(|(at, s)| (s.table().name.clone(), at)).collect();
         for store in &stores {
-            if let Some(reference) = &store.table().options.references {
-                if !by_name.contains_key(&reference.table) {
-                    let (table, parent) = (store.table().name.clone(), reference.table.clone());
-                    return Err(StateError::UnknownParent { table, parent });
-                }
+            if let Some(reference) = &store.table().options.references
+                && !by_name.contains_key(&reference.table)
+            {
+                let (table, parent) = (store.table().name.clone(), reference.table.clone());
+                return Err(StateError::UnknownParent { table, parent });
             }
         }
         let watermark_delay = micros(watermark_delay);

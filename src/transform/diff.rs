@@ -78,7 +78,7 @@ impl LastRows {
 
     fn different(&mut self, batch: &RecordBatch) -> Result<Vec<u32>, DiffError> {
         let key_columns: Vec<ArrayRef> =
-            self.key.iter().map(|at| batch.column(*at).clone()).collect();
+            self.key.iter().map(|at| Arc::clone(batch.column(*at))).collect();
         for (column, field) in key_columns.iter().zip(self.key_schema.fields()) {
             if column.null_count() > 0 {
                 return Err(DiffError::NullKey { column: field.name().clone() });

@@ -35,7 +35,7 @@ impl LiveTable {
 #[async_trait]
 impl TableProvider for LiveTable {
     fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -50,7 +50,7 @@ impl TableProvider for LiveTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let table = MemTable::try_new(self.schema.clone(), vec![rows])?;
+        let table = MemTable::try_new(Arc::clone(&self.schema), vec![rows])?;
         table.scan(state, projection, filters, limit).await
     }
 }

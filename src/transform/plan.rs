@@ -15,7 +15,7 @@ use datafusion::sql::parser::Statement;
 use super::Transforms;
 use super::functions::{WATERMARK, WatermarkCell};
 use super::header::{Header, parse_header};
-use super::live_table::LiveTables;
+use super::live_table::{LiveTable, LiveTables};
 use super::location::planning_error;
 use super::maintain::Maintained;
 use super::sql_file::{SqlError, SqlFile};
@@ -69,7 +69,7 @@ pub(super) async fn plan(
         match plan_one(&state, &next, tables, &maintained).await {
             Ok(planned) => {
                 let result = planned.table();
-                let table = live.add(&result.name, result.schema.clone());
+                let table = live.add(&result.name, Arc::clone(&result.schema));
                 // A name that is taken was refused by `parse`.
                 let _previous = context.register_table(&result.name, table);
                 maintained.push(planned);
@@ -93,8 +93,9 @@ fn session(live: &LiveTables, watermark: &WatermarkCell) -> SessionContext {
     datafusion_functions_json::register_all(&mut context)
         .expect("a fresh session takes the JSON functions");
     for (name, table) in live.iter() {
-        let table: Arc<dyn datafusion::catalog::TableProvider> = table.clone();
-        context.register_table(name.as_str(), table).expect("table names are unique");
+        context
+            .register_table(name.as_str(), Arc::<LiveTable>::clone(table))
+            .expect("table names are unique");
     }
     context
 }

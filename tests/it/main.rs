@@ -2,6 +2,8 @@
 //!
 //! Each test has servers of its own on free loopback ports, and ends them.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
 mod crash_matrix;
 mod end_to_end;
 mod interop;

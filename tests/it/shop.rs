@@ -122,5 +122,6 @@ impl Shop {
 
 /// Between two looks at a state that a test waits for.
 pub(crate) async fn pause() {
-    tokio::time::sleep(Duration::from_millis(10)).await; // a pace, not a wait
+    // sleep: the pace of looking at a state that is waited for
+    tokio::time::sleep(Duration::from_millis(10)).await;
 }

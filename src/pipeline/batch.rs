@@ -45,6 +45,11 @@ impl<S: Source> Collector<S> {
         Self { source, limits, events: Vec::new(), messages: Vec::new(), bytes: 0 }
     }
 
+    /// The source, to be closed.
+    pub(super) fn into_source(self) -> S {
+        self.source
+    }
+
     /// Waits for the queue; messages that come stay for the first batch. `false`: the source ended.
     pub(super) async fn wait_until_up(&mut self, health: &Health) -> Result<bool, SourceError> {
         loop {

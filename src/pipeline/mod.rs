@@ -129,7 +129,7 @@ async fn session<S: Source + 'static>(
     drop(jobs);
     let committed = committer.await.map_err(PipelineError::Panicked)?;
     checkpointing.finish().await;
-    drop(collector);
+    collector.into_source().close().await;
     // A committer that stopped is why processing stopped, so its error is the one to tell.
     match committed {
         Err(error) if is_overtaken(&error, has_stood_by) => Ok(Ended::Overtaken),

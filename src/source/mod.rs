@@ -30,7 +30,7 @@ use crate::changelog::{Message, Receipt};
 /// * **Back-pressure.** Who does not receive stops the flow: a source buffers a bounded number of
 ///   messages and then leaves the rest with the broker.
 /// * **Connection loss** is an event, not an error: the source reconnects for ever.
-/// * **Shutdown.** Dropping the source gives unacknowledged messages back to the queue.
+/// * **Shutdown.** [`Source::close`] gives unacknowledged messages back to the queue.
 pub trait Source: Send {
     type Acknowledger: Acknowledge;
 
@@ -59,6 +59,15 @@ pub trait Source: Send {
 
     /// A handle that acknowledges while somebody else receives.
     fn acknowledger(&self) -> Self::Acknowledger;
+
+    /// Ends in good order: acknowledgements that wait in a library go out, and the queue gets back
+    /// what was not acknowledged. Dropping does the same without waiting for it.
+    fn close(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        async { drop(self) }
+    }
 }
 
 /// Tells the broker which messages it may forget.

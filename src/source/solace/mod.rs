@@ -48,13 +48,6 @@ impl SolaceSource {
         Self { inbox, bound, supervisor, running: stop.drop_guard() }
     }
 
-    /// Ends the consumer in good order: acknowledgements that wait in the library go out, and the
-    /// broker gets back what was not acknowledged. Dropping does the same without waiting for it.
-    pub async fn close(self) {
-        drop(self.running);
-        let ended = self.supervisor.await;
-        tracing::debug!(?ended, "source closed");
-    }
 }
 
 impl Source for SolaceSource {
@@ -70,6 +63,12 @@ impl Source for SolaceSource {
 
     fn acknowledger(&self) -> SolaceAcknowledger {
         SolaceAcknowledger { bound: self.bound.clone() }
+    }
+
+    async fn close(self) {
+        drop(self.running);
+        let ended = self.supervisor.await;
+        tracing::debug!(?ended, "source closed");
     }
 }
 

@@ -261,6 +261,10 @@ fn warn_down(reason: &str) {
 
 /// Runs a call of the library that may wait for the network.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
-    let joined = tokio::task::spawn_blocking(call).await;
-    joined.expect("the library's calls don't panic, and the runtime outlives the supervisor")
+    match tokio::task::spawn_blocking(call).await {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is ending, and this task with it.
+        Err(_) => std::future::pending().await,
+    }
 }

@@ -47,7 +47,6 @@ impl SolaceSource {
         let supervisor = tokio::spawn(supervisor.run(stop.clone()));
         Self { inbox, bound, supervisor, running: stop.drop_guard() }
     }
-
 }
 
 impl Source for SolaceSource {

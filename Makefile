@@ -10,7 +10,7 @@ IMAGE ?= tidemark
 # Empty, or --network=host where containers reach package sources only over the host's network.
 DOCKER_FLAGS ?=
 
-.PHONY: help setup setup-check build demo clean-demo test check bench image
+.PHONY: help setup setup-check build demo demo-psql clean-demo test check bench image
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -27,8 +27,11 @@ build: setup ## Compile with the dev profile
 demo: build ## Run broker, generator, processor and PostgreSQL here for DEMO_SECONDS (60)
 	"$(CARGO_TARGET_DIR)/debug/tidemark" demo --seconds $(DEMO_SECONDS)
 
+demo-psql: build ## psql on the database that the last demo left
+	"$(CARGO_TARGET_DIR)/debug/tidemark" demo --psql
+
 clean-demo: ## Remove what the demo left
-	rm -rf .demo
+	rm -rf "$${TMPDIR:-/tmp}/tidemark-demo"
 
 test: setup ## Run all tests
 	cargo test --locked --doc
@@ -41,6 +44,7 @@ check: setup-check ## Check formatting, lints, licences, sources and the shape o
 	cargo test --locked --test tidy
 
 bench: setup ## Measure, with a release build (half an hour, the first time)
+	cargo bench --locked --bench decode
 	cargo run --locked --release -- bench
 
 image: ## Build the container image IMAGE (tidemark), with a release build in it

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::changelog::{Epoch, LedgerEntry};
-use paths::CheckpointFile;
+use paths::{CheckpointFile, Naming};
 
 /// Files of one pipeline that start a compaction.
 const COMPACT_AT: usize = 60;
@@ -77,8 +77,7 @@ pub enum CheckpointError {
 #[derive(Debug)]
 pub struct Checkpoints {
     store: Arc<dyn ObjectStore>,
-    folder: Path,
-    pipeline: String,
+    naming: Naming,
     retention: Duration,
 }
 
@@ -88,8 +87,7 @@ impl Checkpoints {
     pub fn open(config: &Config, pipeline: &str) -> Result<Self, CheckpointError> {
         let (store, folder) = open_store(&config.url)
             .map_err(|source| CheckpointError::Url { url: config.url.clone(), source })?;
-        let folder = folder.join(pipeline);
-        Ok(Self { store, folder, pipeline: pipeline.to_owned(), retention: config.retention })
+        Ok(Self { store, naming: Naming::new(folder, pipeline), retention: config.retention })
     }
 
     /// The newest epoch that a checkpoint holds.
@@ -107,8 +105,7 @@ impl Checkpoints {
     pub async fn write(&self, entries: &[LedgerEntry]) -> Result<(), CheckpointError> {
         let epochs = || entries.iter().map(|entry| entry.epoch);
         let (Some(first), Some(last)) = (epochs().min(), epochs().max()) else { return Ok(()) };
-        let file = CheckpointFile { first, last };
-        let path = file.path(&self.folder);
+        let path = self.naming.path(&CheckpointFile { first, last });
         let bytes = rows::encode(entries)
             .map_err(|source| CheckpointError::Parquet { path: path.to_string(), source })?;
         self.put(&path, bytes).await
@@ -136,7 +133,7 @@ impl Checkpoints {
         let mut kept: Vec<CheckpointFile> = Vec::new();
         for file in files {
             match kept.iter().any(|other| other.covers(&file)) {
-                true => self.delete(&file.path(&self.folder)).await?,
+                true => self.delete(&self.naming.path(&file)).await?,
                 false => kept.push(file),
             }
         }
@@ -151,9 +148,9 @@ impl Checkpoints {
         let merged = CheckpointFile { first: first.first, last: last.last };
         let mut parts = Vec::with_capacity(files.len());
         for file in &files {
-            parts.push(self.get(&file.path(&self.folder)).await?);
+            parts.push(self.get(&self.naming.path(&file)).await?);
         }
-        let path = merged.path(&self.folder);
+        let path = self.naming.path(&merged);
         let bytes = rows::merge(parts)
             .map_err(|source| CheckpointError::Parquet { path: path.to_string(), source })?;
         self.put(&path, bytes).await?;
@@ -169,7 +166,7 @@ impl Checkpoints {
         // The newest file stays: it says where the pipeline is.
         let newest = files.iter().map(|file| file.last).max();
         for file in files.iter().filter(|file| Some(file.last) != newest) {
-            let path = file.path(&self.folder);
+            let path = self.naming.path(&file);
             let head = self.store.head(&path).await;
             let meta = head.map_err(|source| store_error("read", &path, source))?;
             if SystemTime::from(meta.last_modified) < before {
@@ -182,11 +179,11 @@ impl Checkpoints {
     async fn list(&self) -> Result<Vec<CheckpointFile>, CheckpointError> {
         let objects: Vec<_> = self
             .store
-            .list(Some(&self.folder))
+            .list(Some(self.naming.folder()))
             .try_collect()
             .await
-            .map_err(|source| store_error("list", &self.folder, source))?;
-        Ok(objects.iter().filter_map(|object| CheckpointFile::parse(&object.location)).collect())
+            .map_err(|source| store_error("list", self.naming.folder(), source))?;
+        Ok(objects.iter().filter_map(|object| self.naming.parse(&object.location)).collect())
     }
 
     async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<(), CheckpointError> {
@@ -201,10 +198,6 @@ impl Checkpoints {
 
     async fn delete(&self, path: &Path) -> Result<(), CheckpointError> {
         self.store.delete(path).await.map_err(|source| store_error("remove", path, source))
-    }
-
-    pub fn pipeline(&self) -> &str {
-        &self.pipeline
     }
 }
 

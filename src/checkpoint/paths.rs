@@ -2,7 +2,16 @@ use object_store::path::Path;
 
 use crate::changelog::Epoch;
 
-/// The name of a checkpoint file: which epochs it holds. The only place that builds such names.
+/// Names the files of one pipeline: the only place that builds or reads such names.
+///
+/// All files are in one folder: DataFusion does not look into folders below the one of a pattern.
+#[derive(Debug)]
+pub(super) struct Naming {
+    folder: Path,
+    prefix: String,
+}
+
+/// Which epochs a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CheckpointFile {
     pub(super) first: Epoch,
@@ -10,18 +19,29 @@ pub(super) struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    pub(super) fn path(&self, folder: &Path) -> Path {
-        folder.clone().join(format!("epochs-{:016}-{:016}.parquet", self.first.0, self.last.0))
-    }
-
-    /// `None` for files that are not checkpoints.
-    pub(super) fn parse(path: &Path) -> Option<Self> {
-        let name = path.filename()?.strip_prefix("epochs-")?.strip_suffix(".parquet")?;
-        let (first, last) = name.split_once('-')?;
-        Some(Self { first: Epoch(first.parse().ok()?), last: Epoch(last.parse().ok()?) })
-    }
-
     pub(super) fn covers(&self, other: &Self) -> bool {
         self.first <= other.first && self.last >= other.last
+    }
+}
+
+impl Naming {
+    pub(super) fn new(folder: Path, pipeline: &str) -> Self {
+        Self { folder, prefix: format!("{pipeline}-epochs-") }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn path(&self, file: &CheckpointFile) -> Path {
+        let (first, last) = (file.first.0, file.last.0);
+        self.folder.clone().join(format!("{}{first:016}-{last:016}.parquet", self.prefix))
+    }
+
+    /// `None` for anything that is not a checkpoint of this pipeline.
+    pub(super) fn parse(&self, path: &Path) -> Option<CheckpointFile> {
+        let name = path.filename()?.strip_prefix(&self.prefix)?.strip_suffix(".parquet")?;
+        let (first, last) = name.split_once('-')?;
+        Some(CheckpointFile { first: Epoch(first.parse().ok()?), last: Epoch(last.parse().ok()?) })
     }
 }

@@ -30,8 +30,8 @@ fn open(folder: &std::path::Path) -> Checkpoints {
 
 async fn query(folder: &std::path::Path, sql: &str) -> String {
     let context = SessionContext::new();
-    let files = format!("{}/sales", folder.display());
-    context.register_parquet("checkpoints", &files, ParquetReadOptions::default()).await.unwrap();
+    let files = folder.to_str().unwrap();
+    context.register_parquet("checkpoints", files, ParquetReadOptions::default()).await.unwrap();
     let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
     arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
 }
@@ -48,6 +48,20 @@ async fn datafusion_reads_offsets_and_counts() {
         text.contains("| 2     | 2        | 2      | rmid1:00000-00000000007-00000000-00000015 |"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_query_over_the_folder_needs_no_set_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    checkpoints.write(&[entry(1)]).await.unwrap();
+    checkpoints.write(&[entry(2)]).await.unwrap();
+    // As datafusion-cli does: a path in the place of a table.
+    let context = SessionContext::new().enable_url_table();
+    let sql = format!("SELECT count(*) FROM '{}/**/*.parquet'", folder.path().display());
+    let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+    assert!(text.contains("| 2 "), "{text}");
 }
 
 #[tokio::test]
@@ -73,6 +87,18 @@ async fn parts_that_a_crash_left_beside_their_merged_file_are_removed() {
     checkpoints.tidy(SystemTime::now()).await.unwrap();
     let expected = CheckpointFile { first: Epoch(1), last: Epoch(2) };
     assert_eq!(checkpoints.list().await.unwrap(), vec![expected]);
+}
+
+#[tokio::test]
+async fn pipelines_share_a_folder_and_not_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let sales = open(folder.path());
+    let url = folder.path().to_str().unwrap().to_owned();
+    let other = Checkpoints::open(&Config { url, ..Config::default() }, "sales-epochs").unwrap();
+    sales.write(&[entry(7)]).await.unwrap();
+    other.write(&[entry(9)]).await.unwrap();
+    assert_eq!(sales.newest().await.unwrap(), Some(Epoch(7)));
+    assert_eq!(other.newest().await.unwrap(), Some(Epoch(9)));
 }
 
 #[tokio::test]

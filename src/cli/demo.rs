@@ -75,7 +75,7 @@ async fn show(stack: &Stack, seconds: u64, shutdown: &CancellationToken) -> anyh
         }
         let has_ended = generator.try_wait()?.is_some();
         let new = if observer.has_ledger().await? { observer.poll().await? } else { 0 };
-        line.show(&mut out, &observer, new).await?;
+        line.show(&mut out, &mut observer, new).await?;
         // Published and nothing new for a second: everything is there.
         if has_ended && line.quiet_for() > Duration::from_secs(1) && observer.messages > 0 {
             break;
@@ -110,7 +110,7 @@ impl LiveLine {
     async fn show(
         &mut self,
         out: &mut impl Write,
-        observer: &Observer,
+        observer: &mut Observer,
         new: u64,
     ) -> anyhow::Result<()> {
         self.since += new;
@@ -125,8 +125,9 @@ impl LiveLine {
         let end = if std::io::stdout().is_terminal() { "\r" } else { "\n" };
         write!(
             out,
-            "{:>7} events in Postgres | {rate:>5.0}/s | publish to visible p50 {:>4} ms, p99 {:>4} ms | {} dead letters {end}",
+            "{:>7} events in Postgres | {rate:>5.0}/s | lag {:>4} ms | publish to visible p50 {:>4} ms, p99 {:>4} ms | {} dead letters {end}",
             observer.messages,
+            observer.lag().map_or(0, |lag| lag.as_millis()),
             quantile(&latencies, 0.5).as_millis(),
             quantile(&latencies, 0.99).as_millis(),
             observer.dead_letters
@@ -191,6 +192,7 @@ async fn summary(
         "  datafusion-cli -c \"SELECT epoch, messages, landed, committed_at FROM '{}/**/*.parquet' ORDER BY epoch DESC LIMIT 5\"",
         stack.checkpoints().display()
     )?;
-    writeln!(out, "  tidemark check --sql sql  # how each SQL file is maintained")?;
+    let program = std::env::current_exe()?;
+    writeln!(out, "  {} check --sql sql   # how each SQL file is maintained", program.display())?;
     Ok(())
 }

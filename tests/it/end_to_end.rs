@@ -100,7 +100,7 @@ async fn checkpoints_say_what_was_committed() {
     shop.wait_for(published).await;
     shop.end(&mut processor).await;
     let context = SessionContext::new();
-    let folder = shop.stack.checkpoints().join("sales");
+    let folder = shop.stack.checkpoints();
     let folder = folder.to_str().expect("text");
     context
         .register_parquet("checkpoints", folder, ParquetReadOptions::default())
@@ -115,5 +115,36 @@ async fn checkpoints_say_what_was_committed() {
             && shown.contains("| cdc"),
         "{shown}"
     );
+    shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn checkpoints_that_cannot_be_written_stop_nothing_and_are_seen() {
+    let change =
+        |settings| tidemark::cli::stack::Settings { checkpoint_interval: "100ms", ..settings };
+    let shop = Shop::open_with(change).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    while get(&shop, "/ready").await.is_none_or(|(status, _)| !status.contains("200")) {
+        pause().await;
+    }
+    // A file in the place of the folder, as a full disk would: root may write anywhere else.
+    let blocked = shop.stack.checkpoints();
+    std::fs::remove_dir_all(&blocked).expect("gone");
+    std::fs::write(&blocked, "in the way").expect("a file");
+    let published = publish(&shop, &["--rate", "max", "--events", "300"]).await;
+    shop.wait_for(published).await;
+    loop {
+        let Some((status, body)) = get(&shop, "/ready").await else { continue };
+        if status.contains("200") && body.contains("\"checkpoint\"") {
+            break;
+        }
+        pause().await;
+    }
+    std::fs::remove_file(&blocked).expect("out of the way");
+    std::fs::create_dir(&blocked).expect("a folder");
+    while get(&shop, "/ready").await.is_none_or(|(_, body)| body.contains("\"checkpoint\"")) {
+        pause().await;
+    }
+    shop.end(&mut processor).await;
     shop.stack.stop().await.expect("the servers end");
 }

@@ -25,6 +25,7 @@ pub struct Observer {
     client: Client,
     last: Option<Epoch>,
     seen: Vec<Seen>,
+    newest_change: Option<SystemTime>,
     pub messages: u64,
     pub dead_letters: u64,
     /// Rows landed, per table.
@@ -41,6 +42,7 @@ impl Observer {
             client,
             last: None,
             seen: Vec::new(),
+            newest_change: None,
             messages: 0,
             dead_letters: 0,
             landed: BTreeMap::new(),
@@ -88,7 +90,7 @@ impl Observer {
     }
 
     /// The same for the epochs that became visible within the last `period`.
-    pub async fn recent_latencies(&self, period: Duration) -> anyhow::Result<Vec<Duration>> {
+    pub async fn recent_latencies(&mut self, period: Duration) -> anyhow::Result<Vec<Duration>> {
         let since = SystemTime::now() - period;
         let recent: Vec<&Seen> =
             self.seen.iter().rev().take_while(|seen| seen.at > since).collect();
@@ -102,10 +104,16 @@ impl Observer {
             );
             for row in self.client.query(&sql, &[]).await? {
                 latencies.extend(latency(&recent, row.get(0), row.get(1)));
+                self.newest_change = self.newest_change.max(row.get(1));
             }
         }
         latencies.sort_unstable();
         Ok(latencies)
+    }
+
+    /// How old the newest change is that [`Self::recent_latencies`] has seen.
+    pub fn lag(&self) -> Option<Duration> {
+        SystemTime::now().duration_since(self.newest_change?).ok()
     }
 
     /// Forgets the epochs seen so far, for a measurement that starts now.

@@ -1,6 +1,7 @@
 -- Orders and revenue per window, customer tier and product category. Every order is counted once:
 -- it belongs to the category of its first line, because joining totals to lines would multiply them.
 -- Orders are summed up per 5 minutes first; the longer windows are sums of those.
+-- An order with a date that date_bin can't count in nanoseconds, such as 9999-12-31, is in no window.
 -- writes: postgres cdc_order_stats
 -- key: window_size, window_start, customer_tier, product_category
 WITH first_lines AS (
@@ -20,7 +21,7 @@ five_minutes AS (
   LEFT JOIN first_lines f ON f.order_id = o.order_id
   LEFT JOIN order_items i ON i.item_id = f.item_id
   LEFT JOIN products p ON p.product_id = i.product_id
-  WHERE o.order_date IS NOT NULL
+  WHERE o.order_date >= TIMESTAMP '1678-01-01 00:00:00' AND o.order_date < TIMESTAMP '2262-01-01 00:00:00'
   GROUP BY 1, 2, 3
 ),
 windowed AS (

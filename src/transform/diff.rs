@@ -80,7 +80,7 @@ impl LastRows {
         let key_columns: Vec<ArrayRef> =
             self.key.iter().map(|at| Arc::clone(batch.column(*at))).collect();
         for (column, field) in key_columns.iter().zip(self.key_schema.fields()) {
-            if column.null_count() > 0 {
+            if column.logical_null_count() > 0 {
                 return Err(DiffError::NullKey { column: field.name().clone() });
             }
         }

@@ -64,7 +64,7 @@ pub(super) fn changes_name(table: &str) -> String {
 #[derive(Debug, Default)]
 pub(super) struct LiveTables {
     tables: HashMap<String, Arc<LiveTable>>,
-    /// Changelog tables that hold rows of the last epoch.
+    /// Tables that hold rows of the last epoch alone: changelogs, and results of these.
     filled: HashSet<String>,
 }
 
@@ -91,6 +91,12 @@ impl LiveTables {
         }
     }
 
+    /// Shows rows until the next epoch begins.
+    pub(super) fn set_changes(&mut self, name: &str, rows: Vec<RecordBatch>) {
+        self.set(name, rows);
+        self.filled.insert(name.to_owned());
+    }
+
     /// Shows this epoch's rows; the names of the tables that differ from the last epoch.
     pub(super) fn update(
         &mut self,
@@ -109,9 +115,8 @@ impl LiveTables {
         }
         for changelog in changes {
             let name = changes_name(&changelog.table.name);
-            self.set(&name, vec![changelog.batch.clone()]);
-            changed.insert(name.clone());
-            self.filled.insert(name);
+            self.set_changes(&name, vec![changelog.batch.clone()]);
+            changed.insert(name);
         }
         changed
     }

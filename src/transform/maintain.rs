@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -18,10 +18,9 @@ use datafusion::physical_plan::collect;
 
 use super::TransformError;
 use super::diff::{DiffError, LastRows};
-use super::live_table::changes_name;
 use super::plan::Reads;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{ResultChanges, ResultMode, ResultTable, Table};
+use crate::changelog::{ResultChanges, ResultMode, ResultTable};
 
 /// How a result is maintained, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,17 +51,18 @@ pub(super) struct Maintained {
     maintenance: Maintenance,
     last: Option<LastRows>,
     rows: Vec<RecordBatch>,
+    has_run: bool,
 }
 
 impl Maintained {
+    /// `changes` are the names of what holds the rows of one epoch alone.
     pub(super) fn new(
         file: &SqlFile,
         table: Arc<ResultTable>,
         plan: LogicalPlan,
         reads: Reads,
-        tables: &[Arc<Table>],
+        changes: &HashSet<String>,
     ) -> Result<Self, SqlError> {
-        let changes: HashSet<String> = tables.iter().map(|t| changes_name(&t.name)).collect();
         let (from_changes, current): (Vec<_>, Vec<_>) =
             reads.tables.iter().cloned().partition(|name| changes.contains(name));
         let (maintenance, last) = match (&table.mode, from_changes.is_empty()) {
@@ -94,7 +94,8 @@ impl Maintained {
             }
         };
         let path = file.path.display().to_string();
-        Ok(Self { path, table, plan, reads, maintenance, last, rows: Vec::new() })
+        let (rows, has_run) = (Vec::new(), false);
+        Ok(Self { path, table, plan, reads, maintenance, last, rows, has_run })
     }
 
     pub(super) fn table(&self) -> &Arc<ResultTable> {
@@ -110,14 +111,19 @@ impl Maintained {
         self.rows.clone()
     }
 
-    pub(super) fn window_span(&self, table: &str) -> Option<Duration> {
-        let reads_it = self.reads.tables.contains(table);
-        let micros = self.reads.window.filter(|_| reads_it)?;
-        Some(Duration::from_micros(micros.unsigned_abs()))
+    pub(super) fn reads_any(&self, tables: &HashSet<&str>) -> bool {
+        self.reads.tables.iter().any(|table| tables.contains(table.as_str()))
     }
 
+    /// The longest window of the query itself.
+    pub(super) fn window(&self) -> Option<Duration> {
+        self.reads.window.map(|micros| Duration::from_micros(micros.unsigned_abs()))
+    }
+
+    /// The first time always: a query may have rows without reading any.
     pub(super) fn is_affected(&self, changed: &HashSet<String>, watermark_moved: bool) -> bool {
-        (self.reads.watermark && watermark_moved)
+        !self.has_run
+            || (self.reads.watermark && watermark_moved)
             || self.reads.tables.iter().any(|table| changed.contains(table))
     }
 
@@ -152,6 +158,7 @@ impl Maintained {
             }
         };
         self.rows = rows;
+        self.has_run = true;
         Ok(changes)
     }
 
@@ -176,7 +183,10 @@ impl Maintained {
     fn normalize(&self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
         let schema = &self.table.schema;
         let columns = batch.columns().iter().zip(schema.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+        // A value that does not fit is an error, not NULL.
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let columns =
+            columns.map(|(column, field)| cast_with_options(column, field.data_type(), &options));
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }

@@ -21,7 +21,7 @@ pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
 pub use tables::parse_tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,9 +101,18 @@ impl Transforms {
         self.maintained.iter().map(Maintained::table)
     }
 
-    /// How long the longest window over the rows of a source table is.
+    /// How long the longest window over the rows of a source table, or over what any transform makes of
+    /// them, is.
     pub fn window_span(&self, table: &str) -> Option<Duration> {
-        self.maintained.iter().filter_map(|m| m.window_span(table)).max()
+        let mut derived = HashSet::from([table]);
+        let mut longest = None;
+        for maintained in &self.maintained {
+            if maintained.reads_any(&derived) {
+                derived.insert(&maintained.table().name);
+                longest = longest.max(maintained.window());
+            }
+        }
+        longest
     }
 
     /// The whole of every result whose rows in the target are of another definition, or not there at
@@ -142,8 +151,12 @@ impl Transforms {
             }
             let update = maintained.update(&self.state).await?;
             if !update.is_empty() {
-                changed.insert(maintained.table().name.clone());
-                self.tables.set(&maintained.table().name, maintained.rows());
+                let name = &maintained.table().name;
+                changed.insert(name.clone());
+                match maintained.maintenance() {
+                    Maintenance::Append => self.tables.set_changes(name, maintained.rows()),
+                    Maintenance::Recompute { .. } => self.tables.set(name, maintained.rows()),
+                }
                 results.push(update);
             }
         }
@@ -163,3 +176,6 @@ impl Transforms {
         self.run(tables, &[], watermark).await.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

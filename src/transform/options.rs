@@ -9,6 +9,9 @@ use super::sql_file::{SqlError, SqlFile};
 use crate::changelog::{Column, GroupBound, Landing, SourceTable, TableOptions};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+/// A row that ttl drops must be landed, and stay long enough for events that come somewhat late: a
+/// commit takes seconds, and a source that has a hiccup a little longer.
+const SHORTEST_TTL: Duration = Duration::from_secs(60);
 const DEFAULT_GROUP_LIMIT: usize = 100;
 
 /// Reads the options of a table; unknown ones are refused.
@@ -39,10 +42,7 @@ pub(super) fn parse_options(
                 options.event_time = Some(timestamp(columns, column()?).map_err(problem)?)
             }
             "ttl" if value == "none" => options.ttl = None,
-            "ttl" => {
-                options.ttl =
-                    Some(humantime::parse_duration(&value).map_err(|e| problem(e.to_string()))?)
-            }
+            "ttl" => options.ttl = Some(ttl(&value).map_err(problem)?),
             "landing" => options.landing = landing(&value, options.landing).map_err(problem)?,
             "landing_table" => options.landing = Landing::History(value.clone()),
             "group_by" => group_by = Some(column()?),
@@ -85,6 +85,16 @@ fn pairs(file: &SqlFile, create: &CreateTable) -> Result<Vec<Pair>, SqlError> {
             }
         })
         .collect()
+}
+
+fn ttl(value: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(value).map_err(|error| error.to_string())?;
+    if ttl < SHORTEST_TTL {
+        return Err(format!(
+            "'{value}' is below 1m: rows would be dropped that ordinary changes still need"
+        ));
+    }
+    Ok(ttl)
 }
 
 fn source_table(value: &str) -> Result<SourceTable, String> {
@@ -136,4 +146,34 @@ fn group_bound(
         return Err(format!("group_keep {keep} is above group_limit {limit}"));
     }
     Ok(Some(GroupBound { column, limit, keep }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transform::parse_tables;
+
+    fn parsed(options: &str) -> Result<TableOptions, String> {
+        let text = format!("CREATE TABLE t (id BIGINT PRIMARY KEY) WITH (source = 'S.T'{options})");
+        let file = SqlFile { path: "t.sql".into(), name: "t".into(), text };
+        match parse_tables(&[file]) {
+            Ok(tables) => Ok(tables[0].options.clone()),
+            Err(errors) => Err(errors[0].message.clone()),
+        }
+    }
+
+    #[test]
+    fn ttl_is_an_hour_unless_it_says_otherwise() {
+        let ttl = |options| parsed(options).map(|options| options.ttl);
+        assert_eq!(ttl(""), Ok(Some(Duration::from_secs(3600))));
+        assert_eq!(ttl(", ttl = '2 days'"), Ok(Some(Duration::from_secs(172_800))));
+        assert_eq!(ttl(", ttl = 'none'"), Ok(None));
+        assert_eq!(ttl(", ttl = '1m'"), Ok(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn a_ttl_below_a_minute_is_refused() {
+        let error = parsed(", ttl = '59s'").unwrap_err();
+        assert!(error.contains("option ttl: '59s' is below 1m"), "{error}");
+    }
 }

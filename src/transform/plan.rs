@@ -4,29 +4,31 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::config::Dialect;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 
-use super::Transforms;
 use super::functions::{WATERMARK, WatermarkCell};
 use super::header::{Header, parse_header};
-use super::live_table::{LiveTable, LiveTables};
+use super::live_table::{LiveTable, LiveTables, changes_name};
 use super::location::planning_error;
 use super::maintain::Maintained;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{ResultMode, ResultTable, Table};
+use super::{Maintenance, Transforms};
+use crate::changelog::{Landing, ResultMode, ResultTable, Table};
 
 /// What a query reads, as its plan says.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reads {
     pub(super) tables: BTreeSet<String>,
     pub(super) watermark: bool,
-    /// The longest constant interval of a `date_bin`, microseconds.
+    /// The longest constant interval of a `date_bin` or `date_trunc`, microseconds.
     pub(super) window: Option<i64>,
 }
 
@@ -57,6 +59,11 @@ pub(super) async fn plan(
             Err(error) => errors.push(error),
         }
     }
+    // Whoever reads a file that is wrong is not to blame, and can't be planned.
+    let mut unplanned: HashSet<String> = files.iter().map(|file| file.name.clone()).collect();
+    for parsed in &pending {
+        unplanned.remove(&parsed.file.name);
+    }
     let mut maintained: Vec<Maintained> = Vec::new();
     while !pending.is_empty() {
         let waiting: HashSet<String> = pending.iter().map(|p| p.file.name.clone()).collect();
@@ -65,16 +72,24 @@ pub(super) async fn plan(
             errors.extend(pending.iter().map(|p| cycle(p, &waiting)));
             break;
         };
-        let next = pending.swap_remove(ready);
+        let next = pending.remove(ready);
+        if !next.references.is_disjoint(&unplanned) {
+            unplanned.insert(next.file.name.clone());
+            continue;
+        }
         match plan_one(&state, &next, tables, &maintained).await {
             Ok(planned) => {
                 let result = planned.table();
                 let table = live.add(&result.name, Arc::clone(&result.schema));
-                // A name that is taken was refused by `parse`.
-                let _previous = context.register_table(&result.name, table);
+                context
+                    .register_table(result.name.as_str(), table)
+                    .expect("a name that is taken was refused");
                 maintained.push(planned);
             }
-            Err(error) => errors.push(error),
+            Err(error) => {
+                unplanned.insert(next.file.name.clone());
+                errors.push(error);
+            }
         }
     }
     if errors.is_empty() {
@@ -86,8 +101,11 @@ pub(super) async fn plan(
 
 fn session(live: &LiveTables, watermark: &WatermarkCell) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
+    let parser = &mut config.options_mut().sql_parser;
     // Without spans an error can't name its line.
-    config.options_mut().sql_parser.collect_spans = true;
+    parser.collect_spans = true;
+    // As the target reads it: `a ->> 'b' IS NULL` is `(a ->> 'b') IS NULL`.
+    parser.dialect = Dialect::PostgreSQL;
     let mut context = SessionContext::new_with_config(config);
     context.register_udf(watermark.function());
     datafusion_functions_json::register_all(&mut context)
@@ -106,6 +124,11 @@ fn parse<'a>(state: &SessionState, file: &'a SqlFile) -> Result<Pending<'a>, Sql
     let statement = state
         .sql_to_statement(&file.text, &dialect)
         .map_err(|error| planning_error(file, &error))?;
+    let is_query =
+        matches!(&statement, Statement::Statement(s) if matches!(**s, ast::Statement::Query(_)));
+    if !is_query {
+        return Err(file.error(None, "must be one SELECT"));
+    }
     let references =
         state.resolve_table_references(&statement).map_err(|error| planning_error(file, &error))?;
     let references: HashSet<String> = references.iter().map(|r| r.table().to_owned()).collect();
@@ -130,33 +153,85 @@ async fn plan_one(
     earlier: &[Maintained],
 ) -> Result<Maintained, SqlError> {
     let (file, header) = (pending.file, &pending.header);
-    let is_taken = tables.iter().any(|t| t.name == file.name);
-    if is_taken {
-        return Err(
-            file.error(None, format!("the name {} is that of a table; rename the file", file.name))
+    check_names(pending, tables, earlier)?;
+    let planned = state.statement_to_plan(pending.statement.clone()).await;
+    let planned = planned.map_err(|error| planning_error(file, &error))?;
+    if let Some(function) = unstable_function(&planned).map_err(|e| planning_error(file, &e))? {
+        let message = format!(
+            "calls {function}(), whose value depends on when it runs: the result could not be \
+             computed again; for time use event times and watermark()"
         );
-    }
-    if let Some(twin) = earlier.iter().find(|m| m.table().target == header.target) {
-        let message =
-            format!("writes {}, which {} writes already", header.target, twin.table().name);
         return Err(file.error(None, message));
     }
-    let plan = state.statement_to_plan(pending.statement.clone()).await;
-    let plan = plan.and_then(|plan| state.optimize(&plan));
-    let plan = plan.map_err(|error| planning_error(file, &error))?;
-    if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Statement(_)) {
-        return Err(file.error(None, "must be one SELECT"));
-    }
+    let plan = state.optimize(&planned).map_err(|error| planning_error(file, &error))?;
     let reads = reads(&plan).map_err(|error| planning_error(file, &error))?;
     let schema = normalized(plan.schema().as_arrow());
     let mode = mode(file, header, &schema)?;
     let (name, target) = (file.name.clone(), header.target.clone());
     let definition = definition(file, &reads, tables, earlier);
     let table = Arc::new(ResultTable { name, target, schema, mode, definition });
-    Maintained::new(file, table, plan, reads, tables)
+    Maintained::new(file, table, plan, reads, &changes(tables, earlier))
+}
+
+/// Neither the file's name nor its target is anybody else's.
+fn check_names(
+    pending: &Pending<'_>,
+    tables: &[Arc<Table>],
+    earlier: &[Maintained],
+) -> Result<(), SqlError> {
+    let (file, target) = (pending.file, &pending.header.target);
+    let is_table = tables.iter().any(|t| t.name == file.name || changes_name(&t.name) == file.name);
+    if is_table || earlier.iter().any(|m| m.table().name == file.name) {
+        let message = format!("the name {} is that of a table; rename the file", file.name);
+        return Err(file.error(None, message));
+    }
+    let twin = earlier.iter().find(|m| m.table().target == *target);
+    let landing = Landing::History(target.clone());
+    let landed = tables.iter().find(|t| t.options.landing == landing);
+    match (twin.map(|m| &m.table().name), landed) {
+        (None, None) => Ok(()),
+        (Some(twin), _) => {
+            Err(file.error(None, format!("writes {target}, which {twin} writes already")))
+        }
+        (None, Some(table)) => {
+            let message = format!("writes {target}, where the changes of {} land", table.name);
+            Err(file.error(None, message))
+        }
+    }
+}
+
+/// The names of what shows the rows of one epoch alone: changelogs, and what is appended from them.
+fn changes(tables: &[Arc<Table>], earlier: &[Maintained]) -> HashSet<String> {
+    let appended = earlier.iter().filter(|m| *m.maintenance() == Maintenance::Append);
+    let appended = appended.map(|m| m.table().name.clone());
+    tables.iter().map(|table| changes_name(&table.name)).chain(appended).collect()
+}
+
+/// A function of the query that gives another value another time, such as `now`.
+fn unstable_function(plan: &LogicalPlan) -> DataFusionResult<Option<String>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                if let Expr::ScalarFunction(call) = inner
+                    && call.func.name() != WATERMARK
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found = Some(call.func.name().to_owned());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
 }
 
 fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMode, SqlError> {
+    let mut names = HashSet::new();
+    if let Some(twin) = schema.fields().iter().find(|f| !names.insert(f.name())) {
+        let message = format!("has two columns {}: rename one with AS", twin.name());
+        return Err(file.error(None, message));
+    }
     if header.key.is_empty() {
         return Ok(ResultMode::Append);
     }
@@ -184,10 +259,16 @@ fn definition(
     for name in &reads.tables {
         let table = tables.iter().find(|table| table.name == *name);
         let result = earlier.iter().find(|maintained| maintained.table().name == *name);
-        parts.extend(table.map(|table| format!("-- {table:?}")));
+        parts.extend(table.map(|table| declaration(table)));
         parts.extend(result.map(|maintained| maintained.table().definition.clone()));
     }
     parts.join("\n")
+}
+
+/// What of a table's declaration decides on the rows of a result; ttl and landing don't.
+fn declaration(table: &Table) -> String {
+    let Table { name, source, columns, key, options } = table;
+    format!("-- {name} {source} {columns:?} key {key:?} event time {:?}", options.event_time)
 }
 
 /// One Arrow type per kind of value, so that sinks and diffs don't meet every encoding of a text.
@@ -228,14 +309,40 @@ fn reads(plan: &LogicalPlan) -> DataFusionResult<Reads> {
 
 fn read_function(expr: &Expr, reads: &mut Reads) {
     let Expr::ScalarFunction(call) = expr else { return };
-    match (call.func.name(), call.args.first()) {
-        (WATERMARK, _) => reads.watermark = true,
-        ("date_bin", Some(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(i)), _))) => {
-            const DAY: i64 = 86_400_000_000;
-            let micros =
-                i64::from(i.months) * 31 * DAY + i64::from(i.days) * DAY + i.nanoseconds / 1000;
-            reads.window = reads.window.max(Some(micros));
-        }
-        _ => {}
-    }
+    let Some(Expr::Literal(first, _)) = call.args.first() else {
+        reads.watermark |= call.func.name() == WATERMARK;
+        return;
+    };
+    let window = match call.func.name() {
+        "date_bin" => interval(first),
+        "date_trunc" => first.try_as_str().flatten().and_then(calendar_unit),
+        _ => None,
+    };
+    reads.window = reads.window.max(window);
+}
+
+const DAY: i64 = 86_400_000_000;
+const LONGEST_MONTH: i64 = 31 * DAY;
+
+/// Microseconds; at least as long as any window of this interval.
+fn interval(literal: &ScalarValue) -> Option<i64> {
+    let ScalarValue::IntervalMonthDayNano(Some(interval)) = literal else { return None };
+    let (months, days) = (i64::from(interval.months), i64::from(interval.days));
+    Some(months * LONGEST_MONTH + days * DAY + interval.nanoseconds / 1000)
+}
+
+/// The same for the units of `date_trunc`.
+fn calendar_unit(name: &str) -> Option<i64> {
+    let micros = match name.to_lowercase().as_str() {
+        "second" => 1_000_000,
+        "minute" => 60_000_000,
+        "hour" => 3_600_000_000,
+        "day" => DAY,
+        "week" => 7 * DAY,
+        "month" => LONGEST_MONTH,
+        "quarter" => 92 * DAY,
+        "year" => 366 * DAY,
+        _ => return None,
+    };
+    Some(micros)
 }

@@ -10,10 +10,11 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::live_table::changes_name;
 use super::location::{parser_error, span_start};
 use super::options::parse_options;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Column, Reference, Table, TableOptions};
+use crate::changelog::{Column, Landing, Reference, Table, TableOptions};
 
 /// Reads all table files; every problem of every file is reported.
 ///
@@ -23,21 +24,57 @@ pub fn parse_tables(files: &[SqlFile]) -> Result<Vec<Arc<Table>>, Vec<SqlError>>
     let mut tables: Vec<Arc<Table>> = Vec::new();
     let mut errors = Vec::new();
     for file in files {
-        match parse_table(file) {
-            Ok(table) => {
-                let twin = tables.iter().find(|t| t.name == table.name || t.source == table.source);
-                match twin {
-                    Some(twin) => errors.push(file.error(
-                        None,
-                        format!("table {} ({}) is declared twice", twin.name, twin.source),
-                    )),
-                    None => tables.push(Arc::new(table)),
-                }
-            }
+        match parse_table(file).and_then(|table| check_unique(file, table, &tables)) {
+            Ok(table) => tables.push(Arc::new(table)),
             Err(error) => errors.push(error),
         }
     }
+    // While a file is wrong, a table that is missing may be in it.
+    if errors.is_empty() {
+        let checked = files.iter().zip(&tables).map(|(file, t)| check_reference(file, t, &tables));
+        errors.extend(checked.filter_map(Result::err));
+    }
     if errors.is_empty() { Ok(tables) } else { Err(errors) }
+}
+
+fn check_unique(file: &SqlFile, table: Table, others: &[Arc<Table>]) -> Result<Table, SqlError> {
+    let is_twin = |t: &&Arc<Table>| t.name == table.name || t.source == table.source;
+    if let Some(twin) = others.iter().find(is_twin) {
+        let message = format!("table {} ({}) is declared twice", twin.name, twin.source);
+        return Err(file.error(None, message));
+    }
+    if let Some(other) = others.iter().find(|t| changes_names_clash(t, &table)) {
+        let message =
+            format!("the names {} and {} clash: x_changes is taken for x", other.name, table.name);
+        return Err(file.error(None, message));
+    }
+    if let Landing::History(target) = &table.options.landing
+        && let Some(other) = others.iter().find(|t| t.options.landing == table.options.landing)
+    {
+        let message = format!("lands in {target}, where the changes of {} land", other.name);
+        return Err(file.error(None, message));
+    }
+    Ok(table)
+}
+
+fn changes_names_clash(one: &Table, other: &Table) -> bool {
+    changes_name(&one.name) == other.name || changes_name(&other.name) == one.name
+}
+
+/// The referenced table is there, and the column can hold its key.
+fn check_reference(file: &SqlFile, table: &Table, all: &[Arc<Table>]) -> Result<(), SqlError> {
+    let Some(reference) = &table.options.references else { return Ok(()) };
+    let (column, parent) = (&table.columns[reference.column], &reference.table);
+    let problem = |text: &str| {
+        file.error(None, format!("column {} REFERENCES {parent}, which {text}", column.name))
+    };
+    let referenced = all.iter().find(|t| t.name == *parent && t.name != table.name);
+    let referenced = referenced.ok_or_else(|| problem("is not another declared table"))?;
+    match referenced.key.as_slice() {
+        [key] if referenced.columns[*key].data_type == column.data_type => Ok(()),
+        [_] => Err(problem("has a key of another type")),
+        _ => Err(problem("has a key of several columns")),
+    }
 }
 
 fn parse_table(file: &SqlFile) -> Result<Table, SqlError> {
@@ -51,8 +88,12 @@ fn parse_table(file: &SqlFile) -> Result<Table, SqlError> {
         _ => None,
     };
     let name = name.ok_or_else(|| file.error(None, "the table's name must be one identifier"))?;
-    let columns = parse_columns(file, create)?;
+    let mut columns = parse_columns(file, create)?;
+    refuse_other_constraints(file, create)?;
     let key = parse_key(file, create, &columns)?;
+    for at in &key {
+        columns[*at].nullable = false;
+    }
     let references = parse_reference(file, create, &columns)?;
     let (source, options) = parse_options(file, &name, create, &columns)?;
     Ok(Table { name, source, columns, key, options: TableOptions { references, ..options } })
@@ -76,10 +117,7 @@ fn parse_columns(file: &SqlFile, create: &CreateTable) -> Result<Vec<Column>, Sq
         }
         let data_type = arrow_type(&definition.data_type)
             .map_err(|problem| file.error(at, format!("column {name}: {problem}")))?;
-        let nullable = !definition
-            .options
-            .iter()
-            .any(|o| matches!(o.option, ColumnOption::NotNull | ColumnOption::PrimaryKey(_)));
+        let nullable = !definition.options.iter().any(|o| o.option == ColumnOption::NotNull);
         columns.push(Column { name, data_type, nullable });
     }
     Ok(columns)
@@ -134,6 +172,31 @@ fn decimal(info: &ExactNumberInfo) -> Result<DataType, String> {
     }
 }
 
+/// What would be ignored is refused.
+fn refuse_other_constraints(file: &SqlFile, create: &CreateTable) -> Result<(), SqlError> {
+    let refused = |at, text: String| {
+        Err(file.error(at, format!("{text} has no effect on a stream of changes: remove it")))
+    };
+    for definition in &create.columns {
+        for option in &definition.options {
+            match &option.option {
+                ColumnOption::Null
+                | ColumnOption::NotNull
+                | ColumnOption::PrimaryKey(_)
+                | ColumnOption::ForeignKey(_) => {}
+                other => return refused(span_start(definition.name.span), other.to_string()),
+            }
+        }
+    }
+    for constraint in &create.constraints {
+        match constraint {
+            TableConstraint::PrimaryKey(_) | TableConstraint::ForeignKey(_) => {}
+            other => return refused(None, other.to_string()),
+        }
+    }
+    Ok(())
+}
+
 fn parse_key(
     file: &SqlFile,
     create: &CreateTable,
@@ -142,22 +205,39 @@ fn parse_key(
     let is_key = |c: &ColumnDef| {
         c.options.iter().any(|option| matches!(option.option, ColumnOption::PrimaryKey(_)))
     };
-    let mut key: Vec<usize> =
-        create.columns.iter().enumerate().filter(|(_, c)| is_key(c)).map(|(at, _)| at).collect();
+    let of_columns = create.columns.iter().enumerate().filter(|(_, c)| is_key(c));
+    let mut keys: Vec<Vec<usize>> = of_columns.map(|(at, _)| vec![at]).collect();
     for constraint in &create.constraints {
         let TableConstraint::PrimaryKey(primary) = constraint else { continue };
-        for column in &primary.columns {
-            let name = column.column.expr.to_string().trim_matches('"').to_lowercase();
-            let at = columns.iter().position(|c| c.name.to_lowercase() == name);
-            key.push(
-                at.ok_or_else(|| file.error(None, format!("key column {name} is not declared")))?,
-            );
-        }
+        let names = primary.columns.iter().map(|column| match &column.column.expr {
+            ast::Expr::Identifier(ident) => position(file, ident, columns),
+            other => Err(file.error(None, format!("key column {other} is not a name"))),
+        });
+        keys.push(names.collect::<Result<_, _>>()?);
     }
-    if key.is_empty() {
-        return Err(file.error(None, "has no PRIMARY KEY: without one there is no current row"));
+    match keys.as_slice() {
+        [] => Err(file.error(None, "has no PRIMARY KEY: without one there is no current row")),
+        [key] => match key.iter().enumerate().find(|(at, c)| key[..*at].contains(c)) {
+            None => Ok(key.clone()),
+            Some((_, twice)) => {
+                let name = &columns[*twice].name;
+                Err(file.error(None, format!("column {name} is twice in the PRIMARY KEY")))
+            }
+        },
+        _ => Err(file.error(
+            None,
+            "has two PRIMARY KEYs: write one of several columns as PRIMARY KEY (a, b)",
+        )),
     }
-    Ok(key)
+}
+
+/// Where a named column is.
+fn position(file: &SqlFile, ident: &Ident, columns: &[Column]) -> Result<usize, SqlError> {
+    let name = folded(ident);
+    columns
+        .iter()
+        .position(|column| column.name == name)
+        .ok_or_else(|| file.error(span_start(ident.span), format!("column {name} is not declared")))
 }
 
 fn parse_reference(
@@ -166,13 +246,23 @@ fn parse_reference(
     columns: &[Column],
 ) -> Result<Option<Reference>, SqlError> {
     let mut found = Vec::new();
-    for (at, definition) in create.columns.iter().enumerate() {
+    let parent = |foreign: &ast::ForeignKeyConstraint| {
+        foreign.foreign_table.0.last().and_then(|part| part.as_ident()).map(folded)
+    };
+    for (column, definition) in create.columns.iter().enumerate() {
         for option in &definition.options {
             if let ColumnOption::ForeignKey(foreign) = &option.option {
-                let table = foreign.foreign_table.0.last().and_then(|part| part.as_ident());
-                found.extend(table.map(|t| Reference { column: at, table: folded(t) }));
+                found.extend(parent(foreign).map(|table| Reference { column, table }));
             }
         }
+    }
+    for constraint in &create.constraints {
+        let TableConstraint::ForeignKey(foreign) = constraint else { continue };
+        let [ident] = foreign.columns.as_slice() else {
+            return Err(file.error(None, "a REFERENCES of several columns is not supported"));
+        };
+        let column = position(file, ident, columns)?;
+        found.extend(parent(foreign).map(|table| Reference { column, table }));
     }
     match found.as_slice() {
         [] => Ok(None),

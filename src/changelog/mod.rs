@@ -27,8 +27,8 @@ pub use table::{
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::max;
+use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::{filter_record_batch, max};
 
 /// The number of a micro-batch. It rises by one with every commit and survives restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +110,25 @@ impl Changelog {
 
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
+    }
+
+    /// The changelog without some of its rows; `is_gone` has one flag per row.
+    pub fn without(mut self, is_gone: &[bool]) -> Self {
+        fn keep<T>(values: &mut Vec<T>, is_gone: &[bool]) {
+            let mut is_gone = is_gone.iter();
+            values.retain(|_| is_gone.next() == Some(&false));
+        }
+        let mask: BooleanArray = is_gone.iter().map(|gone| Some(!gone)).collect();
+        self.batch =
+            filter_record_batch(&self.batch, &mask).expect("the mask has one flag per row");
+        keep(&mut self.offsets, is_gone);
+        keep(&mut self.positions, is_gone);
+        keep(&mut self.operations, is_gone);
+        self.unchanged.retain(|cell| !is_gone[cell.row]);
+        for cell in &mut self.unchanged {
+            cell.row -= is_gone[..cell.row].iter().filter(|gone| **gone).count();
+        }
+        self
     }
 
     /// The newest `source_ts`, microseconds since 1970; `None` if no row has one.

@@ -1,10 +1,11 @@
 //! Which rows ttl may drop from memory.
 
 use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::take;
+use arrow::compute::{take, take_record_batch};
 use arrow::error::ArrowError;
 
 use super::{StateError, Store};
+use crate::changelog::Position;
 
 /// The times before which a row is no longer needed. Microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
@@ -14,40 +15,43 @@ pub(super) struct Horizon {
     /// Rows whose event time is before it are in no open window.
     pub(super) event_before: i64,
     pub(super) forget_deletes_before: i64,
+    /// Changes up to here are landed: whoever looks for a dropped row finds it there.
+    pub(super) landed: Position,
 }
 
 /// Drops the rows of `store` that are beyond the horizon and whose parent row is not in memory.
+/// `parents` are the stores of other tables that `store` may reference.
 ///
 /// # Errors
 /// If Arrow can't process a batch.
 pub(super) fn expire(
     store: &mut Store,
-    parent: Option<&Store>,
-    horizon: Horizon,
+    parents: &[Store],
+    horizon: &Horizon,
 ) -> Result<usize, StateError> {
-    forget_deletes(store, horizon.forget_deletes_before);
+    forget_deletes(store, horizon);
     let Some(changed_before) = horizon.changed_before else { return Ok(0) };
-    drop_rows(store, parent, changed_before, horizon.event_before)
-        .map_err(|source| store.error(source))
+    drop_rows(store, parents, (changed_before, horizon)).map_err(|source| store.error(source))
 }
 
-fn forget_deletes(store: &mut Store, before: i64) {
+fn forget_deletes(store: &mut Store, horizon: &Horizon) {
     let (entries, deleted) = (&mut store.entries, &mut store.deleted);
-    deleted.retain(|(time, key)| {
-        let is_old = *time < before;
-        let is_still_deleted = entries.get(key).is_some_and(|entry| entry.place.is_none());
-        if is_old && is_still_deleted {
-            entries.remove(key);
+    deleted.retain(|delete| {
+        let is_old = delete.at < horizon.forget_deletes_before && delete.position <= horizon.landed;
+        let entry = entries.get(&delete.key);
+        // The key may have come back, and may have been deleted once more.
+        let is_its_last = entry.is_some_and(|entry| entry.position == delete.position);
+        if is_old && is_its_last {
+            entries.remove(&delete.key);
         }
-        !is_old && is_still_deleted
+        !is_old && is_its_last
     });
 }
 
 fn drop_rows(
     store: &mut Store,
-    parent: Option<&Store>,
-    changed_before: i64,
-    event_before: i64,
+    parents: &[Store],
+    (changed_before, horizon): (i64, &Horizon),
 ) -> Result<usize, ArrowError> {
     let mut dropped = 0;
     for at in 0..store.segments.len() {
@@ -56,7 +60,7 @@ fn drop_rows(
         let candidates: Vec<u32> = (0..segment.changed_at.len())
             .filter(|row| segment.is_live(*row) && segment.changed_at[*row] < changed_before)
             .filter(|row| {
-                event_time.is_none_or(|t| t.is_null(*row) || t.value(*row) < event_before)
+                event_time.is_none_or(|t| t.is_null(*row) || t.value(*row) < horizon.event_before)
             })
             .map(|row| row as u32)
             .collect();
@@ -64,13 +68,15 @@ fn drop_rows(
             continue;
         }
         let candidates = UInt32Array::from(candidates);
-        let orphans = without_parent(store, parent, at, &candidates)?;
-        let rows = arrow::compute::take_record_batch(&store.segments[at].batch, &orphans)?;
-        let keys = store.keys.encode(&rows)?;
-        for key in &keys {
-            store.evict(key.as_ref())?;
+        let orphans = without_parent(store, parents, at, &candidates)?;
+        let rows = take_record_batch(&store.segments[at].batch, &orphans)?;
+        for key in &store.keys.encode(&rows)? {
+            let entry = store.entries.get(key.as_ref());
+            if entry.is_some_and(|entry| entry.position <= horizon.landed) {
+                store.drop_row(key.as_ref())?;
+                dropped += 1;
+            }
         }
-        dropped += orphans.len();
     }
     if dropped > 0 {
         store.compact()?;
@@ -89,11 +95,13 @@ fn event_time_column<'a>(
 /// Those of the candidate rows whose parent is not in memory; all of them if there is no parent table.
 fn without_parent(
     store: &Store,
-    parent: Option<&Store>,
+    parents: &[Store],
     segment: usize,
     candidates: &UInt32Array,
 ) -> Result<UInt32Array, ArrowError> {
-    let (Some(parent), Some(reference)) = (parent, store.table.options.references.as_ref()) else {
+    let Some(reference) = &store.table.options.references else { return Ok(candidates.clone()) };
+    let parents = parents.iter().chain([store]);
+    let Some(parent) = parents.into_iter().find(|p| p.table.name == reference.table) else {
         return Ok(candidates.clone());
     };
     let column = store.segments[segment].batch.column(reference.column);

@@ -7,15 +7,20 @@
 mod expiry;
 mod groups;
 mod keys;
+mod missing;
 mod segment;
 mod store;
 mod stores;
 mod unchanged;
 
+#[cfg(test)]
+mod tests;
+
+pub use missing::Missing;
 pub use store::{Folded, Store};
 pub use stores::{Clock, Expired, StateStores};
 
-/// Errors of the state stores. All of them are broken invariants of the program or of Arrow.
+/// Errors of the state stores: tables that don't fit together, or a broken invariant of Arrow.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("the state store of table {table} can't process a batch")]
@@ -26,4 +31,10 @@ pub enum StateError {
     },
     #[error("table {table} references table {parent}, which is not declared under sql/tables")]
     UnknownParent { table: String, parent: String },
+    #[error(
+        "table {table} references table {parent} by a column that is not of the type of {parent}'s one key column"
+    )]
+    ReferenceMismatch { table: String, parent: String },
+    #[error("table {table} references itself by way of other tables: which of them goes first?")]
+    ReferenceCycle { table: String },
 }

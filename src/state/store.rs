@@ -34,10 +34,21 @@ pub struct Store {
     pub(super) keys: KeyEncoder,
     pub(super) entries: HashMap<Box<[u8]>, Entry>,
     pub(super) segments: Vec<Segment>,
-    /// Deleted keys with the time of the delete, oldest first as far as the source's clock allows.
-    pub(super) deleted: Vec<(i64, Box<[u8]>)>,
+    pub(super) deleted: Vec<Deleted>,
     pub(super) groups: Option<(KeyEncoder, Groups)>,
     live_rows: usize,
+    /// The newest change that was folded.
+    newest: Option<Position>,
+    has_dropped: bool,
+}
+
+/// A key that is remembered as deleted, until [`Store`]'s entry for it may be forgotten.
+#[derive(Debug)]
+pub(super) struct Deleted {
+    /// When the source deleted it, microseconds.
+    pub(super) at: i64,
+    pub(super) position: Position,
+    pub(super) key: Box<[u8]>,
 }
 
 /// What a fold did.
@@ -76,6 +87,8 @@ impl Store {
             deleted: Vec::new(),
             groups,
             live_rows: 0,
+            newest: None,
+            has_dropped: false,
         })
     }
 
@@ -90,6 +103,12 @@ impl Store {
 
     pub fn is_empty(&self) -> bool {
         self.live_rows == 0
+    }
+
+    /// Whether ttl has dropped a row since the store was made: if not, a key that is not in memory
+    /// is new to the source.
+    pub fn has_dropped(&self) -> bool {
+        self.has_dropped
     }
 
     /// Bytes that the rows take, without the key index.
@@ -109,6 +128,10 @@ impl Store {
 
     /// Applies changes in their order; per key the highest position wins.
     ///
+    /// A row that makes its group larger than its bound leaves the newest ones of the group; the
+    /// others leave memory without a trace, as if they had been deleted. A later change of one of
+    /// them brings it back as the newest of its group, because its event carries the whole row.
+    ///
     /// # Errors
     /// If Arrow can't process the batch.
     pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
@@ -119,8 +142,7 @@ impl Store {
         let keys = self.keys.encode(&changelog.batch)?;
         let segment = self.segments.len();
         if !changelog.unchanged.is_empty() {
-            let old = |row: usize| self.entries.get(keys.row(row).as_ref()).and_then(|e| e.place);
-            unchanged::fill(&mut changelog, &keys, &self.segments, old)?;
+            unchanged::fill(&mut changelog, &keys, &self.segments, &self.entries)?;
         }
         let rows = self.declared(&changelog.batch)?;
         self.segments.push(Segment::new(rows, changed_at(&changelog)));
@@ -133,27 +155,31 @@ impl Store {
             let key = key.as_ref();
             let known = self.entries.get(key).copied();
             if known.is_some_and(|entry| entry.position >= position) {
-                self.kill(Place { segment, row })?;
+                self.kill(Place { segment, row });
                 stale += 1;
                 continue;
             }
             applied += 1;
             if let Some(place) = known.and_then(|entry| entry.place) {
                 self.forget_member(place, key)?;
-                self.kill(place)?;
+                self.kill(place);
             }
             let place = Place { segment, row };
             if changelog.operations[row] == Operation::Delete {
-                self.kill(place)?;
+                self.kill(place);
                 self.entries.insert(key.into(), Entry { position, place: None });
-                self.deleted.push((self.segments[segment].changed_at[row], key.into()));
+                let at = self.segments[segment].changed_at[row];
+                self.deleted.push(Deleted { at, position, key: key.into() });
             } else {
                 self.entries.insert(key.into(), Entry { position, place: Some(place) });
-                if let Some(group_keys) = &group_keys {
-                    trimmed += self.join_group(group_keys.row(row).as_ref(), position, key)?;
+                if let Some(group_keys) = &group_keys
+                    && !self.is_without_group(place)
+                {
+                    trimmed += self.join_group(group_keys.row(row).as_ref(), position, key);
                 }
             }
         }
+        self.newest = self.newest.max(changelog.positions.iter().max().copied());
         self.compact()?;
         Ok(Folded { changelog, has_changed: applied > 0, stale, trimmed })
     }
@@ -168,24 +194,25 @@ impl Store {
         encoder.encode(&self.segments[segment].batch).map(Some)
     }
 
-    fn join_group(
-        &mut self,
-        group: &[u8],
-        position: Position,
-        key: &[u8],
-    ) -> Result<usize, ArrowError> {
+    /// NULL is no value to share.
+    fn is_without_group(&self, place: Place) -> bool {
+        let column = self.table.options.group.map(|bound| bound.column);
+        column.is_none_or(|at| self.segments[place.segment].batch.column(at).is_null(place.row))
+    }
+
+    fn join_group(&mut self, group: &[u8], position: Position, key: &[u8]) -> usize {
         let bound = self.table.options.group;
-        let (Some((_, groups)), Some(bound)) = (&mut self.groups, bound) else { return Ok(0) };
+        let (Some((_, groups)), Some(bound)) = (&mut self.groups, bound) else { return 0 };
         if groups.add(group, position, key) <= bound.limit {
-            return Ok(0);
+            return 0;
         }
         let surplus = groups.cut(group, bound.keep);
         for key in &surplus {
             if let Some(place) = self.entries.remove(key).and_then(|entry| entry.place) {
-                self.kill(place)?;
+                self.kill(place);
             }
         }
-        Ok(surplus.len())
+        surplus.len()
     }
 
     fn forget_member(&mut self, place: Place, key: &[u8]) -> Result<(), ArrowError> {
@@ -195,19 +222,24 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a key out of memory without a trace, as ttl does.
-    pub(super) fn evict(&mut self, key: &[u8]) -> Result<(), ArrowError> {
+    /// Takes a key out of memory, as ttl does.
+    pub(super) fn drop_row(&mut self, key: &[u8]) -> Result<(), ArrowError> {
+        self.has_dropped = true;
         if let Some(place) = self.entries.remove(key).and_then(|entry| entry.place) {
             self.forget_member(place, key)?;
-            self.kill(place)?;
+            self.kill(place);
         }
         Ok(())
     }
 
-    fn kill(&mut self, place: Place) -> Result<(), ArrowError> {
+    /// The newest change that was folded.
+    pub(super) fn newest(&self) -> Option<Position> {
+        self.newest
+    }
+
+    fn kill(&mut self, place: Place) {
         self.segments[place.segment].kill(place.row);
         self.live_rows -= 1;
-        Ok(())
     }
 
     /// Merges the newest segments while they are of similar size, and rewrites mostly dead ones, so

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::expiry::{self, Horizon};
-use super::{Folded, StateError, Store};
-use crate::changelog::{Changelog, Table};
+use super::{Folded, Missing, StateError, Store, missing};
+use crate::changelog::{Changelog, Position, Table};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
@@ -32,6 +32,8 @@ pub struct StateStores {
     watermark_delay: i64,
     clock: Clock,
     updates: usize,
+    /// The newest change at the end of the last epoch, and of the one before.
+    newest: [Position; 2],
 }
 
 impl StateStores {
@@ -41,20 +43,12 @@ impl StateStores {
         tables: &[Arc<Table>],
         watermark_delay: std::time::Duration,
     ) -> Result<Self, StateError> {
-        let mut ordered = tables.to_vec();
-        ordered.sort_by_key(|table| table.options.references.is_some());
-        let stores: Vec<Store> =
-            ordered.into_iter().map(Store::new).collect::<Result<_, StateError>>()?;
+        let stores: Vec<Store> = parents_first(tables)?
+            .into_iter()
+            .map(Store::new)
+            .collect::<Result<_, StateError>>()?;
         let by_name: HashMap<String, usize> =
             stores.iter().enumerate().map(|(at, s)| (s.table().name.clone(), at)).collect();
-        for store in &stores {
-            if let Some(reference) = &store.table().options.references
-                && !by_name.contains_key(&reference.table)
-            {
-                let (table, parent) = (store.table().name.clone(), reference.table.clone());
-                return Err(StateError::UnknownParent { table, parent });
-            }
-        }
         let watermark_delay = micros(watermark_delay);
         let clock = Clock::default();
         Ok(Self {
@@ -64,6 +58,7 @@ impl StateStores {
             watermark_delay,
             clock,
             updates: 0,
+            newest: [NONE_LANDED; 2],
         })
     }
 
@@ -105,23 +100,32 @@ impl StateStores {
         }
     }
 
-    /// Drops what ttl allows to drop, every 500 updates.
+    /// Says that everything folded so far is landed, as it is after it was read from there.
+    pub fn mark_landed(&mut self) {
+        self.newest = [self.newest(); 2];
+    }
+
+    /// Drops what ttl allows to drop, every 500 updates; to be called once at the end of every epoch.
+    ///
+    /// Rows that changed in this epoch or the one before stay: these may be in flight while the
+    /// next one is processed, and who looks for a dropped row in the landing table must find it
+    /// there. By the source's clock a backlog of hours goes by in one epoch.
     ///
     /// # Errors
     /// If Arrow can't process a batch.
     pub fn expire(&mut self) -> Result<Expired, StateError> {
+        let [last, landed] = self.newest;
+        self.newest = [self.newest(), last];
         if self.updates < UPDATES_BETWEEN_CHECKS {
             return Ok(Vec::new());
         }
         self.updates = 0;
         let mut expired = Vec::new();
         for at in 0..self.stores.len() {
-            let Some(horizon) = self.horizon(&self.stores[at]) else { continue };
-            let (parents, store) = self.stores.split_at_mut(at);
-            let store = &mut store[0];
-            let parent = store.table().options.references.as_ref();
-            let parent = parent.and_then(|r| parents.iter().find(|p| p.table().name == r.table));
-            let dropped = expiry::expire(store, parent, horizon)?;
+            let Some(horizon) = self.horizon(&self.stores[at], landed) else { continue };
+            let (parents, stores) = self.stores.split_at_mut(at);
+            let store = &mut stores[0];
+            let dropped = expiry::expire(store, parents, &horizon)?;
             if dropped > 0 {
                 expired.push((store.table().name.clone(), dropped));
             }
@@ -129,7 +133,30 @@ impl StateStores {
         Ok(expired)
     }
 
-    fn horizon(&self, store: &Store) -> Option<Horizon> {
+    /// The rows that a changelog needs and ttl may have dropped: those that it changes, and those
+    /// that these reference. To be asked before it is folded.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn missing(&self, changelog: &Changelog) -> Result<Vec<Missing>, StateError> {
+        let store = &self.stores[self.by_name[&changelog.table.name]];
+        let failed = |source| store.error(source);
+        let changed = missing::changed_rows(store, changelog).map_err(failed)?;
+        let referenced = match &store.table().options.references {
+            Some(reference) => {
+                let parent = &self.stores[self.by_name[&reference.table]];
+                missing::referenced_rows(store, parent, changelog).map_err(failed)?
+            }
+            None => None,
+        };
+        Ok(changed.into_iter().chain(referenced).collect())
+    }
+
+    fn newest(&self) -> Position {
+        self.stores.iter().filter_map(Store::newest).max().unwrap_or(NONE_LANDED)
+    }
+
+    fn horizon(&self, store: &Store, landed: Position) -> Option<Horizon> {
         let source = self.clock.source?;
         let ttl = store.table().options.ttl.map(micros);
         let span = self.window_spans.get(&store.table().name).copied().unwrap_or(0);
@@ -137,7 +164,52 @@ impl StateStores {
             changed_before: ttl.map(|ttl| source.saturating_sub(ttl)),
             event_before: self.clock.watermark.map_or(i64::MIN, |w| w.saturating_sub(span)),
             forget_deletes_before: source.saturating_sub(ttl.unwrap_or(DELETES_KEPT)),
+            landed,
         })
+    }
+}
+
+/// Below every position.
+const NONE_LANDED: Position = Position(i64::MIN);
+
+/// Every table after the one that it references.
+fn parents_first(tables: &[Arc<Table>]) -> Result<Vec<Arc<Table>>, StateError> {
+    for table in tables {
+        check_reference(table, tables)?;
+    }
+    let mut rest = tables.to_vec();
+    let mut ordered: Vec<Arc<Table>> = Vec::with_capacity(rest.len());
+    while let Some(first) = rest.first() {
+        let first = first.name.clone();
+        let waiting: HashSet<String> = rest.iter().map(|table| table.name.clone()).collect();
+        let waits = |table: &Arc<Table>| {
+            let reference = table.options.references.as_ref();
+            reference.is_some_and(|r| r.table != table.name && waiting.contains(&r.table))
+        };
+        let (later, ready): (Vec<_>, Vec<_>) = rest.into_iter().partition(waits);
+        if ready.is_empty() {
+            return Err(StateError::ReferenceCycle { table: first });
+        }
+        ordered.extend(ready);
+        rest = later;
+    }
+    Ok(ordered)
+}
+
+fn check_reference(table: &Table, tables: &[Arc<Table>]) -> Result<(), StateError> {
+    let Some(reference) = &table.options.references else { return Ok(()) };
+    let names = || (table.name.clone(), reference.table.clone());
+    let Some(parent) = tables.iter().find(|parent| parent.name == reference.table) else {
+        let (table, parent) = names();
+        return Err(StateError::UnknownParent { table, parent });
+    };
+    let data_type = &table.columns[reference.column].data_type;
+    match parent.key.as_slice() {
+        [key] if parent.columns[*key].data_type == *data_type => Ok(()),
+        _ => {
+            let (table, parent) = names();
+            Err(StateError::ReferenceMismatch { table, parent })
+        }
     }
 }
 

@@ -3,49 +3,85 @@
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave;
 use arrow::error::ArrowError;
-use arrow::row::Rows;
-use hashbrown::HashMap;
+use arrow::row::{Row, Rows};
+use hashbrown::{HashMap, HashSet};
 
 use super::segment::Segment;
-use super::store::Place;
-use crate::changelog::{Cell, Changelog};
+use super::store::{Entry, Place};
+use crate::changelog::{Cell, Changelog, Operation, Position};
+
+/// The newest row of a key before the one at hand.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    position: Position,
+    /// Where to copy its cell from; `None` if nobody knows the value.
+    source: Option<(usize, usize)>,
+}
 
 /// Replaces every unchanged cell of `changelog` by the value that the row had before.
 ///
-/// `stored` answers where the store holds the row of the same key. A row without a predecessor
-/// keeps NULL, and its cell stays listed: nobody knows the value.
+/// The row before is the newest one that the store or an earlier row of the batch has. A cell
+/// keeps NULL and stays listed if nobody knows its value: there is no row before, it was deleted,
+/// its own cell is not known either, or it is newer than the row at hand.
 pub(super) fn fill(
     changelog: &mut Changelog,
     keys: &Rows,
     segments: &[Segment],
-    stored: impl Fn(usize) -> Option<Place>,
+    entries: &HashMap<Box<[u8]>, Entry>,
 ) -> Result<(), ArrowError> {
-    let this_batch = segments.len();
-    let mut by_column: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut by_column: HashMap<usize, HashSet<usize>> = HashMap::new();
     for Cell { row, column } in std::mem::take(&mut changelog.unchanged) {
-        by_column.entry(column).or_default().push(row);
+        by_column.entry(column).or_default().insert(row);
     }
-    for (column, rows) in by_column {
-        let mut arrays: Vec<&dyn Array> =
-            segments.iter().map(|segment| segment.batch.column(column).as_ref()).collect();
-        arrays.push(changelog.batch.column(column).as_ref());
-        let mut sources: Vec<(usize, usize)> =
-            (0..changelog.len()).map(|row| (this_batch, row)).collect();
-        let mut unknown = Vec::new();
-        for row in rows {
-            let before = (0..row).rev().find(|earlier| keys.row(*earlier) == keys.row(row));
-            match (before, stored(row)) {
-                // The earlier row may itself be filled: take what it takes.
-                (Some(earlier), _) => sources[row] = sources[earlier],
-                (None, Some(place)) => sources[row] = (place.segment, place.row),
-                (None, None) => unknown.push(Cell { row, column }),
-            }
-        }
-        let filled = interleave(&arrays, &sources)?;
-        changelog.unchanged.extend(unknown);
+    let mut columns: Vec<_> = by_column.into_iter().collect();
+    columns.sort_unstable_by_key(|(column, _)| *column);
+    for (column, unchanged) in columns {
+        let sources = sources(changelog, keys, &unchanged, (segments.len(), entries));
+        let this_batch = changelog.batch.column(column).as_ref();
+        let stored = segments.iter().map(|segment| segment.batch.column(column).as_ref());
+        let arrays: Vec<&dyn Array> = stored.chain([this_batch]).collect();
+        // An unknown cell is its own source: it is NULL.
+        let filled: Vec<(usize, usize)> =
+            (0..changelog.len()).map(|row| sources[row].unwrap_or((segments.len(), row))).collect();
+        let filled = interleave(&arrays, &filled)?;
+        let unknown = (0..changelog.len()).filter(|row| sources[*row].is_none());
+        changelog.unchanged.extend(unknown.map(|row| Cell { row, column }));
         changelog.batch = with_column(&changelog.batch, column, filled)?;
     }
     Ok(())
+}
+
+/// Per row of the changelog: the array and the row in it that hold the value of one column.
+fn sources(
+    changelog: &Changelog,
+    keys: &Rows,
+    unchanged: &HashSet<usize>,
+    (this_batch, entries): (usize, &HashMap<Box<[u8]>, Entry>),
+) -> Vec<Option<(usize, usize)>> {
+    let stored = |key: &Row<'_>| {
+        entries.get(key.as_ref()).map(|entry| Newest {
+            position: entry.position,
+            source: entry.place.map(|Place { segment, row }| (segment, row)),
+        })
+    };
+    let mut newest: HashMap<Row<'_>, Newest> = HashMap::new();
+    let mut sources = Vec::with_capacity(changelog.len());
+    for row in 0..changelog.len() {
+        let (key, position) = (keys.row(row), changelog.positions[row]);
+        let before = newest.get(&key).copied().or_else(|| stored(&key));
+        let is_newer = before.is_none_or(|before| before.position < position);
+        let source = match unchanged.contains(&row) {
+            false => Some((this_batch, row)),
+            true => before.filter(|_| is_newer).and_then(|before| before.source),
+        };
+        sources.push(source);
+        if is_newer {
+            // What comes back after a delete is a new row.
+            let source = source.filter(|_| changelog.operations[row] != Operation::Delete);
+            newest.insert(key, Newest { position, source });
+        }
+    }
+    sources
 }
 
 fn with_column(

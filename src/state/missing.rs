@@ -1,0 +1,105 @@
+//! Which rows a changelog needs that are not in memory, although they may have been.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::{interleave, take};
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use hashbrown::HashMap;
+
+use super::Store;
+use super::keys::KeyEncoder;
+use crate::changelog::{Changelog, Table};
+
+/// Rows of one table that are not in memory and that ttl may have dropped, and who needs them.
+#[derive(Debug)]
+pub struct Missing {
+    pub table: Arc<Table>,
+    /// The key columns of `table` in the order of its key; each key once.
+    pub keys: RecordBatch,
+    /// Per key: the rows of the changelog that need it.
+    pub needed_by: Vec<Vec<usize>>,
+}
+
+/// The rows that the changelog itself changes. A key that the bound of its group may have cut is not
+/// among them: what it needs is in memory.
+pub(super) fn changed_rows(
+    store: &Store,
+    changelog: &Changelog,
+) -> Result<Option<Missing>, ArrowError> {
+    if !store.has_dropped() {
+        return Ok(None);
+    }
+    let groups = match &store.groups {
+        Some((encoder, groups)) => Some((encoder.encode(&changelog.batch)?, groups)),
+        None => None,
+    };
+    let was_cut = |row: usize| {
+        groups.as_ref().is_some_and(|(keys, groups)| groups.was_cut(keys.row(row).as_ref()))
+    };
+    let columns: Vec<ArrayRef> =
+        store.table.key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
+    let rows = (0..changelog.len()).filter(|row| !was_cut(*row)).map(|row| (row, row));
+    missing(store, &columns, rows)
+}
+
+/// The rows that those of the changelog reference, before the change and after it.
+pub(super) fn referenced_rows(
+    store: &Store,
+    parent: &Store,
+    changelog: &Changelog,
+) -> Result<Option<Missing>, ArrowError> {
+    let reference = store.table.options.references.as_ref();
+    let Some(reference) = reference.filter(|_| parent.has_dropped()) else { return Ok(None) };
+    let stored = store.segments.iter().map(|s| s.batch.column(reference.column).as_ref());
+    let new = changelog.batch.column(reference.column).as_ref();
+    let arrays: Vec<&dyn Array> = [new].into_iter().chain(stored).collect();
+    let keys = store.keys.encode(&changelog.batch)?;
+    let (mut sources, mut rows) = (Vec::new(), Vec::new());
+    for row in 0..changelog.len() {
+        sources.push((0, row));
+        rows.push(row);
+        let entry = store.entries.get(keys.row(row).as_ref());
+        if let Some(place) = entry.and_then(|entry| entry.place) {
+            sources.push((place.segment + 1, place.row));
+            rows.push(row);
+        }
+    }
+    let column = interleave(&arrays, &sources)?;
+    missing(parent, &[column], rows.into_iter().enumerate())
+}
+
+/// Those of the keys in `columns` that `store` does not know; `rows` pairs the rows of `columns` with
+/// those of the changelog. NULL is no key.
+fn missing(
+    store: &Store,
+    columns: &[ArrayRef],
+    rows: impl Iterator<Item = (usize, usize)>,
+) -> Result<Option<Missing>, ArrowError> {
+    let encoder: &KeyEncoder = &store.keys;
+    let keys = encoder.encode_columns(columns)?;
+    let (mut found, mut needed_by) = (Vec::new(), Vec::<Vec<usize>>::new());
+    let mut known = HashMap::new();
+    for (at, row) in rows {
+        let key = keys.row(at);
+        let is_null = columns.iter().any(|column| column.is_null(at));
+        if is_null || store.entries.contains_key(key.as_ref()) {
+            continue;
+        }
+        let place = *known.entry(key).or_insert_with(|| {
+            found.push(at as u64);
+            needed_by.push(Vec::new());
+            found.len() - 1
+        });
+        needed_by[place].push(row);
+    }
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let found = UInt64Array::from(found);
+    let columns = columns.iter().map(|column| take(column, &found, None));
+    let schema: Arc<Schema> = Arc::new(store.table.schema().project(&store.table.key)?);
+    let keys = RecordBatch::try_new(schema, columns.collect::<Result<_, _>>()?)?;
+    Ok(Some(Missing { table: Arc::clone(&store.table), keys, needed_by }))
+}

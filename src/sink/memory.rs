@@ -29,7 +29,7 @@ pub struct MemoryTarget(Arc<Mutex<State>>);
 pub enum Fault {
     #[default]
     None,
-    /// Refused with a retryable error; nothing is written.
+    /// Refused with a retryable error, as look-ups are; nothing is written.
     Unavailable,
     /// Written, but the caller gets a retryable error, once.
     LosesAnswer,
@@ -137,12 +137,24 @@ impl Sink for MemorySink {
             .map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
     }
 
+    async fn live_keys(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<bool>, SinkError> {
+        if self.target.state().fault == Fault::Unavailable {
+            return Err(unavailable(format!("looking for rows of {}", table.name)));
+        }
+        let Landing::History(name) = &table.options.landing else {
+            return Ok(vec![false; keys.num_rows()]);
+        };
+        live(table, &self.target.landed(name), keys)
+            .map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
+    }
+
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut state = self.target.state();
-        let unavailable = || SinkError::Unavailable {
-            doing: format!("committing epoch {}", commit.epoch),
-            source: "the test wants this commit to fail".into(),
-        };
+        let unavailable = || unavailable(format!("committing epoch {}", commit.epoch));
         if state.fault == Fault::Unavailable {
             return Err(unavailable());
         }
@@ -246,6 +258,34 @@ pub fn text_row(batch: &RecordBatch, row: usize, columns: &[usize]) -> Result<Te
         array.is_valid(row).then(|| array_value_to_string(array, row)).transpose()
     };
     columns.iter().map(|column| text(batch.column(*column))).collect()
+}
+
+fn unavailable(doing: String) -> SinkError {
+    SinkError::Unavailable { doing, source: "the test wants this to fail".into() }
+}
+
+fn live(
+    table: &Arc<Table>,
+    landed: &[Changelog],
+    keys: &RecordBatch,
+) -> Result<Vec<bool>, ArrowError> {
+    let mut newest: BTreeMap<TextRow, (Position, Operation)> = BTreeMap::new();
+    for changelog in landed {
+        for row in 0..changelog.len() {
+            let this = (changelog.positions[row], changelog.operations[row]);
+            let key = text_row(&changelog.batch, row, &table.key)?;
+            let newest = newest.entry(key).or_insert(this);
+            if newest.0 < this.0 {
+                *newest = this;
+            }
+        }
+    }
+    let columns: Vec<usize> = (0..keys.num_columns()).collect();
+    let is_live = |row| {
+        let newest = newest.get(&text_row(keys, row, &columns)?);
+        Ok(newest.is_some_and(|(_, operation)| *operation != Operation::Delete))
+    };
+    (0..keys.num_rows()).map(is_live).collect()
 }
 
 /// The newest row per key by position, of those whose time is not before `since`.

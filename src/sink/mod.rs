@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use crate::changelog::{
@@ -68,6 +69,18 @@ pub trait Sink: Send {
         table: &Arc<Table>,
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError>;
+
+    /// Which rows the landing table says are there: per key whether its newest landed row, by
+    /// position, is not a delete.
+    ///
+    /// Shape: `keys` are the key columns of `table` in the order of its key, as many keys as one
+    /// likes; the answer has one flag per row of it. Nothing is there of a table that lands nowhere.
+    /// What another sink value is committing is not seen before it is committed.
+    async fn live_keys(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<bool>, SinkError>;
 
     /// Durable when it returns `Ok`; committing the same epoch again changes nothing.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;

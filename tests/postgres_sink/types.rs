@@ -107,6 +107,12 @@ async fn every_declared_type_comes_back_from_its_landing_table() {
     }
     assert_eq!(read.offsets, [few.offsets, many.offsets].concat());
     assert_eq!(read.positions, [few.positions, many.positions].concat());
+
+    // Each type is found as part of a key; NULL is no key.
+    let key = (0..columns.len()).collect();
+    let keyed = Arc::new(Table { key, ..(*table).clone() });
+    let keys = few.batch.project(&keyed.key).unwrap();
+    assert_eq!(sink.live_keys(&keyed, &keys).await.unwrap(), [true, false, true]);
 }
 
 /// Creates of rows with message ids from `first` on.

@@ -22,6 +22,7 @@ mod fault;
 mod keyed;
 mod landing;
 mod ledger;
+mod live_keys;
 mod migrations;
 mod numeric;
 mod own_tables;
@@ -35,6 +36,7 @@ pub use config::{PostgresConfig, Secret, SslMode};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use self::connection::Connection;
@@ -252,6 +254,22 @@ impl Sink for PostgresSink {
         let changelogs = bootstrap::read(&connection.client, schema, table, since).await?;
         self.connection = Some(connection);
         Ok(changelogs)
+    }
+
+    async fn live_keys(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<bool>, SinkError> {
+        if landing::target_name(table).is_none() {
+            return Ok(vec![false; keys.num_rows()]);
+        }
+        let mut connection = self.connect().await?;
+        let target = self.targets.landing.get(&table.name);
+        let target = target.ok_or_else(|| unchecked(&table.name))?;
+        let are_live = live_keys::read(&mut connection, table, target, keys).await?;
+        self.connection = Some(connection);
+        Ok(are_live)
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {

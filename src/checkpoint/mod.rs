@@ -148,7 +148,7 @@ impl Checkpoints {
         let merged = CheckpointFile { first: first.first, last: last.last };
         let mut parts = Vec::with_capacity(files.len());
         for file in &files {
-            parts.push(self.get(&self.naming.path(&file)).await?);
+            parts.push(self.get(&self.naming.path(file)).await?);
         }
         let path = self.naming.path(&merged);
         let bytes = rows::merge(parts)
@@ -166,7 +166,7 @@ impl Checkpoints {
         // The newest file stays: it says where the pipeline is.
         let newest = files.iter().map(|file| file.last).max();
         for file in files.iter().filter(|file| Some(file.last) != newest) {
-            let path = self.naming.path(&file);
+            let path = self.naming.path(file);
             let head = self.store.head(&path).await;
             let meta = head.map_err(|source| store_error("read", &path, source))?;
             if SystemTime::from(meta.last_modified) < before {

@@ -83,10 +83,8 @@ impl<S: Source> Collector<S> {
             if let Some(collected) = self.take_events() {
                 return Ok(collected);
             }
-            let is_full =
-                self.messages.len() >= self.limits.messages || self.bytes >= self.limits.bytes;
             let is_due = waits_for_commit && in_flight.is_empty();
-            if is_full || (is_due && !self.messages.is_empty()) {
+            if is_due && !self.messages.is_empty() {
                 return Ok(self.close());
             }
             if !self.messages.is_empty() && deadline.is_none() {
@@ -111,26 +109,32 @@ impl<S: Source> Collector<S> {
         }
     }
 
-    /// Moves received messages to the open batch, up to the first event of another kind.
+    /// Moves received messages to the open batch, until it is full or an event of another kind comes.
     fn take_events(&mut self) -> Option<Collected> {
         let mut events = std::mem::take(&mut self.events).into_iter();
-        for event in events.by_ref() {
-            match event {
-                SourceEvent::Message(message) => {
+        while !self.is_full() {
+            match events.next() {
+                None => return None,
+                Some(SourceEvent::Message(message)) => {
                     self.bytes += message.payload.len();
                     self.messages.push(message);
                 }
-                other => {
+                Some(other) if self.messages.is_empty() => {
                     self.events = events.collect();
-                    if self.messages.is_empty() {
-                        return Some(Collected::Event(other));
-                    }
-                    self.events.insert(0, other);
+                    return Some(Collected::Event(other));
+                }
+                Some(other) => {
+                    self.events = std::iter::once(other).chain(events).collect();
                     return Some(self.close());
                 }
             }
         }
-        None
+        self.events = events.collect();
+        Some(self.close())
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= self.limits.messages || self.bytes >= self.limits.bytes
     }
 
     fn close(&mut self) -> Collected {
@@ -138,3 +142,6 @@ impl<S: Source> Collector<S> {
         Collected::Batch(std::mem::take(&mut self.messages))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,9 @@ use crate::sink::{Sink, SinkError};
 use crate::source::Acknowledge;
 use crate::telemetry::{Condition, Health, names};
 
-/// Waits between attempts to commit to a target that is away.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Waits between attempts at a target that is away.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(200);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// An epoch to commit, then messages to acknowledge.
 #[derive(Debug)]
@@ -69,6 +69,11 @@ impl Jobs {
 
     pub(super) fn in_flight(&self) -> InFlight {
         InFlight(self.count.subscribe())
+    }
+
+    /// Returns when the committer has stopped. Cancel-safe.
+    pub(super) async fn closed(&self) {
+        self.sender.closed().await;
     }
 }
 
@@ -184,3 +189,6 @@ fn newest_change(commit: &EpochCommit) -> Option<SystemTime> {
     let newest = commit.landing.iter().filter_map(|changes| changes.newest_source_ts()).max()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(newest).ok()?))
 }
+
+#[cfg(test)]
+mod tests;

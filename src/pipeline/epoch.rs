@@ -1,4 +1,5 @@
-//! Messages of one epoch to what it commits: drop what is known, decode, fold, run the SQL.
+//! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, fold,
+//! run the SQL.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,6 +8,7 @@ use metrics::{counter, gauge};
 
 use super::PipelineError;
 use super::committer::Job;
+use super::late::LateEvents;
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, OffsetSet, Receipt,
     SpoolOrder, Table,
@@ -22,6 +24,7 @@ pub(super) struct Processor {
     decoder: Decoder,
     stores: StateStores,
     transforms: Transforms,
+    late: LateEvents,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
     spools: SpoolOrder,
@@ -32,8 +35,8 @@ impl Processor {
     pub(super) fn new(
         queue: String,
         tables: &[Arc<Table>],
-        stores: StateStores,
-        transforms: Transforms,
+        (stores, transforms): (StateStores, Transforms),
+        late: LateEvents,
         position: LedgerPosition,
     ) -> Self {
         Self {
@@ -41,22 +44,30 @@ impl Processor {
             decoder: Decoder::new(tables.to_vec()),
             stores,
             transforms,
+            late,
             known: position.offsets,
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
         }
     }
 
-    /// One epoch. Its number is used up only if there is something to commit.
-    pub(super) async fn process(&mut self, messages: Vec<Message>) -> Result<Job, PipelineError> {
+    /// One epoch. Its number is used up only if there is something to commit. `None`: shutdown came
+    /// while the target was away.
+    pub(super) async fn process(
+        &mut self,
+        messages: Vec<Message>,
+    ) -> Result<Option<Job>, PipelineError> {
         let opened_at = SystemTime::now();
         counter!(names::MESSAGES).increment(messages.len() as u64);
         let receipts: Vec<Receipt> = messages.iter().map(|message| message.receipt).collect();
         let (fresh, offsets) = self.drop_known(messages);
         if fresh.is_empty() {
-            return Ok(Job { commit: None, receipts });
+            return Ok(Some(Job { commit: None, receipts }));
         }
-        let decoded = self.decoder.decode(&fresh, &self.spools)?;
+        let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
+        if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
+            return Ok(None);
+        }
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
         let landing = self.fold(decoded.changes)?;
         let changed = self.changed_rows(&landing)?;
@@ -76,7 +87,13 @@ impl Processor {
             opened_at,
             closed_at: SystemTime::now(),
         };
-        Ok(Job { commit: Some(commit), receipts })
+        Ok(Some(Job { commit: Some(commit), receipts }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn store_len(&mut self, table: &str) -> usize {
+        let mut stores = self.stores.stores();
+        stores.find(|store| store.table().name == table).map_or(0, |store| store.len())
     }
 
     /// Takes out what the ledger holds or an epoch before this one will commit.

@@ -1,7 +1,7 @@
-//! The loop: collect → drop what is known → decode → fold → SQL → commit → ack → checkpoint.
+//! The loop: collect → drop what is known → decode → divert what is late → fold → SQL → commit → ack → checkpoint.
 //!
 //! This is the only module that knows all parts. `start` brings a session up from the ledger,
-//! `batch` collects, `epoch` computes, `committer` writes and acknowledges, `checkpointing` copies the
+//! `batch` collects, `epoch` computes, `late` diverts, `committer` writes and acknowledges, `checkpointing` copies the
 //! ledger to Parquet. A session ends at shutdown, at the end of a file, or when another processor
 //! has committed in the meantime; in that last case the next session starts from its ledger.
 
@@ -9,6 +9,7 @@ mod batch;
 mod checkpointing;
 mod committer;
 mod epoch;
+mod late;
 mod start;
 
 pub use batch::BatchLimits;
@@ -122,7 +123,8 @@ async fn session<S: Source + 'static>(
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
     let checkpointing = Checkpointing::spawn(config, checkpoints, queue, health)?;
     let mut going = Loop { collector, processor: started.processor, jobs, has_stood_by: false };
-    let processed = going.run(health, shutdown).await;
+    // Boxed, because every caller's future would hold it.
+    let processed = Box::pin(going.run(health, shutdown)).await;
     let has_stood_by = going.has_stood_by;
     // The committer ends when nobody can send to it; the source lives until it has acknowledged.
     let Loop { collector, jobs, .. } = going;
@@ -182,7 +184,13 @@ impl<S: Source> Loop<S> {
     ) -> Result<Ended, PipelineError> {
         let mut in_flight = self.jobs.in_flight();
         loop {
-            let messages = match self.collector.next(&mut in_flight, shutdown).await? {
+            let collected = tokio::select! {
+                biased;
+                // On a quiet queue nothing else would tell. Its own result says why it stopped.
+                () = self.jobs.closed() => return Ok(Ended::Shutdown),
+                collected = self.collector.next(&mut in_flight, shutdown) => collected?,
+            };
+            let messages = match collected {
                 Collected::Batch(messages) => messages,
                 Collected::Ended => return Ok(Ended::Drained),
                 Collected::Cancelled => return Ok(Ended::Shutdown),
@@ -192,7 +200,9 @@ impl<S: Source> Loop<S> {
                     continue;
                 }
             };
-            let job = self.processor.process(messages).await?;
+            let Some(job) = self.processor.process(messages).await? else {
+                return Ok(Ended::Shutdown);
+            };
             if !self.jobs.send(job).await {
                 // The committer stopped; its own result says why.
                 return Ok(Ended::Shutdown);

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::PipelineError;
 use super::epoch::{Processor, rebase};
+use super::late::LateEvents;
 use crate::changelog::{
     Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
@@ -69,7 +70,7 @@ pub(super) async fn start(
     loop {
         let error = tokio::select! {
             () = shutdown.cancelled() => return Ok(None),
-            started = attempt(config, sql, queue, health) => match started {
+            started = Box::pin(attempt(config, sql, queue, health, shutdown)) => match started {
                 Ok(started) => return Ok(Some(started)),
                 Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry => error,
                 Err(error) => return Err(error),
@@ -94,19 +95,25 @@ async fn attempt(
     sql: &Sql,
     queue: &str,
     health: &Health,
+    shutdown: &CancellationToken,
 ) -> Result<Started, PipelineError> {
     let transforms =
         Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
-    let mut sink =
-        PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue)?;
+    let new_sink =
+        || PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue);
+    let mut sink = new_sink()?;
     sink.apply_ods(&sql.ods).await?;
     sink.check_targets(&sql.tables, &results).await?;
+    // A connection of its own: an epoch is looked into while the one before is committed.
+    let mut landing = new_sink()?;
+    landing.check_targets(&sql.tables, &[]).await?;
+    let late = LateEvents::new(Box::new(landing), health.clone(), shutdown.clone());
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
     let stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
-    let processor = resume(&mut sink, &sql.tables, stores, transforms, queue).await?;
+    let processor = resume(&mut sink, &sql.tables, (stores, transforms), late, queue).await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })
 }
@@ -116,8 +123,8 @@ async fn attempt(
 pub(super) async fn resume(
     sink: &mut dyn Sink,
     tables: &[Arc<Table>],
-    mut stores: StateStores,
-    mut transforms: Transforms,
+    (mut stores, mut transforms): (StateStores, Transforms),
+    late: LateEvents,
     queue: &str,
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
@@ -138,12 +145,13 @@ pub(super) async fn resume(
     if !redefined.is_empty() {
         position = rewrite(sink, position, redefined, (queue, stores.clock().watermark)).await?;
     }
+    stores.mark_landed();
     if !stores.expire()?.is_empty() {
         rebase(&mut stores, &mut transforms).await?;
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    Ok(Processor::new(queue.to_owned(), tables, stores, transforms, position))
+    Ok(Processor::new(queue.to_owned(), tables, (stores, transforms), late, position))
 }
 
 /// Commits an epoch without messages, whose results are new to their targets.

@@ -1,5 +1,7 @@
 //! The order-free property: however a stream is cut into batches, redelivered and interrupted by
-//! restarts, every result is its SELECT over the current rows.
+//! restarts, every result is its SELECT over the current rows. And what ttl does to it.
+
+mod late_events;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::late::LateEvents;
 use super::start::{Sql, load_sql, resume};
 use super::*;
 use crate::changelog::{Message, Offset, Receipt};
@@ -16,6 +19,8 @@ use crate::decode::Decoder;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
 use crate::transform::{TableRows, Transforms};
+
+mod session;
 
 const DELAY: Duration = Duration::from_secs(10);
 
@@ -141,10 +146,21 @@ async fn sql() -> Sql {
 }
 
 async fn processor(sql: &Sql, target: &MemoryTarget) -> (Processor, MemorySink) {
-    let mut sink = target.sink("sales", "cdc");
+    processor_with(sql, target, &Health::default(), &CancellationToken::new()).await
+}
+
+async fn processor_with(
+    sql: &Sql,
+    target: &MemoryTarget,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> (Processor, MemorySink) {
+    let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
     let stores = StateStores::new(&sql.tables, DELAY).unwrap();
-    let processor = resume(&mut sink, &sql.tables, stores, transforms, "cdc").await.unwrap();
+    let late = LateEvents::new(Box::new(landing), health.clone(), shutdown.clone());
+    let processor =
+        resume(&mut sink, &sql.tables, (stores, transforms), late, "cdc").await.unwrap();
     (processor, sink)
 }
 
@@ -175,10 +191,10 @@ async fn run_in_batches(
     while at < stream.len() {
         let (size, border) = *borders.next().unwrap();
         let end = (at + size).min(stream.len());
-        let job = processor.process(stream[at..end].to_vec()).await.unwrap();
+        let job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
         if matches!(border, Border::Lost) && at + size < stream.len() {
             (processor, sink) = self::processor(sql, &target).await;
-            let job = processor.process(stream[at..end].to_vec()).await.unwrap();
+            let job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
             commit(&mut sink, job).await;
         } else {
             commit(&mut sink, job).await;
@@ -186,7 +202,7 @@ async fn run_in_batches(
         match border {
             Border::Redelivery(count) => {
                 let again = stream[end.saturating_sub(count)..end].to_vec();
-                let job = processor.process(again).await.unwrap();
+                let job = processor.process(again).await.unwrap().unwrap();
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,

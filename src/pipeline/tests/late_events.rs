@@ -1,0 +1,261 @@
+//! ttl drops an idle order and its items; whatever then needs them is a dead letter.
+
+use super::*;
+use crate::changelog::{DeadLetter, ErrorType, Operation, Phase};
+use crate::sink::memory::Fault;
+
+const MINUTE: i64 = 60_000_000;
+/// Minutes after which every window over the first order is closed.
+const LATER: i64 = 5000;
+const START: i64 = 1_700_000_000_000_000;
+
+/// A processor, and the queue in front of it.
+struct Stage {
+    sql: Sql,
+    target: MemoryTarget,
+    processor: Processor,
+    sink: MemorySink,
+    sent: u64,
+    /// How many dead letters `send` has returned.
+    seen: usize,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let (sql, target) = (sql().await, MemoryTarget::default());
+        let (processor, sink) = processor(&sql, &target).await;
+        Self { sql, target, processor, sink, sent: 0, seen: 0 }
+    }
+
+    /// Order 1 with item 10, dropped after hours in which other orders came.
+    async fn with_dropped_order() -> Self {
+        let mut stage = Self::new().await;
+        stage.send(&[order(1, 0, "new"), item(10, 1, 0)]).await;
+        assert_eq!(stage.len("orders"), 1);
+        stage.let_time_pass().await;
+        assert_eq!((stage.len("orders"), stage.len("order_items")), (500, 0));
+        stage
+    }
+
+    /// Three epochs, because rows of an epoch that may be in flight stay.
+    async fn let_time_pass(&mut self) {
+        for _ in 0..3 {
+            let others: Vec<String> = (1000..1500).map(|id| order(id, LATER, "new")).collect();
+            assert_eq!(self.send(&others).await, vec![]);
+        }
+    }
+
+    async fn restart(&mut self) {
+        (self.processor, self.sink) = processor(&self.sql, &self.target).await;
+    }
+
+    fn messages(&mut self, payloads: &[String]) -> Vec<Message> {
+        let mut messages = messages(payloads);
+        for message in &mut messages {
+            message.offset.id += self.sent;
+        }
+        self.sent += payloads.len() as u64;
+        messages
+    }
+
+    /// One committed epoch; its dead letters.
+    async fn send(&mut self, payloads: &[String]) -> Vec<DeadLetter> {
+        let messages = self.messages(payloads);
+        let job = self.processor.process(messages).await.unwrap().unwrap();
+        commit(&mut self.sink, job).await;
+        let mut all = self.target.dead_letters();
+        let new = all.split_off(self.seen);
+        self.seen += new.len();
+        new
+    }
+
+    fn len(&mut self, table: &str) -> usize {
+        self.processor.store_len(table)
+    }
+
+    /// What is shown and landed of order 1 and its items.
+    fn shown(&self) -> (Rows, Rows) {
+        let of_order = |rows: Rows, at: usize| -> Rows {
+            rows.into_iter().filter(|row| row[at] == "1").collect()
+        };
+        let enriched = as_text(&self.target.result("cdc_orders_enriched"));
+        let lines = as_text(&self.target.result("cdc_order_lines_enriched"));
+        (of_order(enriched, 0), of_order(lines, 1))
+    }
+
+    fn landed(&self, table: &str, key: i64) -> Vec<Operation> {
+        let landed = self.target.landed(table);
+        let rows = landed.iter().flat_map(|changelog| {
+            let keys = as_keys(changelog).into_iter().zip(&changelog.operations);
+            keys.filter(|(id, _)| *id == key).map(|(_, operation)| *operation).collect::<Vec<_>>()
+        });
+        rows.collect()
+    }
+}
+
+fn as_keys(changelog: &crate::changelog::Changelog) -> Vec<i64> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    changelog.batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
+fn source_event(table: &str, minute: i64, op: &str, rows: (&str, &str)) -> String {
+    let ts_ms = (START + minute * MINUTE) / 1000;
+    let (before, after) = rows;
+    format!(
+        r#"{{"before":{before},"after":{after},"source":{{"schema":"SALES","table":"{table}","ts_ms":{ts_ms}}},"op":"{op}"}}"#
+    )
+}
+
+fn order_row(id: i64, minute: i64, status: &str) -> String {
+    let date = START + minute * MINUTE;
+    format!(
+        r#"{{"ORDER_ID":{id},"CUSTOMER_ID":5,"ORDER_DATE":{date},"STATUS":"{status}","TOTAL_AMOUNT":"1.50"}}"#
+    )
+}
+
+fn order(id: i64, minute: i64, status: &str) -> String {
+    source_event("ORDERS", minute, "u", ("null", &order_row(id, minute, status)))
+}
+
+fn item_row(id: i64, order: i64) -> String {
+    format!(
+        r#"{{"ITEM_ID":{id},"ORDER_ID":{order},"PRODUCT_ID":3,"QUANTITY":2,"UNIT_PRICE":"1.25","SUBTOTAL":"2.50"}}"#
+    )
+}
+
+fn item(id: i64, order: i64, minute: i64) -> String {
+    source_event("ORDER_ITEMS", minute, "u", ("null", &item_row(id, order)))
+}
+
+#[track_caller]
+fn assert_late(letter: &DeadLetter, payload: &str, says: &[&str]) {
+    assert_eq!(letter.error_type, ErrorType::LateEvent);
+    assert_eq!(letter.phase, Phase::Fold);
+    assert_eq!(letter.payload, payload.as_bytes());
+    assert_eq!(letter.topic, "cdc/oracle");
+    for text in says {
+        assert!(letter.message.contains(text), "{text:?} is not in {:?}", letter.message);
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_dropped_order_is_a_dead_letter_and_changes_nothing() {
+    let mut stage = Stage::with_dropped_order().await;
+    for _ in 0..2 {
+        let before = stage.shown();
+        assert_eq!((before.0.len(), before.1.len()), (1, 1));
+        let landed = stage.landed("cdc_orders", 1);
+        assert_eq!(landed, [Operation::Update]);
+
+        let update = order(1, LATER, "paid");
+        let letters = stage.send(&[order(7, LATER, "good"), update.clone()]).await;
+        assert_eq!(letters.len(), 1);
+        let says = [
+            "the row order_id = 1 of table orders was dropped from memory after its ttl of 1h",
+            "results keep their last value",
+            "raise ttl in sql/tables/orders.sql",
+        ];
+        assert_late(&letters[0], &update, &says);
+        assert_eq!(letters[0].offset.id, stage.sent);
+        assert_eq!(stage.shown(), before);
+        assert_eq!(stage.landed("cdc_orders", 1), landed);
+        // The same after a restart, which loads everything and lets ttl drop it again.
+        stage.restart().await;
+        assert_eq!((stage.len("orders"), stage.len("order_items")), (501, 0));
+    }
+    assert!(!stage.landed("cdc_orders", 7).is_empty(), "its neighbour is landed");
+}
+
+#[tokio::test]
+async fn an_item_of_a_dropped_order_is_a_dead_letter_and_changes_nothing() {
+    let mut stage = Stage::with_dropped_order().await;
+    for round in 0..2 {
+        let before = stage.shown();
+        let known = item(10, 1, LATER);
+        let new = item(11, 1, LATER);
+        let letters = stage.send(&[known.clone(), "no JSON".to_owned(), new.clone()]).await;
+        assert_eq!(letters.len(), 3, "in round {round}");
+        assert_late(&letters[0], &known, &["the row item_id = 10 of table order_items was"]);
+        assert_eq!(letters[1].error_type, ErrorType::MalformedJson, "in broker order");
+        let says = [
+            "the row item_id = 11 of table order_items needs the row order_id = 1 of table orders",
+            "raise ttl in sql/tables/orders.sql",
+        ];
+        assert_late(&letters[2], &new, &says);
+        assert_eq!(stage.shown(), before);
+        assert!(stage.landed("cdc_order_items", 11).is_empty());
+        stage.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_gives_a_dropped_row_another_key_is_late_as_a_whole() {
+    let mut stage = Stage::with_dropped_order().await;
+    let before = stage.shown();
+    let rows = (order_row(1, LATER, "new"), order_row(2000, LATER, "new"));
+    let rename = source_event("ORDERS", LATER, "u", (&rows.0, &rows.1));
+    let letters = stage.send(&[rename.clone(), order(1, LATER, "paid")]).await;
+    assert_eq!(letters.len(), 2);
+    assert_late(&letters[0], &rename, &["order_id = 1"]);
+    assert!(stage.landed("cdc_orders", 2000).is_empty());
+    assert_eq!(stage.shown(), before);
+}
+
+#[tokio::test]
+async fn what_is_new_or_was_deleted_is_not_late() {
+    let mut stage = Stage::new().await;
+    let deleted = source_event("ORDERS", 1, "d", (&order_row(2, 0, "new"), "null"));
+    stage.send(&[order(1, 0, "new"), order(2, 0, "new"), deleted]).await;
+    stage.let_time_pass().await;
+    assert_eq!(stage.len("orders"), 500);
+    let changes = [
+        // Never existed, and neither did its order.
+        item(12, 77, LATER),
+        // Exists from now on, in the same epoch.
+        order(3, LATER, "new"),
+        order(3, LATER, "paid"),
+        item(13, 3, LATER),
+        // Was deleted before, and long ago.
+        order(2, LATER, "back"),
+        item(14, 2, LATER),
+    ];
+    assert_eq!(stage.send(&changes).await, vec![]);
+    assert_eq!(stage.len("orders"), 502);
+    for item in [12, 13, 14] {
+        assert_eq!(stage.landed("cdc_order_items", item), [Operation::Update]);
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
+    let mut stage = Stage::with_dropped_order().await;
+    let (health, shutdown) = (Health::default(), CancellationToken::new());
+    let (mut processor, mut sink) =
+        processor_with(&stage.sql, &stage.target, &health, &shutdown).await;
+    stage.target.set_fault(Fault::Unavailable);
+    let blocked = async || {
+        while health.readiness().ready {
+            tokio::task::yield_now().await;
+        }
+        health.readiness().conditions[&Condition::Target].clone()
+    };
+    let messages = stage.messages(&[order(1, LATER, "paid")]);
+    let repair = async {
+        assert!(blocked().await.contains("looking for rows of orders"));
+        stage.target.set_fault(Fault::None);
+    };
+    let (job, ()) = tokio::join!(processor.process(messages), repair);
+    commit(&mut sink, job.unwrap().unwrap()).await;
+    assert!(health.readiness().ready);
+    assert_eq!(stage.target.dead_letters().len(), 1);
+
+    stage.target.set_fault(Fault::Unavailable);
+    let messages = stage.messages(&[order(1, LATER, "paid")]);
+    let stop = async {
+        blocked().await;
+        shutdown.cancel();
+    };
+    let (job, ()) = tokio::join!(processor.process(messages), stop);
+    assert!(job.unwrap().is_none());
+}

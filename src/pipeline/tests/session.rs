@@ -1,0 +1,69 @@
+//! The loop from queue to target, without a broker.
+
+use super::*;
+use crate::changelog::{Changelog, Epoch};
+use crate::sink::conformance;
+use crate::source::memory::{MemoryQueue, MemorySource};
+
+const LIMITS: BatchLimits =
+    BatchLimits { messages: 3, bytes: 1 << 20, age: Duration::from_millis(5) };
+
+/// Long; reaching it is the failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A loop over the shipped SQL, and its committer.
+async fn started(
+    queue: &MemoryQueue,
+    target: &MemoryTarget,
+) -> (Loop<MemorySource>, tokio::task::JoinHandle<Result<(), CommitError>>) {
+    let (processor, sink) = processor(&sql().await, target).await;
+    let source = queue.bind();
+    let acknowledger = source.acknowledger();
+    let (committer, jobs) = Committer::new(Box::new(sink), acknowledger, Health::default());
+    let committer = tokio::spawn(committer.run(CancellationToken::new()));
+    let collector = Collector::new(source, LIMITS);
+    (Loop { collector, processor, jobs, has_stood_by: false }, committer)
+}
+
+fn push(queue: &MemoryQueue, ids: std::ops::Range<u8>) {
+    for payload in ids.map(|id| event(0, "c", "null", &row(0, id, 1, id))) {
+        queue.push("cdc/oracle", payload);
+    }
+}
+
+#[tokio::test]
+async fn every_message_is_committed_once_and_then_acknowledged() {
+    let (queue, target) = (MemoryQueue::new(7, 100), MemoryTarget::default());
+    push(&queue, 0..10);
+    queue.end();
+    let (mut going, committer) = started(&queue, &target).await;
+    let ended = going.run(&Health::default(), &CancellationToken::new()).await.unwrap();
+    assert_eq!(ended, Ended::Drained);
+    drop(going.jobs);
+    committer.await.unwrap().unwrap();
+    assert_eq!(queue.depth(), 0);
+    let rows: usize = target.landed("cdc_orders").iter().map(Changelog::len).sum();
+    assert_eq!(rows, 10);
+    let epochs: Vec<u64> = target.ledger("sales").iter().map(|row| row.epoch.0).collect();
+    assert!(
+        epochs.len() >= 4 && epochs.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{epochs:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
+    let (queue, target) = (MemoryQueue::new(7, 100), MemoryTarget::default());
+    let (mut going, committer) = started(&queue, &target).await;
+    // Another processor commits the epochs that this one would.
+    let mut other = conformance::epoch(1).created(1, 1, "theirs").build();
+    other.epoch = Epoch(1_000);
+    target.sink("sales", "cdc").commit(&other).await.unwrap();
+    push(&queue, 0..1);
+    let (health, shutdown) = (Health::default(), CancellationToken::new());
+    let ended = tokio::time::timeout(PATIENCE, going.run(&health, &shutdown)).await;
+    assert_eq!(ended.unwrap().unwrap(), Ended::Shutdown);
+    let error = committer.await.unwrap().unwrap_err();
+    assert!(is_overtaken(&error, going.has_stood_by), "{error:?}");
+    assert_eq!(queue.depth(), 1);
+}

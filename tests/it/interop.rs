@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// `make setup` puts the client there.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let home = std::env::var_os("HOME").expect("HOME is set");
     let python = PathBuf::from(home).join(".cache/tidemark/venv/bin/python");
     assert!(python.exists(), "the Python client is missing: run `make setup`");

@@ -11,3 +11,4 @@ mod referee;
 mod samples;
 mod shop;
 mod solace_source;
+mod whole_way;

@@ -110,7 +110,7 @@ fn reason((changelog, row): (&Changelog, usize), (missing, key): (&Missing, usiz
     let ttl = dropped_from.options.ttl.unwrap_or_default();
     format!(
         "{needs} dropped from memory after its ttl of {}, so this change is not applied and the \
-         results keep their last value: raise ttl in sql/tables/{}.sql, then replay it",
+         results keep their last value: raise ttl in sql/tables/{}.sql, then publish its bytes again",
         humantime::format_duration(ttl),
         dropped_from.name,
     )

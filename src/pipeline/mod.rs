@@ -85,12 +85,12 @@ pub async fn run(
         let ended = match &config.source {
             SourceConfig::Solace(solace) => {
                 let source = SolaceSource::start(solace.clone());
-                session(config, &sql, (source, &solace.queue), &health, &shutdown).await?
+                run_session(config, &sql, (source, &solace.queue), &health, &shutdown).await?
             }
             SourceConfig::File(file) => {
                 let source = FileSource::open(file)?;
                 let queue = file.path.display().to_string();
-                session(config, &sql, (source, &queue), &health, &shutdown).await?
+                run_session(config, &sql, (source, &queue), &health, &shutdown).await?
             }
         };
         match ended {
@@ -102,7 +102,7 @@ pub async fn run(
     }
 }
 
-async fn session<S: Source + 'static>(
+async fn run_session<S: Source + 'static>(
     config: &Config,
     sql: &Sql,
     (source, queue): (S, &str),
@@ -119,15 +119,21 @@ async fn session<S: Source + 'static>(
     };
     let sink: Box<dyn Sink> = Box::new(started.sink);
     let (committer, jobs) = Committer::new(sink, acknowledger, health.clone());
-    let committer = tokio::spawn(committer.run(shutdown.clone()));
+    let ending = shutdown.child_token();
+    let committer = tokio::spawn(committer.run(ending.clone()));
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
     let checkpointing = Checkpointing::spawn(config, checkpoints, queue, health)?;
-    let mut going = Loop { collector, processor: started.processor, jobs, has_stood_by: false };
+    let mut session =
+        Session { collector, processor: started.processor, jobs, has_stood_by: false };
     // Boxed, because every caller's future would hold it.
-    let processed = Box::pin(going.run(health, shutdown)).await;
-    let has_stood_by = going.has_stood_by;
+    let processed = Box::pin(session.run(health, shutdown)).await;
+    if processed.is_err() {
+        // Nobody waits for a target that is away, to hear of another error.
+        ending.cancel();
+    }
+    let has_stood_by = session.has_stood_by;
     // The committer ends when nobody can send to it; the source lives until it has acknowledged.
-    let Loop { collector, jobs, .. } = going;
+    let Session { collector, jobs, .. } = session;
     drop(jobs);
     let committed = committer.await.map_err(PipelineError::Panicked)?;
     checkpointing.finish().await;
@@ -167,7 +173,7 @@ async fn wait_for_queue<S: Source>(
 }
 
 /// What a session goes round with.
-struct Loop<S> {
+struct Session<S> {
     collector: Collector<S>,
     processor: Processor,
     jobs: Jobs,
@@ -175,7 +181,7 @@ struct Loop<S> {
     has_stood_by: bool,
 }
 
-impl<S: Source> Loop<S> {
+impl<S: Source> Session<S> {
     /// Batch by batch, until something ends the session.
     async fn run(
         &mut self,

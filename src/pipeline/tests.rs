@@ -191,14 +191,12 @@ async fn run_in_batches(
     while at < stream.len() {
         let (size, border) = *borders.next().unwrap();
         let end = (at + size).min(stream.len());
-        let job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
-        if matches!(border, Border::Lost) && at + size < stream.len() {
+        let mut job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
+        if matches!(border, Border::Lost) {
             (processor, sink) = self::processor(sql, &target).await;
-            let job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
-            commit(&mut sink, job).await;
-        } else {
-            commit(&mut sink, job).await;
+            job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
         }
+        commit(&mut sink, job).await;
         match border {
             Border::Redelivery(count) => {
                 let again = stream[end.saturating_sub(count)..end].to_vec();

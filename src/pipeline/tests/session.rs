@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn started(
     queue: &MemoryQueue,
     target: &MemoryTarget,
-) -> (Loop<MemorySource>, tokio::task::JoinHandle<Result<(), CommitError>>) {
+) -> (Session<MemorySource>, tokio::task::JoinHandle<Result<(), CommitError>>) {
     let (processor, sink) = processor(&sql().await, target).await;
     let source = queue.bind();
     let acknowledger = source.acknowledger();
     let (committer, jobs) = Committer::new(Box::new(sink), acknowledger, Health::default());
     let committer = tokio::spawn(committer.run(CancellationToken::new()));
     let collector = Collector::new(source, LIMITS);
-    (Loop { collector, processor, jobs, has_stood_by: false }, committer)
+    (Session { collector, processor, jobs, has_stood_by: false }, committer)
 }
 
 fn push(queue: &MemoryQueue, ids: std::ops::Range<u8>) {

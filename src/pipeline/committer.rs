@@ -139,7 +139,7 @@ impl<A: Acknowledge> Committer<A> {
             let wait = backoff.next_wait();
             counter!(names::COMMIT_RETRIES).increment(1);
             self.health.block(Condition::Target, chain(&error));
-            warn!(epoch = %commit.epoch, wait_ms = wait.as_millis() as u64, error = chain(&error), "commit failed, nothing is acknowledged, trying again");
+            warn!(sink = self.sink.name(), epoch = %commit.epoch, wait_ms = wait.as_millis() as u64, error = chain(&error), "commit failed, nothing is acknowledged, trying again");
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(false),
                 () = tokio::time::sleep(wait) => {}

@@ -26,6 +26,9 @@ pub fn numbered(first: usize, count: usize) -> Vec<String> {
     (first..first + count).map(|number| number.to_string()).collect()
 }
 
+/// A source that stands still fails with what it gave instead of hanging the run.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The next `count` messages, whatever events come between.
 ///
 /// # Panics
@@ -35,7 +38,10 @@ pub async fn take<S: Source>(source: &mut S, count: usize) -> Vec<Message> {
     let mut events = Vec::new();
     while messages.len() < count {
         let wanted = count - messages.len();
-        let received = source.recv_many(&mut events, wanted).await.expect("the source works");
+        let receiving = tokio::time::timeout(PATIENCE, source.recv_many(&mut events, wanted)).await;
+        let so_far: Vec<String> = payloads(&messages);
+        assert!(receiving.is_ok(), "nothing came for {PATIENCE:?}; wanted {count}, got {so_far:?}");
+        let received = receiving.expect("asserted").expect("the source works");
         assert_ne!(received, 0, "the source ended after {} messages", messages.len());
         messages.extend(events.drain(..).filter_map(message));
     }

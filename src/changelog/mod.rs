@@ -4,6 +4,7 @@
 
 mod commit;
 mod dead_letter;
+mod delta;
 mod ledger_entry;
 mod message;
 mod offset;
@@ -14,6 +15,7 @@ mod table;
 
 pub use commit::{EpochCommit, LedgerPosition};
 pub use dead_letter::{DeadLetter, ErrorType, Phase};
+pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};

@@ -11,12 +11,12 @@ use super::committer::Job;
 use super::late::LateEvents;
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, OffsetSet, Receipt,
-    SpoolOrder, Table,
+    SpoolOrder, Table, TableDelta,
 };
 use crate::decode::{Decoder, Passed};
 use crate::state::StateStores;
 use crate::telemetry::names;
-use crate::transform::{TableRows, Transforms};
+use crate::transform::Transforms;
 
 /// Everything that outlives an epoch on the processing side.
 pub(super) struct Processor {
@@ -69,10 +69,9 @@ impl Processor {
             return Ok(None);
         }
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
-        let landing = self.fold(decoded.changes)?;
-        let changed = self.changed_rows(&landing)?;
+        let (landing, deltas) = self.fold(decoded.changes)?;
         let watermark = self.stores.clock().watermark;
-        let results = self.transforms.run(changed, &landing, watermark).await?;
+        let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;
         self.expire().await?;
         self.last = self.last.next();
         let commit = EpochCommit {
@@ -91,7 +90,7 @@ impl Processor {
     }
 
     #[cfg(test)]
-    pub(super) fn store_len(&mut self, table: &str) -> usize {
+    pub(super) fn store_len(&self, table: &str) -> usize {
         let mut stores = self.stores.stores();
         stores.find(|store| store.table().name == table).map_or(0, |store| store.len())
     }
@@ -115,56 +114,40 @@ impl Processor {
         (fresh, offsets)
     }
 
-    fn fold(&mut self, changes: Vec<Changelog>) -> Result<Vec<Changelog>, PipelineError> {
-        let mut landing = Vec::with_capacity(changes.len());
+    /// The changes as they are to be landed, and how the current rows differ after them.
+    fn fold(
+        &mut self,
+        changes: Vec<Changelog>,
+    ) -> Result<(Vec<Changelog>, Vec<TableDelta>), PipelineError> {
+        let (mut landing, mut deltas) = (Vec::new(), Vec::new());
         for changelog in changes {
             let folded = self.stores.fold(changelog)?;
             let table = folded.changelog.table.name.clone();
             counter!(names::STALE_ROWS, "table" => table.clone()).increment(folded.stale as u64);
             counter!(names::TRIMMED_ROWS, "table" => table).increment(folded.trimmed as u64);
             landing.push(folded.changelog);
+            deltas.push(folded.delta);
         }
-        Ok(landing)
-    }
-
-    fn changed_rows(&mut self, landing: &[Changelog]) -> Result<Vec<TableRows>, PipelineError> {
-        let has_changed = |table: &Arc<Table>| landing.iter().any(|c| c.table.name == table.name);
-        let stores = self.stores.stores().filter(|store| has_changed(store.table()));
-        let rows = stores
-            .map(|store| Ok(TableRows { name: store.table().name.clone(), rows: store.rows()? }));
-        rows.collect()
+        Ok((landing, deltas))
     }
 
     /// Lets ttl drop rows, and takes what is left as what the targets show.
     async fn expire(&mut self) -> Result<(), PipelineError> {
-        let expired = self.stores.expire()?;
-        for (table, rows) in &expired {
-            counter!(names::EXPIRED_ROWS, "table" => table.clone()).increment(*rows as u64);
+        let dropped = self.stores.expire()?;
+        for delta in &dropped {
+            let rows = delta.deleted.num_rows() as u64;
+            counter!(names::EXPIRED_ROWS, "table" => delta.table.clone()).increment(rows);
         }
         for store in self.stores.stores() {
             let table = store.table().name.clone();
             gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
             gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
         }
-        if !expired.is_empty() {
-            rebase(&mut self.stores, &mut self.transforms).await?;
+        if !dropped.is_empty() {
+            self.transforms.forget(&self.stores, dropped).await?;
         }
         Ok(())
     }
-}
-
-/// Makes the results what the SQL says over the current rows, without writing anything.
-pub(super) async fn rebase(
-    stores: &mut StateStores,
-    transforms: &mut Transforms,
-) -> Result<(), PipelineError> {
-    let watermark = stores.clock().watermark;
-    let all = stores
-        .stores()
-        .map(|store| Ok(TableRows { name: store.table().name.clone(), rows: store.rows()? }));
-    let all = all.collect::<Result<Vec<_>, PipelineError>>()?;
-    transforms.rebase(all, watermark).await?;
-    Ok(())
 }
 
 fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {

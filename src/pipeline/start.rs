@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::PipelineError;
-use super::epoch::{Processor, rebase};
+use super::epoch::Processor;
 use super::late::LateEvents;
 use crate::changelog::{
     Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
@@ -128,6 +128,9 @@ pub(super) async fn resume(
     queue: &str,
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
+    for (table, columns) in transforms.indexes() {
+        stores.add_index(table, columns)?;
+    }
     for table in tables {
         if let Some(span) = transforms.window_span(&table.name) {
             stores.keep_for_windows(&table.name, span);
@@ -140,14 +143,15 @@ pub(super) async fn resume(
     stores.set_watermark(position.watermark);
     let written = &position.definitions;
     // Before ttl drops anything: a result with a new definition is computed over all rows.
-    rebase(&mut stores, &mut transforms).await?;
-    let redefined = transforms.redefined(written)?;
+    transforms.load(&stores, stores.clock().watermark).await?;
+    let redefined = transforms.redefined(written, &stores)?;
     if !redefined.is_empty() {
         position = rewrite(sink, position, redefined, (queue, stores.clock().watermark)).await?;
     }
     stores.mark_landed();
-    if !stores.expire()?.is_empty() {
-        rebase(&mut stores, &mut transforms).await?;
+    let dropped = stores.expire()?;
+    if !dropped.is_empty() {
+        transforms.forget(&stores, dropped).await?;
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");

@@ -18,7 +18,7 @@ use crate::changelog::{Message, Offset, Receipt};
 use crate::decode::Decoder;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
-use crate::transform::{TableRows, Transforms};
+use crate::transform::Transforms;
 
 mod session;
 
@@ -227,18 +227,10 @@ async fn from_scratch(sql: &Sql, stream: &[Message]) -> BTreeMap<String, Rows> {
     for changelog in decoded.changes {
         stores.fold(changelog).unwrap();
     }
-    let mut transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
+    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
     let watermark = stores.clock().watermark;
-    let rows = |store: &mut crate::state::Store| TableRows {
-        name: store.table().name.clone(),
-        rows: store.rows().unwrap(),
-    };
-    let tables = stores.stores().map(rows).collect();
-    let results = transforms.run(tables, &[], watermark).await.unwrap();
-    results
-        .iter()
-        .map(|r| (r.table.name.clone(), as_text(std::slice::from_ref(&r.upserts))))
-        .collect()
+    let results = transforms.computed_anew(&stores, watermark).await.unwrap();
+    results.iter().map(|(t, rows)| (t.name.clone(), as_text(std::slice::from_ref(rows)))).collect()
 }
 
 proptest! {

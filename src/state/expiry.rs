@@ -4,8 +4,9 @@ use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{take, take_record_batch};
 use arrow::error::ArrowError;
 
+use super::touched::Touched;
 use super::{StateError, Store};
-use crate::changelog::Position;
+use crate::changelog::{Position, TableDelta};
 
 /// The times before which a row is no longer needed. Microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +29,9 @@ pub(super) fn expire(
     store: &mut Store,
     parents: &[Store],
     horizon: &Horizon,
-) -> Result<usize, StateError> {
+) -> Result<Option<TableDelta>, StateError> {
     forget_deletes(store, horizon);
-    let Some(changed_before) = horizon.changed_before else { return Ok(0) };
+    let Some(changed_before) = horizon.changed_before else { return Ok(None) };
     drop_rows(store, parents, (changed_before, horizon)).map_err(|source| store.error(source))
 }
 
@@ -52,8 +53,8 @@ fn drop_rows(
     store: &mut Store,
     parents: &[Store],
     (changed_before, horizon): (i64, &Horizon),
-) -> Result<usize, ArrowError> {
-    let mut dropped = 0;
+) -> Result<Option<TableDelta>, ArrowError> {
+    let mut dropped = Touched::default();
     for at in 0..store.segments.len() {
         let segment = &store.segments[at];
         let event_time = event_time_column(store, &segment.batch);
@@ -73,15 +74,16 @@ fn drop_rows(
         for key in &store.keys.encode(&rows)? {
             let entry = store.entries.get(key.as_ref());
             if entry.is_some_and(|entry| entry.position <= horizon.landed) {
-                store.drop_row(key.as_ref())?;
-                dropped += 1;
+                store.drop_row(key.as_ref(), &mut dropped)?;
             }
         }
     }
-    if dropped > 0 {
-        store.compact()?;
+    if dropped.is_empty() {
+        return Ok(None);
     }
-    Ok(dropped)
+    let delta = store.settle(dropped)?;
+    store.compact()?;
+    Ok(Some(delta))
 }
 
 fn event_time_column<'a>(
@@ -106,7 +108,7 @@ fn without_parent(
     };
     let column = store.segments[segment].batch.column(reference.column);
     let parents = parent.keys.encode_columns(&[take(column, candidates, None)?])?;
-    let has_parent = |key: &[u8]| parent.entries.get(key).is_some_and(|e| e.place.is_some());
+    let has_parent = |key: &[u8]| parent.entries.get(key).is_some_and(|e| e.slot.is_some());
     let orphans = candidates.values().iter().zip(&parents);
     Ok(orphans
         .filter(|(_, key)| !has_parent(key.as_ref()))

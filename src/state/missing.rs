@@ -61,7 +61,7 @@ pub(super) fn referenced_rows(
         sources.push((0, row));
         rows.push(row);
         let entry = store.entries.get(keys.row(row).as_ref());
-        if let Some(place) = entry.and_then(|entry| entry.place) {
+        if let Some(place) = entry.and_then(|entry| store.place(entry)) {
             sources.push((place.segment + 1, place.row));
             rows.push(row);
         }

@@ -1,16 +1,21 @@
 //! State stores: the current rows of each source table, in memory, by key.
 //!
-//! A [`Store`] folds changelogs (the newest position of a key wins), hands out its rows as record
-//! batches and forgets rows by ttl and by group bound. It knows nothing of SQL, sinks or sources.
+//! A [`Store`] folds changelogs (the newest position of a key wins), tells how its rows differ after
+//! that, finds rows by key or by index, and forgets rows by ttl and by group bound. It knows nothing of
+//! SQL, sinks or sources.
 //! [`StateStores`] holds all of them and applies the rules that need more than one table.
 
 mod expiry;
 mod groups;
+mod index;
 mod keys;
+mod lookup;
 mod missing;
 mod segment;
+mod slots;
 mod store;
 mod stores;
+mod touched;
 mod unchanged;
 
 #[cfg(test)]

@@ -2,6 +2,8 @@ use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
 
+use super::index::Slot;
+
 /// Rows that came in together, the dead ones among them marked.
 ///
 /// A change never rewrites a row: the new row goes to a new segment and the old one dies. Segments of
@@ -11,23 +13,23 @@ pub(super) struct Segment {
     pub(super) batch: RecordBatch,
     /// When the source made the change, microseconds; one per row.
     pub(super) changed_at: Vec<i64>,
+    /// One per row; that of a dead row means nothing.
+    pub(super) slots: Vec<Slot>,
     live: Vec<bool>,
     live_count: usize,
-    /// The live rows as a batch, until the next change.
-    snapshot: Option<RecordBatch>,
 }
 
 impl Segment {
     pub(super) fn new(batch: RecordBatch, changed_at: Vec<i64>) -> Self {
         let rows = batch.num_rows();
         debug_assert_eq!(rows, changed_at.len());
-        Self { batch, changed_at, live: vec![true; rows], live_count: rows, snapshot: None }
+        let (slots, live) = (vec![0; rows], vec![true; rows]);
+        Self { batch, changed_at, slots, live, live_count: rows }
     }
 
     pub(super) fn kill(&mut self, row: usize) {
         if std::mem::replace(&mut self.live[row], false) {
             self.live_count -= 1;
-            self.snapshot = None;
         }
     }
 
@@ -43,34 +45,33 @@ impl Segment {
         self.live_count * 2 < self.live.len()
     }
 
-    pub(super) fn snapshot(&mut self) -> Result<RecordBatch, ArrowError> {
+    /// The live rows.
+    pub(super) fn snapshot(&self) -> Result<RecordBatch, ArrowError> {
         if self.live_count == self.live.len() {
             return Ok(self.batch.clone());
         }
-        if let Some(snapshot) = &self.snapshot {
-            return Ok(snapshot.clone());
-        }
-        let snapshot = filter_record_batch(&self.batch, &BooleanArray::from(self.live.clone()))?;
-        self.snapshot = Some(snapshot.clone());
-        Ok(snapshot)
+        filter_record_batch(&self.batch, &BooleanArray::from(self.live.clone()))
     }
 
     /// One segment of the live rows of all `segments`, in their order.
     pub(super) fn merge(segments: &[Self]) -> Result<Self, ArrowError> {
         let schema = segments[0].batch.schema();
         let mut batches = Vec::with_capacity(segments.len());
-        let mut changed_at = Vec::new();
+        let (mut changed_at, mut slots) = (Vec::new(), Vec::new());
         for segment in segments {
             let rows: Vec<u32> =
                 (0..segment.live.len()).filter(|r| segment.live[*r]).map(|r| r as u32).collect();
             changed_at.extend(rows.iter().map(|r| segment.changed_at[*r as usize]));
+            slots.extend(rows.iter().map(|r| segment.slots[*r as usize]));
             batches.push(take_record_batch(&segment.batch, &UInt32Array::from(rows))?);
         }
-        Ok(Self::new(concat_batches(&schema, &batches)?, changed_at))
+        let mut merged = Self::new(concat_batches(&schema, &batches)?, changed_at);
+        merged.slots = slots;
+        Ok(merged)
     }
 
     pub(super) fn memory(&self) -> usize {
-        let snapshot = self.snapshot.as_ref().map_or(0, RecordBatch::get_array_memory_size);
-        self.batch.get_array_memory_size() + snapshot + self.live.len() * 9
+        // Per row: when it changed, its slot, whether it lives.
+        self.batch.get_array_memory_size() + self.live.len() * 13
     }
 }

@@ -7,17 +7,20 @@ use hashbrown::HashMap;
 
 use super::StateError;
 use super::groups::Groups;
+use super::index::{Index, Slot};
 use super::keys::KeyEncoder;
 use super::segment::Segment;
+use super::slots::Slots;
+use super::touched::Touched;
 use super::unchanged;
-use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table};
+use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table, TableDelta};
 
 /// Where the newest row of a key is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) position: Position,
     /// `None`: deleted, and remembered so that an older change that comes late can't revive it.
-    pub(super) place: Option<Place>,
+    pub(super) slot: Option<Slot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +33,12 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub struct Store {
     pub(super) table: Arc<Table>,
-    schema: SchemaRef,
+    pub(super) schema: SchemaRef,
     pub(super) keys: KeyEncoder,
     pub(super) entries: HashMap<Box<[u8]>, Entry>,
+    pub(super) slots: Slots,
     pub(super) segments: Vec<Segment>,
+    pub(super) indexes: Vec<Index>,
     pub(super) deleted: Vec<Deleted>,
     pub(super) groups: Option<(KeyEncoder, Groups)>,
     live_rows: usize,
@@ -56,8 +61,8 @@ pub(super) struct Deleted {
 pub struct Folded {
     /// The changes as they are to be landed: unchanged LOB cells filled with their old values.
     pub changelog: Changelog,
-    /// Whether the current rows differ from before.
-    pub has_changed: bool,
+    /// How the current rows differ from before.
+    pub delta: TableDelta,
     /// Changes older than what the store held for their key.
     pub stale: usize,
     /// Rows that left memory because their group grew beyond its bound.
@@ -83,7 +88,9 @@ impl Store {
             schema,
             keys,
             entries: HashMap::new(),
+            slots: Slots::default(),
             segments: Vec::new(),
+            indexes: Vec::new(),
             deleted: Vec::new(),
             groups,
             live_rows: 0,
@@ -111,18 +118,23 @@ impl Store {
         self.has_dropped
     }
 
-    /// Bytes that the rows take, without the key index.
+    /// Bytes that rows, keys and indexes take.
     pub fn memory(&self) -> usize {
-        self.segments.iter().map(Segment::memory).sum()
+        const MALLOC: usize = 16;
+        let rows: usize = self.segments.iter().map(Segment::memory).sum();
+        let indexes: usize = self.indexes.iter().map(Index::memory).sum();
+        let entry = size_of::<Box<[u8]>>() + size_of::<Entry>() + 1;
+        let keys = self.entries.capacity() * entry + self.entries.len() * (MALLOC + 8);
+        rows + indexes + keys + self.slots.memory()
     }
 
     /// The current rows, in no particular order.
     ///
     /// # Errors
     /// If Arrow can't filter a batch.
-    pub fn rows(&mut self) -> Result<Vec<RecordBatch>, StateError> {
+    pub fn rows(&self) -> Result<Vec<RecordBatch>, StateError> {
         let snapshots: Result<Vec<_>, ArrowError> =
-            self.segments.iter_mut().map(Segment::snapshot).collect();
+            self.segments.iter().map(Segment::snapshot).collect();
         snapshots.map_err(|source| self.error(source))
     }
 
@@ -142,46 +154,69 @@ impl Store {
         let keys = self.keys.encode(&changelog.batch)?;
         let segment = self.segments.len();
         if !changelog.unchanged.is_empty() {
-            unchanged::fill(&mut changelog, &keys, &self.segments, &self.entries)?;
+            unchanged::fill(&mut changelog, &keys, self)?;
         }
         let rows = self.declared(&changelog.batch)?;
         self.segments.push(Segment::new(rows, changed_at(&changelog)));
         self.live_rows += changelog.len();
         let group_keys = self.group_keys(segment)?;
 
-        let (mut applied, mut stale, mut trimmed) = (0, 0, 0);
+        let mut touched = Touched::default();
+        let (mut stale, mut trimmed) = (0, 0);
         for row in 0..changelog.len() {
             let (key, position) = (keys.row(row), changelog.positions[row]);
-            let key = key.as_ref();
+            let (key, place) = (key.as_ref(), Place { segment, row });
             let known = self.entries.get(key).copied();
             if known.is_some_and(|entry| entry.position >= position) {
-                self.kill(Place { segment, row });
+                self.kill(place);
                 stale += 1;
                 continue;
             }
-            applied += 1;
-            if let Some(place) = known.and_then(|entry| entry.place) {
-                self.forget_member(place, key)?;
-                self.kill(place);
-            }
-            let place = Place { segment, row };
+            self.take_away(key, known.and_then(|entry| entry.slot), &mut touched)?;
             if changelog.operations[row] == Operation::Delete {
                 self.kill(place);
-                self.entries.insert(key.into(), Entry { position, place: None });
+                self.entries.insert(key.into(), Entry { position, slot: None });
                 let at = self.segments[segment].changed_at[row];
                 self.deleted.push(Deleted { at, position, key: key.into() });
             } else {
-                self.entries.insert(key.into(), Entry { position, place: Some(place) });
+                self.put(key, position, place, &mut touched);
                 if let Some(group_keys) = &group_keys
                     && !self.is_without_group(place)
                 {
-                    trimmed += self.join_group(group_keys.row(row).as_ref(), position, key);
+                    let group = group_keys.row(row);
+                    trimmed += self.join_group(group.as_ref(), position, key, &mut touched);
                 }
             }
         }
         self.newest = self.newest.max(changelog.positions.iter().max().copied());
+        let delta = self.settle(touched)?;
         self.compact()?;
-        Ok(Folded { changelog, has_changed: applied > 0, stale, trimmed })
+        Ok(Folded { changelog, delta, stale, trimmed })
+    }
+
+    /// The key's row, if it has one, is no longer the newest.
+    fn take_away(
+        &mut self,
+        key: &[u8],
+        slot: Option<Slot>,
+        touched: &mut Touched,
+    ) -> Result<(), ArrowError> {
+        let place = slot.map(|slot| self.slots.place(slot));
+        touched.note(key, slot, place);
+        if let Some(place) = place {
+            self.forget_member(place, key)?;
+            self.kill(place);
+        }
+        Ok(())
+    }
+
+    /// Makes a row the key's newest.
+    fn put(&mut self, key: &[u8], position: Position, place: Place, touched: &mut Touched) {
+        let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
+        self.slots.set(slot, place);
+        touched.set_slot(key, slot);
+        self.segments[place.segment].slots[place.row] = slot;
+        self.entries.insert(key.into(), Entry { position, slot: Some(slot) });
     }
 
     fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
@@ -200,7 +235,13 @@ impl Store {
         column.is_none_or(|at| self.segments[place.segment].batch.column(at).is_null(place.row))
     }
 
-    fn join_group(&mut self, group: &[u8], position: Position, key: &[u8]) -> usize {
+    fn join_group(
+        &mut self,
+        group: &[u8],
+        position: Position,
+        key: &[u8],
+        touched: &mut Touched,
+    ) -> usize {
         let bound = self.table.options.group;
         let (Some((_, groups)), Some(bound)) = (&mut self.groups, bound) else { return 0 };
         if groups.add(group, position, key) <= bound.limit {
@@ -208,7 +249,9 @@ impl Store {
         }
         let surplus = groups.cut(group, bound.keep);
         for key in &surplus {
-            if let Some(place) = self.entries.remove(key).and_then(|entry| entry.place) {
+            if let Some(slot) = self.entries.remove(key).and_then(|entry| entry.slot) {
+                let place = self.slots.place(slot);
+                touched.note(key, Some(slot), Some(place));
                 self.kill(place);
             }
         }
@@ -222,14 +265,11 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a key out of memory, as ttl does.
-    pub(super) fn drop_row(&mut self, key: &[u8]) -> Result<(), ArrowError> {
+    /// Takes a key out of memory, as ttl does; `settle` must follow.
+    pub(super) fn drop_row(&mut self, key: &[u8], touched: &mut Touched) -> Result<(), ArrowError> {
         self.has_dropped = true;
-        if let Some(place) = self.entries.remove(key).and_then(|entry| entry.place) {
-            self.forget_member(place, key)?;
-            self.kill(place);
-        }
-        Ok(())
+        let slot = self.entries.remove(key).and_then(|entry| entry.slot);
+        self.take_away(key, slot, touched)
     }
 
     /// The newest change that was folded.
@@ -253,27 +293,28 @@ impl Store {
             let merged = Segment::merge(&self.segments[at..])?;
             self.segments.truncate(at);
             self.segments.push(merged);
-            self.relocate(at)?;
+            self.relocate(at);
         }
         for at in 0..self.segments.len() {
             if self.segments[at].is_mostly_dead() {
                 let rewritten = Segment::merge(&self.segments[at..=at])?;
                 self.segments[at] = rewritten;
-                self.relocate(at)?;
+                self.relocate(at);
             }
         }
         Ok(())
     }
 
-    /// Points the entries of a rewritten segment's rows to their new places.
-    fn relocate(&mut self, segment: usize) -> Result<(), ArrowError> {
-        let keys = self.keys.encode(&self.segments[segment].batch)?;
-        for row in 0..keys.num_rows() {
-            if let Some(entry) = self.entries.get_mut(keys.row(row).as_ref()) {
-                entry.place = Some(Place { segment, row });
-            }
+    /// Points the slots of a rewritten segment's rows to their new places.
+    fn relocate(&mut self, segment: usize) {
+        for (row, slot) in self.segments[segment].slots.iter().enumerate() {
+            self.slots.set(*slot, Place { segment, row });
         }
-        Ok(())
+    }
+
+    /// Where the newest row of a key is; `None` if it was deleted.
+    pub(super) fn place(&self, entry: &Entry) -> Option<Place> {
+        entry.slot.map(|slot| self.slots.place(slot))
     }
 
     pub(super) fn error(&self, source: ArrowError) -> StateError {

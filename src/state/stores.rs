@@ -4,7 +4,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::expiry::{self, Horizon};
 use super::{Folded, Missing, StateError, Store, missing};
-use crate::changelog::{Changelog, Position, Table};
+use crate::changelog::{Changelog, Position, Table, TableDelta};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
@@ -18,8 +18,8 @@ pub struct Clock {
     pub watermark: Option<i64>,
 }
 
-/// How many rows left memory by ttl, per table.
-pub type Expired = Vec<(String, usize)>;
+/// The rows that left memory by ttl: deletes only.
+pub type Expired = Vec<TableDelta>;
 
 /// All state stores of a pipeline, and the clock that their ttl goes by.
 #[derive(Debug)]
@@ -76,8 +76,23 @@ impl StateStores {
         self.clock
     }
 
-    pub fn stores(&mut self) -> impl Iterator<Item = &mut Store> {
-        self.stores.iter_mut()
+    pub fn stores(&self) -> impl Iterator<Item = &Store> {
+        self.stores.iter()
+    }
+
+    pub(super) fn store(&self, table: &str) -> Option<&Store> {
+        self.by_name.get(table).map(|at| &self.stores[*at])
+    }
+
+    /// Keeps an index on some columns of a table, so that rows can be looked up by them.
+    ///
+    /// # Errors
+    /// If a column has a type that Arrow can't turn into a row key.
+    pub fn add_index(&mut self, table: &str, columns: &[usize]) -> Result<(), StateError> {
+        match self.by_name.get(table) {
+            Some(at) => self.stores[*at].add_index(columns),
+            None => Ok(()),
+        }
     }
 
     /// Applies the changes of one table and moves the clock.
@@ -125,10 +140,7 @@ impl StateStores {
             let Some(horizon) = self.horizon(&self.stores[at], landed) else { continue };
             let (parents, stores) = self.stores.split_at_mut(at);
             let store = &mut stores[0];
-            let dropped = expiry::expire(store, parents, &horizon)?;
-            if dropped > 0 {
-                expired.push((store.table().name.clone(), dropped));
-            }
+            expired.extend(expiry::expire(store, parents, &horizon)?);
         }
         Ok(expired)
     }

@@ -1,6 +1,7 @@
 //! What the stores promise, with a table of four columns.
 
 mod fold;
+mod lookup;
 mod ttl;
 mod unchanged;
 
@@ -14,7 +15,8 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use super::*;
 use crate::changelog::{
-    Cell, Changelog, Column, Landing, Offset, Operation, Position, SourceTable, Table, TableOptions,
+    Cell, Changelog, Column, Landing, Offset, Operation, Position, SourceTable, Table, TableDelta,
+    TableOptions,
 };
 
 /// Microseconds of an hour.
@@ -117,7 +119,7 @@ fn changelog(table: &Arc<Table>, changes: &[Change]) -> Changelog {
 }
 
 /// Id and note of all rows, by id.
-fn rows(store: &mut Store) -> Vec<(i64, String)> {
+fn rows(store: &Store) -> Vec<(i64, String)> {
     let mut rows: Vec<_> = store.rows().unwrap().iter().flat_map(notes).collect();
     rows.sort();
     rows.into_iter().map(|(id, note)| (id, note.unwrap_or_else(|| "NULL".to_owned()))).collect()

@@ -6,8 +6,7 @@ use arrow::error::ArrowError;
 use arrow::row::{Row, Rows};
 use hashbrown::{HashMap, HashSet};
 
-use super::segment::Segment;
-use super::store::{Entry, Place};
+use super::store::{Place, Store};
 use crate::changelog::{Cell, Changelog, Operation, Position};
 
 /// The newest row of a key before the one at hand.
@@ -26,9 +25,9 @@ struct Newest {
 pub(super) fn fill(
     changelog: &mut Changelog,
     keys: &Rows,
-    segments: &[Segment],
-    entries: &HashMap<Box<[u8]>, Entry>,
+    store: &Store,
 ) -> Result<(), ArrowError> {
+    let segments = &store.segments;
     let mut by_column: HashMap<usize, HashSet<usize>> = HashMap::new();
     for Cell { row, column } in std::mem::take(&mut changelog.unchanged) {
         by_column.entry(column).or_default().insert(row);
@@ -36,7 +35,7 @@ pub(super) fn fill(
     let mut columns: Vec<_> = by_column.into_iter().collect();
     columns.sort_unstable_by_key(|(column, _)| *column);
     for (column, unchanged) in columns {
-        let sources = sources(changelog, keys, &unchanged, (segments.len(), entries));
+        let sources = sources(changelog, keys, &unchanged, store);
         let this_batch = changelog.batch.column(column).as_ref();
         let stored = segments.iter().map(|segment| segment.batch.column(column).as_ref());
         let arrays: Vec<&dyn Array> = stored.chain([this_batch]).collect();
@@ -56,12 +55,13 @@ fn sources(
     changelog: &Changelog,
     keys: &Rows,
     unchanged: &HashSet<usize>,
-    (this_batch, entries): (usize, &HashMap<Box<[u8]>, Entry>),
+    store: &Store,
 ) -> Vec<Option<(usize, usize)>> {
+    let this_batch = store.segments.len();
     let stored = |key: &Row<'_>| {
-        entries.get(key.as_ref()).map(|entry| Newest {
+        store.entries.get(key.as_ref()).map(|entry| Newest {
             position: entry.position,
-            source: entry.place.map(|Place { segment, row }| (segment, row)),
+            source: store.place(entry).map(|Place { segment, row }| (segment, row)),
         })
     };
     let mut newest: HashMap<Row<'_>, Newest> = HashMap::new();

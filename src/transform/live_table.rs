@@ -12,7 +12,6 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use hashbrown::HashMap;
 
-use super::TableRows;
 use crate::changelog::{Changelog, Table};
 
 /// A table that shows the rows of the current epoch.
@@ -64,15 +63,18 @@ pub(super) fn changes_name(table: &str) -> String {
 #[derive(Debug, Default)]
 pub(super) struct LiveTables {
     tables: HashMap<String, Arc<LiveTable>>,
-    /// Tables that hold rows of the last epoch alone: changelogs, and results of these.
-    filled: HashSet<String>,
+    sources: HashSet<String>,
+    changelogs: HashSet<String>,
 }
 
 impl LiveTables {
     /// The current rows and the changelog of a source table.
     pub(super) fn add_source(&mut self, table: &Table) {
+        let changes = changes_name(&table.name);
         self.add(&table.name, table.schema());
-        self.add(&changes_name(&table.name), table.changelog_schema());
+        self.add(&changes, table.changelog_schema());
+        self.sources.insert(table.name.clone());
+        self.changelogs.insert(changes);
     }
 
     pub(super) fn add(&mut self, name: &str, schema: SchemaRef) -> Arc<LiveTable> {
@@ -85,39 +87,32 @@ impl LiveTables {
         self.tables.iter()
     }
 
+    pub(super) fn is_source(&self, name: &str) -> bool {
+        self.sources.contains(name)
+    }
+
+    pub(super) fn is_changelog(&self, name: &str) -> bool {
+        self.changelogs.contains(name)
+    }
+
     pub(super) fn set(&self, name: &str, rows: Vec<RecordBatch>) {
         if let Some(table) = self.tables.get(name) {
             table.set(rows);
         }
     }
 
-    /// Shows rows until the next epoch begins.
-    pub(super) fn set_changes(&mut self, name: &str, rows: Vec<RecordBatch>) {
-        self.set(name, rows);
-        self.filled.insert(name.to_owned());
+    /// Shows this epoch's changelogs; their names.
+    pub(super) fn show_changes(&self, changes: &[Changelog]) -> Vec<String> {
+        let show = |changelog: &Changelog| {
+            let name = changes_name(&changelog.table.name);
+            self.set(&name, vec![changelog.batch.clone()]);
+            name
+        };
+        changes.iter().map(show).collect()
     }
 
-    /// Shows this epoch's rows; the names of the tables that differ from the last epoch.
-    pub(super) fn update(
-        &mut self,
-        tables: Vec<TableRows>,
-        changes: &[Changelog],
-    ) -> HashSet<String> {
-        for name in self.filled.drain() {
-            if let Some(table) = self.tables.get(&name) {
-                table.set(Vec::new());
-            }
-        }
-        let mut changed = HashSet::new();
-        for TableRows { name, rows } in tables {
-            self.set(&name, rows);
-            changed.insert(name);
-        }
-        for changelog in changes {
-            let name = changes_name(&changelog.table.name);
-            self.set_changes(&name, vec![changelog.batch.clone()]);
-            changed.insert(name);
-        }
-        changed
+    /// Holds no row any longer than it is read.
+    pub(super) fn clear(&self) {
+        self.tables.values().for_each(|table| table.set(Vec::new()));
     }
 }

@@ -1,7 +1,8 @@
 //! The one place that decides how a result is kept up to date.
 //!
-//! A query over changelogs alone is run on the epoch's rows and its result appended. Every other
-//! query is run over the current rows, and the difference to its last result is the change.
+//! A query over changelogs alone is run on the epoch's rows and its result appended. A query over current
+//! rows becomes a tree of operators that turn changes into changes ([`super::dataflow`]). What such a tree
+//! can't do is computed anew and compared with what it was.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,93 +10,99 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 
 use super::TransformError;
-use super::diff::{DiffError, LastRows};
+use super::dataflow::{Delta, Moment, Multiset, Normalize, Operator, Preparation, normalize};
+use super::output::{KeyError, Output};
 use super::plan::Reads;
-use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{ResultChanges, ResultMode, ResultTable};
+use crate::changelog::{Found, Lookup, ResultChanges, ResultMode, ResultTable};
 
 /// How a result is maintained, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Maintenance {
     /// It reads changes only.
     Append,
-    /// It reads current rows: computed anew when one of these has changed, and compared.
-    Recompute { reads: Vec<String> },
+    /// Changed rows are joined with what belongs to them.
+    ByKey { lookups: Vec<String> },
+    /// And the groups that these rows are in are brought up to date.
+    ByGroup { lookups: Vec<String> },
+    /// Computed anew when a table that it reads has changed, and compared.
+    Recompute { reason: String },
+}
+
+impl Maintenance {
+    /// Whether its cost grows with the tables instead of with the changes.
+    pub fn is_costly(&self) -> bool {
+        matches!(self, Self::Recompute { .. })
+    }
 }
 
 impl fmt::Display for Maintenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Append => write!(f, "append: reads changes only"),
-            Self::Recompute { reads } => {
-                write!(f, "recompute and compare: reads the current rows of {}", reads.join(", "))
+        let (how, lookups) = match self {
+            Self::Append => return write!(f, "append: reads changes only"),
+            Self::Recompute { reason } => {
+                return write!(
+                    f,
+                    "recompute: {reason}, so it is computed anew over all rows when a table that it reads changes"
+                );
             }
+            Self::ByKey { lookups } => ("by key: rows that change", lookups),
+            Self::ByGroup { lookups } => ("by group: groups of rows that change", lookups),
+        };
+        match lookups.is_empty() {
+            true => write!(f, "{how}, no look-ups"),
+            false => write!(f, "{how}, with look-ups in {}", lookups.join(", ")),
         }
     }
 }
 
-/// A result, its query, and what the query gave last.
+/// The means by which a result is kept.
+#[derive(Debug)]
+pub(super) enum Upkeep {
+    Append,
+    Incremental { root: Box<Normalize> },
+    Recompute { rows: Box<Multiset> },
+}
+
+/// A result, its query, and what keeps it up to date.
+#[derive(Debug)]
 pub(super) struct Maintained {
     path: String,
     table: Arc<ResultTable>,
-    plan: LogicalPlan,
     reads: Reads,
+    /// The query as a whole.
+    plan: LogicalPlan,
     maintenance: Maintenance,
-    last: Option<LastRows>,
-    rows: Vec<RecordBatch>,
-    has_run: bool,
+    upkeep: Upkeep,
+    /// `None` for appended rows.
+    output: Option<Output>,
+    /// How the rows changed in this epoch.
+    delta: Delta,
 }
 
 impl Maintained {
-    /// `changes` are the names of what holds the rows of one epoch alone.
     pub(super) fn new(
-        file: &SqlFile,
+        path: String,
         table: Arc<ResultTable>,
-        plan: LogicalPlan,
-        reads: Reads,
-        changes: &HashSet<String>,
-    ) -> Result<Self, SqlError> {
-        let (from_changes, current): (Vec<_>, Vec<_>) =
-            reads.tables.iter().cloned().partition(|name| changes.contains(name));
-        let (maintenance, last) = match (&table.mode, from_changes.is_empty()) {
-            (ResultMode::Append, false) if current.is_empty() => (Maintenance::Append, None),
-            (_, false) if current.is_empty() => {
-                return Err(file.error(
-                    None,
-                    "reads changes only, which are appended: drop the `-- key:` line",
-                ));
-            }
-            (_, false) => {
-                let message = format!(
-                    "reads both {} and {}: the result would depend on how events fall into batches; \
-                     read either changes or current tables",
-                    from_changes.join(", "),
-                    current.join(", ")
-                );
-                return Err(file.error(None, message));
-            }
-            (ResultMode::Append, true) => {
-                return Err(file
-                    .error(None, "reads current rows, so it needs a `-- key: COLUMN, ...` line"));
-            }
-            (ResultMode::Keyed { key }, true) => {
-                let last = LastRows::new(&table.schema, key).map_err(|error| {
-                    file.error(None, format!("its key can't be compared: {error}"))
-                })?;
-                (Maintenance::Recompute { reads: current }, Some(last))
+        (plan, reads): (LogicalPlan, Reads),
+        (maintenance, upkeep): (Maintenance, Upkeep),
+    ) -> Result<Self, ArrowError> {
+        let output = match &table.mode {
+            ResultMode::Append => None,
+            ResultMode::Keyed { key } => {
+                Some(Output::new(&table.schema, key, upkeep.is_unique_by(key))?)
             }
         };
-        let path = file.path.display().to_string();
-        let (rows, has_run) = (Vec::new(), false);
-        Ok(Self { path, table, plan, reads, maintenance, last, rows, has_run })
+        let delta = Delta::empty(&table.schema);
+        Ok(Self { path, table, reads, plan, maintenance, upkeep, output, delta })
     }
 
     pub(super) fn table(&self) -> &Arc<ResultTable> {
@@ -106,9 +113,18 @@ impl Maintained {
         &self.maintenance
     }
 
-    /// The rows of the last update: of a maintained result all, of an appended one the new ones.
-    pub(super) fn rows(&self) -> Vec<RecordBatch> {
-        self.rows.clone()
+    /// The names of what the query reads.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &str> {
+        self.reads.tables.iter().map(String::as_str)
+    }
+
+    /// Whether an update runs the query over all that it reads.
+    pub(super) fn runs_as_a_whole(&self) -> bool {
+        matches!(self.upkeep, Upkeep::Append | Upkeep::Recompute { .. })
+    }
+
+    pub(super) fn delta(&self) -> Option<&Delta> {
+        (!self.delta.is_empty()).then_some(&self.delta)
     }
 
     pub(super) fn reads_any(&self, tables: &HashSet<&str>) -> bool {
@@ -120,74 +136,165 @@ impl Maintained {
         self.reads.window.map(|micros| Duration::from_micros(micros.unsigned_abs()))
     }
 
-    /// The first time always: a query may have rows without reading any.
     pub(super) fn is_affected(&self, changed: &HashSet<String>, watermark_moved: bool) -> bool {
-        !self.has_run
-            || (self.reads.watermark && watermark_moved)
+        (self.reads.watermark && watermark_moved)
             || self.reads.tables.iter().any(|table| changed.contains(table))
     }
 
+    /// Forgets the difference of the last epoch.
+    pub(super) fn begin(&mut self) {
+        if !self.delta.is_empty() {
+            self.delta = Delta::empty(&self.table.schema);
+        }
+    }
+
+    pub(super) fn prepare(&mut self, columns: &[usize], preparation: &mut dyn Preparation) -> bool {
+        match &mut self.upkeep {
+            Upkeep::Append => false,
+            Upkeep::Incremental { root } => root.prepare(columns, preparation),
+            Upkeep::Recompute { rows, .. } => rows.add_index(columns).is_ok(),
+        }
+    }
+
+    pub(super) fn find(&self, lookup: Lookup<'_>, moment: &Moment<'_>) -> DataFusionResult<Found> {
+        match &self.upkeep {
+            Upkeep::Append => Err(DataFusionError::Internal(format!(
+                "{} is appended and can't be looked into",
+                self.table.name
+            ))),
+            Upkeep::Incremental { root } => root.find(lookup, moment),
+            Upkeep::Recompute { rows, .. } => Ok(rows.find(lookup)?),
+        }
+    }
+
+    /// The rows that it has now; of an appended one, those of this epoch.
+    pub(super) fn all(&self, moment: &Moment<'_>) -> DataFusionResult<RecordBatch> {
+        match &self.upkeep {
+            Upkeep::Append => Ok(self.delta.rows.clone()),
+            Upkeep::Incremental { root } => root.all(moment),
+            Upkeep::Recompute { rows, .. } => Ok(rows.all()?),
+        }
+    }
+
+    /// Builds what is kept from the rows as they are; nothing is told to anybody.
+    pub(super) async fn load(
+        &mut self,
+        state: &SessionState,
+        moment: &Moment<'_>,
+    ) -> Result<(), TransformError> {
+        let loaded = match &mut self.upkeep {
+            Upkeep::Append => Ok(()),
+            Upkeep::Incremental { root } => root.load(moment),
+            Upkeep::Recompute { rows } => match query(&self.plan, &self.table, state).await {
+                Ok(batches) => {
+                    rows.clear();
+                    batches.iter().try_for_each(|b| Ok(rows.apply(&Delta::of(b.clone(), 1))?))
+                }
+                Err(error) => Err(error),
+            },
+        };
+        loaded.map_err(|source| self.failed(source))?;
+        if let Some(output) = &mut self.output
+            && output.needs_rows()
+        {
+            output.clear();
+            let rows = self.all(moment).map_err(|source| self.failed(source))?;
+            self.count(&Delta::of(rows, 1))?;
+        }
+        Ok(())
+    }
+
+    /// How the rows differ after an epoch.
     pub(super) async fn update(
         &mut self,
         state: &SessionState,
+        moment: &Moment<'_>,
     ) -> Result<ResultChanges, TransformError> {
-        let rows = self.query(state).await.map_err(|source| TransformError::Run {
-            path: self.path.clone(),
-            source: Box::new(source),
-        })?;
-        let table = Arc::clone(&self.table);
-        let compare =
-            |source: ArrowError| TransformError::Compare { path: self.path.clone(), source };
-        let changes = match &mut self.last {
-            None => {
-                let upserts = concat_batches(&table.schema, &rows).map_err(compare)?;
-                let deletes = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
-                ResultChanges { table, upserts, deletes, is_new_definition: false }
-            }
-            Some(last) => {
-                let (upserts, deletes) = last.replace(&rows).map_err(|error| match error {
-                    DiffError::DuplicateKey { key } => {
-                        TransformError::DuplicateKey { path: self.path.clone(), key }
-                    }
-                    DiffError::NullKey { column } => {
-                        TransformError::NullKey { path: self.path.clone(), column }
-                    }
-                    DiffError::Arrow { source } => compare(source),
-                })?;
-                ResultChanges { table, upserts, deletes, is_new_definition: false }
-            }
+        let delta = match &mut self.upkeep {
+            Upkeep::Incremental { root } => root.advance(moment),
+            Upkeep::Append => query(&self.plan, &self.table, state).await.and_then(|batches| {
+                Ok(Delta::of(concat_batches(&self.table.schema, &batches)?, 1))
+            }),
+            Upkeep::Recompute { rows } => query(&self.plan, &self.table, state)
+                .await
+                .and_then(|batches| Ok(rows.replace(&batches)?)),
         };
-        self.rows = rows;
-        self.has_run = true;
-        Ok(changes)
+        self.delta = delta.map_err(|source| self.failed(source))?;
+        let (upserts, deletes) = match self.output {
+            Some(_) => self.count(&self.delta.clone())?,
+            None => (self.delta.rows.clone(), no_keys()),
+        };
+        let table = Arc::clone(&self.table);
+        Ok(ResultChanges { table, upserts, deletes, is_new_definition: false })
+    }
+
+    fn count(&mut self, delta: &Delta) -> Result<(RecordBatch, RecordBatch), TransformError> {
+        let Some(output) = &mut self.output else { return Ok((delta.rows.clone(), no_keys())) };
+        let path = || self.path.clone();
+        output.changes(delta).map_err(|error| match error {
+            KeyError::Duplicate { key } => TransformError::DuplicateKey { path: path(), key },
+            KeyError::Null { column } => TransformError::NullKey { path: path(), column },
+            KeyError::Arrow { source } => TransformError::Compare { path: path(), source },
+        })
     }
 
     /// All rows, for a target that holds rows of another definition.
-    pub(super) fn whole(&self) -> Result<ResultChanges, TransformError> {
+    pub(super) fn whole(&self, moment: &Moment<'_>) -> Result<ResultChanges, TransformError> {
         let table = Arc::clone(&self.table);
         // Appended rows stay as they are: there is nothing to compute them from.
-        let rows = if self.last.is_some() { self.rows.as_slice() } else { &[] };
-        let compare = |source| TransformError::Compare { path: self.path.clone(), source };
-        let upserts = concat_batches(&table.schema, rows).map_err(compare)?;
-        let deletes = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
-        Ok(ResultChanges { table, upserts, deletes, is_new_definition: true })
+        let upserts = match self.output {
+            Some(_) => self.all(moment).map_err(|source| self.failed(source))?,
+            None => RecordBatch::new_empty(Arc::clone(&table.schema)),
+        };
+        Ok(ResultChanges { table, upserts, deletes: no_keys(), is_new_definition: true })
     }
 
-    async fn query(&self, state: &SessionState) -> Result<Vec<RecordBatch>, DataFusionError> {
-        // Planned anew each time, so that the plan knows the sizes of this epoch's tables.
-        let physical = state.query_planner().create_physical_plan(&self.plan, state).await?;
-        let batches = collect(physical, state.task_ctx()).await?;
-        batches.into_iter().filter(|b| b.num_rows() > 0).map(|b| self.normalize(&b)).collect()
+    pub(super) fn failed(&self, source: DataFusionError) -> TransformError {
+        TransformError::Run { path: self.path.clone(), source: Box::new(source) }
     }
 
-    fn normalize(&self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        let schema = &self.table.schema;
-        let columns = batch.columns().iter().zip(schema.fields());
-        // A value that does not fit is an error, not NULL.
-        let options = CastOptions { safe: false, ..CastOptions::default() };
-        let columns =
-            columns.map(|(column, field)| cast_with_options(column, field.data_type(), &options));
-        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    /// The query run as a whole over the rows that its tables are showing.
+    pub(super) async fn compute_anew(
+        &self,
+        state: &SessionState,
+    ) -> Result<RecordBatch, TransformError> {
+        let batches = query(&self.plan, &self.table, state).await;
+        let batches = batches.map_err(|source| self.failed(source))?;
+        concat_batches(&self.table.schema, &batches).map_err(|source| self.failed(source.into()))
     }
+
+    /// Bytes that it keeps.
+    pub(super) fn memory(&self) -> usize {
+        let kept = match &self.upkeep {
+            Upkeep::Append => 0,
+            Upkeep::Incremental { root } => root.memory(),
+            Upkeep::Recompute { rows, .. } => rows.memory(),
+        };
+        kept + self.output.as_ref().map_or(0, Output::memory)
+    }
+}
+
+impl Upkeep {
+    /// Whether the query itself makes sure that no two rows have the same key.
+    fn is_unique_by(&self, key: &[usize]) -> bool {
+        let Self::Incremental { root } = self else { return false };
+        root.unique().is_some_and(|unique| unique.iter().all(|column| key.contains(column)))
+    }
+}
+
+fn no_keys() -> RecordBatch {
+    RecordBatch::new_empty(Arc::new(Schema::empty()))
+}
+
+/// Runs a query as a whole.
+async fn query(
+    plan: &LogicalPlan,
+    table: &ResultTable,
+    state: &SessionState,
+) -> DataFusionResult<Vec<RecordBatch>> {
+    // Planned anew each time, so that the plan knows the sizes of this epoch's tables.
+    let physical = state.query_planner().create_physical_plan(plan, state).await?;
+    let batches = collect(physical, state.task_ctx()).await?;
+    let filled = batches.into_iter().filter(|batch| batch.num_rows() > 0);
+    filled.map(|batch| normalize(&batch, &table.schema)).collect()
 }

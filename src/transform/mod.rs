@@ -1,18 +1,19 @@
 //! SQL files to maintained results.
 //!
 //! [`parse_tables`] reads `sql/tables`, [`Transforms::plan`] reads `sql/transforms` against them, and
-//! [`Transforms::run`] turns the new rows of the state stores into changes of each result. How a
+//! [`Transforms::run`] turns changes of the source tables into changes of each result. How a
 //! result is kept up to date is decided in one place, `maintain`; nothing else knows.
 //!
 //! It knows SQL and Arrow. It does not know where rows come from or where results go.
 
-mod diff;
+mod dataflow;
 mod functions;
 mod header;
 mod live_table;
 mod location;
 mod maintain;
 mod options;
+mod output;
 mod plan;
 mod sql_file;
 mod tables;
@@ -21,7 +22,7 @@ pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
 pub use tables::parse_tables;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,11 @@ use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 
-use crate::changelog::{Changelog, ResultChanges, ResultTable, Table};
+use crate::changelog::{
+    Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, Table, TableDelta,
+};
 use crate::recovery::Recovery;
+use dataflow::{Delta, Moment, Results};
 use functions::WatermarkCell;
 use live_table::LiveTables;
 use maintain::Maintained;
@@ -67,19 +71,15 @@ impl TransformError {
     }
 }
 
-/// The current rows of a source table, given when they have changed.
-#[derive(Debug)]
-pub struct TableRows {
-    pub name: String,
-    pub rows: Vec<RecordBatch>,
-}
-
 /// All transforms of a folder, in the order of what they read.
 pub struct Transforms {
     state: SessionState,
-    tables: LiveTables,
-    watermark: WatermarkCell,
+    live: LiveTables,
+    watermark_cell: WatermarkCell,
+    watermark: Option<i64>,
     maintained: Vec<Maintained>,
+    /// What the look-ups of the transforms go by: a source table and some of its columns.
+    indexes: Vec<(String, Vec<usize>)>,
 }
 
 impl Transforms {
@@ -115,65 +115,202 @@ impl Transforms {
         longest
     }
 
+    /// The columns of source tables by which rows are looked up.
+    pub fn indexes(&self) -> &[(String, Vec<usize>)] {
+        &self.indexes
+    }
+
+    /// Bytes that each result keeps for its upkeep.
+    pub fn memory(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.maintained.iter().map(|m| (m.table().name.as_str(), m.memory()))
+    }
+
+    /// Takes the rows as they are for what the targets show.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn load(
+        &mut self,
+        tables: &dyn CurrentRows,
+        watermark: Option<i64>,
+    ) -> Result<(), TransformError> {
+        self.watermark = watermark;
+        self.watermark_cell.set(watermark);
+        let deltas = HashMap::new();
+        for at in 0..self.maintained.len() {
+            let (earlier, rest) = self.maintained.split_at_mut(at);
+            let results = Earlier(earlier);
+            let watermark = (watermark, watermark);
+            let moment = Moment { tables, deltas: &deltas, results: &results, watermark };
+            let maintained = &mut rest[0];
+            maintained.begin();
+            show(&self.live, maintained, &moment)?;
+            maintained.load(&self.state, &moment).await?;
+        }
+        self.live.clear();
+        Ok(())
+    }
+
     /// The whole of every result whose rows in the target are of another definition, or not there at
-    /// all; to be written after [`Self::rebase`] over all rows.
+    /// all; after [`Self::load`] of the same rows.
     ///
     /// # Errors
     /// If the rows can't be put together.
     pub fn redefined(
         &self,
         written: &BTreeMap<String, String>,
+        tables: &dyn CurrentRows,
     ) -> Result<Vec<ResultChanges>, TransformError> {
+        let deltas = HashMap::new();
+        let results = Earlier(&self.maintained);
+        let watermark = (self.watermark, self.watermark);
+        let moment = Moment { tables, deltas: &deltas, results: &results, watermark };
         let is_other =
             |m: &&Maintained| written.get(&m.table().name) != Some(&m.table().definition);
-        self.maintained.iter().filter(is_other).map(Maintained::whole).collect()
+        self.maintained.iter().filter(is_other).map(|m| m.whole(&moment)).collect()
     }
 
     /// Brings every result up to date and tells how each has changed.
     ///
-    /// `tables` are the source tables whose rows differ from the last call; `changes` are the
-    /// epoch's changelogs. A result that reads nothing of these is not looked at.
+    /// `tables` are the source tables as they are now, `deltas` how they differ from the last call, and
+    /// `changes` the epoch's changelogs. A result that reads nothing of what changed is not looked at.
     ///
     /// # Errors
-    /// If a query fails, or its rows don't have the key that the file promises.
+    /// If a query fails, or its rows don't have the key that the file promises. The results are not to
+    /// be used further, unless they are loaded again.
     pub async fn run(
         &mut self,
-        tables: Vec<TableRows>,
+        tables: &dyn CurrentRows,
+        deltas: Vec<TableDelta>,
         changes: &[Changelog],
         watermark: Option<i64>,
     ) -> Result<Vec<ResultChanges>, TransformError> {
-        let has_moved = self.watermark.set(watermark);
-        let mut changed = self.tables.update(tables, changes);
+        let before = std::mem::replace(&mut self.watermark, watermark);
+        let has_moved = self.watermark_cell.set(watermark);
+        let deltas: HashMap<String, TableDelta> = deltas
+            .into_iter()
+            .filter(|delta| !delta.is_empty())
+            .map(|delta| (delta.table.clone(), delta))
+            .collect();
+        let mut changed: HashSet<String> = deltas.keys().cloned().collect();
+        changed.extend(self.live.show_changes(changes));
         let mut results = Vec::new();
-        for maintained in &mut self.maintained {
+        for at in 0..self.maintained.len() {
+            let (earlier, rest) = self.maintained.split_at_mut(at);
+            let maintained = &mut rest[0];
+            maintained.begin();
             if !maintained.is_affected(&changed, has_moved) {
                 continue;
             }
-            let update = maintained.update(&self.state).await?;
+            let earlier = Earlier(earlier);
+            let watermark = (before, watermark);
+            let moment = Moment { tables, deltas: &deltas, results: &earlier, watermark };
+            show(&self.live, maintained, &moment)?;
+            let update = maintained.update(&self.state, &moment).await?;
+            if maintained.delta().is_some() {
+                changed.insert(maintained.table().name.clone());
+            }
             if !update.is_empty() {
-                let name = &maintained.table().name;
-                changed.insert(name.clone());
-                match maintained.maintenance() {
-                    Maintenance::Append => self.tables.set_changes(name, maintained.rows()),
-                    Maintenance::Recompute { .. } => self.tables.set(name, maintained.rows()),
-                }
                 results.push(update);
             }
         }
+        self.live.clear();
         Ok(results)
     }
 
-    /// Takes the rows as they are for what the targets show: after a restart, and after ttl has
-    /// dropped rows, which takes nothing out of a target.
+    /// Every result, computed anew by DataFusion alone, whatever is kept: the referee.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn computed_anew(
+        &self,
+        tables: &dyn CurrentRows,
+        watermark: Option<i64>,
+    ) -> Result<Vec<(Arc<ResultTable>, RecordBatch)>, TransformError> {
+        let mut results: Vec<(Arc<ResultTable>, RecordBatch)> = Vec::new();
+        let kept = self.watermark;
+        self.watermark_cell.set(watermark);
+        for maintained in &self.maintained {
+            for name in maintained.reads().filter(|name| self.live.is_source(name)) {
+                let rows = tables.all(name).map_err(|error| maintained.failed(error.into()))?;
+                self.live.set(name, rows);
+            }
+            let rows = maintained.compute_anew(&self.state).await?;
+            self.live.set(&maintained.table().name, vec![rows.clone()]);
+            results.push((Arc::clone(maintained.table()), rows));
+        }
+        self.live.clear();
+        self.watermark_cell.set(kept);
+        Ok(results)
+    }
+
+    /// Takes rows out that ttl has dropped, which takes nothing out of a target.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub async fn rebase(
+    pub async fn forget(
         &mut self,
-        tables: Vec<TableRows>,
-        watermark: Option<i64>,
+        tables: &dyn CurrentRows,
+        dropped: Vec<TableDelta>,
     ) -> Result<(), TransformError> {
-        self.run(tables, &[], watermark).await.map(drop)
+        self.run(tables, dropped, &[], self.watermark).await.map(drop)
+    }
+}
+
+/// Shows a query that is run as a whole the rows that it reads.
+fn show(
+    live: &LiveTables,
+    maintained: &Maintained,
+    moment: &Moment<'_>,
+) -> Result<(), TransformError> {
+    if !maintained.runs_as_a_whole() {
+        return Ok(());
+    }
+    for name in maintained.reads().filter(|name| !live.is_changelog(name)) {
+        let rows = match live.is_source(name) {
+            true => moment.tables.all(name).map_err(DataFusionError::from),
+            false => moment.results.all(name, moment).map(|rows| vec![rows]),
+        };
+        live.set(name, rows.map_err(|source| maintained.failed(source))?);
+    }
+    Ok(())
+}
+
+/// The transforms that ran before the one at hand.
+#[derive(Debug)]
+struct Earlier<'a>(&'a [Maintained]);
+
+impl Earlier<'_> {
+    fn get(&self, name: &str) -> Result<&Maintained, DataFusionError> {
+        let missing = || DataFusionError::Internal(format!("{name} has not run yet"));
+        self.0.iter().find(|m| m.table().name == name).ok_or_else(missing)
+    }
+
+    /// The moment as `name` sees it.
+    fn before(&self, name: &str) -> Earlier<'_> {
+        let at = self.0.iter().position(|m| m.table().name == name).unwrap_or(0);
+        Earlier(&self.0[..at])
+    }
+}
+
+impl Results for Earlier<'_> {
+    fn delta(&self, name: &str) -> Option<&Delta> {
+        self.get(name).ok().and_then(Maintained::delta)
+    }
+
+    fn find(
+        &self,
+        name: &str,
+        lookup: Lookup<'_>,
+        moment: &Moment<'_>,
+    ) -> Result<Found, DataFusionError> {
+        let results = self.before(name);
+        self.get(name)?.find(lookup, &Moment { results: &results, ..*moment })
+    }
+
+    fn all(&self, name: &str, moment: &Moment<'_>) -> Result<RecordBatch, DataFusionError> {
+        let results = self.before(name);
+        self.get(name)?.all(&Moment { results: &results, ..*moment })
     }
 }
 

@@ -14,11 +14,12 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
+use super::dataflow::{Multiset, Normalize, Preparation, Readable, Refusal, compile};
 use super::functions::{WATERMARK, WatermarkCell};
 use super::header::{Header, parse_header};
 use super::live_table::{LiveTable, LiveTables, changes_name};
 use super::location::planning_error;
-use super::maintain::Maintained;
+use super::maintain::{Maintained, Upkeep};
 use super::sql_file::{SqlError, SqlFile};
 use super::{Maintenance, Transforms};
 use crate::changelog::{Landing, ResultMode, ResultTable, Table};
@@ -64,7 +65,7 @@ pub(super) async fn plan(
     for parsed in &pending {
         unplanned.remove(&parsed.file.name);
     }
-    let mut maintained: Vec<Maintained> = Vec::new();
+    let (mut maintained, mut indexes) = (Vec::<Maintained>::new(), Vec::new());
     while !pending.is_empty() {
         let waiting: HashSet<String> = pending.iter().map(|p| p.file.name.clone()).collect();
         let ready = pending.iter().position(|p| p.references.is_disjoint(&waiting));
@@ -77,7 +78,7 @@ pub(super) async fn plan(
             unplanned.insert(next.file.name.clone());
             continue;
         }
-        match plan_one(&state, &next, tables, &maintained).await {
+        match plan_one(&state, &next, (tables, &mut indexes), &mut maintained).await {
             Ok(planned) => {
                 let result = planned.table();
                 let table = live.add(&result.name, Arc::clone(&result.schema));
@@ -93,7 +94,8 @@ pub(super) async fn plan(
         }
     }
     if errors.is_empty() {
-        Ok(Transforms { state, tables: live, watermark, maintained })
+        let (watermark_cell, watermark) = (watermark, None);
+        Ok(Transforms { state, live, watermark_cell, watermark, maintained, indexes })
     } else {
         Err(errors)
     }
@@ -149,8 +151,8 @@ fn cycle(pending: &Pending<'_>, waiting: &HashSet<String>) -> SqlError {
 async fn plan_one(
     state: &SessionState,
     pending: &Pending<'_>,
-    tables: &[Arc<Table>],
-    earlier: &[Maintained],
+    (tables, indexes): (&[Arc<Table>], &mut Indexes),
+    earlier: &mut [Maintained],
 ) -> Result<Maintained, SqlError> {
     let (file, header) = (pending.file, &pending.header);
     check_names(pending, tables, earlier)?;
@@ -170,7 +172,131 @@ async fn plan_one(
     let (name, target) = (file.name.clone(), header.target.clone());
     let definition = definition(file, &reads, tables, earlier);
     let table = Arc::new(ResultTable { name, target, schema, mode, definition });
-    Maintained::new(file, table, plan, reads, &changes(tables, earlier))
+    let upkeep = match is_append(file, &table, &reads, &changes(tables, earlier))? {
+        true => (Maintenance::Append, Upkeep::Append),
+        false => upkeep(&plan, &table, state, (tables, indexes), earlier)
+            .map_err(|error| planning_error(file, &error))?,
+    };
+    let path = file.path.display().to_string();
+    Maintained::new(path, table, (plan, reads), upkeep)
+        .map_err(|error| file.error(None, format!("its rows can't be compared: {error}")))
+}
+
+/// Source tables and the columns of these that are looked up by.
+type Indexes = Vec<(String, Vec<usize>)>;
+
+/// Whether a result is appended; refuses what can be neither that nor kept.
+fn is_append(
+    file: &SqlFile,
+    table: &ResultTable,
+    reads: &Reads,
+    changes: &HashSet<String>,
+) -> Result<bool, SqlError> {
+    let (from_changes, current): (Vec<_>, Vec<_>) =
+        reads.tables.iter().cloned().partition(|name| changes.contains(name));
+    let message = match (&table.mode, from_changes.is_empty(), current.is_empty()) {
+        (ResultMode::Append, false, true) => return Ok(true),
+        (ResultMode::Keyed { .. }, true, _) => return Ok(false),
+        (ResultMode::Keyed { .. }, false, true) => {
+            "reads changes only, which are appended: drop the `-- key:` line".to_owned()
+        }
+        (_, false, false) => format!(
+            "reads both {} and {}: the result would depend on how events fall into batches; read \
+             either changes or current tables",
+            from_changes.join(", "),
+            current.join(", ")
+        ),
+        (ResultMode::Append, true, _) => {
+            "reads current rows, so it needs a `-- key: COLUMN, ...` line".to_owned()
+        }
+    };
+    Err(file.error(None, message))
+}
+
+/// A tree of operators if there can be one; else the query as a whole.
+fn upkeep(
+    plan: &LogicalPlan,
+    table: &ResultTable,
+    state: &SessionState,
+    (tables, indexes): (&[Arc<Table>], &mut Indexes),
+    earlier: &mut [Maintained],
+) -> DataFusionResult<(Maintenance, Upkeep)> {
+    let known: Vec<(Arc<ResultTable>, Vec<usize>)> = earlier.iter().filter_map(keyed).collect();
+    let results = known.iter().map(|(t, key)| (t.name.as_str(), (&t.schema, key.as_slice())));
+    let readable = Readable {
+        state,
+        tables: tables.iter().map(|table| (table.name.as_str(), table)).collect(),
+        results: results.collect(),
+    };
+    let mut wanted = Indexes::new();
+    let mut preparation = Wanted { indexes: &mut wanted, earlier };
+    match compile(plan, &readable, &mut preparation) {
+        Ok(tree) => {
+            let lookups = describe(&wanted, tables);
+            let maintenance = match has_groups(plan)? {
+                true => Maintenance::ByGroup { lookups },
+                false => Maintenance::ByKey { lookups },
+            };
+            indexes.extend(wanted);
+            let root = Box::new(Normalize::new(tree, SchemaRef::clone(&table.schema)));
+            Ok((maintenance, Upkeep::Incremental { root }))
+        }
+        Err(Refusal::Recompute(reason)) => {
+            let rows = Box::new(Multiset::new(&table.schema)?);
+            Ok((Maintenance::Recompute { reason }, Upkeep::Recompute { rows }))
+        }
+        Err(Refusal::Invalid(error)) => Err(error),
+    }
+}
+
+/// A result that others can read as a table, and its key.
+fn keyed(maintained: &Maintained) -> Option<(Arc<ResultTable>, Vec<usize>)> {
+    match &maintained.table().mode {
+        ResultMode::Keyed { key } => Some((Arc::clone(maintained.table()), key.clone())),
+        ResultMode::Append => None,
+    }
+}
+
+/// Collects the indexes that a tree wants, its own and those that the results it reads must have.
+struct Wanted<'a> {
+    indexes: &'a mut Indexes,
+    earlier: &'a mut [Maintained],
+}
+
+impl Preparation for Wanted<'_> {
+    fn table(&mut self, name: &str, columns: &[usize]) {
+        let mut columns = columns.to_vec();
+        columns.sort_unstable();
+        let wanted = (name.to_owned(), columns);
+        if !self.indexes.contains(&wanted) {
+            self.indexes.push(wanted);
+        }
+    }
+
+    fn result(&mut self, name: &str, columns: &[usize]) -> bool {
+        let Some(at) = self.earlier.iter().position(|m| m.table().name == name) else {
+            return false;
+        };
+        let (earlier, rest) = self.earlier.split_at_mut(at);
+        rest[0].prepare(columns, &mut Wanted { indexes: self.indexes, earlier })
+    }
+}
+
+/// As in `orders (customer_id)`.
+fn describe(indexes: &Indexes, tables: &[Arc<Table>]) -> Vec<String> {
+    let names = |(name, columns): &(String, Vec<usize>)| {
+        let table = tables.iter().find(|table| table.name == *name);
+        let columns = table.map(|table| {
+            let columns = columns.iter().map(|column| table.columns[*column].name.as_str());
+            columns.collect::<Vec<_>>().join(", ")
+        });
+        format!("{name} ({})", columns.unwrap_or_default())
+    };
+    indexes.iter().map(names).collect()
+}
+
+fn has_groups(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_))))
 }
 
 /// Neither the file's name nor its target is anybody else's.

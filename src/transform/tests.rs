@@ -12,7 +12,10 @@ use crate::changelog::{Offset, Operation, Position};
 
 mod changes;
 mod declarations;
+mod held;
 mod plans;
+
+use held::{Rehearsal, TableRows};
 
 const ORDERS: &str = "CREATE TABLE orders (
   order_id BIGINT PRIMARY KEY,
@@ -36,8 +39,13 @@ fn files(texts: &[(&str, &str)]) -> Vec<SqlFile> {
     texts.iter().map(|(name, text)| file(name, text)).collect()
 }
 
-async fn plan(texts: &[(&str, &str)]) -> Transforms {
+async fn planned(texts: &[(&str, &str)]) -> Transforms {
     Transforms::plan(&tables(), &files(texts)).await.unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// The same, over tables that are empty.
+async fn plan(texts: &[(&str, &str)]) -> Rehearsal {
+    Rehearsal::new(planned(texts).await, &tables()).await
 }
 
 /// What is said about files that can't be planned.
@@ -70,7 +78,7 @@ fn order_columns(rows: &[Order]) -> Vec<ArrayRef> {
 
 fn orders(rows: &[Order]) -> TableRows {
     let batch = RecordBatch::try_new(tables()[0].schema(), order_columns(rows)).unwrap();
-    TableRows { name: "orders".into(), rows: vec![batch] }
+    TableRows { name: "orders".into(), rows: batch }
 }
 
 fn customers(rows: &[(i64, Option<&str>)]) -> TableRows {
@@ -79,7 +87,7 @@ fn customers(rows: &[(i64, Option<&str>)]) -> TableRows {
         Arc::new(rows.iter().map(|row| row.1).collect::<StringArray>()),
     ];
     let batch = RecordBatch::try_new(tables()[1].schema(), columns).unwrap();
-    TableRows { name: "customers".into(), rows: vec![batch] }
+    TableRows { name: "customers".into(), rows: batch }
 }
 
 /// Created orders, with the fields that the table does not declare.

@@ -3,15 +3,18 @@
 //! Once by Postgres itself, which runs the text of the transform over the `_current` views, and
 //! once by DataFusion, whose rows are written to a second schema and compared there.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidemark::changelog::{Epoch, EpochCommit, OffsetSet, SpoolOrder};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use tidemark::changelog::{Epoch, EpochCommit, OffsetSet, ResultChanges, ResultTable, SpoolOrder};
 use tidemark::cli::stack::{PIPELINE, QUEUE};
 use tidemark::pipeline::load_sql;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::state::StateStores;
-use tidemark::transform::{TableRows, Transforms};
+use tidemark::transform::Transforms;
 
 use crate::shop::{Shop, sql_folder};
 
@@ -110,12 +113,13 @@ async fn datafusion_agrees(shop: &Shop) {
             stores.fold(changelog).expect("a fold");
         }
     }
-    let mut transforms = Transforms::plan(&sql.tables, &sql.transforms).await.expect("plans");
-    let rows = stores.stores().map(|store| TableRows {
-        name: store.table().name.clone(),
-        rows: store.rows().expect("rows"),
-    });
-    let results = transforms.run(rows.collect(), &[], position.watermark).await.expect("results");
+    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.expect("plans");
+    let results = transforms.computed_anew(&stores, position.watermark).await.expect("results");
+    let whole = |(table, upserts): (Arc<ResultTable>, RecordBatch)| {
+        let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        ResultChanges { table, upserts, deletes, is_new_definition: true }
+    };
+    let results: Vec<ResultChanges> = results.into_iter().map(whole).collect();
 
     shop.query("DROP SCHEMA IF EXISTS scratch CASCADE; CREATE SCHEMA scratch").await;
     let mut scratch = sink(shop, "scratch");

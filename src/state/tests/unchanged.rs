@@ -26,7 +26,7 @@ fn an_unchanged_cell_keeps_the_value_of_the_store() {
     let changes = [change(11, 2, "other"), change(12, 1, "").with_old_note()];
     let expected = (texts(&["other", "old"]), vec![]);
     assert_eq!(landed(&table, &mut store, &changes), expected);
-    assert_eq!(rows(&mut store), [(1, "old".to_owned()), (2, "other".to_owned())]);
+    assert_eq!(rows(&store), [(1, "old".to_owned()), (2, "other".to_owned())]);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn an_unchanged_cell_keeps_the_value_of_an_earlier_row_of_its_batch() {
     ];
     let expected = (texts(&["newer", "newer", "newer", "newest", "newest"]), vec![]);
     assert_eq!(landed(&table, &mut store, &changes), expected);
-    assert_eq!(rows(&mut store), [(1, "newest".to_owned())]);
+    assert_eq!(rows(&store), [(1, "newest".to_owned())]);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_cell_that_nobody_knows_stays_null_and_listed() {
     let (table, mut store) = with_row();
     let changes = [change(11, 5, "").with_old_note(), change(12, 5, "").with_old_note()];
     assert_eq!(landed(&table, &mut store, &changes), (texts(&["NULL", "NULL"]), vec![0, 1]));
-    assert_eq!(rows(&mut store), [(1, "old".to_owned()), (5, "NULL".to_owned())]);
+    assert_eq!(rows(&store), [(1, "old".to_owned()), (5, "NULL".to_owned())]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_older_row_of_the_batch_does_not_give_its_value() {
     // What an older row had is not what a newer one has.
     let older = [change(6, 1, "").with_old_note()];
     assert_eq!(landed(&table, &mut store, &older), (texts(&["NULL"]), vec![0]));
-    assert_eq!(rows(&mut store), [(1, "old".to_owned())]);
+    assert_eq!(rows(&store), [(1, "old".to_owned())]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::held::{Rehearsal, TableRows};
 use super::{customers, lines, order_changes, orders, plan};
 use crate::transform::{ResultChanges, TransformError, Transforms};
 
@@ -66,7 +67,7 @@ async fn an_empty_result_is_no_change() {
 #[tokio::test]
 async fn a_query_that_reads_nothing_is_run_once() {
     let mut transforms = plan(&[("x", "-- writes: postgres t\n-- key: a\nSELECT 1 AS a")]).await;
-    assert_eq!(lines(&transforms.run(vec![], &[], None).await.unwrap()), ["x + 1"]);
+    assert_eq!(lines(&transforms.redefined(&BTreeMap::new()).unwrap()), ["x + 1"]);
     assert!(transforms.run(vec![orders(&[])], &[], None).await.unwrap().is_empty());
 }
 
@@ -181,26 +182,26 @@ async fn what_is_appended_shows_only_the_rows_of_its_epoch() {
 }
 
 #[tokio::test]
-async fn rebasing_writes_nothing_and_later_runs_compare_with_it() {
+async fn loading_and_forgetting_write_nothing() {
     let mut transforms = plan(&[("x", BY_ID)]).await;
     let both = [(1, None, None, Some(100)), (2, None, None, Some(200))];
-    transforms.rebase(vec![orders(&both)], None).await.unwrap();
+    transforms.load(vec![orders(&both)], None).await.unwrap();
     assert!(transforms.run(vec![orders(&both)], &[], None).await.unwrap().is_empty());
     // Order 1 has left memory: that takes nothing out of the target.
-    transforms.rebase(vec![orders(&both[1..])], None).await.unwrap();
+    transforms.forget(vec![orders(&both[1..])]).await.unwrap();
     let rows = orders(&[(2, None, None, Some(250))]);
     assert_eq!(lines(&transforms.run(vec![rows], &[], None).await.unwrap()), ["x + 2, 2.50"]);
 }
 
-fn written(transforms: &Transforms) -> BTreeMap<String, String> {
-    transforms.results().map(|r| (r.name.clone(), r.definition.clone())).collect()
+fn written(transforms: &Rehearsal) -> BTreeMap<String, String> {
+    transforms.transforms.results().map(|r| (r.name.clone(), r.definition.clone())).collect()
 }
 
 #[tokio::test]
 async fn a_new_or_edited_definition_is_written_whole_and_an_unchanged_one_is_not() {
     let log = "-- writes: postgres log\nSELECT event_id FROM orders_changes";
     let mut before = plan(&[("log", log), ("x", BY_ID)]).await;
-    before.rebase(vec![orders(&[(1, None, None, None)])], None).await.unwrap();
+    before.load(vec![orders(&[(1, None, None, None)])], None).await.unwrap();
     assert!(before.redefined(&written(&before)).unwrap().is_empty());
 
     let new = before.redefined(&BTreeMap::new()).unwrap();
@@ -212,7 +213,7 @@ async fn a_new_or_edited_definition_is_written_whole_and_an_unchanged_one_is_not
     let edited = BY_ID.replace("FROM orders", "FROM orders WHERE order_id > 1");
     let mut after = plan(&[("log", log), ("x", &edited)]).await;
     let rows = [(1, None, None, None), (2, None, None, Some(100))];
-    after.rebase(vec![orders(&rows)], None).await.unwrap();
+    after.load(vec![orders(&rows)], None).await.unwrap();
     let redefined = after.redefined(&written(&before)).unwrap();
     assert_eq!(lines(&redefined), ["x + 2, 1.00"]);
 }
@@ -225,8 +226,9 @@ async fn a_date_beyond_nanoseconds_does_no_harm_to_the_shipped_results() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
     let read = |name: &str| crate::transform::read_folder(&folder.join(name)).unwrap();
     let tables = crate::transform::parse_tables(&read("tables")).unwrap();
-    let mut transforms =
+    let transforms =
         Transforms::plan(&tables, &read("transforms")).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let mut transforms = Rehearsal::new(transforms, &tables).await;
     let schema = tables.iter().find(|table| table.name == "orders").unwrap().schema();
     let columns = schema.fields().iter().map(|field| {
         let id = arrow::array::Int64Array::from(vec![1, 2]);
@@ -240,7 +242,7 @@ async fn a_date_beyond_nanoseconds_does_no_harm_to_the_shipped_results() {
     let batch =
         arrow::array::RecordBatch::try_new(std::sync::Arc::clone(&schema), columns.collect())
             .unwrap();
-    let rows = crate::transform::TableRows { name: "orders".into(), rows: vec![batch] };
+    let rows = TableRows { name: "orders".into(), rows: batch };
     let changes = transforms.run(vec![rows], &[], None).await.unwrap();
     let count = |name: &str| -> usize {
         let rows = |change: &ResultChanges| change.upserts.num_rows();

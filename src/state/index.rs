@@ -1,0 +1,184 @@
+//! Which rows share a value of some columns.
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use hashbrown::{HashMap, HashSet};
+
+use super::keys::KeyEncoder;
+
+/// Names a row for as long as its key is in the store, wherever its newest version is.
+pub(super) type Slot = u32;
+
+/// Beyond this many rows of one value, taking one out by a scan would cost more than hashing.
+const FEW: usize = 32;
+
+/// The rows of one value; most values have one or a few.
+#[derive(Debug)]
+enum Bucket {
+    One(Slot),
+    Few(Vec<Slot>),
+    Many(HashSet<Slot>),
+}
+
+impl Bucket {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Few(slots) => slots.len(),
+            Self::Many(slots) => slots.len(),
+        }
+    }
+
+    fn add(&mut self, slot: Slot) {
+        match self {
+            Self::One(first) => *self = Self::Few(vec![*first, slot]),
+            Self::Few(slots) if slots.len() < FEW => slots.push(slot),
+            Self::Few(slots) => *self = Self::Many(slots.drain(..).chain([slot]).collect()),
+            Self::Many(slots) => {
+                slots.insert(slot);
+            }
+        }
+    }
+
+    /// `true` if nothing is left.
+    fn remove(&mut self, slot: Slot) -> bool {
+        match self {
+            Self::One(only) => *only == slot,
+            Self::Few(slots) => {
+                slots.retain(|other| *other != slot);
+                slots.is_empty()
+            }
+            Self::Many(slots) => {
+                slots.remove(&slot);
+                slots.is_empty()
+            }
+        }
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(Slot)) {
+        match self {
+            Self::One(slot) => visit(*slot),
+            Self::Few(slots) => slots.iter().for_each(|slot| visit(*slot)),
+            Self::Many(slots) => slots.iter().for_each(|slot| visit(*slot)),
+        }
+    }
+}
+
+/// A hash index on some columns of a table.
+#[derive(Debug)]
+pub(super) struct Index {
+    /// Rising positions.
+    columns: Vec<usize>,
+    encoder: KeyEncoder,
+    buckets: HashMap<Box<[u8]>, Bucket>,
+    rows: usize,
+}
+
+impl Index {
+    pub(super) fn new(schema: &Schema, columns: &[usize]) -> Result<Self, ArrowError> {
+        let encoder = KeyEncoder::new(schema, columns)?;
+        Ok(Self { columns: columns.to_vec(), encoder, buckets: HashMap::new(), rows: 0 })
+    }
+
+    pub(super) fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    pub(super) fn insert(&mut self, rows: &RecordBatch, slots: &[Slot]) -> Result<(), ArrowError> {
+        let keys = self.encoder.encode(rows)?;
+        for (key, slot) in keys.iter().zip(slots) {
+            self.add(key.as_ref(), *slot);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, rows: &RecordBatch, slots: &[Slot]) -> Result<(), ArrowError> {
+        let keys = self.encoder.encode(rows)?;
+        for (key, slot) in keys.iter().zip(slots) {
+            self.take_out(key.as_ref(), *slot);
+        }
+        Ok(())
+    }
+
+    /// Rows that changed under their slots: only those whose value differs are touched.
+    pub(super) fn update(
+        &mut self,
+        before: &RecordBatch,
+        after: &RecordBatch,
+        slots: &[Slot],
+    ) -> Result<(), ArrowError> {
+        let (old, new) = (self.encoder.encode(before)?, self.encoder.encode(after)?);
+        for ((old, new), slot) in old.iter().zip(&new).zip(slots) {
+            if old != new {
+                self.take_out(old.as_ref(), *slot);
+                self.add(new.as_ref(), *slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, key: &[u8], slot: Slot) {
+        self.rows += 1;
+        match self.buckets.get_mut(key) {
+            Some(bucket) => bucket.add(slot),
+            None => {
+                self.buckets.insert(key.into(), Bucket::One(slot));
+            }
+        }
+    }
+
+    fn take_out(&mut self, key: &[u8], slot: Slot) {
+        self.rows -= 1;
+        if self.buckets.get_mut(key).is_some_and(|bucket| bucket.remove(slot)) {
+            self.buckets.remove(key);
+        }
+    }
+
+    /// Calls `visit` with every row and the number of the key that found it.
+    pub(super) fn find(
+        &self,
+        keys: &[ArrayRef],
+        nulls_match: bool,
+        mut visit: impl FnMut(u32, Slot),
+    ) -> Result<(), ArrowError> {
+        self.each_bucket(keys, nulls_match, |key, bucket| {
+            bucket.for_each(|slot| visit(key as u32, slot));
+        })
+    }
+
+    pub(super) fn count(
+        &self,
+        keys: &[ArrayRef],
+        nulls_match: bool,
+    ) -> Result<Vec<usize>, ArrowError> {
+        let mut counts = vec![0; keys.first().map_or(0, |column| column.len())];
+        self.each_bucket(keys, nulls_match, |key, bucket| counts[key] = bucket.len())?;
+        Ok(counts)
+    }
+
+    fn each_bucket(
+        &self,
+        keys: &[ArrayRef],
+        nulls_match: bool,
+        mut visit: impl FnMut(usize, &Bucket),
+    ) -> Result<(), ArrowError> {
+        let encoded = self.encoder.encode_columns(keys)?;
+        for (at, key) in encoded.iter().enumerate() {
+            if !nulls_match && keys.iter().any(|column| column.is_null(at)) {
+                continue;
+            }
+            if let Some(bucket) = self.buckets.get(key.as_ref()) {
+                visit(at, bucket);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes, roughly: what the map and its keys take.
+    pub(super) fn memory(&self) -> usize {
+        const MALLOC: usize = 16;
+        let entry = size_of::<Box<[u8]>>() + size_of::<Bucket>() + 1;
+        self.buckets.capacity() * entry + self.buckets.len() * (MALLOC + 8) + self.rows * 4
+    }
+}

@@ -1,0 +1,323 @@
+//! One aggregate function of a query: what it keeps per group, and what it says about a group.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, RecordBatch,
+};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Int64Type};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::common::{ScalarValue, internal_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use super::values::Values;
+use crate::transform::dataflow::expression::{Expression, evaluate, mask};
+
+/// What an aggregate needs to keep, so that rows can be taken out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// How many rows have a value.
+    Count,
+    /// A sum of BIGINT or DECIMAL.
+    Sum,
+    /// A sum of DECIMAL and how many there are; the digits that the average has more than the sum.
+    Average {
+        more_digits: u32,
+    },
+    Min,
+    Max,
+    /// How many different values there are.
+    CountDistinct,
+    /// Any other function: the values themselves, over which it is run when they change.
+    Function,
+}
+
+/// What is kept per group.
+#[derive(Debug)]
+pub(super) enum State {
+    Sum { rows: i64, sum: i128 },
+    Values(Values),
+}
+
+#[derive(Debug)]
+pub(in super::super) struct Call {
+    function: Arc<AggregateFunctionExpr>,
+    filter: Option<Expression>,
+    kind: Kind,
+    /// The columns to order by, then the arguments.
+    inputs: Vec<Expression>,
+    ordering: usize,
+    converter: RowConverter,
+}
+
+/// What the rows of one delta put into the groups.
+pub(super) enum Input {
+    /// Nothing but that they are there.
+    Rows,
+    Numbers(ArrayRef),
+    Encoded {
+        values: Rows,
+        first: ArrayRef,
+    },
+}
+
+impl Call {
+    pub(in super::super) fn new(
+        function: Arc<AggregateFunctionExpr>,
+        filter: Option<Expression>,
+        schema: &arrow::datatypes::Schema,
+    ) -> Result<Self> {
+        let arguments = function.expressions();
+        let types = arguments.iter().map(|e| e.data_type(schema)).collect::<Result<Vec<_>>>()?;
+        let kind = kind(&function, &types);
+        let is_ordered = kind == Kind::Function;
+        let order_bys = if is_ordered { function.order_bys() } else { &[] };
+        let mut fields = Vec::new();
+        for order in order_bys {
+            let data_type = order.expr.data_type(schema)?;
+            fields.push(SortField::new_with_options(data_type, order.options));
+        }
+        let plain = |data_type| SortField::new_with_options(data_type, SortOptions::default());
+        fields.extend(types.into_iter().map(plain));
+        let ordering = order_bys.len();
+        let inputs = order_bys.iter().map(|order| Arc::clone(&order.expr)).chain(arguments);
+        let inputs = inputs.collect();
+        let converter = RowConverter::new(fields)?;
+        Ok(Self { function, filter, kind, inputs, ordering, converter })
+    }
+
+    pub(super) fn field(&self) -> FieldRef {
+        self.function.field()
+    }
+
+    pub(super) fn new_state(&self) -> State {
+        match self.kind {
+            Kind::Count | Kind::Sum | Kind::Average { .. } => State::Sum { rows: 0, sum: 0 },
+            Kind::Min | Kind::Max | Kind::CountDistinct | Kind::Function => {
+                State::Values(Values::default())
+            }
+        }
+    }
+
+    /// Which rows take part, if not all.
+    pub(super) fn filter(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+        self.filter.as_ref().map(|filter| mask(filter, rows)).transpose()
+    }
+
+    pub(super) fn input(&self, rows: &RecordBatch) -> Result<Input> {
+        let columns = self.inputs.iter().map(|input| evaluate(input, rows));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        Ok(match (self.kind, columns.first()) {
+            (_, None) => Input::Rows,
+            (Kind::Count | Kind::Sum | Kind::Average { .. }, Some(first)) => {
+                Input::Numbers(Arc::clone(first))
+            }
+            (_, Some(first)) => {
+                let first = Arc::clone(first);
+                Input::Encoded { values: self.converter.convert_columns(&columns)?, first }
+            }
+        })
+    }
+
+    /// Adds one row to a group, or takes it out.
+    pub(super) fn add(
+        &self,
+        state: &mut State,
+        input: &Input,
+        row: usize,
+        weight: i64,
+    ) -> Result<()> {
+        match (state, input) {
+            (State::Sum { rows, .. }, Input::Rows) => *rows += weight,
+            (State::Sum { rows, sum }, Input::Numbers(numbers)) => {
+                if numbers.is_null(row) {
+                    return Ok(());
+                }
+                *rows += weight;
+                if self.kind != Kind::Count {
+                    let product = number(numbers, row).checked_mul(i128::from(weight));
+                    *sum =
+                        product.and_then(|p| sum.checked_add(p)).ok_or_else(|| self.overflow())?;
+                }
+            }
+            (State::Values(values), Input::Encoded { values: encoded, first }) => {
+                // A function of its own decides about NULLs itself.
+                if self.kind != Kind::Function && first.is_null(row) {
+                    return Ok(());
+                }
+                if !values.add(encoded.row(row).as_ref(), weight) {
+                    return internal_err!(
+                        "{} was to forget a value that it never saw",
+                        self.name()
+                    );
+                }
+            }
+            (State::Sum { .. }, Input::Encoded { .. })
+            | (State::Values(_), Input::Rows | Input::Numbers(_)) => {
+                return internal_err!("{} keeps another kind of state", self.name());
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn overflow(&self) -> DataFusionError {
+        let (name, data_type) = (self.name(), self.field().data_type().clone());
+        DataFusionError::Execution(format!("{name} is beyond what {data_type} can hold"))
+    }
+
+    /// The value for each of some groups.
+    pub(super) fn evaluate(&self, states: &[&State]) -> Result<ArrayRef> {
+        let sums = || {
+            states.iter().map(|state| match state {
+                State::Sum { rows, sum } => (*rows, *sum),
+                State::Values(values) => (values.len() as i64, 0),
+            })
+        };
+        match self.kind {
+            Kind::Count | Kind::CountDistinct => {
+                Ok(Arc::new(Int64Array::from_iter_values(sums().map(|(rows, _)| rows))))
+            }
+            Kind::Sum => self.numbers(sums().map(|(rows, sum)| Ok((rows != 0).then_some(sum)))),
+            Kind::Average { more_digits } => self.numbers(sums().map(|(rows, sum)| {
+                if rows == 0 {
+                    return Ok(None);
+                }
+                let scaled = sum.checked_mul(10i128.pow(more_digits));
+                scaled.map(|sum| Some(sum / i128::from(rows))).ok_or_else(|| self.overflow())
+            })),
+            Kind::Min => self.decode(states, Values::first),
+            Kind::Max => self.decode(states, Values::last),
+            Kind::Function => self.run(states),
+        }
+    }
+
+    fn numbers(&self, values: impl Iterator<Item = Result<Option<i128>>>) -> Result<ArrayRef> {
+        let values = values.collect::<Result<Vec<_>>>()?;
+        match self.field().data_type() {
+            DataType::Decimal128(precision, scale) => {
+                let array =
+                    Decimal128Array::from(values).with_precision_and_scale(*precision, *scale)?;
+                array.validate_decimal_precision(*precision).map_err(|_| self.overflow())?;
+                Ok(Arc::new(array))
+            }
+            _ => {
+                let narrow = |value: Option<i128>| {
+                    value.map(|v| i64::try_from(v).map_err(|_| self.overflow())).transpose()
+                };
+                let values = values.into_iter().map(narrow).collect::<Result<Vec<_>>>()?;
+                Ok(Arc::new(Int64Array::from(values)))
+            }
+        }
+    }
+
+    /// One value per group, NULL for a group without any.
+    fn decode(
+        &self,
+        states: &[&State],
+        pick: impl Fn(&Values) -> Option<&[u8]>,
+    ) -> Result<ArrayRef> {
+        let picked: Vec<Option<&[u8]>> = states
+            .iter()
+            .map(|state| match state {
+                State::Values(values) => pick(values),
+                State::Sum { .. } => None,
+            })
+            .collect();
+        let values = self.columns(picked.iter().flatten().copied())?;
+        let mut next = 0u32;
+        let at = picked.iter().map(|value| {
+            value.map(|_| {
+                next += 1;
+                next - 1
+            })
+        });
+        let at: arrow::array::UInt32Array = at.collect();
+        if next == 0 {
+            return Ok(arrow::array::new_null_array(self.field().data_type(), at.len()));
+        }
+        Ok(arrow::compute::take(&values[0], &at, None)?)
+    }
+
+    fn columns<'a>(
+        &self,
+        values: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        let parser = self.converter.parser();
+        self.converter.convert_rows(values.map(|value| parser.parse(value)))
+    }
+
+    /// DataFusion's own accumulator over the values of each group, in their order.
+    fn run(&self, states: &[&State]) -> Result<ArrayRef> {
+        let mut results = Vec::with_capacity(states.len());
+        for state in states {
+            let values = match state {
+                State::Values(values) => values.repeated(),
+                State::Sum { .. } => Vec::new(),
+            };
+            let mut columns = self.columns(values.into_iter())?;
+            // The accumulator wants the arguments first.
+            columns.rotate_left(self.ordering);
+            let mut accumulator = self.function.create_accumulator()?;
+            if !columns.is_empty() && !columns[0].is_empty() {
+                accumulator.update_batch(&columns)?;
+            }
+            results.push(accumulator.evaluate()?);
+        }
+        if results.is_empty() {
+            return Ok(arrow::array::new_empty_array(self.field().data_type()));
+        }
+        ScalarValue::iter_to_array(results)
+    }
+}
+
+impl State {
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Sum { .. } => 0,
+            Self::Values(values) => values.memory(),
+        }
+    }
+}
+
+fn kind(function: &AggregateFunctionExpr, arguments: &[DataType]) -> Kind {
+    let result = function.field();
+    match (function.fun().name(), arguments, result.data_type()) {
+        ("count", [_], _) if function.is_distinct() => Kind::CountDistinct,
+        ("count", [_], _) => Kind::Count,
+        ("sum", [DataType::Int64], DataType::Int64) if !function.is_distinct() => Kind::Sum,
+        ("sum", [DataType::Decimal128(_, from)], DataType::Decimal128(_, to))
+            if from == to && !function.is_distinct() =>
+        {
+            Kind::Sum
+        }
+        ("avg", [DataType::Decimal128(_, from)], DataType::Decimal128(_, to))
+            if to >= from && !function.is_distinct() =>
+        {
+            Kind::Average { more_digits: u32::from((to - from).unsigned_abs()) }
+        }
+        // The order of encoded floats is that of SQL but for zeros of both signs.
+        ("min", [data_type], _) if has_total_order(data_type) => Kind::Min,
+        ("max", [data_type], _) if has_total_order(data_type) => Kind::Max,
+        _ => Kind::Function,
+    }
+}
+
+fn has_total_order(data_type: &DataType) -> bool {
+    !data_type.is_nested() && !data_type.is_floating()
+}
+
+/// The number in a BIGINT or DECIMAL column, without its scale.
+fn number(numbers: &ArrayRef, row: usize) -> i128 {
+    match numbers.data_type() {
+        DataType::Decimal128(_, _) => numbers.as_primitive::<Decimal128Type>().value(row),
+        DataType::Int64 => i128::from(numbers.as_primitive::<Int64Type>().value(row)),
+        _ => 0,
+    }
+}

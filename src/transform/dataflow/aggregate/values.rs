@@ -1,0 +1,124 @@
+use std::collections::BTreeMap;
+
+/// Beyond this many values, moving them on an insert would cost more than a tree.
+const FEW: usize = 64;
+
+type Value = Box<[u8]>;
+
+/// Encoded values in their order, and how often each one is there.
+///
+/// Most groups have few values, for which a sorted list is smaller than a tree.
+#[derive(Debug)]
+pub(super) enum Values {
+    Few(Vec<(Value, i64)>),
+    Many(BTreeMap<Value, i64>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Values {
+    /// `false` if a value is taken out that is not there.
+    pub(super) fn add(&mut self, value: &[u8], weight: i64) -> bool {
+        match self {
+            Self::Few(values) => {
+                let place = values.binary_search_by(|(other, _)| other.as_ref().cmp(value));
+                match place {
+                    Ok(at) => {
+                        values[at].1 += weight;
+                        let count = values[at].1;
+                        if count == 0 {
+                            values.remove(at);
+                        }
+                        return count >= 0;
+                    }
+                    Err(at) => values.insert(at, (value.into(), weight)),
+                }
+                if values.len() > FEW {
+                    *self = Self::Many(std::mem::take(values).into_iter().collect());
+                }
+                weight >= 0
+            }
+            Self::Many(values) => {
+                let count = values.entry(value.into()).or_insert(0);
+                *count += weight;
+                let count = *count;
+                if count == 0 {
+                    values.remove(value);
+                }
+                count >= 0
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Few(values) => values.len(),
+            Self::Many(values) => values.len(),
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<&[u8]> {
+        match self {
+            Self::Few(values) => values.first().map(|(value, _)| value.as_ref()),
+            Self::Many(values) => values.first_key_value().map(|(value, _)| value.as_ref()),
+        }
+    }
+
+    pub(super) fn last(&self) -> Option<&[u8]> {
+        match self {
+            Self::Few(values) => values.last().map(|(value, _)| value.as_ref()),
+            Self::Many(values) => values.last_key_value().map(|(value, _)| value.as_ref()),
+        }
+    }
+
+    /// In their order, each as often as it is there.
+    pub(super) fn repeated(&self) -> Vec<&[u8]> {
+        match self {
+            Self::Few(values) => repeat(values.iter().map(|(value, count)| (value, *count))),
+            Self::Many(values) => repeat(values.iter().map(|(value, count)| (value, *count))),
+        }
+    }
+
+    /// Bytes, roughly.
+    pub(super) fn memory(&self) -> usize {
+        const EACH: usize = 48;
+        self.len() * EACH
+    }
+}
+
+fn repeat<'a>(values: impl Iterator<Item = (&'a Value, i64)>) -> Vec<&'a [u8]> {
+    let times = |count: i64| usize::try_from(count).unwrap_or(0);
+    values.flat_map(|(value, count)| std::iter::repeat_n(value.as_ref(), times(count))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_becomes_a_tree_is_the_same_multiset() {
+        let mut values = Values::default();
+        for number in (0..200u8).rev() {
+            assert!(values.add(&[number], 2));
+        }
+        assert!(matches!(values, Values::Many(_)));
+        for number in 0..100u8 {
+            assert!(values.add(&[number], -2));
+        }
+        assert_eq!(
+            (values.len(), values.first(), values.last()),
+            (100, Some(&[100][..]), Some(&[199][..]))
+        );
+        assert_eq!(values.repeated().len(), 200);
+    }
+
+    #[test]
+    fn what_is_not_there_can_not_go() {
+        let mut values = Values::default();
+        assert!(!values.add(&[1], -1));
+    }
+}

@@ -1,0 +1,64 @@
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+
+use super::pairs::JoinKeys;
+use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
+use crate::changelog::{Found, Lookup};
+
+/// Rows that the query itself holds, as in `VALUES`.
+#[derive(Debug)]
+pub(super) struct Constant {
+    rows: RecordBatch,
+    schema: SchemaRef,
+}
+
+impl Constant {
+    pub(super) fn new(rows: RecordBatch) -> Self {
+        Self { schema: rows.schema(), rows }
+    }
+
+    pub(super) fn boxed(rows: RecordBatch) -> BoxedOperator {
+        Box::new(Self::new(rows))
+    }
+}
+
+impl Operator for Constant {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn load(&mut self, _: &Moment<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn advance(&mut self, _: &Moment<'_>) -> Result<Delta> {
+        Ok(Delta::empty(&self.schema))
+    }
+
+    fn prepare(&mut self, _: &[usize], _: &mut dyn Preparation) -> bool {
+        true
+    }
+
+    fn find(&self, lookup: Lookup<'_>, _: &Moment<'_>) -> Result<Found> {
+        let own = rows::columns(&self.rows, lookup.columns);
+        let keys = JoinKeys::new(&own, lookup.nulls_match)?;
+        let pairs = keys.pairs(lookup.keys, &own)?;
+        let at: UInt32Array = pairs.iter().map(|(_, row)| *row).collect();
+        let found = take_record_batch(&self.rows, &at)?;
+        Ok(Found { rows: found, key_of: pairs.into_iter().map(|(key, _)| key).collect() })
+    }
+
+    fn all(&self, _: &Moment<'_>) -> Result<RecordBatch> {
+        Ok(self.rows.clone())
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        (self.rows.num_rows() <= 1).then(Vec::new)
+    }
+
+    fn memory(&self) -> usize {
+        self.rows.get_array_memory_size()
+    }
+}

@@ -1,0 +1,224 @@
+//! Comparisons with the watermark.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
+use datafusion::error::Result;
+use hashbrown::HashMap;
+
+use super::expression::{Expression, evaluate};
+use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
+use crate::changelog::{Found, Lookup};
+
+/// A comparison of a time with `watermark()`, plus or minus a constant interval.
+///
+/// The expressions are over the input's columns and the watermark, which comes last.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub(super) comparison: Expression,
+    /// The side without the watermark: where the comparison changes its mind.
+    pub(super) time: Expression,
+    /// The side with it.
+    pub(super) limit: Expression,
+}
+
+/// The rows of the input and, after their columns, one flag per comparison with the watermark.
+///
+/// A flag changes once, when the watermark passes the row's time. The rows whose time is still ahead
+/// are kept by it, so that a watermark that moves touches the rows that it passes and no others.
+#[derive(Debug)]
+pub(super) struct Marked {
+    input: BoxedOperator,
+    marks: Vec<Mark>,
+    ahead: Vec<BTreeMap<i64, HashMap<Row, i64>>>,
+    converter: RowConverter,
+    /// Of the input and the watermark.
+    timed: SchemaRef,
+    schema: SchemaRef,
+}
+
+type Row = Arc<[u8]>;
+
+impl Marked {
+    pub(super) fn new(input: BoxedOperator, marks: Vec<(Mark, String)>) -> Result<Self> {
+        let fields = input.schema().fields();
+        let sort_fields = fields.iter().map(|f| SortField::new(f.data_type().clone())).collect();
+        let mut timed: Vec<_> = fields.iter().map(Arc::clone).collect();
+        timed.push(Arc::new(watermark_field()));
+        let mut marked: Vec<_> = fields.iter().map(Arc::clone).collect();
+        let flag = |name: &str| Arc::new(Field::new(name, DataType::Boolean, true));
+        marked.extend(marks.iter().map(|(_, name)| flag(name)));
+        Ok(Self {
+            converter: RowConverter::new(sort_fields)?,
+            ahead: marks.iter().map(|_| BTreeMap::new()).collect(),
+            marks: marks.into_iter().map(|(mark, _)| mark).collect(),
+            timed: Arc::new(Schema::new(timed)),
+            schema: Arc::new(Schema::new(marked)),
+            input,
+        })
+    }
+
+    fn timed(&self, input: &RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
+        let time: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(vec![watermark; input.num_rows()]));
+        let columns = input.columns().iter().cloned().chain([time]).collect();
+        Ok(rows::batch(&self.timed, columns, input.num_rows())?)
+    }
+
+    fn mark(&self, input: &RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
+        let timed = self.timed(input, watermark)?;
+        let flags = self.marks.iter().map(|mark| evaluate(&mark.comparison, &timed));
+        let flags = flags.collect::<Result<Vec<_>>>()?;
+        let columns = input.columns().iter().cloned().chain(flags).collect();
+        Ok(rows::batch(&self.schema, columns, input.num_rows())?)
+    }
+
+    /// What the watermark side of a comparison is, in the unit of the comparison.
+    fn limit(&self, mark: usize, watermark: Option<i64>) -> Result<Option<i64>> {
+        let nulls = self.input.schema().fields().iter();
+        let nulls = nulls.map(|f| arrow::array::new_null_array(f.data_type(), 1)).collect();
+        let row = rows::batch(self.input.schema(), nulls, 1)?;
+        let limit = evaluate(&self.marks[mark].limit, &self.timed(&row, watermark)?)?;
+        Ok(times(&limit)?[0])
+    }
+
+    /// Adds rows to those whose time is ahead, or takes them out.
+    fn remember(&mut self, delta: &Delta, watermark: Option<i64>) -> Result<()> {
+        let encoded = self.converter.convert_columns(delta.rows.columns())?;
+        let timed = self.timed(&delta.rows, watermark)?;
+        for at in 0..self.marks.len() {
+            let limit = self.limit(at, watermark)?;
+            let times = times(&evaluate(&self.marks[at].time, &timed)?)?;
+            for (row, time) in times.into_iter().enumerate() {
+                let Some(time) = time.filter(|time| limit.is_none_or(|limit| *time >= limit))
+                else {
+                    continue;
+                };
+                let rows = self.ahead[at].entry(time).or_default();
+                let encoded: Row = encoded.row(row).as_ref().into();
+                let weight = rows.entry(Row::clone(&encoded)).or_insert(0);
+                *weight += delta.weights[row];
+                if *weight == 0 {
+                    rows.remove(&encoded);
+                }
+                if rows.is_empty() {
+                    self.ahead[at].remove(&time);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows whose flags may differ between two watermarks; those that are passed are forgotten.
+    fn passed(&mut self, before: Option<i64>, now: Option<i64>) -> Result<Vec<(Row, i64)>> {
+        let mut passed: HashMap<Row, i64> = HashMap::new();
+        for at in 0..self.marks.len() {
+            let (old, new) = (self.limit(at, before)?, self.limit(at, now)?);
+            // Without a limit before, every flag was NULL.
+            let reached: Vec<i64> = match (old, new) {
+                (Some(_), Some(new)) => self.ahead[at].range(..=new).map(|(t, _)| *t).collect(),
+                (Some(_), None) | (None, _) => self.ahead[at].keys().copied().collect(),
+            };
+            for time in reached {
+                let is_behind = new.is_some_and(|new| time < new);
+                let rows = match is_behind {
+                    true => self.ahead[at].remove(&time).unwrap_or_default(),
+                    false => self.ahead[at].get(&time).cloned().unwrap_or_default(),
+                };
+                passed.extend(rows);
+            }
+        }
+        Ok(passed.into_iter().collect())
+    }
+
+    fn decode(&self, rows: &[(Row, i64)]) -> Result<RecordBatch, ArrowError> {
+        let parser = self.converter.parser();
+        let columns = self.converter.convert_rows(rows.iter().map(|(row, _)| parser.parse(row)))?;
+        rows::batch(self.input.schema(), columns, rows.len())
+    }
+
+    /// What the watermark alone changes.
+    fn move_on(&mut self, before: Option<i64>, now: Option<i64>) -> Result<Vec<Delta>> {
+        let passed = self.passed(before, now)?;
+        if passed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.decode(&passed)?;
+        let weights: Vec<i64> = passed.iter().map(|(_, weight)| *weight).collect();
+        let gone = weights.iter().map(|weight| -weight).collect();
+        let (old, new) = (self.mark(&rows, before)?, self.mark(&rows, now)?);
+        Ok(vec![Delta::new(old, gone), Delta::new(new, weights)])
+    }
+}
+
+/// The column that stands for `watermark()` in the expressions of a [`Mark`].
+pub(super) fn watermark_field() -> Field {
+    Field::new("__watermark", DataType::Timestamp(TimeUnit::Microsecond, None), true)
+}
+
+/// Times as numbers that are in their order, whatever their unit.
+fn times(times: &ArrayRef) -> Result<Vec<Option<i64>>, ArrowError> {
+    let numbers = match times.data_type() {
+        DataType::Date32 => cast(&cast(times, &DataType::Int32)?, &DataType::Int64)?,
+        _ => cast(times, &DataType::Int64)?,
+    };
+    let numbers = numbers.as_primitive::<Int64Type>();
+    Ok((0..numbers.len()).map(|at| numbers.is_valid(at).then(|| numbers.value(at))).collect())
+}
+
+impl Operator for Marked {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn load(&mut self, moment: &Moment<'_>) -> Result<()> {
+        self.input.load(moment)?;
+        self.ahead.iter_mut().for_each(BTreeMap::clear);
+        self.remember(&Delta::of(self.input.all(moment)?, 1), moment.watermark.1)
+    }
+
+    fn advance(&mut self, moment: &Moment<'_>) -> Result<Delta> {
+        let delta = self.input.advance(moment)?;
+        let (before, now) = moment.watermark;
+        let mut parts = if before == now { Vec::new() } else { self.move_on(before, now)? };
+        // The rows that were there are at the new watermark now, and so are the ones that go.
+        if !delta.is_empty() {
+            self.remember(&delta, now)?;
+            parts.push(Delta::new(self.mark(&delta.rows, now)?, delta.weights));
+        }
+        Ok(Delta::sum(&self.schema, parts)?)
+    }
+
+    fn prepare(&mut self, columns: &[usize], preparation: &mut dyn Preparation) -> bool {
+        let width = self.input.schema().fields().len();
+        columns.iter().all(|column| *column < width) && self.input.prepare(columns, preparation)
+    }
+
+    fn find(&self, lookup: Lookup<'_>, moment: &Moment<'_>) -> Result<Found> {
+        let found = self.input.find(lookup, moment)?;
+        Ok(Found { rows: self.mark(&found.rows, moment.watermark.1)?, key_of: found.key_of })
+    }
+
+    fn count(&self, lookup: Lookup<'_>, moment: &Moment<'_>) -> Result<Vec<usize>> {
+        self.input.count(lookup, moment)
+    }
+
+    fn all(&self, moment: &Moment<'_>) -> Result<RecordBatch> {
+        self.mark(&self.input.all(moment)?, moment.watermark.1)
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        self.input.unique()
+    }
+
+    fn memory(&self) -> usize {
+        const ENTRY: usize = 64;
+        let rows = self.ahead.iter().flat_map(BTreeMap::values).flat_map(HashMap::keys);
+        self.input.memory() + rows.map(|row| row.len() + ENTRY).sum::<usize>()
+    }
+}

@@ -1,0 +1,169 @@
+//! What a query reads: source tables and the results of other transforms.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{concat_batches, or};
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+
+use super::{Delta, Moment, Operator, Preparation};
+use crate::changelog::{Found, Lookup, Table};
+
+/// Some columns of a source table.
+#[derive(Debug)]
+pub(super) struct TableSource {
+    table: Arc<Table>,
+    projection: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl TableSource {
+    pub(super) fn new(table: Arc<Table>, projection: Vec<usize>) -> Result<Self> {
+        let schema = Arc::new(table.schema().project(&projection)?);
+        Ok(Self { table, projection, schema })
+    }
+
+    fn outer(&self, columns: &[usize]) -> Vec<usize> {
+        columns.iter().map(|column| self.projection[*column]).collect()
+    }
+
+    /// Where a row differs in a column that the query reads. Changes of other columns are none.
+    fn differs(&self, before: &RecordBatch, after: &RecordBatch) -> Result<BooleanArray> {
+        let mut differs = BooleanArray::from(vec![false; after.num_rows()]);
+        for column in &self.projection {
+            let (old, new) = (before.column(*column), after.column(*column));
+            differs = or(&differs, &distinct(old, new)?)?;
+        }
+        Ok(differs)
+    }
+}
+
+impl Operator for TableSource {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn load(&mut self, _: &Moment<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn advance(&mut self, moment: &Moment<'_>) -> Result<Delta> {
+        let Some(delta) = moment.deltas.get(&self.table.name) else {
+            return Ok(Delta::empty(&self.schema));
+        };
+        let mut parts = Vec::new();
+        if delta.after.num_rows() > 0 {
+            let differs = self.differs(&delta.before, &delta.after)?;
+            for (rows, weight) in [(&delta.before, -1), (&delta.after, 1)] {
+                let rows = rows.project(&self.projection)?;
+                parts.push(Delta::of(rows, weight).filter(&differs)?);
+            }
+        }
+        for (rows, weight) in [(&delta.deleted, -1), (&delta.inserted, 1)] {
+            parts.push(Delta::of(rows.project(&self.projection)?, weight));
+        }
+        Ok(Delta::sum(&self.schema, parts)?)
+    }
+
+    fn prepare(&mut self, columns: &[usize], preparation: &mut dyn Preparation) -> bool {
+        let columns = self.outer(columns);
+        preparation.table(&self.table.name, &columns);
+        true
+    }
+
+    fn find(&self, lookup: Lookup<'_>, moment: &Moment<'_>) -> Result<Found> {
+        let columns = self.outer(lookup.columns);
+        let lookup = Lookup { columns: &columns, ..lookup };
+        Ok(moment.tables.find(&self.table.name, lookup, &self.projection)?)
+    }
+
+    fn count(&self, lookup: Lookup<'_>, moment: &Moment<'_>) -> Result<Vec<usize>> {
+        let columns = self.outer(lookup.columns);
+        Ok(moment.tables.count(&self.table.name, Lookup { columns: &columns, ..lookup })?)
+    }
+
+    fn all(&self, moment: &Moment<'_>) -> Result<RecordBatch> {
+        let batches = moment.tables.all(&self.table.name)?;
+        let projected = batches.iter().map(|batch| batch.project(&self.projection));
+        Ok(concat_batches(&self.schema, &projected.collect::<Result<Vec<_>, _>>()?)?)
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        let position = |key: &usize| self.projection.iter().position(|column| column == key);
+        self.table.key.iter().map(position).collect()
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+}
+
+/// Some columns of the result of a transform that runs before.
+#[derive(Debug)]
+pub(super) struct ResultSource {
+    name: String,
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    /// Columns of the result, not of the projection.
+    key: Vec<usize>,
+}
+
+impl ResultSource {
+    pub(super) fn new(
+        (name, schema, key): (&str, &SchemaRef, &[usize]),
+        projection: Vec<usize>,
+    ) -> Result<Self> {
+        let schema = Arc::new(schema.project(&projection)?);
+        Ok(Self { name: name.to_owned(), projection, schema, key: key.to_vec() })
+    }
+
+    fn outer(&self, columns: &[usize]) -> Vec<usize> {
+        columns.iter().map(|column| self.projection[*column]).collect()
+    }
+}
+
+impl Operator for ResultSource {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn load(&mut self, _: &Moment<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn advance(&mut self, moment: &Moment<'_>) -> Result<Delta> {
+        match moment.results.delta(&self.name) {
+            None => Ok(Delta::empty(&self.schema)),
+            Some(delta) => {
+                let rows = delta.rows.project(&self.projection)?;
+                Ok(Delta::new(rows, delta.weights.clone()))
+            }
+        }
+    }
+
+    fn prepare(&mut self, columns: &[usize], preparation: &mut dyn Preparation) -> bool {
+        preparation.result(&self.name, &self.outer(columns))
+    }
+
+    fn find(&self, lookup: Lookup<'_>, moment: &Moment<'_>) -> Result<Found> {
+        let columns = self.outer(lookup.columns);
+        let lookup = Lookup { columns: &columns, ..lookup };
+        let found = moment.results.find(&self.name, lookup, moment)?;
+        Ok(Found { rows: found.rows.project(&self.projection)?, key_of: found.key_of })
+    }
+
+    fn all(&self, moment: &Moment<'_>) -> Result<RecordBatch> {
+        Ok(moment.results.all(&self.name, moment)?.project(&self.projection)?)
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        let position = |key: &usize| self.projection.iter().position(|column| column == key);
+        self.key.iter().map(position).collect()
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+}

@@ -14,6 +14,8 @@ pub struct EpochCommit {
     pub spools: SpoolOrder,
     pub landing: Vec<Changelog>,
     pub results: Vec<ResultChanges>,
+    /// Results that no file describes any more: their definitions are forgotten, their rows stay.
+    pub retired: Vec<String>,
     pub dead_letters: Vec<DeadLetter>,
     /// Event time in microseconds since 1970 below which nothing is expected; `None` before the first event.
     pub watermark: Option<i64>,

@@ -282,6 +282,13 @@ async fn a_new_definition_replaces_the_rows_and_is_remembered(stage: &mut dyn St
     assert_eq!(stage.rows(KEYED, &["order_id", "status"]).await, expected);
     let position = stage.sink(QUEUE).await.resume().await.expect("the ledger can be read");
     assert_eq!(position.definitions.get("totals").map(String::as_str), Some("SELECT new"));
+
+    let mut commit = epoch(3).build();
+    commit.retired = vec!["totals".to_owned()];
+    sink.commit(&commit).await.expect("an epoch without the result");
+    assert_eq!(stage.rows(KEYED, &["order_id", "status"]).await, expected, "the rows stay");
+    let position = stage.sink(QUEUE).await.resume().await.expect("the ledger can be read");
+    assert_eq!(position.definitions.get("totals"), None, "the definition is forgotten");
 }
 
 fn texts(rows: &[&[&str]]) -> Vec<Vec<Option<String>>> {
@@ -402,6 +409,7 @@ impl EpochBuilder {
                 changes_of(totals(), &self.upserts, &self.removed),
                 changes_of(log(), &self.logged, &[]),
             ],
+            retired: Vec::new(),
             dead_letters: self.dead.iter().map(|id| dead_letter(*id)).collect(),
             watermark: None,
             opened_at,

@@ -178,6 +178,7 @@ impl Sink for MemorySink {
         for changes in commit.results.iter().filter(|changes| changes.is_new_definition) {
             definitions.insert(changes.table.name.clone(), changes.table.definition.clone());
         }
+        definitions.retain(|name, _| !commit.retired.contains(name));
         next.ledger.entry(self.pipeline.clone()).or_default().push(self.ledger_row(commit));
         let place = (self.pipeline.clone(), commit.queue.clone());
         next.spools.insert(place, commit.spools.clone());

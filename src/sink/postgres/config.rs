@@ -37,6 +37,10 @@ pub struct PostgresConfig {
     /// The longest wait for a lock, in epochs and in migrations. Default 10 s; 0 waits for ever.
     #[serde(default = "default_lock_timeout", with = "humantime_serde")]
     pub lock_timeout: Duration,
+    /// Whether the table of a result that is not there is created from the columns of its SELECT. Default
+    /// `true`.
+    #[serde(default = "default_create_tables")]
+    pub create_tables: bool,
     /// `disable` or `prefer` (the default); both connect without TLS, which this version lacks.
     #[serde(default)]
     pub sslmode: SslMode,
@@ -84,6 +88,10 @@ fn default_application_name() -> String {
     "tidemark".to_owned()
 }
 
+fn default_create_tables() -> bool {
+    true
+}
+
 fn default_connect_timeout() -> Duration {
     Duration::from_secs(10)
 }
@@ -114,6 +122,7 @@ impl PostgresConfig {
             connect_timeout: default_connect_timeout(),
             statement_timeout: default_statement_timeout(),
             lock_timeout: default_lock_timeout(),
+            create_tables: default_create_tables(),
             sslmode: SslMode::default(),
         }
     }

@@ -110,6 +110,18 @@ impl Ledger {
         }
     }
 
+    /// Forgets under which definition the rows of these results were written.
+    pub(super) fn retire_results(&self, names: &[String]) -> Bound {
+        Bound {
+            table: RESULTS.to_owned(),
+            sql: format!(
+                "DELETE FROM {} WHERE pipeline = $1::text AND result = ANY ($2::text[])",
+                self.results
+            ),
+            params: vec![Box::new(self.pipeline.clone()), Box::new(names.to_vec())],
+        }
+    }
+
     /// Text of the query that asks who committed epoch `$2` of pipeline `$1`.
     pub(super) fn committer_sql(&self) -> String {
         format!("SELECT run_id FROM {} WHERE pipeline = $1 AND epoch = $2", self.ledger)

@@ -16,6 +16,7 @@ mod bootstrap;
 mod catalog;
 mod config;
 mod connection;
+mod create;
 mod dead_letters;
 mod epoch;
 mod fault;
@@ -98,6 +99,22 @@ impl PostgresSink {
     pub async fn apply_ods(&mut self, files: &[(String, String)]) -> Result<(), SinkError> {
         let connection = self.connect().await?;
         migrations::apply(&connection, &self.config, files).await?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Creates the tables of results that are not there yet, unless the configuration forbids it.
+    ///
+    /// # Errors
+    /// [`SinkError::Targets`] if Postgres refuses; with what to do.
+    pub async fn create_missing(&mut self, results: &[Arc<ResultTable>]) -> Result<(), SinkError> {
+        if !self.config.create_tables {
+            return Ok(());
+        }
+        let connection = self.connect().await?;
+        for result in results {
+            create::create_missing(&connection, &self.config.schema, result).await?;
+        }
         self.connection = Some(connection);
         Ok(())
     }
@@ -198,6 +215,9 @@ impl PostgresSink {
                 Some(sql) => write.statements.extend(rows.bind(sql)?),
                 None => append(&mut write, &target.target, rows)?,
             }
+        }
+        if !commit.retired.is_empty() {
+            write.statements.push(self.ledger.retire_results(&commit.retired));
         }
         write.statements.extend(self.dead_letters(commit)?);
         Ok(write)

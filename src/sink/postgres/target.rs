@@ -7,7 +7,7 @@ use super::quote;
 use super::value::Wire;
 
 /// The column that says when the epoch of a row was processed; filled if the target has it.
-const STAMP: &str = "processed_at";
+pub(super) const STAMP: &str = "processed_at";
 
 /// A column that the sink is going to write.
 pub(super) struct Wanted<'a> {

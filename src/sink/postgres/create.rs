@@ -1,0 +1,110 @@
+//! Tables of results that are not there yet.
+
+use arrow::datatypes::DataType;
+
+use super::catalog;
+use super::connection::Connection;
+use super::fault::classify;
+use super::quote;
+use super::value::Wire;
+use crate::changelog::{ResultMode, ResultTable};
+use crate::sink::SinkError;
+
+const DOING: &str = "creating the table of a result";
+
+/// Creates a result's table if there is none: the columns of its SELECT, the key as primary key, and when
+/// a row was written.
+pub(super) async fn create_missing(
+    connection: &Connection,
+    schema: &str,
+    result: &ResultTable,
+) -> Result<(), SinkError> {
+    let client = &connection.client;
+    let failed = |error| classify(DOING, error);
+    if catalog::read(client, schema, &result.target).await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let sql = definition(schema, result)
+        .map_err(|problem| SinkError::Targets { problems: vec![problem] })?;
+    client.batch_execute(&sql).await.map_err(failed)?;
+    tracing::info!(result = result.name, table = result.target, "created the table of a result");
+    Ok(())
+}
+
+fn definition(schema: &str, result: &ResultTable) -> Result<String, String> {
+    let key: &[usize] = match &result.mode {
+        ResultMode::Append => &[],
+        ResultMode::Keyed { key } => key,
+    };
+    let mut lines = Vec::new();
+    for field in result.schema.fields() {
+        let data_type = type_name(field.data_type()).ok_or_else(|| {
+            format!(
+                "{}.{}: no type of Postgres is known for {}; create the table yourself in sql/ods, or \
+                 CAST the column",
+                result.target,
+                field.name(),
+                field.data_type()
+            )
+        })?;
+        lines.push(format!("{} {data_type}", quote::ident(field.name())));
+    }
+    if result.schema.column_with_name(super::target::STAMP).is_none() {
+        let stamp = quote::ident(super::target::STAMP);
+        lines.push(format!("{stamp} timestamptz NOT NULL DEFAULT now()"));
+    }
+    if !key.is_empty() {
+        let names = key.iter().map(|at| result.schema.field(*at).name().as_str());
+        lines.push(format!("PRIMARY KEY ({})", quote::idents(names)));
+    }
+    let table = quote::table(schema, &result.target);
+    Ok(format!("CREATE TABLE IF NOT EXISTS {table} (\n  {}\n)", lines.join(",\n  ")))
+}
+
+fn type_name(data_type: &DataType) -> Option<String> {
+    match data_type {
+        DataType::Decimal128(precision, scale) => Some(format!("numeric({precision},{scale})")),
+        other => Wire::natural(other).map(Wire::sql),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{Field, Schema, TimeUnit};
+
+    use super::*;
+
+    fn result(mode: ResultMode) -> ResultTable {
+        let fields = vec![
+            Field::new("Order", DataType::Int64, true),
+            Field::new("total", DataType::Decimal128(25, 2), true),
+            Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        ];
+        ResultTable {
+            name: "r".to_owned(),
+            target: "ods.r".to_owned(),
+            schema: Arc::new(Schema::new(fields)),
+            mode,
+            definition: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_table_has_the_columns_of_the_result_its_key_and_a_stamp() {
+        let sql = definition("public", &result(ResultMode::Keyed { key: vec![0, 2] })).unwrap();
+        assert_eq!(
+            sql,
+            "CREATE TABLE IF NOT EXISTS \"ods\".\"r\" (\n  \"Order\" int8,\n  \"total\" numeric(25,2),\n  \
+             \"at\" timestamp,\n  \"processed_at\" timestamptz NOT NULL DEFAULT now(),\n  \
+             PRIMARY KEY (\"Order\", \"at\")\n)"
+        );
+    }
+
+    #[test]
+    fn an_appended_result_has_no_key() {
+        let sql = definition("public", &result(ResultMode::Append)).unwrap();
+        assert!(!sql.contains("PRIMARY KEY"), "{sql}");
+    }
+}

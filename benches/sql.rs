@@ -83,7 +83,7 @@ struct Bench {
 
 impl Bench {
     async fn load(tables: &[Arc<Table>], files: &[SqlFile], orders: usize) -> Self {
-        let transforms = Transforms::plan(tables, files).await.unwrap_or_else(|e| panic!("{e:?}"));
+        let transforms = Transforms::plan(tables, files).await.expect("valid transforms");
         let mut stores = StateStores::new(tables, Duration::from_secs(10)).expect("stores");
         for (table, columns) in transforms.indexes() {
             stores.add_index(table, columns).expect("an index");

@@ -81,6 +81,7 @@ impl Processor {
             spools: self.spools.clone(),
             landing,
             results,
+            retired: Vec::new(),
             dead_letters: decoded.dead_letters,
             watermark,
             opened_at,

@@ -2,14 +2,16 @@
 //!
 //! This is the only module that knows all parts. `start` brings a session up from the ledger,
 //! `batch` collects, `epoch` computes, `late` diverts, `committer` writes and acknowledges, `checkpointing` copies the
-//! ledger to Parquet. A session ends at shutdown, at the end of a file, or when another processor
-//! has committed in the meantime; in that last case the next session starts from its ledger.
+//! ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
+//! (`reload`), or when another processor has committed in the meantime; in these last cases the next
+//! session starts from the ledger.
 
 mod batch;
 mod checkpointing;
 mod committer;
 mod epoch;
 mod late;
+mod reload;
 mod start;
 
 pub use batch::BatchLimits;
@@ -33,6 +35,7 @@ use batch::{Collected, Collector};
 use checkpointing::Checkpointing;
 use committer::{Committer, Jobs};
 use epoch::Processor;
+use reload::Edits;
 
 /// Why the pipeline stopped. Everything that waiting can heal was waited for before.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +65,15 @@ fn lines(errors: &[SqlError]) -> String {
 }
 
 /// How a session ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Ended {
     Shutdown,
     /// The source has no more messages, and all of them are committed.
     Drained,
     /// Another processor committed since the state was loaded.
     Overtaken,
+    /// The SQL files were edited, and all that was processed with the old ones is committed.
+    Edited(Box<Sql>),
 }
 
 /// Runs until shutdown or until a file source has ended.
@@ -80,21 +85,26 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
-    let sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
+    let texts = reload::texts(&config.sql.folder).await;
+    let mut sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
+    let mut edits = Edits::watch(config, texts);
     loop {
         let ended = match &config.source {
             SourceConfig::Solace(solace) => {
                 let source = SolaceSource::start(solace.clone());
-                run_session(config, &sql, (source, &solace.queue), &health, &shutdown).await?
+                let source = (source, solace.queue.as_str());
+                run_session(config, (&sql, &mut edits), source, &health, &shutdown).await?
             }
             SourceConfig::File(file) => {
                 let source = FileSource::open(file)?;
                 let queue = file.path.display().to_string();
-                run_session(config, &sql, (source, &queue), &health, &shutdown).await?
+                run_session(config, (&sql, &mut edits), (source, &queue), &health, &shutdown)
+                    .await?
             }
         };
         match ended {
             Ended::Shutdown | Ended::Drained => return Ok(()),
+            Ended::Edited(edited) => sql = *edited,
             Ended::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
             ),
@@ -104,7 +114,7 @@ pub async fn run(
 
 async fn run_session<S: Source + 'static>(
     config: &Config,
-    sql: &Sql,
+    (sql, edits): (&Sql, &mut Edits),
     (source, queue): (S, &str),
     health: &Health,
     shutdown: &CancellationToken,
@@ -126,7 +136,7 @@ async fn run_session<S: Source + 'static>(
     let mut session =
         Session { collector, processor: started.processor, jobs, has_stood_by: false };
     // Boxed, because every caller's future would hold it.
-    let processed = Box::pin(session.run(health, shutdown)).await;
+    let processed = Box::pin(session.run(edits, health, shutdown)).await;
     if processed.is_err() {
         // Nobody waits for a target that is away, to hear of another error.
         ending.cancel();
@@ -185,6 +195,7 @@ impl<S: Source> Session<S> {
     /// Batch by batch, until something ends the session.
     async fn run(
         &mut self,
+        edits: &mut Edits,
         health: &Health,
         shutdown: &CancellationToken,
     ) -> Result<Ended, PipelineError> {
@@ -194,6 +205,8 @@ impl<S: Source> Session<S> {
                 biased;
                 // On a quiet queue nothing else would tell. Its own result says why it stopped.
                 () = self.jobs.closed() => return Ok(Ended::Shutdown),
+                // Messages of the open batch are left to the broker, which brings them again.
+                sql = edits.next() => return Ok(Ended::Edited(Box::new(sql))),
                 collected = self.collector.next(&mut in_flight, shutdown) => collected?,
             };
             let messages = match collected {

@@ -104,6 +104,7 @@ async fn attempt(
         || PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue);
     let mut sink = new_sink()?;
     sink.apply_ods(&sql.ods).await?;
+    sink.create_missing(&results).await?;
     sink.check_targets(&sql.tables, &results).await?;
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;
@@ -145,8 +146,11 @@ pub(super) async fn resume(
     // Before ttl drops anything: a result with a new definition is computed over all rows.
     transforms.load(&stores, stores.clock().watermark).await?;
     let redefined = transforms.redefined(written, &stores)?;
-    if !redefined.is_empty() {
-        position = rewrite(sink, position, redefined, (queue, stores.clock().watermark)).await?;
+    let is_described = |name: &&String| transforms.results().any(|result| result.name == **name);
+    let retired: Vec<String> = written.keys().filter(|name| !is_described(name)).cloned().collect();
+    if !redefined.is_empty() || !retired.is_empty() {
+        let results = (redefined, retired);
+        position = rewrite(sink, position, results, (queue, stores.clock().watermark)).await?;
     }
     stores.mark_landed();
     let dropped = stores.expire()?;
@@ -158,11 +162,12 @@ pub(super) async fn resume(
     Ok(Processor::new(queue.to_owned(), tables, (stores, transforms), late, position))
 }
 
-/// Commits an epoch without messages, whose results are new to their targets.
+/// Commits an epoch without messages: results that are new to their targets, and the names of those
+/// that nothing keeps up to date any more.
 async fn rewrite(
     sink: &mut dyn Sink,
     position: LedgerPosition,
-    results: Vec<ResultChanges>,
+    (results, retired): (Vec<ResultChanges>, Vec<String>),
     (queue, watermark): (&str, Option<i64>),
 ) -> Result<LedgerPosition, PipelineError> {
     for changes in &results {
@@ -174,6 +179,9 @@ async fn rewrite(
             "new or edited SQL: its target is written anew"
         );
     }
+    for result in &retired {
+        info!(result, "its SQL file is gone: its table keeps the rows that it has");
+    }
     let now = SystemTime::now();
     let epoch = position.epoch.unwrap_or(Epoch(0)).next();
     let commit = EpochCommit {
@@ -183,6 +191,7 @@ async fn rewrite(
         spools: position.spools.clone(),
         landing: Vec::new(),
         results,
+        retired,
         dead_letters: Vec::new(),
         watermark,
         opened_at: now,

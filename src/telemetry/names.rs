@@ -18,6 +18,8 @@ pub const PROCESS_SECONDS: &str = "cdc_process_seconds";
 pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
+pub const SQL_EDITS: &str = "cdc_sql_edits_total";
+pub const UPKEEP_BYTES: &str = "cdc_upkeep_bytes";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
@@ -44,5 +46,7 @@ pub(super) fn describe() {
     );
     describe_gauge!(STATE_ROWS, "current rows in memory, by table");
     describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
+    describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
+    describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
 }

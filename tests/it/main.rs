@@ -11,4 +11,5 @@ mod referee;
 mod samples;
 mod shop;
 mod solace_source;
+mod sql_edits;
 mod whole_way;

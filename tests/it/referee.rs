@@ -139,6 +139,7 @@ async fn datafusion_agrees(shop: &Shop) {
         spools: SpoolOrder::default(),
         landing: Vec::new(),
         results,
+        retired: Vec::new(),
         dead_letters: Vec::new(),
         watermark: position.watermark,
         opened_at: now,

@@ -37,8 +37,11 @@ async fn every_message_is_committed_once_and_then_acknowledged() {
     push(&queue, 0..10);
     queue.end();
     let (mut going, committer) = started(&queue, &target).await;
-    let ended = going.run(&Health::default(), &CancellationToken::new()).await.unwrap();
-    assert_eq!(ended, Ended::Drained);
+    let ended = going
+        .run(&mut Edits::never(), &Health::default(), &CancellationToken::new())
+        .await
+        .unwrap();
+    assert!(matches!(ended, Ended::Drained), "{ended:?}");
     drop(going.jobs);
     committer.await.unwrap().unwrap();
     assert_eq!(queue.depth(), 0);
@@ -61,8 +64,9 @@ async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
     target.sink("sales", "cdc").commit(&other).await.unwrap();
     push(&queue, 0..1);
     let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let ended = tokio::time::timeout(PATIENCE, going.run(&health, &shutdown)).await;
-    assert_eq!(ended.unwrap().unwrap(), Ended::Shutdown);
+    let mut edits = Edits::never();
+    let ended = tokio::time::timeout(PATIENCE, going.run(&mut edits, &health, &shutdown)).await;
+    assert!(matches!(ended, Ok(Ok(Ended::Shutdown))), "{ended:?}");
     let error = committer.await.unwrap().unwrap_err();
     assert!(is_overtaken(&error, going.has_stood_by), "{error:?}");
     assert_eq!(queue.depth(), 1);

@@ -1,0 +1,128 @@
+//! The SQL folder while the processor runs: a good edit is taken over, a bad one is refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{error, info};
+
+use super::PipelineError;
+use super::start::{Sql, load_sql};
+use crate::changelog::ResultTable;
+use crate::config::Config;
+use crate::recovery::{Recovery, chain};
+use crate::sink::postgres::PostgresSink;
+use crate::telemetry::names;
+use crate::transform::{Transforms, read_folder};
+
+/// How often the files are read. They are few and small.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the folder says, file by file; `None` while it can't be read.
+type Texts = Option<Vec<(PathBuf, String)>>;
+
+/// Watches the folder; edits come out checked.
+pub(super) struct Edits {
+    checked: mpsc::Receiver<Sql>,
+    task: JoinHandle<()>,
+}
+
+impl Edits {
+    /// `texts` are those of the SQL that is running.
+    pub(super) fn watch(config: &Config, texts: Texts) -> Self {
+        let (sender, checked) = mpsc::channel(1);
+        let task = tokio::spawn(watch(config.clone(), texts, sender));
+        Self { checked, task }
+    }
+
+    /// For sessions whose SQL is not in a folder.
+    #[cfg(test)]
+    pub(super) fn never() -> Self {
+        let (_, checked) = mpsc::channel(1);
+        Self { checked, task: tokio::spawn(std::future::ready(())) }
+    }
+
+    /// The next edit that can be taken over. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Sql {
+        match self.checked.recv().await {
+            Some(sql) => sql,
+            // The watcher runs until it is dropped.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Edits {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn watch(config: Config, mut known: Texts, sender: mpsc::Sender<Sql>) {
+    let folder = &config.sql.folder;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let now = texts(folder).await;
+        if now == known || now.is_none() {
+            continue;
+        }
+        // An editor, a copy or a checkout may be half done.
+        tokio::time::sleep(INTERVAL).await;
+        if texts(folder).await != now {
+            continue;
+        }
+        let checked = check(&config).await;
+        if matches!(&checked, Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry)
+        {
+            // The target is away, so nobody knows yet.
+            continue;
+        }
+        known = now;
+        match checked {
+            Ok(sql) => {
+                counter!(names::SQL_EDITS, "outcome" => "taken").increment(1);
+                info!("the SQL files were edited: taking them over");
+                if sender.send(sql).await.is_err() {
+                    return;
+                }
+            }
+            Err(problem) => {
+                counter!(names::SQL_EDITS, "outcome" => "refused").increment(1);
+                error!(
+                    problem = chain(&problem),
+                    "the edited SQL files are refused, and what ran before goes on: correct them"
+                );
+            }
+        }
+    }
+}
+
+/// The text of every SQL file.
+pub(super) async fn texts(folder: &Path) -> Texts {
+    let folder = folder.to_owned();
+    let read = spawn_blocking(move || {
+        let mut texts = Vec::new();
+        for part in ["tables", "transforms", "ods"] {
+            let files = read_folder(&folder.join(part)).ok()?;
+            texts.extend(files.into_iter().map(|file| (file.path, file.text)));
+        }
+        Some(texts)
+    });
+    read.await.ok().flatten()
+}
+
+/// Everything that a start would refuse is refused here, while the old SQL still runs.
+async fn check(config: &Config) -> Result<Sql, PipelineError> {
+    let sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
+    let transforms =
+        Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
+    let mut sink = PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), "")?;
+    sink.apply_ods(&sql.ods).await?;
+    sink.create_missing(&results).await?;
+    sink.check_targets(&sql.tables, &results).await?;
+    Ok(sql)
+}

@@ -1,0 +1,101 @@
+//! The SQL folder is edited while the processor runs.
+
+use std::path::{Path, PathBuf};
+
+use tidemark::cli::stack::Settings;
+
+use crate::referee;
+use crate::shop::{Shop, pause, sql_folder};
+
+/// A copy of the shipped SQL, that a test may edit.
+fn copied(into: &Path) -> PathBuf {
+    let copy = into.join("sql");
+    for part in ["tables", "transforms", "ods"] {
+        std::fs::create_dir_all(copy.join(part)).expect("a folder");
+        for entry in std::fs::read_dir(sql_folder().join(part)).expect("the shipped SQL") {
+            let from = entry.expect("a file").path();
+            let to = copy.join(part).join(from.file_name().expect("a name"));
+            std::fs::copy(from, to).expect("a copy");
+        }
+    }
+    copy
+}
+
+async fn publish(shop: &Shop, events: u64, seed: &str) {
+    let arguments = ["--rate", "max", "--events", &events.to_string(), "--seed", seed];
+    let mut generator = shop.stack.generator(&arguments).expect("a generator");
+    assert!(shop.wait_for_end(&mut generator).await, "{}", shop.log_tail("generate"));
+}
+
+const TIERS: &str = "SELECT tier, COUNT(*) AS customers, COUNT(DISTINCT region) AS regions FROM customers GROUP BY tier";
+const REGIONS: &str =
+    "SELECT tier, COUNT(*) AS customers, MAX(region) AS regions FROM customers GROUP BY tier";
+
+fn file(select: &str) -> String {
+    format!("-- writes: postgres tiers\n-- key: tier\n{select}\n")
+}
+
+/// Waits until the table is what Postgres itself makes of the SELECT.
+async fn until_exact(shop: &Shop, select: &str) {
+    let select = select.replace("FROM customers", "FROM cdc_customers_current");
+    let (shown, computed) = (
+        "SELECT tier, customers, regions::text FROM tiers".to_owned(),
+        format!("SELECT tier, customers, regions::text FROM ({select}) computed"),
+    );
+    let different = format!(
+        "SELECT count(*) FROM (({shown} EXCEPT ALL {computed}) UNION ALL ({computed} EXCEPT ALL {shown})) d"
+    );
+    let exists = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'tiers'";
+    let started = std::time::Instant::now();
+    while shop.number(exists).await == 0 || shop.number(&different).await > 0 {
+        assert!(started.elapsed().as_secs() < 120, "not exact\n{}", shop.log_tail("run"));
+        pause().await;
+    }
+}
+
+async fn until_logged(shop: &Shop, text: &str) {
+    let path = shop.stack.folder().join("run.log");
+    let started = std::time::Instant::now();
+    while !std::fs::read_to_string(&path).unwrap_or_default().contains(text) {
+        assert!(started.elapsed().as_secs() < 60, "no '{text}'\n{}", shop.log_tail("run"));
+        pause().await;
+    }
+}
+
+#[tokio::test]
+async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sql = copied(folder.path());
+    let shop = Shop::open_with(|settings| Settings { sql: sql.clone(), ..settings }).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    publish(&shop, 2000, "1").await;
+    let path = sql.join("transforms/tiers.sql");
+    let write = |select: &str| std::fs::write(&path, file(select)).expect("an edit");
+
+    write(TIERS);
+    until_exact(&shop, TIERS).await;
+    write("SELECT tier, COUNT(*) AS customers, nothing AS regions FROM customers GROUP BY tier");
+    until_logged(&shop, "tiers.sql:3:").await;
+    publish(&shop, 500, "2").await;
+    until_exact(&shop, TIERS).await;
+
+    // The column would have to become a text, which the table can't take.
+    write(REGIONS);
+    until_logged(&shop, "tiers.regions").await;
+    shop.query("DROP TABLE tiers").await;
+    write(&format!("{REGIONS} -- the table was dropped"));
+    until_exact(&shop, REGIONS).await;
+
+    // What changes while nobody keeps the table is caught up with.
+    std::fs::remove_file(&path).expect("a removal");
+    until_logged(&shop, "its SQL file is gone").await;
+    publish(&shop, 500, "3").await;
+    write(REGIONS);
+    until_exact(&shop, REGIONS).await;
+
+    let published = shop.stack.published().expect("a count");
+    shop.wait_for(published).await;
+    shop.end(&mut processor).await;
+    referee::results_are_exact(&shop, published).await;
+    shop.stack.stop().await.expect("the servers end");
+}

@@ -10,7 +10,7 @@ IMAGE ?= tidemark
 # Empty, or --network=host where containers reach package sources only over the host's network.
 DOCKER_FLAGS ?=
 
-.PHONY: help setup setup-check build demo demo-psql clean-demo test check bench image
+.PHONY: help setup setup-check build demo demo-psql clean-demo test fuzz-sql check bench image
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -36,6 +36,10 @@ clean-demo: ## Remove what the demo left
 test: setup ## Run all tests
 	cargo test --locked --doc
 	cargo test --locked --lib --bins --tests
+
+fuzz-sql: setup ## Random streams over the SQL corpus, against the SQL run from scratch, until one fails
+	TIDEMARK_FUZZ_SECONDS=$${TIDEMARK_FUZZ_SECONDS:-1000000000} \
+		cargo test --locked --test sql every_result -- --nocapture
 
 check: setup-check ## Check formatting, lints, licences, sources and the shape of the code
 	cargo fmt --check

@@ -87,6 +87,10 @@ impl LiveTables {
         self.tables.iter()
     }
 
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+
     pub(super) fn is_source(&self, name: &str) -> bool {
         self.sources.contains(name)
     }

@@ -266,7 +266,9 @@ fn show(
     if !maintained.runs_as_a_whole() {
         return Ok(());
     }
-    for name in maintained.reads().filter(|name| !live.is_changelog(name)) {
+    // A recursive query also reads a table of its own.
+    let shown = maintained.reads().filter(|name| live.holds(name) && !live.is_changelog(name));
+    for name in shown {
         let rows = match live.is_source(name) {
             true => moment.tables.all(name).map_err(DataFusionError::from),
             false => moment.results.all(name, moment).map(|rows| vec![rows]),

@@ -102,9 +102,12 @@ impl Aggregate {
                 self.groups.insert(key.clone(), group);
             }
         }
-        for (row, group) in group_of.iter().enumerate() {
+        // What comes goes first: rows that cancel out may be in any order, and no value goes before it came.
+        let (coming, going): (Vec<usize>, Vec<usize>) =
+            (0..group_of.len()).partition(|row| delta.weights[*row] > 0);
+        for row in coming.into_iter().chain(going) {
             let weight = delta.weights[row];
-            let Some(group) = self.groups.get_mut(&keys[*group]) else { continue };
+            let Some(group) = self.groups.get_mut(&keys[group_of[row]]) else { continue };
             group.rows += weight;
             for (at, call) in self.calls.iter().enumerate() {
                 if filters[at].as_ref().is_none_or(|filter| filter.value(row)) {

@@ -1,0 +1,3 @@
+-- writes: postgres t_rollup
+-- key: tier, region, level
+SELECT COALESCE(tier, '-') AS tier, COALESCE(region, '-') AS region, GROUPING(tier, region) AS level, COUNT(*) AS n FROM customers WHERE tier IS NOT NULL AND region IS NOT NULL GROUP BY ROLLUP (tier, region)

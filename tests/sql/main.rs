@@ -1,0 +1,97 @@
+//! The referee of the incremental SQL: a corpus of queries, random streams, and after every epoch each
+//! result must be what the query gives from scratch, by changes none of which was needless.
+//!
+//! `TIDEMARK_FUZZ_SECONDS` runs it for that long, from seeds of its own, instead of a few fixed ones.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
+#[path = "../support/postgres.rs"]
+#[expect(dead_code, reason = "other tests also kill and restart it")]
+mod postgres_server;
+
+mod corpus;
+mod minimize;
+mod postgres;
+mod rows;
+mod stage;
+mod stream;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use corpus::Corpus;
+use minimize::minimize;
+use stage::play;
+use stream::stream;
+
+const FIXED_SEEDS: std::ops::Range<u64> = 1..9;
+
+/// Plays the stream of a seed; panics with the smallest stream that fails.
+async fn referee(corpus: &Corpus, seed: u64) {
+    let epochs = stream(seed);
+    let Err(failure) = play(&corpus.files, &epochs).await else { return };
+    let files = corpus.needed_by(&failure.file);
+    let epochs = minimize(&files, epochs).await;
+    let failure = play(&files, &epochs).await.expect_err("it still fails");
+    let text = corpus.text(&failure.file);
+    panic!("seed {seed}: {failure}\n{text}\nstream:\n{}", stream::describe(&epochs));
+}
+
+#[tokio::test]
+async fn every_result_is_its_select_after_every_epoch() {
+    let corpus = Corpus::read();
+    let seconds = std::env::var("TIDEMARK_FUZZ_SECONDS").ok().map(|s| s.parse().unwrap());
+    match seconds.map(Duration::from_secs) {
+        None => {
+            for seed in FIXED_SEEDS {
+                referee(&corpus, seed).await;
+            }
+        }
+        Some(budget) => {
+            let started = Instant::now();
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            let mut seed = now.as_millis() as u64;
+            while started.elapsed() < budget {
+                referee(&corpus, seed).await;
+                seed += 1;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn postgres_gives_the_same_rows() {
+    let corpus = Corpus::read();
+    postgres::agrees(&corpus, 101).await;
+    postgres::agrees(&corpus, 102).await;
+}
+
+#[tokio::test]
+async fn most_queries_are_maintained_and_not_computed_anew() {
+    let corpus = Corpus::read();
+    let transforms = stage::plan(&corpus.files).await;
+    let anew: Vec<&str> = transforms
+        .explain()
+        .filter(|(_, how)| how.is_costly())
+        .map(|(table, _)| table.name.as_str())
+        .collect();
+    let expected = [
+        "chain_anew_of_kept",
+        "exists_or",
+        "join_non_equi",
+        "join_non_equi_left",
+        "limit_offset",
+        "not_in_subquery",
+        "not_in_subquery_keys",
+        "over_rank",
+        "over_running",
+        "recursive",
+        "rollup",
+        "scalar_subquery",
+        "top_three",
+        "watermark_shown",
+    ];
+    let mut anew: Vec<&str> = anew;
+    anew.sort_unstable();
+    assert_eq!(anew, expected);
+    assert!(corpus.files.len() >= 100, "{} files", corpus.files.len());
+}

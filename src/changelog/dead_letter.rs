@@ -33,6 +33,8 @@ pub enum ErrorType {
     UnsupportedOperation,
     /// It changes a row that ttl has dropped from memory.
     LateEvent,
+    /// A query over its rows fails.
+    QueryFailed,
 }
 
 impl ErrorType {
@@ -45,6 +47,7 @@ impl ErrorType {
             Self::InvalidKey => "INVALID_KEY",
             Self::UnsupportedOperation => "UNSUPPORTED_OPERATION",
             Self::LateEvent => "LATE_EVENT",
+            Self::QueryFailed => "QUERY_FAILED",
         }
     }
 }
@@ -54,6 +57,7 @@ impl ErrorType {
 pub enum Phase {
     Decode,
     Fold,
+    Transform,
 }
 
 impl Phase {
@@ -61,6 +65,7 @@ impl Phase {
         match self {
             Self::Decode => "decode",
             Self::Fold => "fold",
+            Self::Transform => "transform",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, fold,
 //! run the SQL.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,8 +11,8 @@ use super::PipelineError;
 use super::committer::Job;
 use super::late::LateEvents;
 use crate::changelog::{
-    Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, OffsetSet, Receipt,
-    SpoolOrder, Table, TableDelta,
+    Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
+    OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
 };
 use crate::decode::{Decoder, Passed};
 use crate::state::StateStores;
@@ -51,11 +52,12 @@ impl Processor {
         }
     }
 
-    /// One epoch. Its number is used up only if there is something to commit. `None`: shutdown came
+    /// One epoch; events in `failing` become dead letters. Its number is used up only if there is something to commit. `None`: shutdown came
     /// while the target was away.
     pub(super) async fn process(
         &mut self,
         messages: Vec<Message>,
+        failing: &HashMap<Offset, String>,
     ) -> Result<Option<Job>, PipelineError> {
         let opened_at = SystemTime::now();
         counter!(names::MESSAGES).increment(messages.len() as u64);
@@ -64,7 +66,9 @@ impl Processor {
         if fresh.is_empty() {
             return Ok(Some(Job { commit: None, receipts }));
         }
+        let (failed, fresh) = divert_failing(fresh, failing);
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
+        decoded.dead_letters.extend(failed);
         if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
             return Ok(None);
         }
@@ -149,6 +153,28 @@ impl Processor {
         }
         Ok(())
     }
+}
+
+/// Events that make a query fail, as dead letters, and the others.
+fn divert_failing(
+    messages: Vec<Message>,
+    failing: &HashMap<Offset, String>,
+) -> (Vec<DeadLetter>, Vec<Message>) {
+    let (failing_messages, rest): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|message| failing.contains_key(&message.offset));
+    let letter = |message: Message| DeadLetter {
+        message: format!(
+            "{}: correct the query or the event, then publish its bytes again",
+            failing[&message.offset]
+        ),
+        offset: message.offset,
+        topic: message.topic,
+        payload: message.payload,
+        properties: message.properties,
+        error_type: ErrorType::QueryFailed,
+        phase: Phase::Transform,
+    };
+    (failing_messages.into_iter().map(letter).collect(), rest)
 }
 
 fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {

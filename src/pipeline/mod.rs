@@ -3,14 +3,15 @@
 //! This is the only module that knows all parts. `start` brings a session up from the ledger,
 //! `batch` collects, `epoch` computes, `late` diverts, `committer` writes and acknowledges, `checkpointing` copies the
 //! ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
-//! (`reload`), or when another processor has committed in the meantime; in these last cases the next
-//! session starts from the ledger.
+//! (`reload`), when a query fails (`narrowing`), or when another processor has committed in the meantime;
+//! in these last cases the next session starts from the ledger.
 
 mod batch;
 mod checkpointing;
 mod committer;
 mod epoch;
 mod late;
+mod narrowing;
 mod reload;
 mod start;
 
@@ -21,9 +22,11 @@ pub use start::{Sql, load_sql};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::changelog::{Message, Offset};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::Config;
 use crate::decode::DecodeError;
+use crate::recovery::Recovery;
 use crate::sink::{Sink, SinkError};
 use crate::source::file::FileSource;
 use crate::source::solace::SolaceSource;
@@ -35,6 +38,7 @@ use batch::{Collected, Collector};
 use checkpointing::Checkpointing;
 use committer::{Committer, Jobs};
 use epoch::Processor;
+use narrowing::Narrowing;
 use reload::Edits;
 
 /// Why the pipeline stopped. Everything that waiting can heal was waited for before.
@@ -72,6 +76,8 @@ enum Ended {
     Drained,
     /// Another processor committed since the state was loaded.
     Overtaken,
+    /// A query failed; what is known about it decides how the messages are taken the next time.
+    QueryFailed,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<Sql>),
 }
@@ -87,23 +93,25 @@ pub async fn run(
 ) -> Result<(), PipelineError> {
     let texts = reload::texts(&config.sql.folder).await;
     let mut sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
-    let mut edits = Edits::watch(config, texts);
+    let mut lasting =
+        Lasting { edits: Edits::watch(config, texts), narrowing: Narrowing::default() };
     loop {
         let ended = match &config.source {
             SourceConfig::Solace(solace) => {
                 let source = SolaceSource::start(solace.clone());
                 let source = (source, solace.queue.as_str());
-                run_session(config, (&sql, &mut edits), source, &health, &shutdown).await?
+                run_session(config, (&sql, &mut lasting), source, &health, &shutdown).await?
             }
             SourceConfig::File(file) => {
                 let source = FileSource::open(file)?;
                 let queue = file.path.display().to_string();
-                run_session(config, (&sql, &mut edits), (source, &queue), &health, &shutdown)
+                run_session(config, (&sql, &mut lasting), (source, &queue), &health, &shutdown)
                     .await?
             }
         };
         match ended {
             Ended::Shutdown | Ended::Drained => return Ok(()),
+            Ended::QueryFailed => {}
             Ended::Edited(edited) => sql = *edited,
             Ended::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
@@ -112,9 +120,15 @@ pub async fn run(
     }
 }
 
+/// What sessions leave to the next one.
+struct Lasting {
+    edits: Edits,
+    narrowing: Narrowing,
+}
+
 async fn run_session<S: Source + 'static>(
     config: &Config,
-    (sql, edits): (&Sql, &mut Edits),
+    (sql, lasting): (&Sql, &mut Lasting),
     (source, queue): (S, &str),
     health: &Health,
     shutdown: &CancellationToken,
@@ -136,7 +150,7 @@ async fn run_session<S: Source + 'static>(
     let mut session =
         Session { collector, processor: started.processor, jobs, has_stood_by: false };
     // Boxed, because every caller's future would hold it.
-    let processed = Box::pin(session.run(edits, health, shutdown)).await;
+    let processed = Box::pin(session.run(lasting, health, shutdown)).await;
     if processed.is_err() {
         // Nobody waits for a target that is away, to hear of another error.
         ending.cancel();
@@ -195,7 +209,7 @@ impl<S: Source> Session<S> {
     /// Batch by batch, until something ends the session.
     async fn run(
         &mut self,
-        edits: &mut Edits,
+        lasting: &mut Lasting,
         health: &Health,
         shutdown: &CancellationToken,
     ) -> Result<Ended, PipelineError> {
@@ -206,7 +220,7 @@ impl<S: Source> Session<S> {
                 // On a quiet queue nothing else would tell. Its own result says why it stopped.
                 () = self.jobs.closed() => return Ok(Ended::Shutdown),
                 // Messages of the open batch are left to the broker, which brings them again.
-                sql = edits.next() => return Ok(Ended::Edited(Box::new(sql))),
+                sql = lasting.edits.next() => return Ok(Ended::Edited(Box::new(sql))),
                 collected = self.collector.next(&mut in_flight, shutdown) => collected?,
             };
             let messages = match collected {
@@ -219,14 +233,39 @@ impl<S: Source> Session<S> {
                     continue;
                 }
             };
-            let Some(job) = self.processor.process(messages).await? else {
-                return Ok(Ended::Shutdown);
-            };
-            if !self.jobs.send(job).await {
-                // The committer stopped; its own result says why.
-                return Ok(Ended::Shutdown);
+            if let Some(ended) = self.process(messages, &mut lasting.narrowing).await? {
+                return Ok(ended);
             }
         }
+    }
+
+    /// One epoch, or several while a failing query is looked into.
+    async fn process(
+        &mut self,
+        mut messages: Vec<Message>,
+        narrowing: &mut Narrowing,
+    ) -> Result<Option<Ended>, PipelineError> {
+        while !messages.is_empty() {
+            let part = narrowing.next_part(&mut messages);
+            let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
+            let job = match self.processor.process(part, narrowing.reasons()).await {
+                Ok(Some(job)) => job,
+                Ok(None) => return Ok(Some(Ended::Shutdown)),
+                Err(PipelineError::Transform(error))
+                    if error.recovery() == Recovery::DeadLetter =>
+                {
+                    narrowing.failed(&offsets, error)?;
+                    return Ok(Some(Ended::QueryFailed));
+                }
+                Err(error) => return Err(error),
+            };
+            narrowing.succeeded(&offsets);
+            if !self.jobs.send(job).await {
+                // The committer stopped; its own result says why.
+                return Ok(Some(Ended::Shutdown));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod late_events;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -191,16 +191,21 @@ async fn run_in_batches(
     while at < stream.len() {
         let (size, border) = *borders.next().unwrap();
         let end = (at + size).min(stream.len());
-        let mut job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
+        let mut job =
+            processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap().unwrap();
         if matches!(border, Border::Lost) {
             (processor, sink) = self::processor(sql, &target).await;
-            job = processor.process(stream[at..end].to_vec()).await.unwrap().unwrap();
+            job = processor
+                .process(stream[at..end].to_vec(), &HashMap::new())
+                .await
+                .unwrap()
+                .unwrap();
         }
         commit(&mut sink, job).await;
         match border {
             Border::Redelivery(count) => {
                 let again = stream[end.saturating_sub(count)..end].to_vec();
-                let job = processor.process(again).await.unwrap().unwrap();
+                let job = processor.process(again, &HashMap::new()).await.unwrap().unwrap();
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,

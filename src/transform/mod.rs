@@ -63,10 +63,10 @@ pub enum TransformError {
 impl TransformError {
     pub fn recovery(&self) -> Recovery {
         match self {
-            Self::Run { .. }
-            | Self::DuplicateKey { .. }
-            | Self::NullKey { .. }
-            | Self::Compare { .. } => Recovery::Stop,
+            Self::Run { .. } => Recovery::DeadLetter,
+            Self::DuplicateKey { .. } | Self::NullKey { .. } | Self::Compare { .. } => {
+                Recovery::Stop
+            }
         }
     }
 }

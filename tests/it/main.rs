@@ -6,6 +6,7 @@
 
 mod crash_matrix;
 mod end_to_end;
+mod failing_query;
 mod interop;
 mod referee;
 mod samples;

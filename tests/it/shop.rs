@@ -23,6 +23,20 @@ pub(crate) fn sql_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("sql")
 }
 
+/// A copy of the shipped SQL, that a test may edit.
+pub(crate) fn copied_sql(into: &Path) -> PathBuf {
+    let copy = into.join("sql");
+    for part in ["tables", "transforms", "ods"] {
+        std::fs::create_dir_all(copy.join(part)).expect("a folder");
+        for entry in std::fs::read_dir(sql_folder().join(part)).expect("the shipped SQL") {
+            let from = entry.expect("a file").path();
+            let to = copy.join(part).join(from.file_name().expect("a name"));
+            std::fs::copy(from, to).expect("a copy");
+        }
+    }
+    copy
+}
+
 impl Shop {
     pub(crate) async fn open() -> Self {
         Self::open_with(|settings| settings).await

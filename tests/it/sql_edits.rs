@@ -1,25 +1,9 @@
 //! The SQL folder is edited while the processor runs.
 
-use std::path::{Path, PathBuf};
-
 use tidemark::cli::stack::Settings;
 
 use crate::referee;
-use crate::shop::{Shop, pause, sql_folder};
-
-/// A copy of the shipped SQL, that a test may edit.
-fn copied(into: &Path) -> PathBuf {
-    let copy = into.join("sql");
-    for part in ["tables", "transforms", "ods"] {
-        std::fs::create_dir_all(copy.join(part)).expect("a folder");
-        for entry in std::fs::read_dir(sql_folder().join(part)).expect("the shipped SQL") {
-            let from = entry.expect("a file").path();
-            let to = copy.join(part).join(from.file_name().expect("a name"));
-            std::fs::copy(from, to).expect("a copy");
-        }
-    }
-    copy
-}
+use crate::shop::{Shop, copied_sql, pause};
 
 async fn publish(shop: &Shop, events: u64, seed: &str) {
     let arguments = ["--rate", "max", "--events", &events.to_string(), "--seed", seed];
@@ -65,7 +49,7 @@ async fn until_logged(shop: &Shop, text: &str) {
 #[tokio::test]
 async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sql = copied(folder.path());
+    let sql = copied_sql(folder.path());
     let shop = Shop::open_with(|settings| Settings { sql: sql.clone(), ..settings }).await;
     let mut processor = shop.stack.processor(None).expect("a processor");
     publish(&shop, 2000, "1").await;

@@ -61,7 +61,7 @@ impl Stage {
     /// One committed epoch; its dead letters.
     async fn send(&mut self, payloads: &[String]) -> Vec<DeadLetter> {
         let messages = self.messages(payloads);
-        let job = self.processor.process(messages).await.unwrap().unwrap();
+        let job = self.processor.process(messages, &HashMap::new()).await.unwrap().unwrap();
         commit(&mut self.sink, job).await;
         let mut all = self.target.dead_letters();
         let new = all.split_off(self.seen);
@@ -245,7 +245,8 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
         assert!(blocked().await.contains("looking for rows of orders"));
         stage.target.set_fault(Fault::None);
     };
-    let (job, ()) = tokio::join!(processor.process(messages), repair);
+    let none = HashMap::new();
+    let (job, ()) = tokio::join!(processor.process(messages, &none), repair);
     commit(&mut sink, job.unwrap().unwrap()).await;
     assert!(health.readiness().ready);
     assert_eq!(stage.target.dead_letters().len(), 1);
@@ -256,6 +257,7 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
         blocked().await;
         shutdown.cancel();
     };
-    let (job, ()) = tokio::join!(processor.process(messages), stop);
+    let none = HashMap::new();
+    let (job, ()) = tokio::join!(processor.process(messages, &none), stop);
     assert!(job.unwrap().is_none());
 }

@@ -11,6 +11,10 @@ const LIMITS: BatchLimits =
 /// Long; reaching it is the failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+fn lasting() -> Lasting {
+    Lasting { edits: Edits::never(), narrowing: Narrowing::default() }
+}
+
 /// A loop over the shipped SQL, and its committer.
 async fn started(
     queue: &MemoryQueue,
@@ -37,10 +41,8 @@ async fn every_message_is_committed_once_and_then_acknowledged() {
     push(&queue, 0..10);
     queue.end();
     let (mut going, committer) = started(&queue, &target).await;
-    let ended = going
-        .run(&mut Edits::never(), &Health::default(), &CancellationToken::new())
-        .await
-        .unwrap();
+    let ended =
+        going.run(&mut lasting(), &Health::default(), &CancellationToken::new()).await.unwrap();
     assert!(matches!(ended, Ended::Drained), "{ended:?}");
     drop(going.jobs);
     committer.await.unwrap().unwrap();
@@ -64,8 +66,8 @@ async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
     target.sink("sales", "cdc").commit(&other).await.unwrap();
     push(&queue, 0..1);
     let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let mut edits = Edits::never();
-    let ended = tokio::time::timeout(PATIENCE, going.run(&mut edits, &health, &shutdown)).await;
+    let mut lasting = lasting();
+    let ended = tokio::time::timeout(PATIENCE, going.run(&mut lasting, &health, &shutdown)).await;
     assert!(matches!(ended, Ok(Ok(Ended::Shutdown))), "{ended:?}");
     let error = committer.await.unwrap().unwrap_err();
     assert!(is_overtaken(&error, going.has_stood_by), "{error:?}");

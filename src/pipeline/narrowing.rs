@@ -1,0 +1,160 @@
+//! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number.
+//!
+//! A failed query leaves the state half changed, so that the session starts over from the ledger. The
+//! failed batch comes again in halves, until an epoch of one event fails: that event becomes a dead letter.
+//! Epochs that succeed grow again.
+
+use std::collections::HashMap;
+
+use tracing::{error, warn};
+
+use crate::changelog::{Message, Offset};
+use crate::recovery::chain;
+use crate::transform::TransformError;
+
+/// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
+const MOST_IN_A_ROW: usize = 20;
+
+/// What is known about failing events; it outlives sessions.
+#[derive(Debug, Default)]
+pub(super) struct Narrowing {
+    /// The most messages in an epoch, while a failure is narrowed down.
+    limit: Option<usize>,
+    reasons: HashMap<Offset, String>,
+    in_a_row: usize,
+}
+
+impl Narrowing {
+    /// Why events can't be processed, by their offsets.
+    pub(super) fn reasons(&self) -> &HashMap<Offset, String> {
+        &self.reasons
+    }
+
+    /// Takes the messages of the next epoch.
+    pub(super) fn next_part(&self, messages: &mut Vec<Message>) -> Vec<Message> {
+        let count = self.limit.unwrap_or(messages.len()).min(messages.len());
+        let rest = messages.split_off(count);
+        std::mem::replace(messages, rest)
+    }
+
+    /// An epoch of these messages went through.
+    pub(super) fn succeeded(&mut self, offsets: &[Offset]) {
+        if offsets.iter().any(|offset| !self.reasons.contains_key(offset)) {
+            self.in_a_row = 0;
+            // Nobody collects more than this anyway.
+            self.limit = self.limit.map(|limit| limit * 2).filter(|limit| *limit < 1 << 20);
+        }
+    }
+
+    /// An epoch of these messages failed.
+    ///
+    /// # Errors
+    /// The error itself, if the events are not to blame.
+    pub(super) fn failed(
+        &mut self,
+        offsets: &[Offset],
+        error: TransformError,
+    ) -> Result<(), TransformError> {
+        let suspects: Vec<&Offset> =
+            offsets.iter().filter(|offset| !self.reasons.contains_key(offset)).collect();
+        match suspects.as_slice() {
+            [] => return Err(error),
+            [offset] => {
+                self.in_a_row += 1;
+                if self.in_a_row > MOST_IN_A_ROW {
+                    error!("{MOST_IN_A_ROW} events in a row make a query fail: is it the query?");
+                    return Err(error);
+                }
+                let reason = chain(&error);
+                warn!(%offset, error = reason, "this event makes a query fail: it becomes a dead letter");
+                self.reasons.insert(**offset, reason);
+                self.limit = Some(1);
+            }
+            many => {
+                warn!(
+                    messages = many.len(),
+                    error = chain(&error),
+                    "a query fails: looking for the event that makes it fail"
+                );
+                self.limit = Some(many.len() / 2);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+    use crate::changelog::Receipt;
+
+    fn message(id: u64) -> Message {
+        Message {
+            offset: Offset::new(7, id),
+            receipt: Receipt { flow: 1, id },
+            topic: String::new(),
+            payload: Bytes::new(),
+            redelivered: false,
+            properties: Vec::new(),
+        }
+    }
+
+    fn error() -> TransformError {
+        let source = Box::new(DataFusionError::Execution("Divide by zero".to_owned()));
+        TransformError::Run { path: "a.sql".to_owned(), source }
+    }
+
+    /// Sessions until all messages are through, or the narrowing gives up; how many sessions failed.
+    fn run(
+        narrowing: &mut Narrowing,
+        count: u64,
+        is_bad: impl Fn(u64) -> bool,
+    ) -> Result<usize, ()> {
+        let (mut done, mut failures) = (0, 0);
+        while done < count {
+            let mut rest: Vec<Message> = (done..count).map(message).collect();
+            while !rest.is_empty() {
+                let part = narrowing.next_part(&mut rest);
+                let offsets: Vec<Offset> = part.iter().map(|m| m.offset).collect();
+                let fails = offsets
+                    .iter()
+                    .any(|offset| is_bad(offset.id) && !narrowing.reasons().contains_key(offset));
+                if fails {
+                    failures += 1;
+                    narrowing.failed(&offsets, error()).map_err(drop)?;
+                    break;
+                }
+                narrowing.succeeded(&offsets);
+                done += offsets.len() as u64;
+            }
+        }
+        Ok(failures)
+    }
+
+    #[test]
+    fn one_bad_event_is_found_by_halving_and_its_neighbours_go_on() {
+        let mut narrowing = Narrowing::default();
+        let failures = run(&mut narrowing, 5000, |id| id == 3210).unwrap();
+        let found: Vec<u64> = narrowing.reasons().keys().map(|offset| offset.id).collect();
+        assert_eq!(found, [3210]);
+        assert!(failures <= 40, "{failures} failures");
+        assert!(narrowing.reasons()[&Offset::new(7, 3210)].contains("Divide by zero"));
+    }
+
+    #[test]
+    fn several_bad_events_are_all_found() {
+        let mut narrowing = Narrowing::default();
+        run(&mut narrowing, 2000, |id| id % 301 == 300).unwrap();
+        assert_eq!(narrowing.reasons().len(), 6);
+    }
+
+    #[test]
+    fn a_query_that_always_fails_diverts_no_more_than_a_few() {
+        let mut narrowing = Narrowing::default();
+        assert!(run(&mut narrowing, 5000, |_| true).is_err());
+        assert_eq!(narrowing.reasons().len(), MOST_IN_A_ROW);
+    }
+}

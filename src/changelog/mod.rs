@@ -5,6 +5,7 @@
 mod commit;
 mod dead_letter;
 mod delta;
+mod key_bytes;
 mod ledger_entry;
 mod message;
 mod offset;
@@ -16,6 +17,7 @@ mod table;
 pub use commit::{EpochCommit, LedgerPosition};
 pub use dead_letter::{DeadLetter, ErrorType, Phase};
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
+pub use key_bytes::KeyBytes;
 pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};

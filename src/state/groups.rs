@@ -1,8 +1,6 @@
 use hashbrown::HashMap;
 
-use crate::changelog::Position;
-
-type Key = Box<[u8]>;
+use crate::changelog::{KeyBytes as Key, Position};
 
 /// Which keys share a group value, so that a group that grows beyond its bound can be cut.
 #[derive(Debug, Default)]
@@ -35,7 +33,7 @@ impl Groups {
 
     pub(super) fn remove(&mut self, group: &[u8], key: &[u8]) {
         let Some(found) = self.groups.get_mut(group) else { return };
-        found.members.retain(|(_, member)| member.as_ref() != key);
+        found.members.retain(|(_, member)| **member != *key);
         if found.members.is_empty() {
             self.groups.remove(group);
         }

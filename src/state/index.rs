@@ -6,6 +6,7 @@ use arrow::error::ArrowError;
 use hashbrown::{HashMap, HashSet};
 
 use super::keys::KeyEncoder;
+use crate::changelog::KeyBytes;
 
 /// Names a row for as long as its key is in the store, wherever its newest version is.
 pub(super) type Slot = u32;
@@ -71,7 +72,7 @@ pub(super) struct Index {
     /// Rising positions.
     columns: Vec<usize>,
     encoder: KeyEncoder,
-    buckets: HashMap<Box<[u8]>, Bucket>,
+    buckets: HashMap<KeyBytes, Bucket>,
     rows: usize,
 }
 
@@ -177,8 +178,7 @@ impl Index {
 
     /// Bytes, roughly: what the map and its keys take.
     pub(super) fn memory(&self) -> usize {
-        const MALLOC: usize = 16;
-        let entry = size_of::<Box<[u8]>>() + size_of::<Bucket>() + 1;
-        self.buckets.capacity() * entry + self.buckets.len() * (MALLOC + 8) + self.rows * 4
+        let entry = size_of::<(KeyBytes, Bucket)>() + 1;
+        self.buckets.capacity() * entry + self.rows * size_of::<Slot>()
     }
 }

@@ -13,7 +13,7 @@ use super::segment::Segment;
 use super::slots::Slots;
 use super::touched::Touched;
 use super::unchanged;
-use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table, TableDelta};
+use crate::changelog::{Changelog, KeyBytes, Operation, Position, SystemColumn, Table, TableDelta};
 
 /// Where the newest row of a key is.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub struct Store {
     pub(super) table: Arc<Table>,
     pub(super) schema: SchemaRef,
     pub(super) keys: KeyEncoder,
-    pub(super) entries: HashMap<Box<[u8]>, Entry>,
+    pub(super) entries: HashMap<KeyBytes, Entry>,
     pub(super) slots: Slots,
     pub(super) segments: Vec<Segment>,
     pub(super) indexes: Vec<Index>,
@@ -53,7 +53,7 @@ pub(super) struct Deleted {
     /// When the source deleted it, microseconds.
     pub(super) at: i64,
     pub(super) position: Position,
-    pub(super) key: Box<[u8]>,
+    pub(super) key: KeyBytes,
 }
 
 /// What a fold did.
@@ -120,11 +120,9 @@ impl Store {
 
     /// Bytes that rows, keys and indexes take.
     pub fn memory(&self) -> usize {
-        const MALLOC: usize = 16;
         let rows: usize = self.segments.iter().map(Segment::memory).sum();
         let indexes: usize = self.indexes.iter().map(Index::memory).sum();
-        let entry = size_of::<Box<[u8]>>() + size_of::<Entry>() + 1;
-        let keys = self.entries.capacity() * entry + self.entries.len() * (MALLOC + 8);
+        let keys = self.entries.capacity() * (size_of::<(KeyBytes, Entry)>() + 1);
         rows + indexes + keys + self.slots.memory()
     }
 

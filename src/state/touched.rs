@@ -8,11 +8,11 @@ use hashbrown::HashMap;
 use super::Store;
 use super::index::Slot;
 use super::store::Place;
-use crate::changelog::TableDelta;
+use crate::changelog::{KeyBytes, TableDelta};
 
 /// The keys that one call touched, with their rows from before it.
 #[derive(Debug, Default)]
-pub(super) struct Touched(HashMap<Box<[u8]>, Touch>);
+pub(super) struct Touched(HashMap<KeyBytes, Touch>);
 
 #[derive(Debug)]
 struct Touch {
@@ -68,7 +68,7 @@ impl Store {
         let mut unused = Vec::new();
         for (key, touch) in touched.0 {
             let Some(slot) = touch.slot else { continue };
-            let now = self.entries.get(&key).and_then(|entry| self.place(entry));
+            let now = self.entries.get(&*key).and_then(|entry| self.place(entry));
             match (touch.before, now) {
                 (Some(old), Some(new)) => {
                     before.push(old, slot);

@@ -38,8 +38,27 @@ enum Kind {
 /// What is kept per group.
 #[derive(Debug)]
 pub(super) enum State {
-    Sum { rows: i64, sum: i128 },
+    Sum { rows: i64, sum: Sum },
     Values(Values),
+}
+
+/// A number of 128 bits that needs no more alignment than one of 64: there is one in every group.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sum {
+    high: i64,
+    low: u64,
+}
+
+impl Sum {
+    fn get(self) -> i128 {
+        (i128::from(self.high) << 64) | i128::from(self.low)
+    }
+}
+
+impl From<i128> for Sum {
+    fn from(sum: i128) -> Self {
+        Self { high: (sum >> 64) as i64, low: sum as u64 }
+    }
 }
 
 #[derive(Debug)]
@@ -95,7 +114,9 @@ impl Call {
 
     pub(super) fn new_state(&self) -> State {
         match self.kind {
-            Kind::Count | Kind::Sum | Kind::Average { .. } => State::Sum { rows: 0, sum: 0 },
+            Kind::Count | Kind::Sum | Kind::Average { .. } => {
+                State::Sum { rows: 0, sum: Sum::default() }
+            }
             Kind::Min | Kind::Max | Kind::CountDistinct | Kind::Function => {
                 State::Values(Values::default())
             }
@@ -139,8 +160,8 @@ impl Call {
                 *rows += weight;
                 if self.kind != Kind::Count {
                     let product = number(numbers, row).checked_mul(i128::from(weight));
-                    *sum =
-                        product.and_then(|p| sum.checked_add(p)).ok_or_else(|| self.overflow())?;
+                    let total = product.and_then(|product| sum.get().checked_add(product));
+                    *sum = total.ok_or_else(|| self.overflow())?.into();
                 }
             }
             (State::Values(values), Input::Encoded { values: encoded, first }) => {
@@ -176,7 +197,7 @@ impl Call {
     pub(super) fn evaluate(&self, states: &[&State]) -> Result<ArrayRef> {
         let sums = || {
             states.iter().map(|state| match state {
-                State::Sum { rows, sum } => (*rows, *sum),
+                State::Sum { rows, sum } => (*rows, sum.get()),
                 State::Values(values) => (values.len() as i64, 0),
             })
         };

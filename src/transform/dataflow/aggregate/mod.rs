@@ -20,10 +20,8 @@ use hashbrown::HashMap;
 
 use super::expression::{Expression, evaluate};
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
-use crate::changelog::{Found, Lookup};
+use crate::changelog::{Found, KeyBytes as Key, Lookup};
 use call::State;
-
-type Key = Box<[u8]>;
 
 #[derive(Debug)]
 pub(super) struct Aggregate {
@@ -97,7 +95,7 @@ impl Aggregate {
         let filters = self.calls.iter().map(|call| call.filter(&delta.rows));
         let filters = filters.collect::<Result<Vec<_>>>()?;
         for key in keys {
-            if !self.groups.contains_key(key) {
+            if !self.groups.contains_key(&**key) {
                 let group = self.new_group();
                 self.groups.insert(key.clone(), group);
             }
@@ -223,10 +221,11 @@ impl Operator for Aggregate {
     }
 
     fn memory(&self) -> usize {
-        const MALLOC: usize = 32;
-        let entry = size_of::<(Key, Group)>() + size_of::<State>() * self.calls.len() + MALLOC;
+        const MALLOC: usize = 16;
+        let group = size_of::<State>() * self.calls.len() + MALLOC;
+        let groups = self.groups.capacity() * (size_of::<(Key, Group)>() + 1);
         let values = self.groups.values().flat_map(|group| group.states.iter());
         let values: usize = values.map(State::memory).sum();
-        self.input.memory() + self.groups.capacity() * entry + values
+        self.input.memory() + groups + self.groups.len() * group + values
     }
 }

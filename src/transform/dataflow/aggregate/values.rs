@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 
+use crate::changelog::KeyBytes as Value;
+
 /// Beyond this many values, moving them on an insert would cost more than a tree.
 const FEW: usize = 64;
 
-type Value = Box<[u8]>;
-
 /// Encoded values in their order, and how often each one is there.
 ///
-/// Most groups have few values, for which a sorted list is smaller than a tree.
+/// Most groups have one or a few values, for which a sorted list is smaller than a tree.
 #[derive(Debug)]
 pub(super) enum Values {
+    One(Value, i64),
     Few(Vec<(Value, i64)>),
     Many(BTreeMap<Value, i64>),
 }
@@ -23,9 +24,21 @@ impl Default for Values {
 impl Values {
     /// `false` if a value is taken out that is not there.
     pub(super) fn add(&mut self, value: &[u8], weight: i64) -> bool {
+        if let Self::One(only, count) = self {
+            if **only == *value && *count + weight != 0 {
+                *count += weight;
+                return *count >= 0;
+            }
+            *self = Self::Few(vec![(only.clone(), *count)]);
+        }
         match self {
+            Self::One(..) => false,
+            Self::Few(values) if values.is_empty() => {
+                *self = Self::One(value.into(), weight);
+                weight >= 0
+            }
             Self::Few(values) => {
-                let place = values.binary_search_by(|(other, _)| other.as_ref().cmp(value));
+                let place = values.binary_search_by(|(other, _)| (**other).cmp(value));
                 match place {
                     Ok(at) => {
                         values[at].1 += weight;
@@ -56,6 +69,7 @@ impl Values {
 
     pub(super) fn len(&self) -> usize {
         match self {
+            Self::One(..) => 1,
             Self::Few(values) => values.len(),
             Self::Many(values) => values.len(),
         }
@@ -63,6 +77,7 @@ impl Values {
 
     pub(super) fn first(&self) -> Option<&[u8]> {
         match self {
+            Self::One(value, _) => Some(value),
             Self::Few(values) => values.first().map(|(value, _)| value.as_ref()),
             Self::Many(values) => values.first_key_value().map(|(value, _)| value.as_ref()),
         }
@@ -70,6 +85,7 @@ impl Values {
 
     pub(super) fn last(&self) -> Option<&[u8]> {
         match self {
+            Self::One(value, _) => Some(value),
             Self::Few(values) => values.last().map(|(value, _)| value.as_ref()),
             Self::Many(values) => values.last_key_value().map(|(value, _)| value.as_ref()),
         }
@@ -78,6 +94,7 @@ impl Values {
     /// In their order, each as often as it is there.
     pub(super) fn repeated(&self) -> Vec<&[u8]> {
         match self {
+            Self::One(value, count) => repeat(std::iter::once((value, *count))),
             Self::Few(values) => repeat(values.iter().map(|(value, count)| (value, *count))),
             Self::Many(values) => repeat(values.iter().map(|(value, count)| (value, *count))),
         }
@@ -85,8 +102,12 @@ impl Values {
 
     /// Bytes, roughly.
     pub(super) fn memory(&self) -> usize {
-        const EACH: usize = 48;
-        self.len() * EACH
+        const EACH: usize = size_of::<(Value, i64)>();
+        match self {
+            Self::One(value, _) => value.allocated(),
+            Self::Few(values) => values.capacity() * EACH + 16,
+            Self::Many(values) => values.len() * 2 * EACH,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::changelog::{
 };
 use crate::decode::{Decoder, Passed};
 use crate::state::StateStores;
-use crate::telemetry::names;
+use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;
 
 /// Everything that outlives an epoch on the processing side.
@@ -67,16 +67,22 @@ impl Processor {
             return Ok(Some(Job { commit: None, receipts }));
         }
         let (failed, fresh) = divert_failing(fresh, failing);
+        let mut stages = Stages::start();
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
+        stages.done("decode");
         decoded.dead_letters.extend(failed);
         if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
             return Ok(None);
         }
+        stages.done("late");
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
         let (landing, deltas) = self.fold(decoded.changes)?;
+        stages.done("fold");
         let watermark = self.stores.clock().watermark;
         let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;
+        stages.done("sql");
         self.expire().await?;
+        stages.done("ttl");
         self.last = self.last.next();
         let commit = EpochCommit {
             epoch: self.last,
@@ -147,6 +153,9 @@ impl Processor {
             let table = store.table().name.clone();
             gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
             gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
+        }
+        for (result, bytes) in self.transforms.memory() {
+            gauge!(names::UPKEEP_BYTES, "result" => result.to_owned()).set(bytes as f64);
         }
         if !dropped.is_empty() {
             self.transforms.forget(&self.stores, dropped).await?;

@@ -15,6 +15,7 @@ pub const EPOCHS: &str = "cdc_epochs_total";
 pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
 pub const COMMIT_SECONDS: &str = "cdc_commit_seconds";
 pub const PROCESS_SECONDS: &str = "cdc_process_seconds";
+pub const STAGE_SECONDS: &str = "cdc_stage_seconds";
 pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
@@ -40,6 +41,10 @@ pub(super) fn describe() {
     describe_counter!(COMMIT_RETRIES, "commits that failed and were tried again");
     describe_histogram!(COMMIT_SECONDS, "time of the commit transaction");
     describe_histogram!(PROCESS_SECONDS, "time to decode, fold and run the SQL of an epoch");
+    describe_histogram!(
+        STAGE_SECONDS,
+        "time of a stage of an epoch: decode, late, fold, sql, ttl, commit or ack"
+    );
     describe_histogram!(
         LAG_SECONDS,
         "from the database's change time to the commit, newest row of each epoch"

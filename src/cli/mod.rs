@@ -22,11 +22,7 @@ pub enum Command {
         config: PathBuf,
     },
     /// Checks SQL files without any connection: types, keys, order, and how each result is maintained.
-    Check {
-        /// The folder with tables/, transforms/ and ods/.
-        #[arg(long, default_value = "sql")]
-        sql: PathBuf,
-    },
+    Check(check::Arguments),
     /// Runs the development broker; production is a Solace PubSub+ broker.
     Broker(broker::Arguments),
     /// Publishes Debezium events of five tables, or writes them to a file.
@@ -69,7 +65,7 @@ pub enum Command {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run { config } => process::run(&config).await,
-        Command::Check { sql } => check::run(&sql).await,
+        Command::Check(arguments) => check::run(&arguments).await,
         Command::Broker(arguments) => broker::run(arguments).await,
         Command::Generate(arguments) => generate::run(arguments).await,
         Command::Demo { psql: true, .. } => demo::psql().await,

@@ -1,5 +1,6 @@
 //! What `tidemark check` prints.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::Checked;
@@ -40,9 +41,10 @@ pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> Str
         let _ = writeln!(text, "  kept    {maintenance}");
     }
     text.push_str("\nwho reads whom\n");
+    let mut shown = HashSet::new();
     for (at, node) in graph.nodes.iter().enumerate() {
         if node.kind == Kind::Table {
-            tree(&mut text, graph, at, 1);
+            tree(&mut text, (graph, at), 1, &mut shown);
         }
     }
     text.push('\n');
@@ -92,19 +94,24 @@ fn describe_result(text: &mut String, result: &ResultTable, graph: &Graph) {
     let _ = writeln!(text, "  writes  postgres {}, {by}", result.target);
 }
 
-/// The graph below a node, each step further in; nodes with several ways to them are there several times.
-fn tree(text: &mut String, graph: &Graph, at: usize, depth: usize) {
+/// The graph below a node, each step further in. What is below a transform is told once: there may be
+/// many ways to it.
+fn tree(text: &mut String, (graph, at): (&Graph, usize), depth: usize, shown: &mut HashSet<usize>) {
     let node = &graph.nodes[at];
     let indent = "   ".repeat(depth - 1);
     let arrow = if depth == 1 { "" } else { "-> " };
+    let is_new = shown.insert(at);
     let kind = match node.kind {
         Kind::Table => format!(" ({})", node.note),
-        Kind::Transform { .. } => format!(" [{}]", node.note),
+        Kind::Transform { .. } if is_new => format!(" [{}]", node.note),
+        Kind::Transform { .. } => " [see above]".to_owned(),
         Kind::Target => " (postgres)".to_owned(),
     };
     let _ = writeln!(text, "  {indent}{arrow}{}{kind}", node.name);
-    for edge in graph.edges.iter().filter(|edge| edge.from == at) {
-        tree(text, graph, edge.to, depth + 1);
+    if is_new {
+        for edge in graph.edges.iter().filter(|edge| edge.from == at) {
+            tree(text, (graph, edge.to), depth + 1, shown);
+        }
     }
 }
 

@@ -57,6 +57,7 @@ async fn every_file_says_what_it_reads_and_writes_and_how_it_is_kept() {
         "transforms/ranked.sql\n  reads   named\n  writes  postgres ranked, by id\n  kept    recompute: ",
         "  customers (S.CUSTOMERS)\n     -> named [by key]\n",
         "        -> ranked [recompute]\n           -> ranked (postgres)\n",
+        "  orders (S.ORDERS)\n     -> named [see above]\n     -> seen [append]\n",
         "transforms/ranked.sql: warning: recompute: ",
         "tables/orders.sql: warning: lands nowhere",
         "\n2 tables, 3 transforms: fine, with 2 warning(s)\n",

@@ -101,6 +101,11 @@ impl Transforms {
         self.maintained.iter().map(Maintained::table)
     }
 
+    /// The names of the tables, changelogs and results that each result reads.
+    pub fn reads(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.maintained.iter().map(|m| (m.table().name.as_str(), m.reads().collect()))
+    }
+
     /// How long the longest window over the rows of a source table, or over what any transform makes of
     /// them, is.
     pub fn window_span(&self, table: &str) -> Option<Duration> {

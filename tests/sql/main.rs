@@ -27,7 +27,7 @@ use minimize::minimize;
 use stage::play;
 use stream::stream;
 
-const FIXED_SEEDS: std::ops::Range<u64> = 1..9;
+const FIXED_SEEDS: std::ops::Range<u64> = 1..5;
 const BROKEN_SEEDS: std::ops::Range<u64> = 1..30;
 
 /// Plays the stream of a seed; panics with the smallest stream that fails.
@@ -92,19 +92,30 @@ async fn most_queries_are_maintained_and_not_computed_anew() {
     let expected = [
         "chain_anew_of_kept",
         "exists_or",
+        "grouping_sets",
         "join_non_equi",
         "join_non_equi_left",
+        "join_or",
+        "limit_join",
         "limit_offset",
+        "not_in_known",
         "not_in_subquery",
         "not_in_subquery_keys",
+        "not_in_text",
+        "over_lag",
+        "over_newest",
         "over_rank",
         "over_running",
         "recursive",
         "rollup",
+        "scalar_shown",
         "scalar_subquery",
         "top_three",
         "watermark_shown",
+        "window_difference",
+        "window_is_known",
+        "window_truncated_mark",
     ];
     assert_eq!(engine.costly(), expected);
-    assert!(corpus.files.len() >= 100, "{} files", corpus.files.len());
+    assert!(corpus.files.len() >= 200, "{} files", corpus.files.len());
 }

@@ -6,15 +6,16 @@ use arrow::array::ArrayRef;
 use arrow::util::display::array_value_to_string;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::corpus::{Corpus, tables};
+use crate::corpus::Corpus;
 use crate::postgres_server::{Durability, PostgresServer};
 use crate::rows::Cell;
-use crate::stage::{Stage, Target};
+use crate::scratch::Rows;
+use crate::stage::Stage;
 use crate::stream::stream;
 
 /// Plays a stream, and lets Postgres run the plain queries over the rows at its end.
 pub(crate) async fn agrees(corpus: &Corpus, seed: u64) {
-    let mut stage = Stage::new(&corpus.files).await;
+    let mut stage = Stage::new(&corpus.files).await.unwrap_or_else(|failure| panic!("{failure}"));
     for epoch in stream(seed) {
         stage.play(&epoch).await.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
     }
@@ -32,24 +33,32 @@ pub(crate) async fn agrees(corpus: &Corpus, seed: u64) {
     }
 }
 
-async fn fill(client: &Client, stage: &Stage) {
-    for table in tables() {
+async fn fill(client: &Client, stage: &Stage<'_>) {
+    let mut sql = watermark(stage.watermark);
+    for (table, rows) in stage.model.batches() {
         let columns: Vec<String> = table
             .columns
             .iter()
             .map(|column| format!("{} {}", column.name, sql_type(&column.data_type.to_string())))
             .collect();
-        let mut sql = format!("CREATE TABLE {} ({});", table.name, columns.join(", "));
-        let store = stage.stores.stores().find(|store| store.table().name == table.name).unwrap();
-        for batch in store.rows().unwrap() {
-            for at in 0..batch.num_rows() {
-                let cells = batch.columns().iter().map(|column| literal(column, at));
-                let cells = cells.collect::<Vec<_>>().join(", ");
-                write!(sql, "INSERT INTO {} VALUES ({cells});", table.name).unwrap();
-            }
+        writeln!(sql, "CREATE TABLE {} ({});", table.name, columns.join(", ")).unwrap();
+        for at in 0..rows.num_rows() {
+            let cells = rows.columns().iter().map(|column| literal(column, at));
+            let cells = cells.collect::<Vec<_>>().join(", ");
+            writeln!(sql, "INSERT INTO {} VALUES ({cells});", table.name).unwrap();
         }
-        client.batch_execute(&sql).await.unwrap();
     }
+    client.batch_execute(&sql).await.unwrap();
+}
+
+/// A function that says where the watermark stands.
+fn watermark(micros: Option<i64>) -> String {
+    let value = micros.map_or("NULL".to_owned(), |micros| {
+        format!("timestamp '1970-01-01' + {micros} * interval '1 microsecond'")
+    });
+    format!(
+        "CREATE FUNCTION watermark() RETURNS timestamp IMMUTABLE LANGUAGE sql AS $$ SELECT {value} $$;\n"
+    )
 }
 
 fn sql_type(arrow: &str) -> &'static str {
@@ -76,7 +85,7 @@ fn row(message: &SimpleQueryMessage) -> Option<Vec<String>> {
     Some((0..row.len()).map(|at| row.get(at).map_or("NULL".to_owned(), like)).collect())
 }
 
-fn shown(target: &Target) -> Vec<Vec<String>> {
+fn shown(target: &Rows) -> Vec<Vec<String>> {
     let cell = |cell: &Cell| match cell {
         Cell::Null => "NULL".to_owned(),
         Cell::Text(text) => like(text),

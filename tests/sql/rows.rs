@@ -9,7 +9,7 @@ use datafusion::scalar::ScalarValue;
 use tidemark::changelog::{Changelog, Offset, Operation, Position, Table};
 
 use crate::corpus::tables;
-use crate::stream::{Change, TABLES};
+use crate::stream::TABLES;
 
 /// 2024-01-01.
 pub(crate) const START: i64 = 1_704_067_200_000_000;
@@ -25,7 +25,7 @@ const TEXTS: [(&str, [&str; 4]); 7] = [
 ];
 
 fn value(column: &str, data_type: &DataType, choice: u8) -> ScalarValue {
-    if choice % 6 == 5 {
+    if choice % 6 == NULL {
         return ScalarValue::try_from(data_type).unwrap();
     }
     let number = i64::from(choice);
@@ -33,7 +33,7 @@ fn value(column: &str, data_type: &DataType, choice: u8) -> ScalarValue {
         DataType::Int64 => ScalarValue::Int64(Some(number % 6)),
         DataType::Int32 => ScalarValue::Int32(Some(i32::from(choice) % 5)),
         DataType::Decimal128(precision, scale) => {
-            ScalarValue::Decimal128(Some(i128::from(number % 8) * 1250 + 1), *precision, *scale)
+            ScalarValue::Decimal128(Some(i128::from(number % 8 - 2) * 1250 + 1), *precision, *scale)
         }
         DataType::Float64 => ScalarValue::Float64(Some((number % 7) as f64 * 0.1)),
         DataType::Boolean => ScalarValue::Boolean(Some(number % 2 == 0)),
@@ -48,7 +48,10 @@ fn value(column: &str, data_type: &DataType, choice: u8) -> ScalarValue {
     }
 }
 
-fn row(table: &Table, key: i64, choices: &[u8]) -> Vec<ScalarValue> {
+/// A choice of which every column makes NULL.
+pub(crate) const NULL: u8 = 5;
+
+pub(crate) fn row(table: &Table, key: i64, choices: &[u8]) -> Vec<ScalarValue> {
     let columns = table.columns.iter().zip(choices).enumerate();
     let cell = |(at, (column, choice)): (usize, (&tidemark::changelog::Column, &u8))| match at {
         0 => ScalarValue::Int64(Some(key)),
@@ -63,19 +66,18 @@ pub(crate) fn describe(table: usize, key: i64, choices: &[u8]) -> String {
     row(table, key, choices).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The changes of one table, from a position on.
-pub(crate) fn changelog(table: &Arc<Table>, changes: &[&Change], position: i64) -> Changelog {
-    let deleted = vec![5u8; table.columns.len()];
-    let rows: Vec<Vec<ScalarValue>> = changes
-        .iter()
-        .map(|change| row(table, change.key, change.values.as_ref().unwrap_or(&deleted)))
-        .collect();
-    let operation = |change: &&Change| match change.values {
-        Some(_) => Operation::Update,
-        None => Operation::Delete,
-    };
-    let operations: Vec<Operation> = changes.iter().map(operation).collect();
-    let positions: Vec<i64> = (position..position + rows.len() as i64).collect();
+/// Rows of one table as its changelog, from a position on; none without rows.
+pub(crate) fn changelog(
+    table: &Arc<Table>,
+    rows: Vec<Vec<ScalarValue>>,
+    operations: Vec<Operation>,
+    position: &mut i64,
+) -> Option<Changelog> {
+    if rows.is_empty() {
+        return None;
+    }
+    let positions: Vec<i64> = (*position..*position + rows.len() as i64).collect();
+    *position += rows.len() as i64;
     let column = |at: usize| -> ArrayRef {
         ScalarValue::iter_to_array(rows.iter().map(|row| row[at].clone())).unwrap()
     };
@@ -89,14 +91,14 @@ pub(crate) fn changelog(table: &Arc<Table>, changes: &[&Change], position: i64) 
             }
         });
     }
-    Changelog {
+    Some(Changelog {
         table: Arc::clone(table),
         batch: RecordBatch::try_new(table.changelog_schema(), columns).unwrap(),
         offsets: positions.iter().map(|p| Offset::new(1, *p as u64)).collect(),
         positions: positions.into_iter().map(Position).collect(),
         operations,
         unchanged: Vec::new(),
-    }
+    })
 }
 
 /// A cell of a result, comparable.
@@ -131,27 +133,4 @@ pub(crate) fn cells(batch: &RecordBatch, row: usize) -> Vec<Cell> {
         }
     };
     batch.columns().iter().map(cell).collect()
-}
-
-/// Current rows as a bootstrap brings them.
-pub(crate) fn landed(table: &Arc<Table>, rows: &RecordBatch, position: i64) -> Changelog {
-    let schema = table.changelog_schema();
-    let mut columns = rows.columns().to_vec();
-    for field in &schema.fields()[table.columns.len()..] {
-        columns.push(match field.is_nullable() {
-            true => new_null_array(field.data_type(), rows.num_rows()),
-            false => {
-                ScalarValue::Utf8(Some(String::new())).to_array_of_size(rows.num_rows()).unwrap()
-            }
-        });
-    }
-    let positions: Vec<i64> = (position..position + rows.num_rows() as i64).collect();
-    Changelog {
-        table: Arc::clone(table),
-        batch: RecordBatch::try_new(schema, columns).unwrap(),
-        offsets: positions.iter().map(|p| Offset::new(1, *p as u64)).collect(),
-        positions: positions.into_iter().map(Position).collect(),
-        operations: vec![Operation::Create; rows.num_rows()],
-        unchanged: Vec::new(),
-    }
 }

@@ -1,5 +1,7 @@
 //! Random changes in random epochs.
 
+use std::collections::BTreeMap;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -24,30 +26,79 @@ pub(crate) struct Epoch {
     pub(crate) is_restarted: bool,
 }
 
-pub(crate) fn stream(seed: u64) -> Vec<Epoch> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let (keys, largest) = (rng.random_range(3..10), [3, 12, 40][rng.random_range(0..3)]);
-    (0..rng.random_range(6..16)).map(|_| epoch(&mut rng, keys, largest)).collect()
+/// The random choices of a stream, and the rows that are there, so that some of them can be touched.
+struct Dice {
+    rng: StdRng,
+    keys: i64,
+    /// How many changes an epoch has at most.
+    largest: usize,
+    rows: BTreeMap<(usize, i64), Vec<u8>>,
 }
 
-fn epoch(rng: &mut StdRng, keys: i64, largest: usize) -> Epoch {
-    let mut changes = Vec::new();
-    for _ in 0..rng.random_range(0..=largest) {
-        let table = rng.random_range(0..TABLES.len());
-        let key = rng.random_range(0..keys);
-        let is_delete = rng.random_bool(0.3);
-        let values =
-            (!is_delete).then(|| (0..TABLES[table].1).map(|_| rng.random_range(0..24)).collect());
-        changes.push(Change { table, key, values });
-        if is_delete && rng.random_bool(0.3) {
-            // The row comes back under another key.
-            let values = (0..TABLES[table].1).map(|_| rng.random_range(0..24)).collect();
-            let key = rng.random_range(0..keys);
-            changes.push(Change { table, key, values: Some(values) });
+pub(crate) fn stream(seed: u64) -> Vec<Epoch> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (keys, largest) = (rng.random_range(3..8), [1, 5, 15, 40][rng.random_range(0..4)]);
+    let epochs = rng.random_range(6..16);
+    let mut dice = Dice { rng, keys, largest, rows: BTreeMap::new() };
+    (0..epochs).map(|_| dice.epoch()).collect()
+}
+
+impl Dice {
+    fn epoch(&mut self) -> Epoch {
+        let mut changes = Vec::new();
+        for _ in 0..self.rng.random_range(0..=self.largest) {
+            let table = self.rng.random_range(0..TABLES.len());
+            let key = self.rng.random_range(0..self.keys);
+            match self.rng.random_range(0..20) {
+                0..9 => changes.push(self.anew(table, key)),
+                9..13 => changes.push(self.one_column(table, key)),
+                // Nothing differs, as after an update of columns that are not declared.
+                13..15 => changes.push(self.again(table, key)),
+                _ => {
+                    changes.push(Change { table, key, values: None });
+                    // The row may come back under another key.
+                    if self.rng.random_bool(0.3) {
+                        let key = self.rng.random_range(0..self.keys);
+                        changes.push(self.anew(table, key));
+                    }
+                }
+            }
+            for Change { table, key, values } in &changes {
+                match values {
+                    Some(values) => self.rows.insert((*table, *key), values.clone()),
+                    None => self.rows.remove(&(*table, *key)),
+                };
+            }
+        }
+        let watermark_moves = match self.rng.random_range(0..8) {
+            0..4 => None,
+            4..7 => Some(self.rng.random_range(0..6)),
+            // Past every row, and past those to come.
+            _ => Some(60),
+        };
+        Epoch { changes, watermark_moves, is_restarted: self.rng.random_bool(0.15) }
+    }
+
+    fn anew(&mut self, table: usize, key: i64) -> Change {
+        let values = (0..TABLES[table].1).map(|_| self.rng.random_range(0..24)).collect();
+        Change { table, key, values: Some(values) }
+    }
+
+    fn again(&mut self, table: usize, key: i64) -> Change {
+        match self.rows.get(&(table, key)) {
+            Some(values) => Change { table, key, values: Some(values.clone()) },
+            None => self.anew(table, key),
         }
     }
-    let watermark_moves = rng.random_bool(0.5).then(|| rng.random_range(0..6));
-    Epoch { changes, watermark_moves, is_restarted: rng.random_bool(0.15) }
+
+    fn one_column(&mut self, table: usize, key: i64) -> Change {
+        let mut change = self.again(table, key);
+        if let Some(values) = &mut change.values {
+            let column = self.rng.random_range(1..values.len());
+            values[column] = self.rng.random_range(0..24);
+        }
+        change
+    }
 }
 
 pub(crate) fn describe(epochs: &[Epoch]) -> String {

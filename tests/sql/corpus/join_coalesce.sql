@@ -1,0 +1,7 @@
+-- writes: postgres t_join_coalesce
+-- key: order_id, customer_id
+-- broken: refused by planning, where both sides are of the same width and both keys are expressions
+-- postgres: yes
+SELECT o.order_id, c.customer_id
+FROM orders o
+JOIN customers c ON COALESCE(o.status, '-') = COALESCE(c.tier, '-')

@@ -1,0 +1,92 @@
+//! What is judged: the one file that knows how state stores and transforms are called.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark::changelog::{Changelog, ResultChanges, Table};
+use tidemark::recovery::chain;
+use tidemark::state::StateStores;
+use tidemark::transform::{SqlError, SqlFile, TransformError, Transforms};
+
+/// A query that failed to run, and why.
+pub(crate) struct Refused {
+    pub(crate) file: String,
+    pub(crate) why: String,
+}
+
+impl From<&SqlError> for Refused {
+    fn from(error: &SqlError) -> Self {
+        Self { file: name_of(&error.path), why: error.to_string() }
+    }
+}
+
+impl From<TransformError> for Refused {
+    fn from(error: TransformError) -> Self {
+        let (TransformError::Run { path, .. }
+        | TransformError::DuplicateKey { path, .. }
+        | TransformError::NullKey { path, .. }
+        | TransformError::Compare { path, .. }) = &error;
+        Self { file: name_of(Path::new(path)), why: chain(&error) }
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_stem().and_then(|name| name.to_str()).unwrap().to_owned()
+}
+
+pub(crate) struct Engine {
+    stores: StateStores,
+    transforms: Transforms,
+}
+
+impl Engine {
+    /// Comes up on rows that are there already, as a process does that starts.
+    pub(crate) async fn start(
+        tables: &[Arc<Table>],
+        files: &[SqlFile],
+        landed: Vec<Changelog>,
+        watermark: Option<i64>,
+    ) -> Result<Self, Refused> {
+        let planned = Transforms::plan(tables, files).await;
+        let mut transforms = planned.map_err(|errors| Refused::from(&errors[0]))?;
+        let mut stores = StateStores::new(tables, Duration::ZERO).unwrap();
+        for (table, columns) in transforms.indexes() {
+            stores.add_index(table, columns).unwrap();
+        }
+        for changelog in landed {
+            stores.fold(changelog).unwrap();
+        }
+        transforms.load(&stores, watermark).await?;
+        Ok(Self { stores, transforms })
+    }
+
+    /// The whole of every result, as it is written to targets that have never been written.
+    pub(crate) fn whole(&self) -> Result<Vec<ResultChanges>, Refused> {
+        Ok(self.transforms.redefined(&BTreeMap::new(), &self.stores)?)
+    }
+
+    /// One epoch.
+    pub(crate) async fn run(
+        &mut self,
+        changelogs: Vec<Changelog>,
+        watermark: Option<i64>,
+    ) -> Result<Vec<ResultChanges>, Refused> {
+        let (mut changes, mut deltas) = (Vec::new(), Vec::new());
+        for changelog in changelogs {
+            let folded = self.stores.fold(changelog).unwrap();
+            changes.push(folded.changelog);
+            deltas.push(folded.delta);
+        }
+        Ok(self.transforms.run(&self.stores, deltas, &changes, watermark).await?)
+    }
+
+    /// The results that are computed anew in every epoch, by name.
+    pub(crate) fn costly(&self) -> Vec<&str> {
+        let costly = self.transforms.explain().filter(|(_, how)| how.is_costly());
+        let mut names: Vec<&str> = costly.map(|(table, _)| table.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+}

@@ -9,6 +9,7 @@ use metrics::{counter, gauge};
 
 use super::PipelineError;
 use super::committer::Job;
+use super::doubted_times::DoubtedTimes;
 use super::late::LateEvents;
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
@@ -26,6 +27,7 @@ pub(super) struct Processor {
     stores: StateStores,
     transforms: Transforms,
     late: LateEvents,
+    doubted: DoubtedTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
     spools: SpoolOrder,
@@ -46,6 +48,7 @@ impl Processor {
             stores,
             transforms,
             late,
+            doubted: DoubtedTimes::default(),
             known: position.offsets,
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
@@ -69,6 +72,8 @@ impl Processor {
         let (failed, fresh) = divert_failing(fresh, failing);
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         decoded.dead_letters.extend(failed);
+        let advanced = self.stores.advance(&decoded.changes);
+        self.doubted.tell(&advanced.ahead);
         if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
             return Ok(None);
         }

@@ -9,6 +9,7 @@
 mod batch;
 mod checkpointing;
 mod committer;
+mod doubted_times;
 mod epoch;
 mod late;
 mod narrowing;

@@ -5,6 +5,7 @@
 //! SQL, sinks or sources.
 //! [`StateStores`] holds all of them and applies the rules that need more than one table.
 
+mod clock;
 mod expiry;
 mod groups;
 mod index;
@@ -21,9 +22,10 @@ mod unchanged;
 #[cfg(test)]
 mod tests;
 
+pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
 pub use missing::Missing;
 pub use store::{Folded, Store};
-pub use stores::{Clock, Expired, StateStores};
+pub use stores::{Expired, StateStores};
 
 /// Errors of the state stores: tables that don't fit together, or a broken invariant of Arrow.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! What the stores promise, with a table of four columns.
 
+mod clock;
 mod fold;
 mod lookup;
 mod ttl;

@@ -28,7 +28,9 @@ impl Stage {
             self.position += 1;
             change.position = self.position;
         }
-        self.stores.fold(self.changelog(table, &changes)).unwrap();
+        let changelog = self.changelog(table, &changes);
+        self.stores.advance(std::slice::from_ref(&changelog));
+        self.stores.fold(changelog).unwrap();
     }
 
     fn changelog(&self, table: &str, changes: &[Change]) -> Changelog {
@@ -140,10 +142,14 @@ fn a_chain_of_references_is_followed_in_any_order_of_declaration() {
     let mut stores = StateStores::new(&tables, Duration::ZERO).unwrap();
     // Of `a`, row 2 references row 1, which is new.
     let a = [change(1, 1, "").at(2 * HOUR), change(2, 2, "").of(1)];
-    stores.fold(changelog(&tables[2], &a)).unwrap();
-    stores.fold(changelog(&tables[1], &[change(3, 7, "").of(2)])).unwrap();
+    let b = [change(3, 7, "").of(2)];
     let many: Vec<Change> = (0..500).map(|id| change(10 + id, id, "").of(id % 8)).collect();
-    stores.fold(changelog(&tables[0], &many)).unwrap();
+    let changes =
+        [changelog(&tables[2], &a), changelog(&tables[1], &b), changelog(&tables[0], &many)];
+    stores.advance(&changes);
+    for changelog in changes {
+        stores.fold(changelog).unwrap();
+    }
     stores.mark_landed();
     assert_eq!(counts(&stores.expire().unwrap()), [("c".to_owned(), 438)]);
     let lens: Vec<usize> = stores.stores().map(|store| store.len()).collect();

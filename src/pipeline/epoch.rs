@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use metrics::{counter, gauge};
 
-use super::PipelineError;
 use super::committer::Job;
 use super::doubted_times::DoubtedTimes;
 use super::late::LateEvents;
+use super::{PipelineError, closed_windows};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
     OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
@@ -74,13 +74,17 @@ impl Processor {
         decoded.dead_letters.extend(failed);
         let advanced = self.stores.advance(&decoded.changes);
         self.doubted.tell(&advanced.ahead);
+        let behind = &advanced.behind;
+        let landed_only = closed_windows::divert(&self.stores, &fresh, &mut decoded, behind)?;
         if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
             return Ok(None);
         }
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
-        let (landing, deltas) = self.fold(decoded.changes)?;
+        count_rows(&landed_only);
+        let (mut landing, deltas) = self.fold(decoded.changes)?;
         let watermark = self.stores.clock().watermark;
         let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;
+        landing.extend(landed_only);
         self.expire().await?;
         self.last = self.last.next();
         let commit = EpochCommit {
@@ -182,11 +186,15 @@ fn divert_failing(
     (failing_messages.into_iter().map(letter).collect(), rest)
 }
 
-fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+fn count_rows(changes: &[Changelog]) {
     for changelog in changes {
         let table = changelog.table.name.clone();
         counter!(names::ROWS, "table" => table).increment(changelog.len() as u64);
     }
+}
+
+fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+    count_rows(changes);
     for letter in dead_letters {
         counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
     }

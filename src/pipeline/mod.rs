@@ -8,6 +8,7 @@
 
 mod batch;
 mod checkpointing;
+mod closed_windows;
 mod committer;
 mod doubted_times;
 mod epoch;

@@ -135,9 +135,7 @@ pub(super) async fn resume(
         stores.add_index(table, columns)?;
     }
     for table in tables {
-        if let Some(span) = transforms.window_span(&table.name) {
-            stores.keep_for_windows(&table.name, span);
-        }
+        stores.keep_for_windows(&table.name, transforms.windows(&table.name));
         failpoint(Failpoint::Bootstrap);
         for changelog in sink.bootstrap(table, None).await? {
             stores.note_times(&mut times, &changelog);

@@ -10,6 +10,7 @@ mod expiry;
 mod groups;
 mod index;
 mod keys;
+mod late;
 mod lookup;
 mod missing;
 mod segment;
@@ -23,6 +24,7 @@ mod unchanged;
 mod tests;
 
 pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
+pub use late::Lateness;
 pub use missing::Missing;
 pub use store::{Folded, Store};
 pub use stores::{Expired, StateStores};

@@ -5,7 +5,7 @@ use hashbrown::{HashMap, HashSet};
 use super::clock::{Advanced, Clock, Clocks, Ticks};
 use super::expiry::{self, Horizon};
 use super::{Folded, Missing, StateError, Store, missing};
-use crate::changelog::{Changelog, Position, Table, TableDelta};
+use crate::changelog::{Changelog, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
@@ -20,10 +20,10 @@ pub type Expired = Vec<TableDelta>;
 #[derive(Debug)]
 pub struct StateStores {
     /// Referenced tables come before the tables that reference them.
-    stores: Vec<Store>,
-    by_name: HashMap<String, usize>,
-    /// How long the longest window over a table's event time is, microseconds.
-    window_spans: HashMap<String, i64>,
+    pub(super) stores: Vec<Store>,
+    pub(super) by_name: HashMap<String, usize>,
+    /// The windows over a table's event time, shortest first.
+    pub(super) windows: HashMap<String, Vec<Window>>,
     clocks: Clocks,
     updates: usize,
     /// The newest change at the end of the last epoch, and of the one before.
@@ -48,16 +48,17 @@ impl StateStores {
         Ok(Self {
             stores,
             by_name,
-            window_spans: HashMap::new(),
+            windows: HashMap::new(),
             clocks,
             updates: 0,
             newest: [NONE_LANDED; 2],
         })
     }
 
-    /// Keeps the rows of `table` in memory until windows of this length over them are closed.
-    pub fn keep_for_windows(&mut self, table: &str, span: std::time::Duration) {
-        self.window_spans.insert(table.to_owned(), micros(span));
+    /// Keeps the rows of `table` in memory until these windows over them are closed.
+    pub fn keep_for_windows(&mut self, table: &str, mut windows: Vec<Window>) {
+        windows.sort_unstable();
+        self.windows.insert(table.to_owned(), windows);
     }
 
     /// How long a table may be without events, by the source's clock, before the watermark goes on
@@ -124,6 +125,14 @@ impl StateStores {
         self.stores[at].fold(changelog)
     }
 
+    /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn fill_unchanged(&self, changelog: &mut Changelog) -> Result<(), StateError> {
+        self.stores[self.by_name[&changelog.table.name]].fill_unchanged(changelog)
+    }
+
     /// Says that everything folded so far is landed, as it is after it was read from there.
     pub fn mark_landed(&mut self) {
         self.newest = [self.newest(); 2];
@@ -181,7 +190,8 @@ impl StateStores {
         let Clock { source, watermark } = self.clocks.now();
         let source = source?;
         let ttl = store.table().options.ttl.map(micros);
-        let span = self.window_spans.get(&store.table().name).copied().unwrap_or(0);
+        let windows = self.windows.get(&store.table().name);
+        let span = windows.and_then(|windows| windows.last()).map_or(0, |longest| longest.length);
         Some(Horizon {
             changed_before: ttl.map(|ttl| source.saturating_sub(ttl)),
             event_before: watermark.map_or(i64::MIN, |w| w.saturating_sub(span)),

@@ -2,6 +2,7 @@
 
 mod clock;
 mod fold;
+mod late;
 mod lookup;
 mod ttl;
 mod unchanged;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::changelog::{GroupBound, Reference};
+use crate::changelog::{GroupBound, Reference, Window};
 
 const SECOND: i64 = 1_000_000;
 
@@ -108,7 +108,8 @@ fn a_row_without_ttl_stays_for_ever() {
 fn a_row_stays_while_a_window_over_it_is_open() {
     let orders = TableOptions { event_time: Some(3), ..an_hour() };
     let mut stage = Stage::new(orders, an_hour());
-    stage.stores.keep_for_windows("orders", Duration::from_secs(5 * 3600));
+    let window = Window { length: 5 * HOUR, origin: Some(0) };
+    stage.stores.keep_for_windows("orders", vec![window]);
     stage.fold("orders", &[change(0, 1, "").at(0)]);
     // The watermark goes by the event time of orders alone, and is 10 s behind.
     assert_eq!(stage.expire_at(4 * HOUR), vec![]);

@@ -7,9 +7,10 @@ use std::time::SystemTime;
 
 use metrics::{counter, gauge};
 
-use super::PipelineError;
 use super::committer::Job;
+use super::doubted_times::DoubtedTimes;
 use super::late::LateEvents;
+use super::{PipelineError, closed_windows};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
     OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
@@ -26,6 +27,7 @@ pub(super) struct Processor {
     stores: StateStores,
     transforms: Transforms,
     late: LateEvents,
+    doubted: DoubtedTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
     spools: SpoolOrder,
@@ -46,6 +48,7 @@ impl Processor {
             stores,
             transforms,
             late,
+            doubted: DoubtedTimes::default(),
             known: position.offsets,
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
@@ -71,15 +74,21 @@ impl Processor {
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         stages.done("decode");
         decoded.dead_letters.extend(failed);
+        let advanced = self.stores.advance(&decoded.changes);
+        self.doubted.tell(&advanced.ahead);
+        let behind = &advanced.behind;
+        let landed_only = closed_windows::divert(&self.stores, &fresh, &mut decoded, behind)?;
         if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
             return Ok(None);
         }
         stages.done("late");
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
-        let (landing, deltas) = self.fold(decoded.changes)?;
+        count_rows(&landed_only);
+        let (mut landing, deltas) = self.fold(decoded.changes)?;
         stages.done("fold");
         let watermark = self.stores.clock().watermark;
         let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;
+        landing.extend(landed_only);
         stages.done("sql");
         self.expire().await?;
         stages.done("ttl");
@@ -186,11 +195,15 @@ fn divert_failing(
     (failing_messages.into_iter().map(letter).collect(), rest)
 }
 
-fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+fn count_rows(changes: &[Changelog]) {
     for changelog in changes {
         let table = changelog.table.name.clone();
         counter!(names::ROWS, "table" => table).increment(changelog.len() as u64);
     }
+}
+
+fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+    count_rows(changes);
     for letter in dead_letters {
         counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
     }

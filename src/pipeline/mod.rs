@@ -8,7 +8,9 @@
 
 mod batch;
 mod checkpointing;
+mod closed_windows;
 mod committer;
+mod doubted_times;
 mod epoch;
 mod late;
 mod narrowing;

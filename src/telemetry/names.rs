@@ -8,6 +8,8 @@ pub const ROWS: &str = "cdc_rows_total";
 pub const STALE_ROWS: &str = "cdc_stale_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
 pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
+pub const LATE_ROWS: &str = "cdc_late_rows_total";
+pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
 pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
@@ -34,6 +36,14 @@ pub(super) fn describe() {
         "rows that left memory because their group was too large, by table"
     );
     describe_counter!(EXPIRED_ROWS, "rows that left memory by ttl, by table");
+    describe_counter!(
+        LATE_ROWS,
+        "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"
+    );
+    describe_counter!(
+        DOUBTED_TIMES,
+        "times too far in the future to move the clock, by table and column"
+    );
     describe_counter!(PASSED, "messages that rightly change no row, by kind");
     describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
     describe_counter!(RESULT_ROWS, "rows written or deleted in targets, by result");

@@ -27,7 +27,7 @@ use minimize::minimize;
 use stage::play;
 use stream::stream;
 
-const FIXED_SEEDS: std::ops::Range<u64> = 1..5;
+const FIXED_SEEDS: std::ops::Range<u64> = 1..7;
 const BROKEN_SEEDS: std::ops::Range<u64> = 1..30;
 
 /// Plays the stream of a seed; panics with the smallest stream that fails.

@@ -18,7 +18,7 @@ use super::{BrokerError, writer};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the broker on a bound listener until `shutdown`, then closes all connections and writes
-/// out the spool.
+/// out the spool. When it returns, the data directory is free for the next broker.
 ///
 /// # Errors
 /// A configuration or spool that cannot be used, before the first connection is accepted; a disk
@@ -44,12 +44,15 @@ pub async fn run(
     info!(%listen, data_dir = %config.data_dir.display(), "broker is up");
     let interval = config.stats_interval_seconds;
     let context = Arc::new(SessionContext::new(Arc::clone(&hub), config));
+    let mut sessions = JoinSet::new();
     tokio::select! {
-        () = accept_loop(&listener, &context) => {}
+        () = accept_loop(&listener, &context, &mut sessions) => {}
         () = log_traffic(&hub, interval) => {}
         () = shutdown.cancelled() => {}
         () = failed.cancelled() => {}
     }
+    // To the end, because each of them holds the spool, which the next broker wants to open.
+    sessions.shutdown().await;
     writer_stop.cancel();
     hub.writer.notify_one();
     let ended = tokio::task::spawn_blocking(move || writer.join()).await;
@@ -73,9 +76,12 @@ fn open_core(config: &Config) -> Result<Core, BrokerError> {
     Core::new(config, spool, recovered)
 }
 
-/// Never returns. Dropping it closes all connections.
-async fn accept_loop(listener: &TcpListener, context: &Arc<SessionContext>) {
-    let mut sessions = JoinSet::new();
+/// Never returns. Connections go on until `sessions` ends them.
+async fn accept_loop(
+    listener: &TcpListener,
+    context: &Arc<SessionContext>,
+    sessions: &mut JoinSet<()>,
+) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -13,6 +13,7 @@ mod offset_set;
 mod result;
 mod spool_order;
 mod table;
+mod window;
 
 pub use commit::{EpochCommit, LedgerPosition};
 pub use dead_letter::{DeadLetter, ErrorType, Phase};
@@ -25,8 +26,9 @@ pub use offset_set::OffsetSet;
 pub use result::{ResultChanges, ResultMode, ResultTable};
 pub use spool_order::{Position, PositionError, SpoolOrder};
 pub use table::{
-    Column, GroupBound, Landing, Reference, SourceTable, SystemColumn, Table, TableOptions,
+    Column, GroupBound, Landing, Late, Reference, SourceTable, SystemColumn, Table, TableOptions,
 };
+pub use window::Window;
 
 use std::fmt;
 use std::sync::Arc;
@@ -137,16 +139,7 @@ impl Changelog {
 
     /// The newest `source_ts`, microseconds since 1970; `None` if no row has one.
     pub fn newest_source_ts(&self) -> Option<i64> {
-        self.newest(SystemColumn::SourceTs)
-    }
-
-    /// The newest `event_time`, microseconds since 1970; `None` if no row has one.
-    pub fn newest_event_time(&self) -> Option<i64> {
-        self.newest(SystemColumn::EventTime)
-    }
-
-    fn newest(&self, column: SystemColumn) -> Option<i64> {
-        let times = self.batch.column(self.table.system_column(column));
+        let times = self.batch.column(self.table.system_column(SystemColumn::SourceTs));
         times.as_any().downcast_ref::<TimestampMicrosecondArray>().and_then(max)
     }
 }

@@ -40,10 +40,14 @@ pub struct Column {
 }
 
 /// The `WITH (...)` options of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableOptions {
     /// Position of the event-time column; without it `source_ts` is the event time.
     pub event_time: Option<usize>,
+    /// How far an event time may be ahead of the source's clock and still move the watermark.
+    pub future: Duration,
+    /// What becomes of an event whose windows are closed.
+    pub late: Late,
     /// How long a row that does not change stays in memory; `None`: for ever.
     pub ttl: Option<Duration>,
     pub landing: Landing,
@@ -51,6 +55,33 @@ pub struct TableOptions {
     pub group: Option<GroupBound>,
     /// A row stays in memory as long as the row that it references.
     pub references: Option<Reference>,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self {
+            event_time: None,
+            // Dates without a zone are up to 14 hours ahead of a clock that goes by UTC.
+            future: Duration::from_secs(86_400),
+            late: Late::default(),
+            ttl: None,
+            landing: Landing::default(),
+            group: None,
+            references: None,
+        }
+    }
+}
+
+/// What becomes of an event all of whose windows over the event time are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Late {
+    /// It is applied while the rows of its windows are in memory, after that it is a dead letter.
+    #[default]
+    Update,
+    /// It is a dead letter.
+    Dlq,
+    /// It is landed, and no result shows it.
+    Drop,
 }
 
 /// Where the raw changes of a table go.

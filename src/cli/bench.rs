@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Child;
 
 use super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end, quantile};
@@ -20,6 +22,10 @@ struct Figures {
     cpu: Duration,
     p50: Duration,
     p99: Duration,
+    /// Seconds of each stage while catching up.
+    stages: Vec<(String, f64)>,
+    /// Bytes in memory at the end of that.
+    memory: Vec<(String, f64)>,
 }
 
 /// `tidemark bench`.
@@ -52,6 +58,14 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
         figures.p99.as_millis()
     )?;
     writeln!(out, "peak RSS of the processor        {:>10} MiB", figures.peak_rss_mib)?;
+    writeln!(out, "stages of the catch-up (processing and committing overlap):")?;
+    for (stage, seconds) in &figures.stages {
+        writeln!(out, "  {stage:<30} {seconds:>10.2} s")?;
+    }
+    writeln!(out, "memory after the catch-up:")?;
+    for (what, bytes) in &figures.memory {
+        writeln!(out, "  {what:<30} {:>10.1} MiB", bytes / 1_048_576.0)?;
+    }
     Ok(())
 }
 
@@ -79,6 +93,15 @@ async fn measure(
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let (catch_up, cpu) = (started.elapsed(), cpu_time(&processor)?);
+    let metrics = scrape(stack.http_port).await?;
+    let (stages, memory) = (
+        labelled(&metrics, "cdc_stage_seconds_sum", "stage"),
+        [
+            labelled(&metrics, "cdc_state_bytes", "table"),
+            labelled(&metrics, "cdc_upkeep_bytes", "result"),
+        ]
+        .concat(),
+    );
 
     writeln!(out, "10,000 events a minute for {seconds} s ...")?;
     observer.start_over();
@@ -105,7 +128,28 @@ async fn measure(
         cpu,
         p50: quantile(&latencies, 0.5),
         p99: quantile(&latencies, 0.99),
+        stages,
+        memory,
     })
+}
+
+/// The processor's metrics as text.
+async fn scrape(port: u16) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The values of a metric by one label.
+fn labelled(metrics: &str, name: &str, label: &str) -> Vec<(String, f64)> {
+    let start = format!("{name}{{{label}=\"");
+    let values = metrics.lines().filter_map(|line| {
+        let (value, number) = line.strip_prefix(&start)?.split_once("\"} ")?;
+        Some((value.to_owned(), number.parse().ok()?))
+    });
+    values.collect()
 }
 
 async fn finished(mut generator: Child) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod demo;
 mod generate;
 mod health;
 mod process;
+mod sql_test;
 pub mod stack;
 
 use std::path::PathBuf;
@@ -22,11 +23,9 @@ pub enum Command {
         config: PathBuf,
     },
     /// Checks SQL files without any connection: types, keys, order, and how each result is maintained.
-    Check {
-        /// The folder with tables/, transforms/ and ods/.
-        #[arg(long, default_value = "sql")]
-        sql: PathBuf,
-    },
+    Check(check::Arguments),
+    /// Runs the *.test.yaml files beside the SQL: events in, rows out, however batches and restarts fall.
+    Test(sql_test::Arguments),
     /// Runs the development broker; production is a Solace PubSub+ broker.
     Broker(broker::Arguments),
     /// Publishes Debezium events of five tables, or writes them to a file.
@@ -69,7 +68,8 @@ pub enum Command {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run { config } => process::run(&config).await,
-        Command::Check { sql } => check::run(&sql).await,
+        Command::Check(arguments) => check::run(&arguments).await,
+        Command::Test(arguments) => sql_test::run(&arguments).await,
         Command::Broker(arguments) => broker::run(arguments).await,
         Command::Generate(arguments) => generate::run(arguments).await,
         Command::Demo { psql: true, .. } => demo::psql().await,

@@ -51,11 +51,19 @@ pub struct SqlConfig {
     /// How far the watermark stays behind the newest event time. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub watermark_delay: Duration,
+    /// How long a table may be without events, by the source's clock, before the watermark goes on
+    /// without it. Default: 30 s.
+    #[serde(with = "humantime_serde")]
+    pub idle_after: Duration,
 }
 
 impl Default for SqlConfig {
     fn default() -> Self {
-        Self { folder: PathBuf::from("sql"), watermark_delay: Duration::from_secs(10) }
+        Self {
+            folder: PathBuf::from("sql"),
+            watermark_delay: Duration::from_secs(10),
+            idle_after: Duration::from_secs(30),
+        }
     }
 }
 

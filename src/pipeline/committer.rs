@@ -11,7 +11,7 @@ use crate::changelog::{EpochCommit, Receipt};
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::{Sink, SinkError};
 use crate::source::Acknowledge;
-use crate::telemetry::{Condition, Health, names};
+use crate::telemetry::{Condition, Health, Stages, names};
 
 /// Waits between attempts at a target that is away.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -100,14 +100,17 @@ impl<A: Acknowledge> Committer<A> {
     /// once is given up: nothing of it is written or acknowledged.
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CommitError> {
         while let Some(job) = self.jobs.recv().await {
+            let mut stages = Stages::start();
             if let Some(commit) = &job.commit {
                 failpoint(Failpoint::BeforeCommit);
                 if !self.commit(commit, &shutdown).await? {
                     return Ok(());
                 }
                 failpoint(Failpoint::BetweenCommitAndAck);
+                stages.done("commit");
             }
             self.acknowledger.ack(job.receipts).await;
+            stages.done("ack");
             self.count.send_modify(|count| *count -= 1);
         }
         Ok(())

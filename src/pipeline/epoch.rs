@@ -7,16 +7,17 @@ use std::time::SystemTime;
 
 use metrics::{counter, gauge};
 
-use super::PipelineError;
 use super::committer::Job;
+use super::doubted_times::DoubtedTimes;
 use super::late::LateEvents;
+use super::{PipelineError, closed_windows};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
     OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
 };
 use crate::decode::{Decoder, Passed};
 use crate::state::StateStores;
-use crate::telemetry::names;
+use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;
 
 /// Everything that outlives an epoch on the processing side.
@@ -26,6 +27,7 @@ pub(super) struct Processor {
     stores: StateStores,
     transforms: Transforms,
     late: LateEvents,
+    doubted: DoubtedTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
     spools: SpoolOrder,
@@ -46,6 +48,7 @@ impl Processor {
             stores,
             transforms,
             late,
+            doubted: DoubtedTimes::default(),
             known: position.offsets,
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
@@ -67,16 +70,28 @@ impl Processor {
             return Ok(Some(Job { commit: None, receipts }));
         }
         let (failed, fresh) = divert_failing(fresh, failing);
+        let mut stages = Stages::start();
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
+        stages.done("decode");
         decoded.dead_letters.extend(failed);
+        let advanced = self.stores.advance(&decoded.changes);
+        self.doubted.tell(&advanced.ahead);
+        let behind = &advanced.behind;
+        let landed_only = closed_windows::divert(&self.stores, &fresh, &mut decoded, behind)?;
         if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
             return Ok(None);
         }
+        stages.done("late");
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
-        let (landing, deltas) = self.fold(decoded.changes)?;
+        count_rows(&landed_only);
+        let (mut landing, deltas) = self.fold(decoded.changes)?;
+        stages.done("fold");
         let watermark = self.stores.clock().watermark;
         let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;
+        landing.extend(landed_only);
+        stages.done("sql");
         self.expire().await?;
+        stages.done("ttl");
         self.last = self.last.next();
         let commit = EpochCommit {
             epoch: self.last,
@@ -148,6 +163,9 @@ impl Processor {
             gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
             gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
         }
+        for (result, bytes) in self.transforms.memory() {
+            gauge!(names::UPKEEP_BYTES, "result" => result.to_owned()).set(bytes as f64);
+        }
         if !dropped.is_empty() {
             self.transforms.forget(&self.stores, dropped).await?;
         }
@@ -177,11 +195,15 @@ fn divert_failing(
     (failing_messages.into_iter().map(letter).collect(), rest)
 }
 
-fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+fn count_rows(changes: &[Changelog]) {
     for changelog in changes {
         let table = changelog.table.name.clone();
         counter!(names::ROWS, "table" => table).increment(changelog.len() as u64);
     }
+}
+
+fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
+    count_rows(changes);
     for letter in dead_letters {
         counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
     }

@@ -117,7 +117,11 @@ fn reason((changelog, row): (&Changelog, usize), (missing, key): (&Missing, usiz
 }
 
 /// As in `the row order_id = 7 of table orders`.
-fn row_name(table: &Table, batch: &RecordBatch, (columns, row): (&[usize], usize)) -> String {
+pub(super) fn row_name(
+    table: &Table,
+    batch: &RecordBatch,
+    (columns, row): (&[usize], usize),
+) -> String {
     let value = |column: &usize| match array_value_to_string(batch.column(*column), row) {
         Ok(value) => value,
         // A type that has no text has no place in a key either.
@@ -130,7 +134,11 @@ fn row_name(table: &Table, batch: &RecordBatch, (columns, row): (&[usize], usize
 }
 
 /// Moves the messages with a reason from the changes to the dead letters.
-fn take_out(decoded: &mut Decoded, messages: &[Message], mut reasons: HashMap<Offset, String>) {
+pub(super) fn take_out(
+    decoded: &mut Decoded,
+    messages: &[Message],
+    mut reasons: HashMap<Offset, String>,
+) {
     for changelog in std::mem::take(&mut decoded.changes) {
         let is_late: Vec<bool> =
             changelog.offsets.iter().map(|offset| reasons.contains_key(offset)).collect();

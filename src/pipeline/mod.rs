@@ -4,19 +4,23 @@
 //! `batch` collects, `epoch` computes, `late` diverts, `committer` writes and acknowledges, `checkpointing` copies the
 //! ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
 //! (`reload`), when a query fails (`narrowing`), or when another processor has committed in the meantime;
-//! in these last cases the next session starts from the ledger.
+//! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
 mod batch;
 mod checkpointing;
+mod closed_windows;
 mod committer;
+mod doubted_times;
 mod epoch;
 mod late;
 mod narrowing;
+mod rehearsal;
 mod reload;
 mod start;
 
 pub use batch::BatchLimits;
 pub use committer::CommitError;
+pub use rehearsal::Rehearsal;
 pub use start::{Sql, load_sql};
 
 use tokio_util::sync::CancellationToken;

@@ -38,13 +38,6 @@ impl Edits {
         Self { checked, task }
     }
 
-    /// For sessions whose SQL is not in a folder.
-    #[cfg(test)]
-    pub(super) fn never() -> Self {
-        let (_, checked) = mpsc::channel(1);
-        Self { checked, task: tokio::spawn(std::future::ready(())) }
-    }
-
     /// The next edit that can be taken over. Cancel-safe.
     pub(super) async fn next(&mut self) -> Sql {
         match self.checked.recv().await {
@@ -125,4 +118,13 @@ async fn check(config: &Config) -> Result<Sql, PipelineError> {
     sink.create_missing(&results).await?;
     sink.check_targets(&sql.tables, &results).await?;
     Ok(sql)
+}
+
+#[cfg(test)]
+impl Edits {
+    /// For sessions whose SQL is not in a folder.
+    pub(super) fn never() -> Self {
+        let (_, checked) = mpsc::channel(1);
+        Self { checked, task: tokio::spawn(std::future::ready(())) }
+    }
 }

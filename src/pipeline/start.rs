@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::Sink;
 use crate::sink::postgres::PostgresSink;
-use crate::state::StateStores;
+use crate::state::{StateStores, Ticks};
 use crate::telemetry::{Condition, Health};
 use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, read_folder};
 
@@ -113,7 +113,8 @@ async fn attempt(
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
-    let stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
+    let mut stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
+    stores.set_idle_after(config.sql.idle_after);
     let processor = resume(&mut sink, &sql.tables, (stores, transforms), late, queue).await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })
@@ -129,19 +130,22 @@ pub(super) async fn resume(
     queue: &str,
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
+    let mut times = Ticks::default();
     for (table, columns) in transforms.indexes() {
         stores.add_index(table, columns)?;
     }
     for table in tables {
-        if let Some(span) = transforms.window_span(&table.name) {
-            stores.keep_for_windows(&table.name, span);
-        }
+        stores.keep_for_windows(&table.name, transforms.windows(&table.name));
         failpoint(Failpoint::Bootstrap);
         for changelog in sink.bootstrap(table, None).await? {
+            stores.note_times(&mut times, &changelog);
             stores.fold(changelog)?;
         }
     }
-    stores.set_watermark(position.watermark);
+    stores.advance_to(times);
+    if let Some(watermark) = position.watermark {
+        stores.resume_watermark(watermark);
+    }
     let written = &position.definitions;
     // Before ttl drops anything: a result with a new definition is computed over all rows.
     transforms.load(&stores, stores.clock().watermark).await?;

@@ -229,6 +229,7 @@ async fn from_scratch(sql: &Sql, stream: &[Message]) -> BTreeMap<String, Rows> {
     spools.register(stream[0].offset);
     let decoded = Decoder::new(sql.tables.clone()).decode(stream, &spools).unwrap();
     assert_eq!(decoded.dead_letters, vec![]);
+    stores.advance(&decoded.changes);
     for changelog in decoded.changes {
         stores.fold(changelog).unwrap();
     }

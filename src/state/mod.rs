@@ -5,10 +5,12 @@
 //! SQL, sinks or sources.
 //! [`StateStores`] holds all of them and applies the rules that need more than one table.
 
+mod clock;
 mod expiry;
 mod groups;
 mod index;
 mod keys;
+mod late;
 mod lookup;
 mod missing;
 mod segment;
@@ -21,9 +23,11 @@ mod unchanged;
 #[cfg(test)]
 mod tests;
 
+pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
+pub use late::Lateness;
 pub use missing::Missing;
 pub use store::{Folded, Store};
-pub use stores::{Clock, Expired, StateStores};
+pub use stores::{Expired, StateStores};
 
 /// Errors of the state stores: tables that don't fit together, or a broken invariant of Arrow.
 #[derive(Debug, thiserror::Error)]

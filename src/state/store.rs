@@ -9,6 +9,7 @@ use super::StateError;
 use super::groups::Groups;
 use super::index::{Index, Slot};
 use super::keys::KeyEncoder;
+use super::late::Forgotten;
 use super::segment::Segment;
 use super::slots::Slots;
 use super::touched::Touched;
@@ -45,6 +46,7 @@ pub struct Store {
     /// The newest change that was folded.
     newest: Option<Position>,
     has_dropped: bool,
+    pub(super) forgotten: Forgotten,
 }
 
 /// A key that is remembered as deleted, until [`Store`]'s entry for it may be forgotten.
@@ -96,6 +98,7 @@ impl Store {
             live_rows: 0,
             newest: None,
             has_dropped: false,
+            forgotten: Forgotten::default(),
         })
     }
 
@@ -263,10 +266,21 @@ impl Store {
         Ok(())
     }
 
+    /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
+    pub(super) fn fill_unchanged(&self, changelog: &mut Changelog) -> Result<(), StateError> {
+        let keys = self.keys.encode(&changelog.batch).map_err(|source| self.error(source))?;
+        unchanged::fill(changelog, &keys, self).map_err(|source| self.error(source))
+    }
+
     /// Takes a key out of memory, as ttl does; `settle` must follow.
     pub(super) fn drop_row(&mut self, key: &[u8], touched: &mut Touched) -> Result<(), ArrowError> {
         self.has_dropped = true;
         let slot = self.entries.remove(key).and_then(|entry| entry.slot);
+        if self.table.options.event_time.is_some()
+            && let Some(slot) = slot
+        {
+            self.forgotten.note(self.event_time(self.slots.place(slot)));
+        }
         self.take_away(key, slot, touched)
     }
 

@@ -2,21 +2,16 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::clock::{Advanced, Clock, Clocks, Ticks};
 use super::expiry::{self, Horizon};
 use super::{Folded, Missing, StateError, Store, missing};
-use crate::changelog::{Changelog, Position, Table, TableDelta};
+use crate::changelog::{Changelog, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
 
-/// The source's time, as far as the events have told it. Microseconds since 1970.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Clock {
-    /// The newest change seen.
-    pub source: Option<i64>,
-    /// No event older than this is expected.
-    pub watermark: Option<i64>,
-}
+/// How long a table without events holds the watermark back, unless it is set.
+const IDLE_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The rows that left memory by ttl: deletes only.
 pub type Expired = Vec<TableDelta>;
@@ -25,12 +20,11 @@ pub type Expired = Vec<TableDelta>;
 #[derive(Debug)]
 pub struct StateStores {
     /// Referenced tables come before the tables that reference them.
-    stores: Vec<Store>,
-    by_name: HashMap<String, usize>,
-    /// How long the longest window over a table's event time is, microseconds.
-    window_spans: HashMap<String, i64>,
-    watermark_delay: i64,
-    clock: Clock,
+    pub(super) stores: Vec<Store>,
+    pub(super) by_name: HashMap<String, usize>,
+    /// The windows over a table's event time, shortest first.
+    pub(super) windows: HashMap<String, Vec<Window>>,
+    clocks: Clocks,
     updates: usize,
     /// The newest change at the end of the last epoch, and of the one before.
     newest: [Position; 2],
@@ -49,31 +43,57 @@ impl StateStores {
             .collect::<Result<_, StateError>>()?;
         let by_name: HashMap<String, usize> =
             stores.iter().enumerate().map(|(at, s)| (s.table().name.clone(), at)).collect();
-        let watermark_delay = micros(watermark_delay);
-        let clock = Clock::default();
+        let of_tables = stores.iter().map(|store| &**store.table());
+        let clocks = Clocks::new(of_tables, (micros(watermark_delay), micros(IDLE_AFTER)));
         Ok(Self {
             stores,
             by_name,
-            window_spans: HashMap::new(),
-            watermark_delay,
-            clock,
+            windows: HashMap::new(),
+            clocks,
             updates: 0,
             newest: [NONE_LANDED; 2],
         })
     }
 
-    /// Keeps the rows of `table` in memory until windows of this length over them are closed.
-    pub fn keep_for_windows(&mut self, table: &str, span: std::time::Duration) {
-        self.window_spans.insert(table.to_owned(), micros(span));
+    /// Keeps the rows of `table` in memory until these windows over them are closed.
+    pub fn keep_for_windows(&mut self, table: &str, mut windows: Vec<Window>) {
+        windows.sort_unstable();
+        self.windows.insert(table.to_owned(), windows);
     }
 
-    /// Starts the clock where the ledger says that it was.
-    pub fn set_watermark(&mut self, watermark: Option<i64>) {
-        self.clock.watermark = self.clock.watermark.max(watermark);
+    /// How long a table may be without events, by the source's clock, before the watermark goes on
+    /// without it.
+    pub fn set_idle_after(&mut self, idle_after: std::time::Duration) {
+        self.clocks.idle_after = micros(idle_after);
+    }
+
+    /// Starts the watermark where the ledger says that it was.
+    pub fn resume_watermark(&mut self, watermark: i64) {
+        self.clocks.resume(watermark);
     }
 
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.clocks.now()
+    }
+
+    /// Moves the clock by what the changes of an epoch say, in broker order over all tables.
+    pub fn advance(&mut self, changes: &[Changelog]) -> Advanced {
+        let mut ticks = Ticks::default();
+        for changelog in changes {
+            Clocks::note(&mut ticks, self.by_name[&changelog.table.name], changelog);
+        }
+        self.clocks.advance(ticks)
+    }
+
+    /// Notes the times of rows that are loaded, for [`Self::advance_to`].
+    pub fn note_times(&self, ticks: &mut Ticks, changelog: &Changelog) {
+        Clocks::note(ticks, self.by_name[&changelog.table.name], changelog);
+        ticks.keep_newest();
+    }
+
+    /// Moves the clock by the times of all rows that were loaded.
+    pub fn advance_to(&mut self, ticks: Ticks) -> Advanced {
+        self.clocks.advance(ticks)
     }
 
     pub fn stores(&self) -> impl Iterator<Item = &Store> {
@@ -95,24 +115,22 @@ impl StateStores {
         }
     }
 
-    /// Applies the changes of one table and moves the clock.
+    /// Applies the changes of one table. The clock is moved by [`Self::advance`] before.
     ///
     /// # Errors
     /// If Arrow can't process the batch.
     pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
-        self.advance(&changelog);
         self.updates += changelog.len();
         let at = self.by_name[&changelog.table.name];
         self.stores[at].fold(changelog)
     }
 
-    fn advance(&mut self, changelog: &Changelog) {
-        self.clock.source = self.clock.source.max(changelog.newest_source_ts());
-        // Only a declared event time moves the watermark: it is the time that windows go by.
-        if changelog.table.options.event_time.is_some() {
-            let event_time = changelog.newest_event_time().map(|t| t - self.watermark_delay);
-            self.clock.watermark = self.clock.watermark.max(event_time);
-        }
+    /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn fill_unchanged(&self, changelog: &mut Changelog) -> Result<(), StateError> {
+        self.stores[self.by_name[&changelog.table.name]].fill_unchanged(changelog)
     }
 
     /// Says that everything folded so far is landed, as it is after it was read from there.
@@ -169,12 +187,14 @@ impl StateStores {
     }
 
     fn horizon(&self, store: &Store, landed: Position) -> Option<Horizon> {
-        let source = self.clock.source?;
+        let Clock { source, watermark } = self.clocks.now();
+        let source = source?;
         let ttl = store.table().options.ttl.map(micros);
-        let span = self.window_spans.get(&store.table().name).copied().unwrap_or(0);
+        let windows = self.windows.get(&store.table().name);
+        let span = windows.and_then(|windows| windows.last()).map_or(0, |longest| longest.length);
         Some(Horizon {
             changed_before: ttl.map(|ttl| source.saturating_sub(ttl)),
-            event_before: self.clock.watermark.map_or(i64::MIN, |w| w.saturating_sub(span)),
+            event_before: watermark.map_or(i64::MIN, |w| w.saturating_sub(span)),
             forget_deletes_before: source.saturating_sub(ttl.unwrap_or(DELETES_KEPT)),
             landed,
         })

@@ -1,6 +1,8 @@
 //! What the stores promise, with a table of four columns.
 
+mod clock;
 mod fold;
+mod late;
 mod lookup;
 mod ttl;
 mod unchanged;

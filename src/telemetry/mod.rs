@@ -2,8 +2,10 @@
 
 mod health;
 pub mod names;
+mod stages;
 
 pub use health::{Condition, Health, Readiness};
+pub use stages::Stages;
 
 use std::io::IsTerminal;
 

@@ -8,6 +8,8 @@ pub const ROWS: &str = "cdc_rows_total";
 pub const STALE_ROWS: &str = "cdc_stale_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
 pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
+pub const LATE_ROWS: &str = "cdc_late_rows_total";
+pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
 pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
@@ -15,6 +17,7 @@ pub const EPOCHS: &str = "cdc_epochs_total";
 pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
 pub const COMMIT_SECONDS: &str = "cdc_commit_seconds";
 pub const PROCESS_SECONDS: &str = "cdc_process_seconds";
+pub const STAGE_SECONDS: &str = "cdc_stage_seconds";
 pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
@@ -33,6 +36,14 @@ pub(super) fn describe() {
         "rows that left memory because their group was too large, by table"
     );
     describe_counter!(EXPIRED_ROWS, "rows that left memory by ttl, by table");
+    describe_counter!(
+        LATE_ROWS,
+        "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"
+    );
+    describe_counter!(
+        DOUBTED_TIMES,
+        "times too far in the future to move the clock, by table and column"
+    );
     describe_counter!(PASSED, "messages that rightly change no row, by kind");
     describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
     describe_counter!(RESULT_ROWS, "rows written or deleted in targets, by result");
@@ -40,6 +51,10 @@ pub(super) fn describe() {
     describe_counter!(COMMIT_RETRIES, "commits that failed and were tried again");
     describe_histogram!(COMMIT_SECONDS, "time of the commit transaction");
     describe_histogram!(PROCESS_SECONDS, "time to decode, fold and run the SQL of an epoch");
+    describe_histogram!(
+        STAGE_SECONDS,
+        "time of a stage of an epoch: decode, late, fold, sql, ttl, commit or ack"
+    );
     describe_histogram!(
         LAG_SECONDS,
         "from the database's change time to the commit, newest row of each epoch"

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -22,7 +21,7 @@ use super::TransformError;
 use super::dataflow::{Delta, Moment, Multiset, Normalize, Operator, Preparation, normalize};
 use super::output::{KeyError, Output};
 use super::plan::Reads;
-use crate::changelog::{Found, Lookup, ResultChanges, ResultMode, ResultTable};
+use crate::changelog::{Found, Lookup, ResultChanges, ResultMode, ResultTable, Window};
 
 /// How a result is maintained, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,9 +130,9 @@ impl Maintained {
         self.reads.tables.iter().any(|table| tables.contains(table.as_str()))
     }
 
-    /// The longest window of the query itself.
-    pub(super) fn window(&self) -> Option<Duration> {
-        self.reads.window.map(|micros| Duration::from_micros(micros.unsigned_abs()))
+    /// The windows of the query itself.
+    pub(super) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
+        self.reads.windows.iter().copied()
     }
 
     pub(super) fn is_affected(&self, changed: &HashSet<String>, watermark_moved: bool) -> bool {

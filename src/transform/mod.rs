@@ -17,21 +17,21 @@ mod output;
 mod plan;
 mod sql_file;
 mod tables;
+mod windows;
 
 pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
 pub use tables::parse_tables;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 
 use crate::changelog::{
-    Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, Table, TableDelta,
+    Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, Table, TableDelta, Window,
 };
 use crate::recovery::Recovery;
 use dataflow::{Delta, Moment, Results};
@@ -101,18 +101,22 @@ impl Transforms {
         self.maintained.iter().map(Maintained::table)
     }
 
-    /// How long the longest window over the rows of a source table, or over what any transform makes of
-    /// them, is.
-    pub fn window_span(&self, table: &str) -> Option<Duration> {
+    /// The names of the tables, changelogs and results that each result reads.
+    pub fn reads(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.maintained.iter().map(|m| (m.table().name.as_str(), m.reads().collect()))
+    }
+
+    /// The windows over the rows of a source table, and over what any transform makes of them.
+    pub fn windows(&self, table: &str) -> Vec<Window> {
         let mut derived = HashSet::from([table]);
-        let mut longest = None;
+        let mut windows = BTreeSet::new();
         for maintained in &self.maintained {
             if maintained.reads_any(&derived) {
                 derived.insert(&maintained.table().name);
-                longest = longest.max(maintained.window());
+                windows.extend(maintained.windows());
             }
         }
-        longest
+        windows.into_iter().collect()
     }
 
     /// The columns of source tables by which rows are looked up.

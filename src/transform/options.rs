@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, SqlOption
 
 use super::location::span_start;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Column, GroupBound, Landing, SourceTable, TableOptions};
+use crate::changelog::{Column, GroupBound, Landing, Late, SourceTable, TableOptions};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 /// A row that ttl drops must be landed, and stay long enough for events that come somewhat late: a
@@ -28,6 +28,7 @@ pub(super) fn parse_options(
         ..TableOptions::default()
     };
     let (mut group_by, mut limit, mut keep) = (None, None, None);
+    let mut of_event_time = None;
     for (name, value, at) in pairs(file, create)? {
         let problem = |text: String| file.error(at, format!("option {name}: {text}"));
         let column = || {
@@ -36,11 +37,16 @@ pub(super) fn parse_options(
                 .position(|c| c.name == value)
                 .ok_or_else(|| problem(format!("there is no column {value}")))
         };
+        if matches!(name.as_str(), "future" | "late") {
+            of_event_time = Some((name.clone(), at));
+        }
         match name.as_str() {
             "source" => source = Some(source_table(&value).map_err(problem)?),
             "event_time" => {
                 options.event_time = Some(timestamp(columns, column()?).map_err(problem)?)
             }
+            "future" => options.future = duration(&value).map_err(problem)?,
+            "late" => options.late = late(&value).map_err(problem)?,
             "ttl" if value == "none" => options.ttl = None,
             "ttl" => options.ttl = Some(ttl(&value).map_err(problem)?),
             "landing" => options.landing = landing(&value, options.landing).map_err(problem)?,
@@ -49,10 +55,14 @@ pub(super) fn parse_options(
             "group_limit" => limit = Some(count(&value).map_err(problem)?),
             "group_keep" => keep = Some(count(&value).map_err(problem)?),
             _ => {
-                let known = "source, event_time, ttl, landing, landing_table, group_by, group_limit, group_keep";
+                let known = "source, event_time, future, late, ttl, landing, landing_table, group_by, \
+                             group_limit, group_keep";
                 return Err(problem(format!("is not known; there are {known}")));
             }
         }
+    }
+    if let Some((name, at)) = of_event_time.filter(|_| options.event_time.is_none()) {
+        return Err(file.error(at, format!("option {name} needs option event_time")));
     }
     options.group = group_bound(group_by, limit, keep).map_err(|text| file.error(None, text))?;
     let source = source.ok_or_else(|| {
@@ -87,8 +97,21 @@ fn pairs(file: &SqlFile, create: &CreateTable) -> Result<Vec<Pair>, SqlError> {
         .collect()
 }
 
+fn duration(value: &str) -> Result<Duration, String> {
+    humantime::parse_duration(value).map_err(|error| error.to_string())
+}
+
+fn late(value: &str) -> Result<Late, String> {
+    match value {
+        "update" => Ok(Late::Update),
+        "dlq" => Ok(Late::Dlq),
+        "drop" => Ok(Late::Drop),
+        _ => Err(format!("'{value}' is none of 'update', 'dlq' and 'drop'")),
+    }
+}
+
 fn ttl(value: &str) -> Result<Duration, String> {
-    let ttl = humantime::parse_duration(value).map_err(|error| error.to_string())?;
+    let ttl = duration(value)?;
     if ttl < SHORTEST_TTL {
         return Err(format!(
             "'{value}' is below 1m: rows would be dropped that ordinary changes still need"
@@ -169,6 +192,21 @@ mod tests {
         assert_eq!(ttl(", ttl = '2 days'"), Ok(Some(Duration::from_secs(172_800))));
         assert_eq!(ttl(", ttl = 'none'"), Ok(None));
         assert_eq!(ttl(", ttl = '1m'"), Ok(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn the_options_of_the_event_time_need_one() {
+        let text = "CREATE TABLE t (id BIGINT PRIMARY KEY, at TIMESTAMP) \
+                    WITH (source = 'S.T', event_time = 'at', future = '2h', late = 'drop')";
+        let file = SqlFile { path: "t.sql".into(), name: "t".into(), text: text.to_owned() };
+        let options = parse_tables(&[file]).unwrap()[0].options.clone();
+        assert_eq!((options.future, options.late), (Duration::from_secs(7200), Late::Drop));
+        let defaults = parsed("").unwrap();
+        assert_eq!((defaults.future, defaults.late), (Duration::from_secs(86_400), Late::Update));
+        let error = parsed(", late = 'dlq'").unwrap_err();
+        assert!(error.contains("option late needs option event_time"), "{error}");
+        let error = parsed(", late = 'maybe'").unwrap_err();
+        assert!(error.contains("'maybe' is none of"), "{error}");
     }
 
     #[test]

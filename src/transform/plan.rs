@@ -10,7 +10,6 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
@@ -21,16 +20,17 @@ use super::live_table::{LiveTable, LiveTables, changes_name};
 use super::location::planning_error;
 use super::maintain::{Maintained, Upkeep};
 use super::sql_file::{SqlError, SqlFile};
+use super::windows::window;
 use super::{Maintenance, Transforms};
-use crate::changelog::{Landing, ResultMode, ResultTable, Table};
+use crate::changelog::{Landing, ResultMode, ResultTable, Table, Window};
 
 /// What a query reads, as its plan says.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reads {
     pub(super) tables: BTreeSet<String>,
     pub(super) watermark: bool,
-    /// The longest constant interval of a `date_bin` or `date_trunc`, microseconds.
-    pub(super) window: Option<i64>,
+    /// Those of constant length, of `date_bin` or `date_trunc`.
+    pub(super) windows: BTreeSet<Window>,
 }
 
 /// A parsed file that waits for the results that it reads.
@@ -439,36 +439,5 @@ fn read_function(expr: &Expr, reads: &mut Reads) {
         reads.watermark |= call.func.name() == WATERMARK;
         return;
     };
-    let window = match call.func.name() {
-        "date_bin" => interval(first),
-        "date_trunc" => first.try_as_str().flatten().and_then(calendar_unit),
-        _ => None,
-    };
-    reads.window = reads.window.max(window);
-}
-
-const DAY: i64 = 86_400_000_000;
-const LONGEST_MONTH: i64 = 31 * DAY;
-
-/// Microseconds; at least as long as any window of this interval.
-fn interval(literal: &ScalarValue) -> Option<i64> {
-    let ScalarValue::IntervalMonthDayNano(Some(interval)) = literal else { return None };
-    let (months, days) = (i64::from(interval.months), i64::from(interval.days));
-    Some(months * LONGEST_MONTH + days * DAY + interval.nanoseconds / 1000)
-}
-
-/// The same for the units of `date_trunc`.
-fn calendar_unit(name: &str) -> Option<i64> {
-    let micros = match name.to_lowercase().as_str() {
-        "second" => 1_000_000,
-        "minute" => 60_000_000,
-        "hour" => 3_600_000_000,
-        "day" => DAY,
-        "week" => 7 * DAY,
-        "month" => LONGEST_MONTH,
-        "quarter" => 92 * DAY,
-        "year" => 366 * DAY,
-        _ => return None,
-    };
-    Some(micros)
+    reads.windows.extend(window(call.func.name(), (first, call.args.get(2))));
 }

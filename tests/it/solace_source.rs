@@ -14,7 +14,7 @@ use tidemark::source::conformance::{self, TestQueue, numbered, take};
 use tidemark::source::solace::{
     Access, Outgoing, PublishConfig, Publisher, Secret, SolaceConfig, SolaceSource,
 };
-use tidemark::source::{Source, SourceError, SourceEvent};
+use tidemark::source::{Acknowledge, Source, SourceError, SourceEvent};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -215,6 +215,29 @@ async fn a_restarted_broker_is_found_again_without_loss() {
         seen.extend(take(&mut source, 1).await.iter().map(|message| message.offset));
     }
     source.close().await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_count_while_the_broker_is_away() {
+    let data = TempDir::new().unwrap();
+    let broker = RunningBroker::start(data.path(), "127.0.0.1:0").await;
+    let address = broker.address.to_string();
+    let queue = BrokerQueue::new(&broker).await;
+    queue.publish(&numbered(0, 20)).await;
+    let (name, mut source) = (queue.name.clone(), queue.bind().await);
+    let messages = take(&mut source, 20).await;
+    drop(queue);
+    broker.stop().await;
+    while !matches!(source.recv().await.unwrap(), Some(SourceEvent::Down { .. })) {}
+    source.acknowledger().ack(messages.iter().map(|message| message.receipt).collect()).await;
+    let broker = RunningBroker::start(data.path(), &address).await;
+    until_up(&mut source).await;
+    source.close().await;
+    publish(&broker.publisher().await, &name, &numbered(20, 1)).await;
+    let mut next = SolaceSource::start(broker.source(&name));
+    assert_eq!(*take(&mut next, 1).await[0].payload, *b"20");
+    next.close().await;
     broker.stop().await;
 }
 

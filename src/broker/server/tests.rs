@@ -1,8 +1,11 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
 
 use super::*;
+use crate::broker::codec::assured::{Message, kind, par};
 use crate::broker::{QueueConfig, SpoolError};
 
 async fn listener() -> TcpListener {
@@ -13,6 +16,9 @@ fn config(dir: &std::path::Path) -> Config {
     Config { data_dir: dir.to_owned(), ..Config::default() }
 }
 
+/// A login without any parameter.
+const LOGIN: &[u8] = b"\x03\x8c\0\x01\0\0\0\x0c\0\0\0\x12\x01\0\0\0\0\x06";
+
 #[tokio::test]
 async fn it_serves_until_it_is_told_to_stop() {
     let dir = tempfile::tempdir().unwrap();
@@ -21,8 +27,7 @@ async fn it_serves_until_it_is_told_to_stop() {
     let shutdown = CancellationToken::new();
     let broker = tokio::spawn(run(config(dir.path()), listener, shutdown.clone()));
     let mut client = TcpStream::connect(address).await.unwrap();
-    // A login without any parameter.
-    client.write_all(b"\x03\x8c\0\x01\0\0\0\x0c\0\0\0\x12\x01\0\0\0\0\x06").await.unwrap();
+    client.write_all(LOGIN).await.unwrap();
     let mut answer = [0; 26];
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer[..2], [3, 0x0c]);
@@ -31,6 +36,39 @@ async fn it_serves_until_it_is_told_to_stop() {
     broker.await.unwrap().unwrap();
     let closed = async { while client.read(&mut answer).await.unwrap_or(0) > 0 {} };
     tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
+}
+
+/// A client that has logged in, and whose session has something to do for a while.
+async fn busy_client(address: SocketAddr) -> JoinHandle<std::io::Result<()>> {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(LOGIN).await.unwrap();
+    client.read_exact(&mut [0; 26]).await.unwrap();
+    // For a flow that is gone, which needs no answer.
+    let mut acknowledgements = Vec::new();
+    for _ in 0..10_000 {
+        Message::new(3, kind::ACK).u32(par::FLOW_ID, 1).put(&mut acknowledgements, None, None);
+    }
+    tokio::spawn(async move { client.write_all(&acknowledgements).await })
+}
+
+/// Several worker threads, so that sessions are at work while the broker ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn its_directory_is_free_as_soon_as_it_has_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..10 {
+        let listener = listener().await;
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let broker = tokio::spawn(run(config(dir.path()), listener, shutdown.clone()));
+        let clients = [busy_client(address).await, busy_client(address).await];
+        shutdown.cancel();
+        broker.await.unwrap().unwrap();
+        Spool::open(dir.path(), 1 << 20).unwrap();
+        for client in clients {
+            // Whether all of it went out before the end is left to chance.
+            drop(client.await.unwrap());
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod requests;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,9 +83,15 @@ pub(crate) async fn run(mut stream: TcpStream, peer: SocketAddr, context: &Sessi
     let _registered = Registered { context, connection: accepted.connection };
     let (reader, writer) = stream.split();
     let session = Session { context, connection: accepted.connection, notify };
+    let mut reading = pin!(session.read_loop(reader, buffer, accepted.silence_limit));
     let ended = tokio::select! {
-        ended = session.read_loop(reader, buffer, accepted.silence_limit) => ended,
-        ended = session.write_loop(writer) => ended,
+        ended = reading.as_mut() => ended,
+        ended = session.write_loop(writer) => match ended {
+            // Nothing can be written any more, but what the client said before it left counts:
+            // its last acknowledgements are often still unread.
+            Err(SessionError::Closed) => reading.await,
+            other => other,
+        },
     };
     if let Err(error) = ended {
         log_end(&error, &accepted.name, peer);
@@ -225,3 +232,6 @@ impl Session<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! ttl drops an idle order and its items; whatever then needs them is a dead letter.
 
 use super::*;
-use crate::changelog::{DeadLetter, ErrorType, Operation, Phase};
+use crate::changelog::{DeadLetter, ErrorType, Late, Operation, Phase};
 use crate::sink::memory::Fault;
 
 const MINUTE: i64 = 60_000_000;
@@ -22,7 +22,11 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let (sql, target) = (sql().await, MemoryTarget::default());
+        Self::with(sql().await).await
+    }
+
+    async fn with(sql: Sql) -> Self {
+        let target = MemoryTarget::default();
         let (processor, sink) = processor(&sql, &target).await;
         Self { sql, target, processor, sink, sent: 0, seen: 0 }
     }
@@ -260,4 +264,113 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
     let none = HashMap::new();
     let (job, ()) = tokio::join!(processor.process(messages, &none), stop);
     assert!(job.unwrap().is_none());
+}
+
+/// An order of another time than when it was changed.
+fn order_of(id: i64, date: i64, status: &str) -> String {
+    source_event("ORDERS", LATER, "u", ("null", &order_row(id, date, status)))
+}
+
+#[tokio::test]
+async fn a_new_order_of_a_window_that_was_dropped_does_not_overwrite_its_sums() {
+    let mut stage = Stage::with_dropped_order().await;
+    for _ in 0..2 {
+        let before = as_text(&stage.target.result("cdc_order_stats"));
+        let late = order_of(3, 1, "late").replace("1.50", "9.50");
+        let letters = stage.send(&[late.clone(), order(8, LATER, "good")]).await;
+        let of_dropped_windows = |rows: &Rows| -> Rows {
+            rows.iter().filter(|row| row[1].starts_with("2023-11-14")).cloned().collect()
+        };
+        let after = as_text(&stage.target.result("cdc_order_stats"));
+        assert_eq!(of_dropped_windows(&after), of_dropped_windows(&before));
+        assert!(!of_dropped_windows(&after).is_empty());
+        assert_eq!(letters.len(), 1);
+        let says = [
+            "the row order_id = 3 of table orders is of 2023-11-14 22:14:20",
+            "rows of its windows were dropped from memory after their ttl of 1h",
+            "raise ttl in sql/tables/orders.sql",
+        ];
+        assert_late(&letters[0], &late, &says);
+        assert!(stage.landed("cdc_orders", 3).is_empty());
+        stage.restart().await;
+    }
+}
+
+/// The shipped SQL, with another option for `orders`.
+async fn sql_with_late(late: Late) -> Sql {
+    let mut sql = sql().await;
+    for table in &mut sql.tables {
+        if table.name == "orders" {
+            std::sync::Arc::make_mut(table).options.late = late;
+        }
+    }
+    sql
+}
+
+/// A day and more after the orders, nothing is dropped yet and all of their windows are closed.
+const CLOSED: i64 = 2 * 24 * 60;
+
+/// What a late order, its change and its item do under each policy: dead letters, whether the order
+/// is landed, and the order's window in the results.
+async fn late_order(late: Late) -> (usize, bool, Vec<String>) {
+    let mut stage = Stage::with(sql_with_late(late).await).await;
+    stage.send(&[order(1, 0, "new"), item(10, 1, 0)]).await;
+    // Three in a row, because one alone is not believed to be two days ahead.
+    let others: Vec<String> = (1000..1003).map(|id| order(id, CLOSED, "new")).collect();
+    stage.send(&others).await;
+    let letters = stage.send(&[order_of(3, 1, "late"), order(8, CLOSED, "good")]).await;
+    assert!(!stage.landed("cdc_orders", 8).is_empty(), "its neighbour is landed");
+    for letter in &letters {
+        assert_late(
+            letter,
+            &order_of(3, 1, "late"),
+            &["order_id = 3", "late in sql/tables/orders"],
+        );
+    }
+    let stats = as_text(&stage.target.result("cdc_order_stats")).into_iter();
+    let counts = stats.filter(|row| row[0] == "1 day" && row[1].starts_with("2023-11-14"));
+    let counts = counts.map(|row| row[5].clone()).collect();
+    (letters.len(), !stage.landed("cdc_orders", 3).is_empty(), counts)
+}
+
+#[tokio::test]
+async fn a_late_event_whose_rows_are_in_memory_is_applied_or_diverted_as_its_table_says() {
+    assert_eq!(late_order(Late::Update).await, (0, true, vec!["2".to_owned()]));
+    assert_eq!(late_order(Late::Dlq).await, (1, false, vec!["1".to_owned()]));
+    assert_eq!(late_order(Late::Drop).await, (0, true, vec!["1".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_order_dated_in_the_far_future_closes_no_window_and_drops_nothing() {
+    let mut stage = Stage::new().await;
+    stage.send(&[order(1, 0, "new"), item(10, 1, 0)]).await;
+    let in_2099: i64 = 70 * 365 * 24 * 60;
+    let wrong_date = source_event("ORDERS", 0, "u", ("null", &order_row(2, in_2099, "new")));
+    stage.send(&[wrong_date, order(4, in_2099, "wrong clock too")]).await;
+    for epoch in 0..3 {
+        let others: Vec<String> =
+            (0..500).map(|id| order(1000 + epoch * 500 + id, 1, "new")).collect();
+        stage.send(&others).await;
+    }
+    assert_eq!((stage.len("orders"), stage.len("order_items")), (1503, 1));
+    let stats = as_text(&stage.target.result("cdc_order_stats"));
+    let is_final = |row: &Vec<String>| row[8] == "true";
+    assert!(stats.len() >= 6 && !stats.iter().any(is_final), "{stats:?}");
+}
+
+#[tokio::test]
+async fn an_item_of_an_order_whose_window_lost_rows_is_late() {
+    let mut stage = Stage::new().await;
+    // Order 2 is of the same window as order 1, and changes until the end.
+    stage.send(&[order(1, 0, "new"), order_of(2, 0, "new"), item(20, 2, 0)]).await;
+    stage.let_time_pass().await;
+    assert_eq!(stage.len("orders"), 501);
+    let before = (as_text(&stage.target.result("cdc_order_stats")), stage.landed("cdc_orders", 2));
+    let changes = [order_of(2, 0, "paid"), item(20, 2, LATER), item(21, 2, LATER)];
+    let letters = stage.send(&changes).await;
+    assert_eq!(letters.len(), 3);
+    let whose = "is of a row of table orders that is 2023-11-14 22:13:20";
+    assert_late(&letters[2], &changes[2], &["item_id = 21", whose, "sql/tables/orders.sql"]);
+    let after = (as_text(&stage.target.result("cdc_order_stats")), stage.landed("cdc_orders", 2));
+    assert_eq!(after, before);
 }

@@ -2,9 +2,10 @@
 //!
 //! `solace-rs` has no consumer of queues and hides its session, so this is a wrapper of our own over
 //! `solace-rs-sys`: [`ffi`] has the handles and all unsafe code, [`session`] and [`flow`] their
-//! settings and callbacks, [`supervisor`] keeps a flow bound, [`inbox`] is between the
-//! library's thread and ours, and [`publisher`] sends.
+//! settings and callbacks, [`supervisor`] keeps a flow bound, [`bound`] lets it be found by those who
+//! acknowledge, [`inbox`] is between the library's thread and ours, and [`publisher`] sends.
 
+mod bound;
 mod config;
 mod failure;
 mod ffi;
@@ -25,13 +26,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Acknowledge, Source, SourceError, SourceEvent};
 use crate::changelog::Receipt;
+use bound::Bound;
+use ffi::Flow;
 use inbox::Inbox;
-use supervisor::{BoundFlow, Supervisor};
+use supervisor::Supervisor;
 
 /// A consumer of one queue, which connects and reconnects by itself.
 pub struct SolaceSource {
     inbox: Arc<Inbox>,
-    bound: BoundFlow,
+    bound: Bound<Flow>,
     supervisor: JoinHandle<()>,
     /// Ends the supervisor, which releases flow and session.
     running: DropGuard,
@@ -41,7 +44,7 @@ impl SolaceSource {
     /// Starts to connect in the background: the events tell how it goes. Must run in a Tokio runtime.
     pub fn start(config: SolaceConfig) -> Self {
         let inbox = Inbox::new(config.max_unacked as usize, usize::from(config.window));
-        let (inbox, bound) = (Arc::new(inbox), BoundFlow::default());
+        let (inbox, bound) = (Arc::new(inbox), Bound::default());
         let supervisor = Supervisor::new(config, Arc::clone(&inbox), bound.clone());
         let stop = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor.run(stop.clone()));
@@ -74,14 +77,15 @@ impl Source for SolaceSource {
 /// Acknowledges on whatever flow is bound.
 #[derive(Clone)]
 pub struct SolaceAcknowledger {
-    bound: BoundFlow,
+    bound: Bound<Flow>,
 }
 
 impl Acknowledge for SolaceAcknowledger {
     async fn ack(&self, receipts: Vec<Receipt>) {
-        let Some((generation, flow)) = self.bound.get() else { return };
-        // The library may wait for a full socket.
+        let bound = self.bound.clone();
+        // Waits for a flow that is being made; the library may wait for a full socket.
         let acked = tokio::task::spawn_blocking(move || {
+            let Some((generation, flow)) = bound.get() else { return 0 };
             let current = receipts.iter().filter(|receipt| receipt.flow == generation);
             current.filter(|receipt| flow.ack(receipt.id).is_err()).count()
         });

@@ -1,9 +1,10 @@
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::bound::Bound;
 use super::config::SolaceConfig;
 use super::failure::Failure;
 use super::ffi::{Flow, FlowEvent, Session, SessionEvent};
@@ -12,23 +13,6 @@ use super::inbox::{Inbox, Valve};
 use super::session::{self, SessionSettings};
 use crate::recovery::{Recovery, chain};
 use crate::source::{SourceError, SourceEvent};
-
-/// The flow that is bound now, for those who acknowledge.
-#[derive(Clone, Default)]
-pub(super) struct BoundFlow(Arc<RwLock<Option<Generation>>>);
-
-/// A flow and its number.
-type Generation = (u32, Arc<Flow>);
-
-impl BoundFlow {
-    pub(super) fn get(&self) -> Option<Generation> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, flow: Option<Generation>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = flow;
-    }
-}
 
 /// Keeps a flow bound, whatever happens to the connection.
 ///
@@ -43,7 +27,7 @@ impl BoundFlow {
 pub(super) struct Supervisor {
     config: Arc<SolaceConfig>,
     inbox: Arc<Inbox>,
-    bound: BoundFlow,
+    bound: Bound<Flow>,
     signals: mpsc::Receiver<Signal>,
     sender: Signals,
     generation: u32,
@@ -59,7 +43,7 @@ enum Lost {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: SolaceConfig, inbox: Arc<Inbox>, bound: BoundFlow) -> Self {
+    pub(super) fn new(config: SolaceConfig, inbox: Arc<Inbox>, bound: Bound<Flow>) -> Self {
         let (sender, signals) = mpsc::channel(256);
         let config = Arc::new(config);
         let sender = Signals { config: Arc::clone(&config), sender, inbox: Arc::clone(&inbox) };
@@ -138,9 +122,9 @@ impl Supervisor {
         let receiver = Receiver { generation: self.generation, signals: self.sender.clone() };
         let refused = |source| refusal(&self.config, "consume from", source);
         let properties = flow_properties(&self.config).map_err(refused)?;
-        let flow = Flow::bind(Arc::clone(session), &properties, Box::new(receiver));
-        self.bound.set(Some((self.generation, Arc::new(flow.map_err(refused)?))));
-        Ok(())
+        let session = Arc::clone(session);
+        let make = move || Flow::bind(session, &properties, Box::new(receiver));
+        self.bound.publish(self.generation, make).map_err(refused)
     }
 
     /// Until the flow or its session is lost.
@@ -225,8 +209,7 @@ impl Supervisor {
 
     /// Destroys the flow, which gives its messages back to the queue. Blocks in the library.
     async fn release(&self) {
-        let Some((_, flow)) = self.bound.get() else { return };
-        self.bound.set(None);
+        let Some((_, flow)) = self.bound.take() else { return };
         let stopped = blocking(move || {
             // A closing window takes the waiting acknowledgements along.
             let stopped = flow.stop();

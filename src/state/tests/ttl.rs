@@ -1,5 +1,5 @@
 use super::*;
-use crate::changelog::{GroupBound, Reference};
+use crate::changelog::{GroupBound, Reference, Window};
 
 const SECOND: i64 = 1_000_000;
 
@@ -28,7 +28,9 @@ impl Stage {
             self.position += 1;
             change.position = self.position;
         }
-        self.stores.fold(self.changelog(table, &changes)).unwrap();
+        let changelog = self.changelog(table, &changes);
+        self.stores.advance(std::slice::from_ref(&changelog));
+        self.stores.fold(changelog).unwrap();
     }
 
     fn changelog(&self, table: &str, changes: &[Change]) -> Changelog {
@@ -106,7 +108,8 @@ fn a_row_without_ttl_stays_for_ever() {
 fn a_row_stays_while_a_window_over_it_is_open() {
     let orders = TableOptions { event_time: Some(3), ..an_hour() };
     let mut stage = Stage::new(orders, an_hour());
-    stage.stores.keep_for_windows("orders", Duration::from_secs(5 * 3600));
+    let window = Window { length: 5 * HOUR, origin: Some(0) };
+    stage.stores.keep_for_windows("orders", vec![window]);
     stage.fold("orders", &[change(0, 1, "").at(0)]);
     // The watermark goes by the event time of orders alone, and is 10 s behind.
     assert_eq!(stage.expire_at(4 * HOUR), vec![]);
@@ -140,10 +143,14 @@ fn a_chain_of_references_is_followed_in_any_order_of_declaration() {
     let mut stores = StateStores::new(&tables, Duration::ZERO).unwrap();
     // Of `a`, row 2 references row 1, which is new.
     let a = [change(1, 1, "").at(2 * HOUR), change(2, 2, "").of(1)];
-    stores.fold(changelog(&tables[2], &a)).unwrap();
-    stores.fold(changelog(&tables[1], &[change(3, 7, "").of(2)])).unwrap();
+    let b = [change(3, 7, "").of(2)];
     let many: Vec<Change> = (0..500).map(|id| change(10 + id, id, "").of(id % 8)).collect();
-    stores.fold(changelog(&tables[0], &many)).unwrap();
+    let changes =
+        [changelog(&tables[2], &a), changelog(&tables[1], &b), changelog(&tables[0], &many)];
+    stores.advance(&changes);
+    for changelog in changes {
+        stores.fold(changelog).unwrap();
+    }
     stores.mark_landed();
     assert_eq!(counts(&stores.expire().unwrap()), [("c".to_owned(), 438)]);
     let lens: Vec<usize> = stores.stores().map(|store| store.len()).collect();

@@ -36,6 +36,8 @@ pub(super) struct Marked {
     input: BoxedOperator,
     marks: Vec<Mark>,
     ahead: Vec<BTreeMap<i64, HashMap<Row, i64>>>,
+    /// What the rows ahead take, kept up to date because counting it would visit each.
+    ahead_bytes: usize,
     converter: RowConverter,
     /// Of the input and the watermark.
     timed: SchemaRef,
@@ -56,6 +58,7 @@ impl Marked {
         Ok(Self {
             converter: RowConverter::new(sort_fields)?,
             ahead: marks.iter().map(|_| BTreeMap::new()).collect(),
+            ahead_bytes: 0,
             marks: marks.into_iter().map(|(mark, _)| mark).collect(),
             timed: Arc::new(Schema::new(timed)),
             schema: Arc::new(Schema::new(marked)),
@@ -101,10 +104,14 @@ impl Marked {
                 };
                 let rows = self.ahead[at].entry(time).or_default();
                 let encoded: Row = encoded.row(row).as_ref().into();
-                let weight = rows.entry(Row::clone(&encoded)).or_insert(0);
+                let weight = rows.entry(Row::clone(&encoded)).or_insert_with(|| {
+                    self.ahead_bytes += held(&encoded);
+                    0
+                });
                 *weight += delta.weights[row];
                 if *weight == 0 {
                     rows.remove(&encoded);
+                    self.ahead_bytes -= held(&encoded);
                 }
                 if rows.is_empty() {
                     self.ahead[at].remove(&time);
@@ -130,6 +137,9 @@ impl Marked {
                     true => self.ahead[at].remove(&time).unwrap_or_default(),
                     false => self.ahead[at].get(&time).cloned().unwrap_or_default(),
                 };
+                if is_behind {
+                    self.ahead_bytes -= rows.keys().map(held).sum::<usize>();
+                }
                 passed.extend(rows);
             }
         }
@@ -156,6 +166,12 @@ impl Marked {
     }
 }
 
+/// Bytes, roughly, that a row ahead takes.
+fn held(row: &Row) -> usize {
+    const ENTRY: usize = 64;
+    row.len() + ENTRY
+}
+
 /// The column that stands for `watermark()` in the expressions of a [`Mark`].
 pub(super) fn watermark_field() -> Field {
     Field::new("__watermark", DataType::Timestamp(TimeUnit::Microsecond, None), true)
@@ -179,6 +195,7 @@ impl Operator for Marked {
     fn load(&mut self, moment: &Moment<'_>) -> Result<()> {
         self.input.load(moment)?;
         self.ahead.iter_mut().for_each(BTreeMap::clear);
+        self.ahead_bytes = 0;
         self.remember(&Delta::of(self.input.all(moment)?, 1), moment.watermark.1)
     }
 
@@ -217,8 +234,6 @@ impl Operator for Marked {
     }
 
     fn memory(&self) -> usize {
-        const ENTRY: usize = 64;
-        let rows = self.ahead.iter().flat_map(BTreeMap::values).flat_map(HashMap::keys);
-        self.input.memory() + rows.map(|row| row.len() + ENTRY).sum::<usize>()
+        self.input.memory() + self.ahead_bytes
     }
 }

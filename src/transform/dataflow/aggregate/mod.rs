@@ -30,6 +30,8 @@ pub(super) struct Aggregate {
     calls: Vec<Call>,
     converter: RowConverter,
     groups: HashMap<Key, Group>,
+    /// What the values of all groups take, kept up to date because counting it would visit each.
+    values_bytes: usize,
     schema: SchemaRef,
 }
 
@@ -57,7 +59,8 @@ impl Aggregate {
         }));
         let group = group.into_iter().map(|(expression, _)| expression).collect();
         let (converter, schema) = (RowConverter::new(keys)?, Arc::new(Schema::new(fields)));
-        Ok(Self { input, group, calls, converter, groups: HashMap::new(), schema })
+        let (groups, values_bytes) = (HashMap::new(), 0);
+        Ok(Self { input, group, calls, converter, groups, values_bytes, schema })
     }
 
     /// Without GROUP BY there is one group, even without a row.
@@ -109,7 +112,10 @@ impl Aggregate {
             group.rows += weight;
             for (at, call) in self.calls.iter().enumerate() {
                 if filters[at].as_ref().is_none_or(|filter| filter.value(row)) {
-                    call.add(&mut group.states[at], &inputs[at], row, weight)?;
+                    let state = &mut group.states[at];
+                    self.values_bytes -= state.memory();
+                    call.add(state, &inputs[at], row, weight)?;
+                    self.values_bytes += state.memory();
                 }
             }
         }
@@ -124,7 +130,9 @@ impl Aggregate {
                     return internal_err!("a group has lost more rows than it had");
                 }
                 Some(0) if !self.is_global() => {
-                    self.groups.remove(key);
+                    let group = self.groups.remove(key);
+                    let states = group.iter().flat_map(|group| group.states.iter());
+                    self.values_bytes -= states.map(State::memory).sum::<usize>();
                 }
                 Some(_) | None => {}
             }
@@ -159,6 +167,7 @@ impl Operator for Aggregate {
     fn load(&mut self, moment: &Moment<'_>) -> Result<()> {
         self.input.load(moment)?;
         self.groups.clear();
+        self.values_bytes = 0;
         if self.is_global() {
             let group = self.new_group();
             self.groups.insert(Key::default(), group);
@@ -224,8 +233,6 @@ impl Operator for Aggregate {
         const MALLOC: usize = 16;
         let group = size_of::<State>() * self.calls.len() + MALLOC;
         let groups = self.groups.capacity() * (size_of::<(Key, Group)>() + 1);
-        let values = self.groups.values().flat_map(|group| group.states.iter());
-        let values: usize = values.map(State::memory).sum();
-        self.input.memory() + groups + self.groups.len() * group + values
+        self.input.memory() + groups + self.groups.len() * group + self.values_bytes
     }
 }

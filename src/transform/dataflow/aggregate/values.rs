@@ -105,7 +105,7 @@ impl Values {
         const EACH: usize = size_of::<(Value, i64)>();
         match self {
             Self::One(value, _) => value.allocated(),
-            Self::Few(values) => values.capacity() * EACH + 16,
+            Self::Few(values) => values.capacity() * EACH,
             Self::Many(values) => values.len() * 2 * EACH,
         }
     }

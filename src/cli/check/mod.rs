@@ -1,0 +1,92 @@
+//! `tidemark check`: what the SQL folder says, without any connection.
+//!
+//! `graph` is who reads whom, `report` the text, `dot` and `svg` the drawings, and `excerpt` shows the line
+//! that an error is about.
+
+mod dot;
+mod excerpt;
+mod graph;
+mod report;
+mod svg;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::pipeline::{self, Sql};
+use crate::transform::{SqlError, Transforms, read_folder};
+use graph::Graph;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The folder with tables/, transforms/ and ods/.
+    #[arg(long, default_value = "sql")]
+    sql: PathBuf,
+    /// Takes warnings, such as a full recompute, for errors.
+    #[arg(long)]
+    strict: bool,
+    /// Writes who reads whom as Graphviz DOT; without FILE to standard output, instead of the text.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    dot: Option<PathBuf>,
+    /// Draws who reads whom into an SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// `tidemark check`.
+pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let checked = load(&arguments.sql).await?;
+    let graph = Graph::new(&checked.sql.tables, &checked.transforms);
+    let is_piped = arguments.dot.as_deref() == Some(Path::new("-"));
+    let mut out = std::io::stdout().lock();
+    match &arguments.dot {
+        Some(_) if is_piped => out.write_all(dot::draw(&graph).as_bytes())?,
+        Some(path) => save(path, &dot::draw(&graph))?,
+        None => {}
+    }
+    if let Some(path) = &arguments.svg {
+        save(path, &svg::draw(&graph))?;
+    }
+    let warnings = report::warnings(&checked);
+    if !is_piped {
+        out.write_all(report::text(&checked, &graph, &warnings).as_bytes())?;
+    }
+    if arguments.strict && !warnings.is_empty() {
+        bail!(
+            "{} warning(s), which --strict takes for errors:\n{}",
+            warnings.len(),
+            warnings.join("\n")
+        );
+    }
+    Ok(())
+}
+
+/// A folder without errors.
+struct Checked {
+    sql: Sql,
+    /// The file of each table, in their order.
+    table_files: Vec<PathBuf>,
+    transforms: Transforms,
+}
+
+async fn load(folder: &Path) -> anyhow::Result<Checked> {
+    let sql = pipeline::load_sql(folder).await.map_err(|errors| refused(&errors))?;
+    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await;
+    let transforms = transforms.map_err(|errors| refused(&errors))?;
+    let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
+    let table_files = files.into_iter().map(|file| file.path).collect();
+    Ok(Checked { sql, table_files, transforms })
+}
+
+fn refused(errors: &[SqlError]) -> anyhow::Error {
+    let lines: Vec<String> = errors.iter().map(excerpt::shown).collect();
+    anyhow!("{} problem(s):\n{}", errors.len(), lines.join("\n"))
+}
+
+fn save(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

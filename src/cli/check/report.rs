@@ -1,0 +1,121 @@
+//! What `tidemark check` prints.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use super::Checked;
+use super::graph::{Graph, Kind};
+use crate::changelog::{Landing, ResultMode, ResultTable, Table};
+
+/// What works, but should be known.
+pub(super) fn warnings(checked: &Checked) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (result, maintenance) in checked.transforms.explain() {
+        if maintenance.is_costly() {
+            let path = file_of(checked, &result.name);
+            warnings.push(format!("{path}: warning: {maintenance}"));
+        }
+    }
+    for (table, path) in checked.sql.tables.iter().zip(&checked.table_files) {
+        if table.options.landing == Landing::None {
+            warnings.push(format!(
+                "{}: warning: lands nowhere, so {} is empty after a restart and results over it lose rows: \
+                 leave out landing = 'none' unless nothing but its changes is read",
+                path.display(),
+                table.name
+            ));
+        }
+    }
+    warnings
+}
+
+pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> String {
+    let mut text = String::new();
+    for (table, path) in checked.sql.tables.iter().zip(&checked.table_files) {
+        let _ = writeln!(text, "{}", path.display());
+        describe_table(&mut text, table, graph);
+    }
+    for (result, maintenance) in checked.transforms.explain() {
+        let _ = writeln!(text, "{}", file_of(checked, &result.name));
+        describe_result(&mut text, result, graph);
+        let _ = writeln!(text, "  kept    {maintenance}");
+    }
+    text.push_str("\nwho reads whom\n");
+    let mut shown = HashSet::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        if node.kind == Kind::Table {
+            tree(&mut text, (graph, at), 1, &mut shown);
+        }
+    }
+    text.push('\n');
+    for warning in warnings {
+        let _ = writeln!(text, "{warning}");
+    }
+    let (tables, transforms) = (checked.sql.tables.len(), checked.sql.transforms.len());
+    let end = match warnings.len() {
+        0 => "fine".to_owned(),
+        count => format!("fine, with {count} warning(s)"),
+    };
+    let _ = writeln!(text, "{tables} tables, {transforms} transforms: {end}");
+    text
+}
+
+fn describe_table(text: &mut String, table: &Table, graph: &Graph) {
+    // Writing to a String does not fail, here and below.
+    let _ = writeln!(text, "  reads   events of {}", table.source);
+    let _ = match &table.options.landing {
+        Landing::History(landing) => writeln!(text, "  writes  postgres {landing}, every change"),
+        Landing::None => writeln!(text, "  writes  nothing"),
+    };
+    let ttl = match table.options.ttl {
+        Some(ttl) => format!("until unchanged for {}", humantime::format_duration(ttl)),
+        None => "for ever".to_owned(),
+    };
+    let readers = graph.readers(&table.name);
+    let read = match readers.is_empty() {
+        true => "no transform reads it".to_owned(),
+        false => format!("read by {}", readers.join(", ")),
+    };
+    let _ = writeln!(text, "  kept    {ttl}; {read}");
+}
+
+fn describe_result(text: &mut String, result: &ResultTable, graph: &Graph) {
+    let reads = graph.reads(&result.name);
+    let reads = if reads.is_empty() { "nothing".to_owned() } else { reads.join(", ") };
+    let _ = writeln!(text, "  reads   {reads}");
+    let by = match &result.mode {
+        ResultMode::Append => "appended".to_owned(),
+        ResultMode::Keyed { key } => {
+            let names: Vec<&str> =
+                key.iter().map(|at| result.schema.field(*at).name().as_str()).collect();
+            format!("by {}", names.join(", "))
+        }
+    };
+    let _ = writeln!(text, "  writes  postgres {}, {by}", result.target);
+}
+
+/// The graph below a node, each step further in. What is below a transform is told once: there may be
+/// many ways to it.
+fn tree(text: &mut String, (graph, at): (&Graph, usize), depth: usize, shown: &mut HashSet<usize>) {
+    let node = &graph.nodes[at];
+    let indent = "   ".repeat(depth - 1);
+    let arrow = if depth == 1 { "" } else { "-> " };
+    let is_new = shown.insert(at);
+    let kind = match node.kind {
+        Kind::Table => format!(" ({})", node.note),
+        Kind::Transform { .. } if is_new => format!(" [{}]", node.note),
+        Kind::Transform { .. } => " [see above]".to_owned(),
+        Kind::Target => " (postgres)".to_owned(),
+    };
+    let _ = writeln!(text, "  {indent}{arrow}{}{kind}", node.name);
+    if is_new {
+        for edge in graph.edges.iter().filter(|edge| edge.from == at) {
+            tree(text, (graph, edge.to), depth + 1, shown);
+        }
+    }
+}
+
+fn file_of(checked: &Checked, name: &str) -> String {
+    let file = checked.sql.transforms.iter().find(|file| file.name == name);
+    file.map(|file| file.path.display().to_string()).unwrap_or_default()
+}

@@ -1,0 +1,143 @@
+use std::fs;
+
+use super::*;
+
+const ORDERS: &str =
+    "CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT, total DECIMAL(9,2))
+WITH (source = 'S.ORDERS', landing = 'none')";
+const CUSTOMERS: &str = "CREATE TABLE customers (id BIGINT PRIMARY KEY, name VARCHAR)
+WITH (source = 'S.CUSTOMERS', ttl = 'none')";
+const NAMED: &str = "-- writes: postgres named\n-- key: id
+SELECT o.id, o.total, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer";
+const SEEN: &str = "-- writes: postgres seen\nSELECT id, op FROM orders_changes";
+const RANKED: &str = "-- writes: postgres ranked\n-- key: id
+SELECT id, rank() OVER (ORDER BY total) AS place FROM named";
+
+fn folder(transforms: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |part: &str, name: &str, text: &str| {
+        fs::create_dir_all(folder.path().join(part)).unwrap();
+        fs::write(folder.path().join(part).join(name), text).unwrap();
+    };
+    write("tables", "orders.sql", ORDERS);
+    write("tables", "customers.sql", CUSTOMERS);
+    for (name, text) in transforms {
+        write("transforms", name, text);
+    }
+    // Not SQL, so none of the loader's business.
+    write("transforms", "named.test.yaml", "tests: []");
+    folder
+}
+
+fn all() -> tempfile::TempDir {
+    folder(&[("named.sql", NAMED), ("seen.sql", SEEN), ("ranked.sql", RANKED)])
+}
+
+fn arguments(folder: &tempfile::TempDir) -> Arguments {
+    Arguments { sql: folder.path().to_owned(), strict: false, dot: None, svg: None }
+}
+
+async fn drawn(folder: &tempfile::TempDir) -> (Checked, Graph) {
+    let checked = load(folder.path()).await.unwrap();
+    let graph = Graph::new(&checked.sql.tables, &checked.transforms);
+    (checked, graph)
+}
+
+#[tokio::test]
+async fn every_file_says_what_it_reads_and_writes_and_how_it_is_kept() {
+    let folder = all();
+    let (checked, graph) = drawn(&folder).await;
+    let text = report::text(&checked, &graph, &report::warnings(&checked));
+    let text = text.replace(&format!("{}/", folder.path().display()), "");
+    for lines in [
+        "tables/customers.sql\n  reads   events of S.CUSTOMERS\n  writes  postgres cdc_customers, every change\n  kept    for ever; read by named\n",
+        "tables/orders.sql\n  reads   events of S.ORDERS\n  writes  nothing\n",
+        "transforms/named.sql\n  reads   customers, orders\n  writes  postgres named, by id\n  kept    by key",
+        "transforms/seen.sql\n  reads   orders_changes\n  writes  postgres seen, appended\n  kept    append: reads changes only\n",
+        "transforms/ranked.sql\n  reads   named\n  writes  postgres ranked, by id\n  kept    recompute: ",
+        "  customers (S.CUSTOMERS)\n     -> named [by key]\n",
+        "        -> ranked [recompute]\n           -> ranked (postgres)\n",
+        "  orders (S.ORDERS)\n     -> named [see above]\n     -> seen [append]\n",
+        "transforms/ranked.sql: warning: recompute: ",
+        "tables/orders.sql: warning: lands nowhere",
+        "\n2 tables, 3 transforms: fine, with 2 warning(s)\n",
+    ] {
+        assert!(text.contains(lines), "{lines}\nis not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn dot_names_all_nodes_and_edges() {
+    let (_, graph) = drawn(&all()).await;
+    let text = dot::draw(&graph);
+    for line in [
+        "  n0 [label=\"customers\\nS.CUSTOMERS\", shape=box];",
+        "[label=\"ranked\\nrecompute\", shape=box, style=rounded, color=red];",
+        "[label=\"ranked\\npostgres\", shape=cylinder];",
+        " [style=dashed, label=\"changes\"];",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert_eq!(text.matches(" -> ").count(), 7);
+}
+
+#[tokio::test]
+async fn the_picture_is_well_formed_and_its_boxes_do_not_overlap() {
+    let (_, graph) = drawn(&all()).await;
+    let text = svg::draw(&graph);
+    let mut reader = quick_xml::Reader::from_str(&text);
+    let mut boxes = Vec::new();
+    loop {
+        match reader.read_event().unwrap() {
+            quick_xml::events::Event::Eof => break,
+            quick_xml::events::Event::Empty(tag) if tag.name().as_ref() == b"rect" => {
+                let number = |name: &str| -> Option<usize> {
+                    let value = tag.try_get_attribute(name).unwrap()?.value.into_owned();
+                    String::from_utf8(value).unwrap().parse().ok()
+                };
+                boxes.extend(
+                    number("x").zip(number("y")).zip(number("width").zip(number("height"))),
+                );
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(boxes.len(), graph.nodes.len());
+    for (at, ((x, y), (w, h))) in boxes.iter().enumerate() {
+        for ((x2, y2), (w2, h2)) in &boxes[..at] {
+            let apart = x + w <= *x2 || x2 + w2 <= *x || y + h <= *y2 || y2 + h2 <= *y;
+            assert!(apart, "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn warnings_are_errors_only_when_strict() {
+    let folder = all();
+    run(&arguments(&folder)).await.unwrap();
+    let error = run(&Arguments { strict: true, ..arguments(&folder) }).await.unwrap_err();
+    assert!(error.to_string().starts_with("2 warning(s), which --strict takes for errors:\n"));
+}
+
+#[tokio::test]
+async fn drawings_are_written_where_asked() {
+    let folder = all();
+    let (dot, svg) = (folder.path().join("a.dot"), folder.path().join("a.svg"));
+    let arguments =
+        Arguments { dot: Some(dot.clone()), svg: Some(svg.clone()), ..arguments(&folder) };
+    run(&arguments).await.unwrap();
+    assert!(fs::read_to_string(dot).unwrap().starts_with("digraph tidemark {"));
+    assert!(fs::read_to_string(svg).unwrap().starts_with("<svg "));
+}
+
+#[tokio::test]
+async fn an_error_shows_its_line_and_column() {
+    let folder = folder(&[(
+        "wrong.sql",
+        "-- writes: postgres a\n-- key: id\nSELECT id,\n\tnope FROM orders",
+    )]);
+    let error = run(&arguments(&folder)).await.unwrap_err().to_string();
+    assert!(error.starts_with("1 problem(s):\n"), "{error}");
+    assert!(error.contains("/transforms/wrong.sql:4:2: "), "{error}");
+    assert!(error.ends_with("\n  4 | \tnope FROM orders\n    | \t^"), "{error}");
+}

@@ -1,0 +1,112 @@
+//! The pipeline without a queue and without Postgres: for trying out SQL on a few events.
+//!
+//! Decoding, state, transforms, late events and restarts are the ones of the real processor; only the
+//! target is in memory, and whoever rehearses says where batches end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::PipelineError;
+use super::epoch::Processor;
+use super::late::LateEvents;
+use super::start::{Sql, resume};
+use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
+use crate::config::SqlConfig;
+use crate::sink::Sink;
+use crate::sink::memory::{MemorySink, MemoryTarget};
+use crate::state::StateStores;
+use crate::telemetry::Health;
+use crate::transform::Transforms;
+
+const PIPELINE: &str = "rehearsal";
+const TOPIC: &str = "rehearsal";
+
+/// A processor over a target in memory.
+pub struct Rehearsal<'a> {
+    sql: &'a Sql,
+    target: MemoryTarget,
+    running: Running,
+    sent: u64,
+}
+
+struct Running {
+    processor: Processor,
+    sink: MemorySink,
+    results: Vec<Arc<ResultTable>>,
+}
+
+impl<'a> Rehearsal<'a> {
+    /// Starts with an empty target.
+    ///
+    /// # Errors
+    /// If the SQL can't be planned.
+    pub async fn start(sql: &'a Sql) -> Result<Self, PipelineError> {
+        let target = MemoryTarget::default();
+        let running = run(sql, &target).await?;
+        Ok(Self { sql, target, running, sent: 0 })
+    }
+
+    /// Processes the payloads as one epoch and commits it.
+    ///
+    /// # Errors
+    /// What would stop the processor, or make it look for the event that a query fails on.
+    pub async fn feed(&mut self, payloads: &[String]) -> Result<(), PipelineError> {
+        let messages = payloads.iter().map(|payload| self.next_message(payload)).collect();
+        let job = self.running.processor.process(messages, &HashMap::new()).await?;
+        if let Some(commit) = job.and_then(|job| job.commit) {
+            self.running.sink.commit(&commit).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets everything in memory and starts from what is committed.
+    ///
+    /// # Errors
+    /// As a start of the processor.
+    pub async fn restart(&mut self) -> Result<(), PipelineError> {
+        self.running = run(self.sql, &self.target).await?;
+        Ok(())
+    }
+
+    /// The results that the SQL folder describes.
+    pub fn results(&self) -> &[Arc<ResultTable>] {
+        &self.running.results
+    }
+
+    /// What the target of a result shows, in batches of one row.
+    pub fn rows(&self, result: &ResultTable) -> Vec<RecordBatch> {
+        self.target.result(&result.target)
+    }
+
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.target.dead_letters()
+    }
+
+    fn next_message(&mut self, payload: &str) -> Message {
+        self.sent += 1;
+        Message {
+            offset: Offset::new(1, self.sent),
+            receipt: Receipt { flow: 1, id: self.sent },
+            topic: TOPIC.to_owned(),
+            payload: Bytes::from(payload.to_owned()),
+            redelivered: false,
+            properties: Vec::new(),
+        }
+    }
+}
+
+async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError> {
+    let (mut sink, landing) = (target.sink(PIPELINE, TOPIC), target.sink(PIPELINE, TOPIC));
+    let transforms =
+        Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
+    let results = transforms.results().cloned().collect();
+    let stores = StateStores::new(&sql.tables, SqlConfig::default().watermark_delay)?;
+    let late = LateEvents::new(Box::new(landing), Health::default(), CancellationToken::new());
+    let parts = (stores, transforms);
+    let processor = resume(&mut sink, &sql.tables, parts, late, TOPIC).await?;
+    Ok(Running { processor, sink, results })
+}

@@ -1,0 +1,236 @@
+//! The source's time, as its events tell it, and the watermark that follows from it.
+//!
+//! Everything goes by events in broker order, one by one: no wall clock, and no border of an epoch, so
+//! that a replay comes to the same times.
+
+use arrow::array::{Array, TimestampMicrosecondArray};
+use hashbrown::HashMap;
+
+use crate::changelog::{Changelog, Offset, Position, SystemColumn, Table};
+
+/// How far one event may move the source's clock. What is farther ahead is believed only when
+/// [`CONFIRMATIONS`] events in a row say so, as after a quiet weekend.
+const FARTHEST_JUMP: i64 = 86_400_000_000;
+const CONFIRMATIONS: usize = 3;
+/// So many of the newest rows are enough to know the time after a restart.
+const MOST_AT_RESTART: usize = 100_000;
+
+/// The source's time, as far as the events have told it. Microseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// The newest change seen, unless it is too far ahead to be believed.
+    pub source: Option<i64>,
+    /// No event older than this is expected.
+    pub watermark: Option<i64>,
+}
+
+/// What events say about time. Each is a row of a changelog.
+#[derive(Debug, Default)]
+pub struct Ticks(Vec<Tick>);
+
+#[derive(Debug)]
+struct Tick {
+    position: Position,
+    offset: Offset,
+    /// Which table, by its number in [`Clocks`].
+    table: usize,
+    source_ts: Option<i64>,
+    event_time: Option<i64>,
+}
+
+/// What moving the clock has shown.
+#[derive(Debug, Default)]
+pub struct Advanced {
+    /// Events whose event time was below the watermark when they came, and that watermark.
+    pub behind: HashMap<Offset, i64>,
+    /// Times that did not move the clock because they are too far ahead, by table and kind.
+    pub ahead: Vec<Ahead>,
+}
+
+/// Times of one table and kind that are too far ahead to be believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    pub table: String,
+    pub kind: TimeKind,
+    pub count: usize,
+    /// The first such event.
+    pub offset: Offset,
+    pub time: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeKind {
+    /// When the source made the change.
+    SourceTs,
+    /// The table's declared event time.
+    EventTime,
+}
+
+impl TimeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceTs => "source_ts",
+            Self::EventTime => "event_time",
+        }
+    }
+}
+
+/// The clock of the source and those of its tables.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    tables: Vec<TableClock>,
+    source: SourceClock,
+    watermark: Option<i64>,
+    delay: i64,
+    /// After this time without an event, by the source's clock, a table does not hold the watermark back.
+    pub(super) idle_after: i64,
+}
+
+#[derive(Debug)]
+struct TableClock {
+    name: String,
+    has_event_time: bool,
+    /// How far its event times may be ahead of the source's clock.
+    future: i64,
+    newest: Option<i64>,
+    /// The source's clock at its last event.
+    last_event: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct SourceClock {
+    now: Option<i64>,
+    /// Times too far ahead, since the last one that is not.
+    doubted: Vec<i64>,
+}
+
+impl SourceClock {
+    /// `false`: it is too far ahead to be believed yet.
+    fn see(&mut self, time: i64) -> bool {
+        let now = *self.now.get_or_insert(time);
+        if time.saturating_sub(now) <= FARTHEST_JUMP {
+            self.now = Some(now.max(time));
+            self.doubted.clear();
+            return true;
+        }
+        self.doubted.push(time);
+        let is_confirmed = self.doubted.len() == CONFIRMATIONS;
+        if is_confirmed {
+            self.now = self.doubted.drain(..).min();
+        }
+        is_confirmed
+    }
+}
+
+impl Clocks {
+    pub(super) fn new<'a>(
+        tables: impl Iterator<Item = &'a Table>,
+        (delay, idle_after): (i64, i64),
+    ) -> Self {
+        let clock = |table: &Table| TableClock {
+            name: table.name.clone(),
+            has_event_time: table.options.event_time.is_some(),
+            future: i64::try_from(table.options.future.as_micros()).unwrap_or(i64::MAX),
+            newest: None,
+            last_event: None,
+        };
+        let (source, watermark) = (SourceClock::default(), None);
+        Self { tables: tables.map(clock).collect(), source, watermark, delay, idle_after }
+    }
+
+    pub(super) fn now(&self) -> Clock {
+        Clock { source: self.source.now, watermark: self.watermark }
+    }
+
+    pub(super) fn resume(&mut self, watermark: i64) {
+        self.watermark = Some(watermark);
+    }
+
+    /// Notes what the rows of a changelog of table number `table` say.
+    pub(super) fn note(ticks: &mut Ticks, table: usize, changelog: &Changelog) {
+        let times = |column| {
+            let times = changelog.batch.column(changelog.table.system_column(column));
+            let times = times.as_any().downcast_ref::<TimestampMicrosecondArray>();
+            times.expect("the changelog schema declares it as timestamp")
+        };
+        let (source_ts, event_time) =
+            (times(SystemColumn::SourceTs), times(SystemColumn::EventTime));
+        let at =
+            |times: &TimestampMicrosecondArray, row| times.is_valid(row).then(|| times.value(row));
+        ticks.0.extend((0..changelog.len()).map(|row| Tick {
+            position: changelog.positions[row],
+            offset: changelog.offsets[row],
+            table,
+            source_ts: at(source_ts, row),
+            event_time: at(event_time, row),
+        }));
+    }
+
+    pub(super) fn advance(&mut self, Ticks(mut ticks): Ticks) -> Advanced {
+        ticks.sort_by_key(|tick| tick.position);
+        if self.source.now.is_none() {
+            // One wrong time among the first ones would be believed for ever.
+            self.source.now = ticks.iter().filter_map(|tick| tick.source_ts).min();
+        }
+        let mut advanced = Advanced::default();
+        for tick in &ticks {
+            self.tick(tick, &mut advanced);
+        }
+        advanced
+    }
+
+    fn tick(&mut self, tick: &Tick, advanced: &mut Advanced) {
+        if let Some(time) = tick.source_ts
+            && !self.source.see(time)
+        {
+            advanced.add_ahead(&self.tables[tick.table].name, TimeKind::SourceTs, (tick, time));
+        }
+        let (now, table) = (self.source.now, &mut self.tables[tick.table]);
+        table.last_event = now;
+        // Only a declared event time moves the watermark: it is the time that windows go by.
+        let Some(time) = tick.event_time.filter(|_| table.has_event_time) else { return };
+        if let Some(watermark) = self.watermark.filter(|watermark| time < *watermark) {
+            advanced.behind.insert(tick.offset, watermark);
+        }
+        if now.is_some_and(|now| time.saturating_sub(now) > table.future) {
+            advanced.add_ahead(&table.name, TimeKind::EventTime, (tick, time));
+            return;
+        }
+        table.newest = table.newest.max(Some(time));
+        self.watermark = self.watermark.max(self.slowest());
+    }
+
+    /// The watermark of the table that is farthest behind, of those that are not idle.
+    fn slowest(&self) -> Option<i64> {
+        let is_active = |table: &&TableClock| match (self.source.now, table.last_event) {
+            (Some(now), Some(last)) => now.saturating_sub(last) <= self.idle_after,
+            _ => true,
+        };
+        let newest = self.tables.iter().filter(is_active).filter_map(|table| table.newest);
+        newest.min().map(|newest| newest.saturating_sub(self.delay))
+    }
+}
+
+impl Ticks {
+    /// Forgets all but the newest, as many as are enough to know the time.
+    pub(super) fn keep_newest(&mut self) {
+        if self.0.len() > 2 * MOST_AT_RESTART {
+            let by_age = |tick: &Tick| std::cmp::Reverse(tick.position);
+            self.0.select_nth_unstable_by_key(MOST_AT_RESTART, by_age);
+            self.0.truncate(MOST_AT_RESTART);
+        }
+    }
+}
+
+impl Advanced {
+    fn add_ahead(&mut self, table: &str, kind: TimeKind, (tick, time): (&Tick, i64)) {
+        let known = self.ahead.iter_mut().find(|a| a.table == table && a.kind == kind);
+        match known {
+            Some(ahead) => ahead.count += 1,
+            None => {
+                let (table, offset) = (table.to_owned(), tick.offset);
+                self.ahead.push(Ahead { table, kind, count: 1, offset, time });
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The source's clock and the watermark.
+
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 24 * HOUR;
+
+/// Tables `orders` and `log` with event times, `names` without; the delay is 10 s.
+struct Stage {
+    stores: StateStores,
+    tables: Vec<Arc<Table>>,
+    position: i64,
+}
+
+/// Table, change time and event time.
+type Event = (&'static str, i64, i64);
+
+impl Stage {
+    fn new() -> Self {
+        let timed = || TableOptions { event_time: Some(3), ..an_hour() };
+        let tables =
+            vec![table("orders", timed()), table("log", timed()), table("names", an_hour())];
+        let mut stores = StateStores::new(&tables, Duration::from_secs(10)).unwrap();
+        stores.set_idle_after(Duration::from_secs(60));
+        Self { stores, tables, position: 0 }
+    }
+
+    /// One epoch. The events of a table come as one changelog, whatever is between them.
+    fn see(&mut self, events: &[Event]) -> Advanced {
+        let mut changes = Vec::new();
+        for table in &self.tables {
+            let of_table = events.iter().enumerate().filter(|(_, event)| event.0 == table.name);
+            let rows: Vec<(Change, i64)> = of_table
+                .map(|(at, (_, source_ts, event_time))| {
+                    let position = self.position + 1 + at as i64;
+                    (change(position, 1, "").at(*event_time), *source_ts)
+                })
+                .collect();
+            if !rows.is_empty() {
+                changes.push(changed_at(table, &rows));
+            }
+        }
+        self.position += events.len() as i64;
+        self.stores.advance(&changes)
+    }
+
+    fn times(&self) -> (Option<i64>, Option<i64>) {
+        let Clock { source, watermark } = self.stores.clock();
+        (source, watermark)
+    }
+}
+
+/// A changelog whose changes were made at other times than their event times.
+fn changed_at(table: &Arc<Table>, rows: &[(Change, i64)]) -> Changelog {
+    let changes: Vec<Change> = rows.iter().map(|(change, _)| change.clone()).collect();
+    let mut changelog = changelog(table, &changes);
+    let mut columns = changelog.batch.columns().to_vec();
+    let times = rows.iter().map(|(_, source_ts)| *source_ts);
+    columns[table.system_column(crate::changelog::SystemColumn::SourceTs)] =
+        Arc::new(TimestampMicrosecondArray::from_iter_values(times));
+    changelog.batch = RecordBatch::try_new(changelog.batch.schema(), columns).unwrap();
+    changelog
+}
+
+#[test]
+fn the_watermark_is_that_of_the_slowest_table() {
+    let mut stage = Stage::new();
+    stage.see(&[("names", 5 * SECOND, 5 * SECOND)]);
+    assert_eq!(stage.times(), (Some(5 * SECOND), None), "only declared event times count");
+    stage.see(&[("orders", 20 * SECOND, 20 * SECOND)]);
+    assert_eq!(stage.times().1, Some(10 * SECOND));
+    stage.see(&[("log", 21 * SECOND, 21 * SECOND), ("orders", 40 * SECOND, 40 * SECOND)]);
+    assert_eq!(stage.times().1, Some(11 * SECOND));
+    stage.see(&[("log", 41 * SECOND, 30 * SECOND)]);
+    assert_eq!(stage.times().1, Some(20 * SECOND));
+    // It never goes back.
+    stage.see(&[("log", 42 * SECOND, 0), ("orders", 42 * SECOND, 0)]);
+    assert_eq!(stage.times().1, Some(20 * SECOND));
+}
+
+#[test]
+fn an_idle_table_does_not_hold_the_watermark_back() {
+    let mut stage = Stage::new();
+    stage.see(&[("orders", HOUR, HOUR), ("log", HOUR, HOUR)]);
+    stage.see(&[("orders", HOUR + 60 * SECOND, HOUR + 60 * SECOND)]);
+    assert_eq!(stage.times().1, Some(HOUR - 10 * SECOND), "it is not idle yet");
+    stage.see(&[("orders", HOUR + 61 * SECOND, HOUR + 61 * SECOND)]);
+    assert_eq!(stage.times().1, Some(HOUR + 51 * SECOND));
+    let advanced = stage.see(&[("log", HOUR + 62 * SECOND, HOUR + SECOND)]);
+    assert_eq!(stage.times().1, Some(HOUR + 51 * SECOND));
+    let behind: Vec<i64> = advanced.behind.values().copied().collect();
+    assert_eq!(behind, [HOUR + 51 * SECOND], "what comes after all is late");
+}
+
+#[test]
+fn borders_of_epochs_make_no_difference() {
+    let mut events = Vec::new();
+    for step in 0..400_i64 {
+        let (time, lag) = (HOUR + step * SECOND, step * step % 17 * SECOND);
+        let table = if step % 3 == 0 && step % 200 < 30 { "log" } else { "orders" };
+        events.push((table, time - lag % (3 * SECOND), time - lag));
+    }
+    let run = |size: usize| {
+        let (mut stage, mut behind) = (Stage::new(), Vec::new());
+        for epoch in events.chunks(size) {
+            behind.extend(stage.see(epoch).behind);
+        }
+        behind.sort();
+        (stage.times(), behind)
+    };
+    assert!(run(1).1.len() > 10);
+    for size in [2, 7, 400] {
+        assert_eq!(run(size), run(1), "{size} events an epoch");
+    }
+}
+
+#[test]
+fn an_event_time_far_in_the_future_closes_no_windows() {
+    let mut stage = Stage::new();
+    stage.see(&[("orders", HOUR, HOUR)]);
+    let advanced = stage.see(&[
+        ("orders", HOUR, HOUR + DAY),
+        ("orders", HOUR, HOUR + DAY + 1),
+        ("orders", HOUR, i64::MAX),
+    ]);
+    assert_eq!(stage.times(), (Some(HOUR), Some(HOUR + DAY - 10 * SECOND)));
+    let [ahead] = advanced.ahead.as_slice() else { panic!("{advanced:?}") };
+    let offset = Offset::new(7, 3);
+    let (kind, time) = (TimeKind::EventTime, HOUR + DAY + 1);
+    assert_eq!(*ahead, Ahead { table: "orders".to_owned(), kind, count: 2, offset, time });
+}
+
+#[test]
+fn a_change_time_far_in_the_future_is_believed_when_others_agree() {
+    let mut stage = Stage::new();
+    let in_years = 70 * 365 * DAY;
+    stage.see(&[("names", HOUR, HOUR), ("orders", in_years, in_years)]);
+    for minute in 0..5 {
+        let time = HOUR + minute * 60 * SECOND;
+        stage.see(&[("names", in_years, in_years), ("orders", time, time)]);
+        assert_eq!(stage.times(), (Some(time), Some(time - 10 * SECOND)));
+    }
+    // After a quiet weekend everything is far ahead, one of it too far.
+    let monday = 3 * DAY;
+    let advanced = stage.see(&[("names", in_years, 0), ("orders", monday, monday)]);
+    assert_eq!(advanced.ahead.len(), 3, "{advanced:?}");
+    stage.see(&[("orders", monday + 1, monday + 1)]);
+    assert_eq!(stage.times(), (Some(monday), Some(monday + 1 - 10 * SECOND)));
+}
+
+#[test]
+fn a_wrong_time_among_the_first_is_not_believed() {
+    let mut stage = Stage::new();
+    stage.see(&[("names", 70 * 365 * DAY, 0), ("names", HOUR, 0), ("names", HOUR + 1, 0)]);
+    assert_eq!(stage.times().0, Some(HOUR + 1));
+}
+
+#[test]
+fn a_restart_goes_on_at_the_watermark_of_the_ledger() {
+    let mut stage = Stage::new();
+    let mut ticks = Ticks::default();
+    let loaded = changed_at(&stage.tables[0], &[(change(1, 1, "").at(2 * HOUR), 2 * HOUR)]);
+    stage.stores.note_times(&mut ticks, &loaded);
+    stage.stores.advance_to(ticks);
+    stage.stores.resume_watermark(HOUR);
+    assert_eq!(stage.times(), (Some(2 * HOUR), Some(HOUR)));
+    stage.position = 1;
+    stage.see(&[("orders", 2 * HOUR, 0)]);
+    assert_eq!(stage.times().1, Some(2 * HOUR - 10 * SECOND));
+}

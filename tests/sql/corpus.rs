@@ -7,7 +7,8 @@ use tidemark::transform::{SqlFile, parse_tables, read_folder};
 /// The queries.
 pub(crate) struct Corpus {
     pub(crate) files: Vec<SqlFile>,
-    /// Those with a `-- broken: why` line: the engine is known not to get them right.
+    /// Those with a line `-- broken:` and a part of what is said then: the engine is known not to get
+    /// them right.
     pub(crate) broken: Vec<SqlFile>,
 }
 
@@ -22,7 +23,7 @@ pub(crate) fn tables() -> Vec<Arc<Table>> {
 impl Corpus {
     pub(crate) fn read() -> Self {
         let all = read_folder(&folder("corpus")).unwrap();
-        let is_broken = |file: &SqlFile| file.text.contains("\n-- broken:");
+        let is_broken = |file: &SqlFile| header(&file.text, "broken").is_some();
         let (broken, files) = all.into_iter().partition(is_broken);
         Self { files, broken }
     }
@@ -51,7 +52,7 @@ impl Corpus {
 
     /// The queries that Postgres understands as they are, with their SELECTs.
     pub(crate) fn plain(&self) -> impl Iterator<Item = (&str, String)> {
-        let plain = self.files.iter().filter(|file| file.text.contains("-- postgres: yes"));
+        let plain = self.files.iter().filter(|file| header(&file.text, "postgres") == Some("yes"));
         plain.map(|file| (file.name.as_str(), select(&file.text)))
     }
 }
@@ -68,7 +69,13 @@ pub(crate) fn select(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
 }
 
+/// What a line of the header says.
+pub(crate) fn header<'a>(text: &'a str, label: &str) -> Option<&'a str> {
+    let labelled = text.lines().filter_map(|line| line.strip_prefix("-- ")?.split_once(": "));
+    labelled.into_iter().find_map(|(name, value)| (name == label).then_some(value))
+}
+
 pub(crate) fn key_columns(text: &str) -> Vec<String> {
-    let key = text.lines().find_map(|line| line.strip_prefix("-- key:")).expect("a key line");
+    let key = header(text, "key").expect("a line `-- key:`");
     key.split(',').map(|column| column.trim().to_owned()).collect()
 }

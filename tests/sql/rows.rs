@@ -13,6 +13,10 @@ use crate::stream::TABLES;
 
 /// 2024-01-01.
 pub(crate) const START: i64 = 1_704_067_200_000_000;
+/// Microseconds, as are all times.
+pub(crate) const MINUTE: i64 = 60_000_000;
+/// Between one time and the next one.
+pub(crate) const TIME_STEP: i64 = 90_000_000;
 
 const TEXTS: [(&str, [&str; 4]); 7] = [
     ("status", ["NEW", "PAID", "SHIPPED", "GOLD"]),
@@ -38,7 +42,7 @@ fn value(column: &str, data_type: &DataType, choice: u8) -> ScalarValue {
         DataType::Float64 => ScalarValue::Float64(Some((number % 7) as f64 * 0.1)),
         DataType::Boolean => ScalarValue::Boolean(Some(number % 2 == 0)),
         DataType::Timestamp(TimeUnit::Microsecond, None) => {
-            ScalarValue::TimestampMicrosecond(Some(START + number * 90_000_000), None)
+            ScalarValue::TimestampMicrosecond(Some(START + number * TIME_STEP), None)
         }
         DataType::Utf8 => {
             let (_, texts) = TEXTS.iter().find(|(name, _)| *name == column).unwrap();

@@ -10,7 +10,7 @@ use tidemark::transform::SqlFile;
 use crate::corpus::tables;
 use crate::engine::{Engine, Refused};
 use crate::model::Model;
-use crate::rows::{Cell, START, cells};
+use crate::rows::{Cell, MINUTE, START, cells};
 use crate::scratch::{Rows, Scratch};
 use crate::stream::Epoch;
 
@@ -70,7 +70,7 @@ impl<'a> Stage<'a> {
         let changelogs = self.model.changelogs(&epoch.changes, &mut self.position);
         epoch.changes.iter().for_each(|change| self.model.apply(change));
         if let Some(minutes) = epoch.watermark_moves {
-            self.watermark = Some(self.watermark.unwrap_or(START) + minutes * 60_000_000);
+            self.watermark = Some(self.watermark.unwrap_or(START) + minutes * MINUTE);
         }
         let run = self.engine.run(changelogs, self.watermark).await;
         let written = run.map_err(|refused| failure(self.epoch, &refused.file, refused.why))?;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::rows::{MINUTE, TIME_STEP};
+
 /// Names of the source tables and how many columns they have.
 pub(crate) const TABLES: [(&str, usize); 5] =
     [("orders", 5), ("items", 5), ("customers", 5), ("products", 4), ("events", 6)];
@@ -33,13 +35,15 @@ struct Dice {
     /// How many changes an epoch has at most.
     largest: usize,
     rows: BTreeMap<(usize, i64), Vec<u8>>,
+    /// How far the watermark has moved, minutes.
+    moved: i64,
 }
 
 pub(crate) fn stream(seed: u64) -> Vec<Epoch> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let (keys, largest) = (rng.random_range(3..8), [1, 5, 15, 40][rng.random_range(0..4)]);
+    let (keys, largest) = (rng.random_range(3..8), [5, 15, 40, 1][seed as usize % 4]);
     let epochs = rng.random_range(6..16);
-    let mut dice = Dice { rng, keys, largest, rows: BTreeMap::new() };
+    let mut dice = Dice { rng, keys, largest, rows: BTreeMap::new(), moved: 0 };
     (0..epochs).map(|_| dice.epoch()).collect()
 }
 
@@ -73,15 +77,23 @@ impl Dice {
         let watermark_moves = match self.rng.random_range(0..8) {
             0..4 => None,
             4..7 => Some(self.rng.random_range(0..6)),
-            // Past every row, and past those to come.
-            _ => Some(60),
+            // Past every row.
+            _ => Some(40),
         };
+        self.moved += watermark_moves.unwrap_or(0);
         Epoch { changes, watermark_moves, is_restarted: self.rng.random_bool(0.15) }
     }
 
     fn anew(&mut self, table: usize, key: i64) -> Change {
-        let values = (0..TABLES[table].1).map(|_| self.rng.random_range(0..24)).collect();
+        let values = (0..TABLES[table].1).map(|_| self.choice()).collect();
         Change { table, key, values: Some(values) }
+    }
+
+    /// A value; as a time, one around the watermark, so that it always passes some rows.
+    fn choice(&mut self) -> u8 {
+        let watermark = self.moved * MINUTE / TIME_STEP;
+        let first = (watermark - 8).clamp(0, i64::from(u8::MAX) - 24) as u8;
+        self.rng.random_range(first..first + 24)
     }
 
     fn again(&mut self, table: usize, key: i64) -> Change {
@@ -95,7 +107,7 @@ impl Dice {
         let mut change = self.again(table, key);
         if let Some(values) = &mut change.values {
             let column = self.rng.random_range(1..values.len());
-            values[column] = self.rng.random_range(0..24);
+            values[column] = self.choice();
         }
         change
     }

@@ -1,6 +1,6 @@
 -- writes: postgres t_join_coalesce
 -- key: order_id, customer_id
--- broken: refused by planning, where both sides are of the same width and both keys are expressions
+-- broken: duplicate unqualified field name
 -- postgres: yes
 SELECT o.order_id, c.customer_id
 FROM orders o

@@ -31,7 +31,7 @@ pub enum ErrorType {
     InvalidKey,
     /// Understood, but there is no rule for it (a truncate).
     UnsupportedOperation,
-    /// It changes a row that ttl has dropped from memory.
+    /// Its windows are closed, and its table or rows that ttl has dropped forbid to apply it.
     LateEvent,
     /// A query over its rows fails.
     QueryFailed,

@@ -1,5 +1,5 @@
-//! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, fold,
-//! run the SQL.
+//! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, read back
+//! what it needs, fold, run the SQL.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use metrics::{counter, gauge};
 
 use super::committer::Job;
 use super::doubted_times::DoubtedTimes;
-use super::late::LateEvents;
+use super::late::LandedRows;
 use super::{PipelineError, closed_windows};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
     OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
 };
-use crate::decode::{Decoder, Passed};
+use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::StateStores;
 use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;
@@ -26,7 +26,7 @@ pub(super) struct Processor {
     decoder: Decoder,
     stores: StateStores,
     transforms: Transforms,
-    late: LateEvents,
+    landed: LandedRows,
     doubted: DoubtedTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
@@ -39,7 +39,7 @@ impl Processor {
         queue: String,
         tables: &[Arc<Table>],
         (stores, transforms): (StateStores, Transforms),
-        late: LateEvents,
+        landed: LandedRows,
         position: LedgerPosition,
     ) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Processor {
             decoder: Decoder::new(tables.to_vec()),
             stores,
             transforms,
-            late,
+            landed,
             doubted: DoubtedTimes::default(),
             known: position.offsets,
             spools: position.spools,
@@ -78,7 +78,7 @@ impl Processor {
         self.doubted.tell(&advanced.ahead);
         let behind = &advanced.behind;
         let landed_only = closed_windows::divert(&self.stores, &fresh, &mut decoded, behind)?;
-        if !self.late.divert(&self.stores, &fresh, &mut decoded).await? {
+        if !self.read_back(&fresh, &mut decoded).await? {
             return Ok(None);
         }
         stages.done("late");
@@ -149,6 +149,21 @@ impl Processor {
             deltas.push(folded.delta);
         }
         Ok((landing, deltas))
+    }
+
+    /// Puts rows back that the epoch needs and ttl has dropped; the targets show them already. `false`:
+    /// shutdown came while the target was away.
+    async fn read_back(
+        &mut self,
+        messages: &[Message],
+        decoded: &mut Decoded,
+    ) -> Result<bool, PipelineError> {
+        let put_back = self.landed.put_back(&mut self.stores, messages, decoded).await?;
+        let Some(put_back) = put_back else { return Ok(false) };
+        if !put_back.is_empty() {
+            self.transforms.remember(&self.stores, put_back).await?;
+        }
+        Ok(true)
     }
 
     /// Lets ttl drop rows, and takes what is left as what the targets show.

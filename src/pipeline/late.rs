@@ -1,78 +1,86 @@
-//! Events that need a row which ttl has dropped from memory: dead letters, because a result that is
-//! computed from such a row without its partners would be wrong.
+//! Rows that ttl has dropped and that an epoch needs come back from the landing tables; events for
+//! which that can't be are dead letters, because a result that is computed from a row without its
+//! partners would be wrong.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
+use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::PipelineError;
 use super::committer::{FIRST_WAIT, LONGEST_WAIT};
-use crate::changelog::{Changelog, DeadLetter, ErrorType, Message, Offset, Phase, Table};
+use super::read_back::ReadBack;
+use crate::changelog::{
+    Changelog, DeadLetter, ErrorType, Message, Offset, Phase, Table, TableDelta,
+};
 use crate::decode::Decoded;
 use crate::recovery::{Backoff, Recovery, chain};
 use crate::sink::Sink;
-use crate::state::{Missing, StateStores};
-use crate::telemetry::{Condition, Health};
+use crate::state::StateStores;
+use crate::telemetry::{Condition, Health, names};
 
-/// Finds late events by the landing tables.
-pub(super) struct LateEvents {
+/// Reads landed rows.
+pub(super) struct LandedRows {
     /// Reads; the committer has its own to write with.
     landing: Box<dyn Sink>,
     health: Health,
     shutdown: CancellationToken,
 }
 
-impl LateEvents {
+impl LandedRows {
     pub(super) fn new(landing: Box<dyn Sink>, health: Health, shutdown: CancellationToken) -> Self {
         Self { landing, health, shutdown }
     }
 
-    /// Turns the late ones of the epoch's changes into dead letters.
-    ///
-    /// An event is late if a row that it changes, or that this row references, is not in memory
-    /// although its newest landed change is not a delete. A message is late as a whole. `false`:
-    /// shutdown came before the target answered.
-    pub(super) async fn divert(
+    /// Puts the rows that the epoch needs back into the stores; how these differ after it. Events that
+    /// need what can't come back become dead letters. A message is late as a whole. `None`: shutdown
+    /// came before the target answered.
+    pub(super) async fn put_back(
         &mut self,
-        stores: &StateStores,
+        stores: &mut StateStores,
         messages: &[Message],
         decoded: &mut Decoded,
-    ) -> Result<bool, PipelineError> {
-        let mut reasons: HashMap<Offset, String> = HashMap::new();
-        for changelog in &decoded.changes {
-            for missing in stores.missing(changelog)? {
-                let Some(are_live) = self.live_keys(&missing).await? else { return Ok(false) };
-                let dropped = (0..are_live.len()).filter(|key| are_live[*key]);
-                for (key, row) in
-                    dropped.flat_map(|key| missing.needed_by[key].iter().map(move |row| (key, row)))
-                {
-                    let reason = || reason((changelog, *row), (&missing, key));
-                    reasons.entry(changelog.offsets[*row]).or_insert_with(reason);
-                }
-            }
+    ) -> Result<Option<Vec<TableDelta>>, PipelineError> {
+        let mut needed = ReadBack::new(stores, &decoded.changes)?;
+        if !needed.find(self).await? {
+            return Ok(None);
         }
-        if !reasons.is_empty() {
-            take_out(decoded, messages, reasons);
+        let (late, rows) = needed.finish()?;
+        let mut deltas = Vec::new();
+        for changelog in rows {
+            let delta = stores.put_back(changelog)?;
+            let count = delta.inserted.num_rows() as u64;
+            counter!(names::READ_BACK_ROWS, "table" => delta.table.clone()).increment(count);
+            deltas.push(delta);
         }
-        Ok(true)
+        if !late.is_empty() {
+            take_out(decoded, messages, late);
+        }
+        Ok(Some(deltas))
     }
 
-    /// Waits for the target as long as it takes; `None`: shutdown came first.
-    async fn live_keys(&mut self, missing: &Missing) -> Result<Option<Vec<bool>>, PipelineError> {
+    /// As [`Sink::newest_rows`]. Waits for the target as long as it takes; `None`: shutdown came first.
+    pub(super) async fn newest_rows(
+        &mut self,
+        table: &Arc<Table>,
+        asked: (&[usize], &RecordBatch),
+        limit: usize,
+    ) -> Result<Option<Option<Vec<Changelog>>>, PipelineError> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let error = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(None),
-                answer = self.landing.live_keys(&missing.table, &missing.keys) => match answer {
-                    Ok(are_live) => {
+                answer = self.landing.newest_rows(table, asked, limit) => match answer {
+                    Ok(rows) => {
                         if backoff.attempts() > 0 {
                             self.health.clear(Condition::Target);
                             info!("the target is back");
                         }
-                        return Ok(Some(are_live));
+                        return Ok(Some(rows));
                     }
                     Err(error) => error,
                 },
@@ -84,7 +92,7 @@ impl LateEvents {
             let wait = backoff.next_wait();
             self.health.block(Condition::Target, chain(&error));
             warn!(
-                table = missing.table.name,
+                table = table.name,
                 wait_ms = wait.as_millis() as u64,
                 error = chain(&error),
                 "the landing table can't be read, trying again"
@@ -97,22 +105,41 @@ impl LateEvents {
     }
 }
 
-/// What the dead letter says.
-fn reason((changelog, row): (&Changelog, usize), (missing, key): (&Missing, usize)) -> String {
-    let (table, dropped_from) = (&changelog.table, &missing.table);
+/// Why a change is late that needs a row in a window that has lost rows.
+pub(super) fn dropped_reason(
+    (changelog, row): (&Changelog, usize),
+    (found, at): (&Changelog, usize),
+) -> String {
+    let (table, dropped_from) = (&changelog.table, &found.table);
     let changed = row_name(table, &changelog.batch, (&table.key, row));
-    let key_columns: Vec<usize> = (0..missing.keys.num_columns()).collect();
-    let dropped = row_name(dropped_from, &missing.keys, (&key_columns, key));
+    let dropped = row_name(dropped_from, &found.batch, (&dropped_from.key, at));
     let needs = match changed == dropped {
         true => format!("{changed} was"),
         false => format!("{changed} needs {dropped}, which was"),
     };
-    let ttl = dropped_from.options.ttl.unwrap_or_default();
+    let ttl = humantime::format_duration(dropped_from.options.ttl.unwrap_or_default());
     format!(
-        "{needs} dropped from memory after its ttl of {}, so this change is not applied and the \
-         results keep their last value: raise ttl in sql/tables/{}.sql, then publish its bytes again",
-        humantime::format_duration(ttl),
+        "{needs} dropped from memory after its ttl of {ttl} with its windows, so this change is not \
+         applied and the results keep their last value: raise ttl in sql/tables/{}.sql, then publish \
+         its bytes again",
         dropped_from.name,
+    )
+}
+
+/// Why a change is late whose epoch needs too much.
+pub(super) fn too_many_reason(
+    (changelog, row): (&Changelog, usize),
+    needed: &Table,
+    most: usize,
+) -> String {
+    let table = &changelog.table;
+    format!(
+        "{} needs rows of table {} that ttl dropped from memory, and with its neighbours more than \
+         {most} rows would have to be read back at once, so this change is not applied: raise ttl in \
+         sql/tables/{}.sql or lower batch.max_messages, then publish its bytes again",
+        row_name(table, &changelog.batch, (&table.key, row)),
+        needed.name,
+        needed.name,
     )
 }
 

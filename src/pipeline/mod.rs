@@ -1,7 +1,9 @@
-//! The loop: collect → drop what is known → decode → divert what is late → fold → SQL → commit → ack → checkpoint.
+//! The loop: collect → drop what is known → decode → divert what is late → read back what is needed → fold
+//! → SQL → commit → ack → checkpoint.
 //!
 //! This is the only module that knows all parts. `start` brings a session up from the ledger,
-//! `batch` collects, `epoch` computes, `late` diverts, `committer` writes and acknowledges, `checkpointing` copies the
+//! `batch` collects, `epoch` computes, `closed_windows` diverts, `late` and `read_back` bring rows back that
+//! ttl dropped, `committer` writes and acknowledges, `checkpointing` copies the
 //! ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
 //! (`reload`), when a query fails (`narrowing`), or when another processor has committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
@@ -14,6 +16,7 @@ mod doubted_times;
 mod epoch;
 mod late;
 mod narrowing;
+mod read_back;
 mod rehearsal;
 mod reload;
 mod start;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PipelineError;
 use super::epoch::Processor;
-use super::late::LateEvents;
+use super::late::LandedRows;
 use super::start::{Sql, resume};
 use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
 use crate::config::SqlConfig;
@@ -105,7 +105,7 @@ async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError>
         Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
     let results = transforms.results().cloned().collect();
     let stores = StateStores::new(&sql.tables, SqlConfig::default().watermark_delay)?;
-    let late = LateEvents::new(Box::new(landing), Health::default(), CancellationToken::new());
+    let late = LandedRows::new(Box::new(landing), Health::default(), CancellationToken::new());
     let parts = (stores, transforms);
     let processor = resume(&mut sink, &sql.tables, parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::PipelineError;
 use super::epoch::Processor;
-use super::late::LateEvents;
+use super::late::LandedRows;
 use crate::changelog::{
     Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
@@ -109,13 +109,13 @@ async fn attempt(
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;
     landing.check_targets(&sql.tables, &[]).await?;
-    let late = LateEvents::new(Box::new(landing), health.clone(), shutdown.clone());
+    let landed = LandedRows::new(Box::new(landing), health.clone(), shutdown.clone());
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
     let mut stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
     stores.set_idle_after(config.sql.idle_after);
-    let processor = resume(&mut sink, &sql.tables, (stores, transforms), late, queue).await?;
+    let processor = resume(&mut sink, &sql.tables, (stores, transforms), landed, queue).await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })
 }
@@ -126,7 +126,7 @@ pub(super) async fn resume(
     sink: &mut dyn Sink,
     tables: &[Arc<Table>],
     (mut stores, mut transforms): (StateStores, Transforms),
-    late: LateEvents,
+    landed: LandedRows,
     queue: &str,
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
@@ -163,7 +163,7 @@ pub(super) async fn resume(
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    Ok(Processor::new(queue.to_owned(), tables, (stores, transforms), late, position))
+    Ok(Processor::new(queue.to_owned(), tables, (stores, transforms), landed, position))
 }
 
 /// Commits an epoch without messages: results that are new to their targets, and the names of those

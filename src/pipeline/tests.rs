@@ -2,6 +2,7 @@
 //! restarts, every result is its SELECT over the current rows. And what ttl does to it.
 
 mod late_events;
+mod read_back;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::late::LateEvents;
+use super::late::LandedRows;
 use super::start::{Sql, load_sql, resume};
 use super::*;
 use crate::changelog::{Message, Offset, Receipt};
@@ -158,9 +159,9 @@ async fn processor_with(
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
     let stores = StateStores::new(&sql.tables, DELAY).unwrap();
-    let late = LateEvents::new(Box::new(landing), health.clone(), shutdown.clone());
+    let landed = LandedRows::new(Box::new(landing), health.clone(), shutdown.clone());
     let processor =
-        resume(&mut sink, &sql.tables, (stores, transforms), late, "cdc").await.unwrap();
+        resume(&mut sink, &sql.tables, (stores, transforms), landed, "cdc").await.unwrap();
     (processor, sink)
 }
 

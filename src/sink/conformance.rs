@@ -1,6 +1,8 @@
 //! What every sink must do, as functions that both implementations run. They panic where a sink
 //! does something else; nothing but tests calls them.
 
+mod newest_rows;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -53,7 +55,8 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     resume_returns_exact_offsets(&mut stage().await).await;
     queues_have_their_own_offsets(&mut stage().await).await;
     bootstrap_gives_the_newest_row_per_key(&mut stage().await).await;
-    keys_are_live_while_their_newest_landed_row_is(&mut stage().await).await;
+    newest_rows::the_newest_rows_of_keys_are_found_unless_they_are_deleted(&mut stage().await)
+        .await;
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
@@ -178,45 +181,6 @@ async fn newest(
     }
     rows.sort();
     rows
-}
-
-async fn keys_are_live_while_their_newest_landed_row_is(stage: &mut dyn Stage) {
-    let mut sink = stage.sink(QUEUE).await;
-    let commits = [
-        epoch(1).created(1, 1, "a").created(2, 2, "a").created(3, 3, "a").deleted(4, 3).build(),
-        epoch(2).deleted(6, 2).created(7, 3, "back").build(),
-        // An older message comes in a later epoch.
-        epoch(3).updated(5, 2, "older").deleted(8, 4).build(),
-    ];
-    let mut other = stage.sink(QUEUE).await;
-    assert_eq!(live(&mut *other, &[1, 2]).await, [false, false]);
-    for commit in &commits {
-        sink.commit(commit).await.expect("the epoch is committed");
-    }
-    let expected = [false, true, true, false, true, false];
-    assert_eq!(live(&mut *other, &[99, 1, 3, 2, 1, 4]).await, expected);
-    assert!(live(&mut *other, &[]).await.is_empty());
-    let many: Vec<i64> = (0..10_000).collect();
-    let there: Vec<i64> = many
-        .iter()
-        .zip(live(&mut *other, &many).await)
-        .filter(|(_, l)| *l)
-        .map(|(k, _)| *k)
-        .collect();
-    assert_eq!(there, [1, 3]);
-    let nowhere = Table { options: TableOptions::default(), ..Arc::unwrap_or_clone(orders()) };
-    let is_live = other.live_keys(&Arc::new(nowhere), &order_ids(&[1])).await;
-    assert_eq!(is_live.expect("nothing to look into"), [false]);
-}
-
-async fn live(sink: &mut dyn Sink, keys: &[i64]) -> Vec<bool> {
-    sink.live_keys(&orders(), &order_ids(keys)).await.expect("the landing table can be read")
-}
-
-fn order_ids(keys: &[i64]) -> RecordBatch {
-    let schema = orders().schema().project(&[0]).expect("the key is the first column");
-    let keys: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
-    RecordBatch::try_new(Arc::new(schema), vec![keys]).expect("the key alone")
 }
 
 async fn a_failed_epoch_leaves_no_trace(stage: &mut dyn Stage) {

@@ -1,6 +1,6 @@
 //! A sink in memory, with the semantics of the real one, for tests of other parts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
@@ -137,19 +137,23 @@ impl Sink for MemorySink {
             .map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
     }
 
-    async fn live_keys(
+    async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        keys: &RecordBatch,
-    ) -> Result<Vec<bool>, SinkError> {
+        asked: (&[usize], &RecordBatch),
+        limit: usize,
+    ) -> Result<Option<Vec<Changelog>>, SinkError> {
         if self.target.state().fault == Fault::Unavailable {
             return Err(unavailable(format!("looking for rows of {}", table.name)));
         }
-        let Landing::History(name) = &table.options.landing else {
-            return Ok(vec![false; keys.num_rows()]);
-        };
-        live(table, &self.target.landed(name), keys)
-            .map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
+        let Landing::History(name) = &table.options.landing else { return Ok(Some(Vec::new())) };
+        let rows = holding(table, &self.target.landed(name), asked);
+        let rows = rows.map_err(|error| SinkError::Unreadable {
+            table: name.clone(),
+            what: error.to_string(),
+        })?;
+        let count: usize = rows.iter().map(Changelog::len).sum();
+        Ok((count <= limit).then_some(rows))
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
@@ -265,28 +269,26 @@ fn unavailable(doing: String) -> SinkError {
     SinkError::Unavailable { doing, source: "the test wants this to fail".into() }
 }
 
-fn live(
+/// The newest row per key, of those that hold one of the keys in some columns.
+fn holding(
     table: &Arc<Table>,
     landed: &[Changelog],
-    keys: &RecordBatch,
-) -> Result<Vec<bool>, ArrowError> {
-    let mut newest: BTreeMap<TextRow, (Position, Operation)> = BTreeMap::new();
-    for changelog in landed {
-        for row in 0..changelog.len() {
-            let this = (changelog.positions[row], changelog.operations[row]);
-            let key = text_row(&changelog.batch, row, &table.key)?;
-            let newest = newest.entry(key).or_insert(this);
-            if newest.0 < this.0 {
-                *newest = this;
-            }
-        }
+    (columns, keys): (&[usize], &RecordBatch),
+) -> Result<Vec<Changelog>, ArrowError> {
+    let all: Vec<usize> = (0..keys.num_columns()).collect();
+    let asked = (0..keys.num_rows()).map(|row| text_row(keys, row, &all));
+    let asked: BTreeSet<TextRow> = asked.collect::<Result<_, _>>()?;
+    let mut holding = Vec::new();
+    for changelog in newest(table, landed, None)? {
+        let is_gone = (0..changelog.len()).map(|row| {
+            let held = text_row(&changelog.batch, row, columns)?;
+            let is_asked = asked.contains(&held) && held.iter().all(Option::is_some);
+            Ok(!is_asked || changelog.operations[row] == Operation::Delete)
+        });
+        let rest = changelog.clone().without(&is_gone.collect::<Result<Vec<_>, ArrowError>>()?);
+        holding.extend((!rest.is_empty()).then_some(rest));
     }
-    let columns: Vec<usize> = (0..keys.num_columns()).collect();
-    let is_live = |row| {
-        let newest = newest.get(&text_row(keys, row, &columns)?);
-        Ok(newest.is_some_and(|(_, operation)| *operation != Operation::Delete))
-    };
-    (0..keys.num_rows()).map(is_live).collect()
+    Ok(holding)
 }
 
 /// The newest row per key by position, of those whose time is not before `since`.

@@ -70,17 +70,19 @@ pub trait Sink: Send {
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError>;
 
-    /// Which rows the landing table says are there: per key whether its newest landed row, by
-    /// position, is not a delete.
+    /// The newest landed rows, deletes left out, that hold one of `keys` in `columns`; `None` if these
+    /// are more than `limit`.
     ///
-    /// Shape: `keys` are the key columns of `table` in the order of its key, as many keys as one
-    /// likes; the answer has one flag per row of it. Nothing is there of a table that lands nowhere.
+    /// Shape: `columns` are positions in the table's columns and `keys` has their values, each key once,
+    /// as many as one likes; NULL finds nothing. A row counts if its newest version, by position, holds
+    /// the key. The answer is as that of [`Self::bootstrap`], and empty for a table that lands nowhere.
     /// What another sink value is committing is not seen before it is committed.
-    async fn live_keys(
+    async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        keys: &RecordBatch,
-    ) -> Result<Vec<bool>, SinkError>;
+        (columns, keys): (&[usize], &RecordBatch),
+        limit: usize,
+    ) -> Result<Option<Vec<Changelog>>, SinkError>;
 
     /// Durable when it returns `Ok`; committing the same epoch again changes nothing.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;

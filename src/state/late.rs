@@ -138,9 +138,7 @@ impl StateStores {
         (key, windows): (ArrayRef, &[Window]),
     ) -> Result<Option<Lateness>, ArrowError> {
         let Some(parent) = self.parent(store) else { return Ok(None) };
-        let of_parent = self.windows(parent);
-        let shared: Vec<Window> =
-            windows.iter().filter(|window| of_parent.contains(window)).copied().collect();
+        let shared = self.shared_windows(parent, windows);
         if shared.is_empty() || key.is_null(0) {
             return Ok(None);
         }
@@ -166,7 +164,17 @@ impl StateStores {
     }
 
     fn windows(&self, store: &Store) -> &[Window] {
-        self.windows.get(&store.table.name).map_or(&[], Vec::as_slice)
+        self.windows_of(&store.table.name)
+    }
+
+    pub(super) fn windows_of(&self, table: &str) -> &[Window] {
+        self.windows.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those of `windows` that are also over the rows of `store`.
+    pub(super) fn shared_windows(&self, store: &Store, windows: &[Window]) -> Vec<Window> {
+        let own = self.windows(store);
+        windows.iter().filter(|window| own.contains(window)).copied().collect()
     }
 }
 
@@ -182,6 +190,15 @@ impl Store {
         let column = self.table.options.event_time?;
         let column = self.segments[place.segment].batch.column(column);
         time_at(column, place.row)
+    }
+
+    pub(super) fn is_forgotten(
+        &self,
+        changelog: &Changelog,
+        row: usize,
+        windows: &[Window],
+    ) -> bool {
+        self.forgotten.touches(changelog_time(changelog, row), windows)
     }
 
     fn cell(&self, place: Place, column: usize) -> ArrayRef {

@@ -10,7 +10,8 @@ use hashbrown::HashMap;
 
 use super::Store;
 use super::keys::KeyEncoder;
-use crate::changelog::{Changelog, Table};
+use super::store::Entry;
+use crate::changelog::{Changelog, KeyBytes, Operation, Table};
 
 /// Rows of one table that are not in memory and that ttl may have dropped, and who needs them.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Missing {
     pub table: Arc<Table>,
     /// The key columns of `table` in the order of its key; each key once.
     pub keys: RecordBatch,
+    /// The keys, encoded.
+    pub encoded: Vec<KeyBytes>,
     /// Per key: the rows of the changelog that need it.
     pub needed_by: Vec<Vec<usize>>,
 }
@@ -28,9 +31,6 @@ pub(super) fn changed_rows(
     store: &Store,
     changelog: &Changelog,
 ) -> Result<Option<Missing>, ArrowError> {
-    if !store.has_dropped() {
-        return Ok(None);
-    }
     let groups = match &store.groups {
         Some((encoder, groups)) => Some((encoder.encode(&changelog.batch)?, groups)),
         None => None,
@@ -41,7 +41,19 @@ pub(super) fn changed_rows(
     let columns: Vec<ArrayRef> =
         store.table.key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
     let rows = (0..changelog.len()).filter(|row| !was_cut(*row)).map(|row| (row, row));
-    missing(store, &columns, rows)
+    missing(store, &columns, rows, |entry| entry.is_none())
+}
+
+/// The rows that the changelog makes anew after they were deleted.
+pub(super) fn made_anew(
+    store: &Store,
+    changelog: &Changelog,
+) -> Result<Option<Missing>, ArrowError> {
+    let columns: Vec<ArrayRef> =
+        store.table.key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
+    let is_delete = |row: &usize| changelog.operations[*row] == Operation::Delete;
+    let rows = (0..changelog.len()).filter(|row| !is_delete(row)).map(|row| (row, row));
+    missing(store, &columns, rows, |entry| entry.is_some_and(|entry| entry.slot.is_none()))
 }
 
 /// The rows that those of the changelog reference, before the change and after it.
@@ -67,15 +79,16 @@ pub(super) fn referenced_rows(
         }
     }
     let column = interleave(&arrays, &sources)?;
-    missing(parent, &[column], rows.into_iter().enumerate())
+    missing(parent, &[column], rows.into_iter().enumerate(), |entry| entry.is_none())
 }
 
-/// Those of the keys in `columns` that `store` does not know; `rows` pairs the rows of `columns` with
-/// those of the changelog. NULL is no key.
+/// Those of the keys in `columns` whose entry in `store` is as wanted; `rows` pairs the rows of
+/// `columns` with those of the changelog. NULL is no key.
 fn missing(
     store: &Store,
     columns: &[ArrayRef],
     rows: impl Iterator<Item = (usize, usize)>,
+    is_wanted: impl Fn(Option<&Entry>) -> bool,
 ) -> Result<Option<Missing>, ArrowError> {
     let encoder: &KeyEncoder = &store.keys;
     let keys = encoder.encode_columns(columns)?;
@@ -84,7 +97,7 @@ fn missing(
     for (at, row) in rows {
         let key = keys.row(at);
         let is_null = columns.iter().any(|column| column.is_null(at));
-        if is_null || store.entries.contains_key(key.as_ref()) {
+        if is_null || !is_wanted(store.entries.get(key.as_ref())) {
             continue;
         }
         let place = *known.entry(key).or_insert_with(|| {
@@ -98,8 +111,10 @@ fn missing(
         return Ok(None);
     }
     let found = UInt64Array::from(found);
+    let encoded =
+        found.values().iter().map(|at| KeyBytes::from(keys.row(*at as usize).as_ref())).collect();
     let columns = columns.iter().map(|column| take(column, &found, None));
     let schema: Arc<Schema> = Arc::new(store.table.schema().project(&store.table.key)?);
     let keys = RecordBatch::try_new(schema, columns.collect::<Result<_, _>>()?)?;
-    Ok(Some(Missing { table: Arc::clone(&store.table), keys, needed_by }))
+    Ok(Some(Missing { table: Arc::clone(&store.table), keys, encoded, needed_by }))
 }

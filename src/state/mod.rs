@@ -13,6 +13,7 @@ mod keys;
 mod late;
 mod lookup;
 mod missing;
+mod read_back;
 mod segment;
 mod slots;
 mod store;

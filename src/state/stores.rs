@@ -4,7 +4,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::clock::{Advanced, Clock, Clocks, Ticks};
 use super::expiry::{self, Horizon};
-use super::{Folded, Missing, StateError, Store, missing};
+use super::{Folded, StateError, Store};
 use crate::changelog::{Changelog, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
@@ -161,25 +161,6 @@ impl StateStores {
             expired.extend(expiry::expire(store, parents, &horizon)?);
         }
         Ok(expired)
-    }
-
-    /// The rows that a changelog needs and ttl may have dropped: those that it changes, and those
-    /// that these reference. To be asked before it is folded.
-    ///
-    /// # Errors
-    /// If Arrow can't process the batch.
-    pub fn missing(&self, changelog: &Changelog) -> Result<Vec<Missing>, StateError> {
-        let store = &self.stores[self.by_name[&changelog.table.name]];
-        let failed = |source| store.error(source);
-        let changed = missing::changed_rows(store, changelog).map_err(failed)?;
-        let referenced = match &store.table().options.references {
-            Some(reference) => {
-                let parent = &self.stores[self.by_name[&reference.table]];
-                missing::referenced_rows(store, parent, changelog).map_err(failed)?
-            }
-            None => None,
-        };
-        Ok(changed.into_iter().chain(referenced).collect())
     }
 
     fn newest(&self) -> Position {

@@ -8,6 +8,7 @@ pub const ROWS: &str = "cdc_rows_total";
 pub const STALE_ROWS: &str = "cdc_stale_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
 pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
+pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
 pub const LATE_ROWS: &str = "cdc_late_rows_total";
 pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
@@ -36,6 +37,7 @@ pub(super) fn describe() {
         "rows that left memory because their group was too large, by table"
     );
     describe_counter!(EXPIRED_ROWS, "rows that left memory by ttl, by table");
+    describe_counter!(READ_BACK_ROWS, "rows that came back from a landing table, by table");
     describe_counter!(
         LATE_ROWS,
         "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"

@@ -248,6 +248,18 @@ impl Transforms {
         Ok(results)
     }
 
+    /// Takes rows in that ttl had dropped, which the targets show already.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn remember(
+        &mut self,
+        tables: &dyn CurrentRows,
+        put_back: Vec<TableDelta>,
+    ) -> Result<(), TransformError> {
+        self.run(tables, put_back, &[], self.watermark).await.map(drop)
+    }
+
     /// Takes rows out that ttl has dropped, which takes nothing out of a target.
     ///
     /// # Errors

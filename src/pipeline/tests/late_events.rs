@@ -6,13 +6,13 @@ use crate::sink::memory::Fault;
 
 const MINUTE: i64 = 60_000_000;
 /// Minutes after which every window over the first order is closed.
-const LATER: i64 = 5000;
+pub(super) const LATER: i64 = 5000;
 const START: i64 = 1_700_000_000_000_000;
 
 /// A processor, and the queue in front of it.
-struct Stage {
+pub(super) struct Stage {
     sql: Sql,
-    target: MemoryTarget,
+    pub(super) target: MemoryTarget,
     processor: Processor,
     sink: MemorySink,
     sent: u64,
@@ -25,7 +25,7 @@ impl Stage {
         Self::with(sql().await).await
     }
 
-    async fn with(sql: Sql) -> Self {
+    pub(super) async fn with(sql: Sql) -> Self {
         let target = MemoryTarget::default();
         let (processor, sink) = processor(&sql, &target).await;
         Self { sql, target, processor, sink, sent: 0, seen: 0 }
@@ -42,14 +42,14 @@ impl Stage {
     }
 
     /// Three epochs, because rows of an epoch that may be in flight stay.
-    async fn let_time_pass(&mut self) {
+    pub(super) async fn let_time_pass(&mut self) {
         for _ in 0..3 {
             let others: Vec<String> = (1000..1500).map(|id| order(id, LATER, "new")).collect();
             assert_eq!(self.send(&others).await, vec![]);
         }
     }
 
-    async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         (self.processor, self.sink) = processor(&self.sql, &self.target).await;
     }
 
@@ -63,7 +63,7 @@ impl Stage {
     }
 
     /// One committed epoch; its dead letters.
-    async fn send(&mut self, payloads: &[String]) -> Vec<DeadLetter> {
+    pub(super) async fn send(&mut self, payloads: &[String]) -> Vec<DeadLetter> {
         let messages = self.messages(payloads);
         let job = self.processor.process(messages, &HashMap::new()).await.unwrap().unwrap();
         commit(&mut self.sink, job).await;
@@ -73,7 +73,7 @@ impl Stage {
         new
     }
 
-    fn len(&mut self, table: &str) -> usize {
+    pub(super) fn len(&mut self, table: &str) -> usize {
         self.processor.store_len(table)
     }
 
@@ -87,7 +87,7 @@ impl Stage {
         (of_order(enriched, 0), of_order(lines, 1))
     }
 
-    fn landed(&self, table: &str, key: i64) -> Vec<Operation> {
+    pub(super) fn landed(&self, table: &str, key: i64) -> Vec<Operation> {
         let landed = self.target.landed(table);
         let rows = landed.iter().flat_map(|changelog| {
             let keys = as_keys(changelog).into_iter().zip(&changelog.operations);
@@ -103,7 +103,7 @@ fn as_keys(changelog: &crate::changelog::Changelog) -> Vec<i64> {
     changelog.batch.column(0).as_primitive::<Int64Type>().values().to_vec()
 }
 
-fn source_event(table: &str, minute: i64, op: &str, rows: (&str, &str)) -> String {
+pub(super) fn source_event(table: &str, minute: i64, op: &str, rows: (&str, &str)) -> String {
     let ts_ms = (START + minute * MINUTE) / 1000;
     let (before, after) = rows;
     format!(
@@ -111,14 +111,14 @@ fn source_event(table: &str, minute: i64, op: &str, rows: (&str, &str)) -> Strin
     )
 }
 
-fn order_row(id: i64, minute: i64, status: &str) -> String {
+pub(super) fn order_row(id: i64, minute: i64, status: &str) -> String {
     let date = START + minute * MINUTE;
     format!(
         r#"{{"ORDER_ID":{id},"CUSTOMER_ID":5,"ORDER_DATE":{date},"STATUS":"{status}","TOTAL_AMOUNT":"1.50"}}"#
     )
 }
 
-fn order(id: i64, minute: i64, status: &str) -> String {
+pub(super) fn order(id: i64, minute: i64, status: &str) -> String {
     source_event("ORDERS", minute, "u", ("null", &order_row(id, minute, status)))
 }
 
@@ -128,7 +128,7 @@ fn item_row(id: i64, order: i64) -> String {
     )
 }
 
-fn item(id: i64, order: i64, minute: i64) -> String {
+pub(super) fn item(id: i64, order: i64, minute: i64) -> String {
     source_event("ORDER_ITEMS", minute, "u", ("null", &item_row(id, order)))
 }
 
@@ -180,7 +180,9 @@ async fn an_item_of_a_dropped_order_is_a_dead_letter_and_changes_nothing() {
         let new = item(11, 1, LATER);
         let letters = stage.send(&[known.clone(), "no JSON".to_owned(), new.clone()]).await;
         assert_eq!(letters.len(), 3, "in round {round}");
-        assert_late(&letters[0], &known, &["the row item_id = 10 of table order_items was"]);
+        let says =
+            ["the row item_id = 10 of table order_items needs the row order_id = 1 of table"];
+        assert_late(&letters[0], &known, &says);
         assert_eq!(letters[1].error_type, ErrorType::MalformedJson, "in broker order");
         let says = [
             "the row item_id = 11 of table order_items needs the row order_id = 1 of table orders",

@@ -55,8 +55,8 @@ pub(super) async fn read(
     Ok(changelogs)
 }
 
-/// The declared columns in their natural types, then the landing table's own.
-fn select(table: &Table, landing: &str, has_since: bool) -> String {
+/// The declared columns in their natural types, then the landing table's own, all of `newest`.
+pub(super) fn newest_columns(table: &Table) -> String {
     let column = |name: &str| format!("newest.{}", quote::ident(name));
     let declared = table.columns.iter().map(|declared| {
         let natural = Wire::natural(&declared.data_type).map(Wire::sql);
@@ -70,7 +70,10 @@ fn select(table: &Table, landing: &str, has_since: bool) -> String {
         (CHANGE_SEQ, "bigint"),
     ]
     .map(|(name, sql_type)| format!("{}::{sql_type}", column(&table.free_name(name))));
-    let columns: Vec<String> = declared.chain(own).collect();
+    declared.chain(own).collect::<Vec<_>>().join(", ")
+}
+
+fn select(table: &Table, landing: &str, has_since: bool) -> String {
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
     let own_name = |name: &str| quote::ident(&table.free_name(name));
     let (seq, ts) = (own_name(CHANGE_SEQ), own_name(SOURCE_TS));
@@ -82,12 +85,17 @@ fn select(table: &Table, landing: &str, has_since: bool) -> String {
     format!(
         "SELECT {} FROM (SELECT DISTINCT ON ({key}) * FROM {landing} \
          ORDER BY {key}, {seq} DESC) AS newest {}",
-        columns.join(", "),
+        newest_columns(table),
         if has_since { recent.as_str() } else { "" },
     )
 }
 
-fn changelog(table: &Arc<Table>, name: &str, rows: &[Row]) -> Result<Changelog, SinkError> {
+/// Rows with [`newest_columns`] as a changelog; `name` is the landing table's.
+pub(super) fn changelog(
+    table: &Arc<Table>,
+    name: &str,
+    rows: &[Row],
+) -> Result<Changelog, SinkError> {
     let unreadable = |what: String| SinkError::Unreadable { table: name.to_owned(), what };
     let mut arrays = Vec::with_capacity(table.columns.len() + SystemColumn::ALL.len());
     for (index, column) in table.columns.iter().enumerate() {

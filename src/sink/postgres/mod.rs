@@ -23,8 +23,8 @@ mod fault;
 mod keyed;
 mod landing;
 mod ledger;
-mod live_keys;
 mod migrations;
+mod newest_rows;
 mod numeric;
 mod own_tables;
 mod quote;
@@ -276,20 +276,22 @@ impl Sink for PostgresSink {
         Ok(changelogs)
     }
 
-    async fn live_keys(
+    async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        keys: &RecordBatch,
-    ) -> Result<Vec<bool>, SinkError> {
-        if landing::target_name(table).is_none() {
-            return Ok(vec![false; keys.num_rows()]);
+        (columns, keys): (&[usize], &RecordBatch),
+        limit: usize,
+    ) -> Result<Option<Vec<Changelog>>, SinkError> {
+        if landing::target_name(table).is_none() || keys.num_rows() == 0 {
+            return Ok(Some(Vec::new()));
         }
         let mut connection = self.connect().await?;
         let target = self.targets.landing.get(&table.name);
         let target = target.ok_or_else(|| unchecked(&table.name))?;
-        let are_live = live_keys::read(&mut connection, table, target, keys).await?;
+        let asked = (columns, keys);
+        let rows = newest_rows::read(&mut connection, (table, target), asked, limit).await?;
         self.connection = Some(connection);
-        Ok(are_live)
+        Ok(rows)
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {

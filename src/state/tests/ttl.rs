@@ -212,7 +212,8 @@ fn a_row_of_an_epoch_that_may_be_in_flight_stays() {
 
 /// Table, keys and who needs them.
 fn missing(stage: &Stage, changelog: &Changelog) -> Vec<(String, Vec<i64>, Vec<Vec<usize>>)> {
-    let missing = stage.stores.missing(changelog).unwrap().into_iter();
+    let changed = stage.stores.missing_changed(changelog).unwrap();
+    let missing = changed.into_iter().chain(stage.stores.missing_parents(changelog).unwrap());
     let keys = |keys: &RecordBatch| keys.column(0).as_primitive::<Int64Type>().values().to_vec();
     missing.map(|m| (m.table.name.clone(), keys(&m.keys), m.needed_by)).collect()
 }

@@ -1,0 +1,94 @@
+//! The newest landed rows of given keys, or of given values of other columns.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arrow::array::RecordBatch;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::bootstrap;
+use super::connection::Connection;
+use super::fault::classify;
+use super::landing::{CHANGE_SEQ, OPERATION};
+use super::quote;
+use super::rows::Rows;
+use super::target::{Target, unnest};
+use crate::changelog::{Changelog, Table};
+use crate::sink::{BOOTSTRAP_ROWS, SinkError};
+
+/// One statement, unless the keys are too many or too large for one; `None`: more than `limit` rows.
+pub(super) async fn read(
+    connection: &mut Connection,
+    (table, landing): (&Arc<Table>, &Target),
+    (columns, keys): (&[usize], &RecordBatch),
+    limit: usize,
+) -> Result<Option<Vec<Changelog>>, SinkError> {
+    let doing = format!("looking for rows of {}", landing.name);
+    let failed = |error| classify(&doing, error);
+    let of_key = columns.iter().map(|at| landing.columns[*at].clone()).collect();
+    let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
+    let arrays = keys.columns().iter().map(Arc::clone).collect();
+    let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
+    let sql = select(table, columns, &wanted);
+    // Without an index it takes as long as it takes: the time limit is for epochs.
+    let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
+    connection.client.batch_execute(begin).await.map_err(failed)?;
+    let mut found: Vec<Row> = Vec::new();
+    for bound in bound.bind(&sql)? {
+        let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
+        let rest = (limit - found.len()) as i64 + 1;
+        let keys = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
+        let params: Vec<&(dyn ToSql + Sync)> = keys.chain([&rest as _]).collect();
+        found.extend(connection.client.query(&statement, &params).await.map_err(failed)?);
+        if found.len() > limit {
+            break;
+        }
+    }
+    connection.client.batch_execute("COMMIT").await.map_err(failed)?;
+    if found.len() > limit {
+        return Ok(None);
+    }
+    let chunks = found.chunks(BOOTSTRAP_ROWS);
+    chunks
+        .map(|rows| bootstrap::changelog(table, &landing.name, rows))
+        .collect::<Result<_, _>>()
+        .map(Some)
+}
+
+/// One index look-up per key, if there is an index on the key and `change_seq`; other columns need one
+/// of their own. A row counts if its newest version holds the value, whatever older ones held.
+fn select(table: &Table, columns: &[usize], wanted: &Target) -> String {
+    let names = |columns: &[usize]| -> Vec<String> {
+        columns.iter().map(|at| quote::ident(&table.columns[*at].name)).collect()
+    };
+    let same = |names: &[String], one: &str, other: &str| {
+        let same = names.iter().map(|name| format!("{one}.{name} = {other}.{name}"));
+        same.collect::<Vec<_>>().join(" AND ")
+    };
+    let (keys, asked) = (names(&table.key), names(columns));
+    let landing = &wanted.sql_name;
+    let found = match columns == table.key {
+        true => format!("SELECT DISTINCT {} FROM wanted", keys.join(", ")),
+        false => format!(
+            "SELECT DISTINCT {} FROM wanted JOIN {landing} AS landed ON {}",
+            keys.iter().map(|key| format!("landed.{key}")).collect::<Vec<_>>().join(", "),
+            same(&asked, "landed", "wanted"),
+        ),
+    };
+    let own = |name: &str| quote::ident(&table.free_name(name));
+    format!(
+        "WITH wanted ({asked_names}) AS (SELECT * FROM {arrays}), found AS ({found}) \
+         SELECT {columns} FROM found CROSS JOIN LATERAL (\
+         SELECT * FROM {landing} AS landed WHERE {same_key} ORDER BY landed.{seq} DESC LIMIT 1\
+         ) AS newest JOIN wanted ON {still_asked} WHERE newest.{operation} <> 'd' LIMIT ${limit}",
+        asked_names = asked.join(", "),
+        arrays = unnest(wanted.wires()),
+        columns = bootstrap::newest_columns(table),
+        same_key = same(&keys, "landed", "found"),
+        seq = own(CHANGE_SEQ),
+        still_asked = same(&asked, "newest", "wanted"),
+        operation = own(OPERATION),
+        limit = asked.len() + 1,
+    )
+}

@@ -68,7 +68,8 @@ fn select(table: &Table, columns: &[usize], wanted: &Target) -> String {
     };
     let (keys, asked) = (names(&table.key), names(columns));
     let landing = &wanted.sql_name;
-    let found = match columns == table.key {
+    let is_by_key = columns == table.key;
+    let found = match is_by_key {
         true => format!("SELECT DISTINCT {} FROM wanted", keys.join(", ")),
         false => format!(
             "SELECT DISTINCT {} FROM wanted JOIN {landing} AS landed ON {}",
@@ -76,18 +77,27 @@ fn select(table: &Table, columns: &[usize], wanted: &Target) -> String {
             same(&asked, "landed", "wanted"),
         ),
     };
+    // IS TRUE keeps it a hashed look-up: as a join, the plan that serves all numbers of keys compares
+    // each row with each key.
+    let still_asked = match is_by_key {
+        true => String::new(),
+        false => format!(
+            "AND ((newest.{}) IN (SELECT {} FROM wanted)) IS TRUE ",
+            asked.join(", newest."),
+            asked.join(", "),
+        ),
+    };
     let own = |name: &str| quote::ident(&table.free_name(name));
     format!(
         "WITH wanted ({asked_names}) AS (SELECT * FROM {arrays}), found AS ({found}) \
          SELECT {columns} FROM found CROSS JOIN LATERAL (\
          SELECT * FROM {landing} AS landed WHERE {same_key} ORDER BY landed.{seq} DESC LIMIT 1\
-         ) AS newest JOIN wanted ON {still_asked} WHERE newest.{operation} <> 'd' LIMIT ${limit}",
+         ) AS newest WHERE newest.{operation} <> 'd' {still_asked}LIMIT ${limit}",
         asked_names = asked.join(", "),
         arrays = unnest(wanted.wires()),
         columns = bootstrap::newest_columns(table),
         same_key = same(&keys, "landed", "found"),
         seq = own(CHANGE_SEQ),
-        still_asked = same(&asked, "newest", "wanted"),
         operation = own(OPERATION),
         limit = asked.len() + 1,
     )

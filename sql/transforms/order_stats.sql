@@ -50,6 +50,6 @@ SELECT
   CAST(SUM(order_count) AS BIGINT) AS order_count,
   CAST(SUM(total_revenue) AS DECIMAL(25,2)) AS total_revenue,
   CAST(ROUND(CAST(SUM(total_revenue) AS DECIMAL(25,2)) / SUM(order_count), 2) AS DECIMAL(15,2)) AS avg_order_value,
-  window_start + window_length <= watermark() AS is_final
+  COALESCE(window_start + window_length <= watermark(), FALSE) AS is_final
 FROM windowed
 GROUP BY window_size, window_start, window_length, customer_tier, product_category

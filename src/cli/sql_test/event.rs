@@ -117,6 +117,10 @@ impl<'a> Events<'a> {
         let mut new = base;
         new.extend(renamed.map(|(before, _)| before).unwrap_or_default());
         new.extend(given);
+        if parts.at.is_none() {
+            // An event time ahead of the source's clock would be doubted.
+            self.now = self.now.max(event_time(&table, &new).unwrap_or(i64::MIN));
+        }
         let new_json = image(&table, &new, node_of_row)?;
         let old_json = match (&old, kind) {
             (Some(old), Kind::Update) => image(&table, old, key_node)?,
@@ -256,17 +260,25 @@ fn value(column: &Column, text: &str) -> Result<Json, String> {
     }
 }
 
+fn event_time(table: &Table, row: &Row) -> Option<i64> {
+    let column = &table.columns[table.options.event_time?];
+    row.get(&column.name)?.as_deref().and_then(parsed)
+}
+
 /// `2024-01-15`, `2024-01-15 10:00`, `2024-01-15T10:00:00.5Z`; microseconds since 1970.
 fn micros(node: &Node) -> Result<i64, Problem> {
     let text = node.text("a time")?;
+    parsed(text).ok_or_else(|| {
+        node.problem(format!("'{text}' is no time; write it as in 2024-01-15 10:00:00 (UTC)"))
+    })
+}
+
+fn parsed(text: &str) -> Option<i64> {
     let plain = text.trim_end_matches('Z').replace('T', " ");
     let day =
         NaiveDate::parse_from_str(&plain, "%Y-%m-%d").ok().and_then(|d| d.and_hms_opt(0, 0, 0));
     let time = day
         .or_else(|| NaiveDateTime::parse_from_str(&plain, "%Y-%m-%d %H:%M").ok())
         .or_else(|| NaiveDateTime::parse_from_str(&plain, "%Y-%m-%d %H:%M:%S%.f").ok());
-    let time = time.ok_or_else(|| {
-        node.problem(format!("'{text}' is no time; write it as in 2024-01-15 10:00:00 (UTC)"))
-    })?;
-    Ok(time.and_utc().timestamp_micros())
+    Some(time?.and_utc().timestamp_micros())
 }

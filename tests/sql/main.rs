@@ -28,7 +28,7 @@ use minimize::minimize;
 use stage::play;
 use stream::stream;
 
-const FIXED_SEEDS: std::ops::Range<u64> = 1..7;
+const FIXED_SEEDS: std::ops::Range<u64> = 1..5;
 const BROKEN_SEEDS: std::ops::Range<u64> = 1..30;
 
 /// Plays the stream of a seed; panics with the smallest stream that fails.
@@ -74,11 +74,13 @@ async fn a_query_that_is_said_to_be_broken_is() {
     for file in &corpus.broken {
         let files = corpus.needed_by(&file.name);
         let why = header(&file.text, "broken").unwrap();
-        let mut failure = Ok(());
+        let mut played = Ok(());
         for seed in BROKEN_SEEDS {
-            failure = failure.and(play(&files, &stream(seed)).await);
+            if played.is_ok() {
+                played = play(&files, &stream(seed)).await;
+            }
         }
-        let Err(failure) = failure else {
+        let Err(failure) = played else {
             panic!("{} is right now: drop its line `-- broken:`", file.name)
         };
         assert!(failure.to_string().contains(why), "{failure}, not '{why}'");
@@ -122,6 +124,7 @@ async fn most_queries_are_maintained_and_not_computed_anew() {
         "watermark_shown",
         "window_difference",
         "window_is_known",
+        "window_mark_in_cte",
         "window_truncated_mark",
     ];
     assert_eq!(engine.costly(), expected);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, TimeUnit};
-use arrow::util::display::array_value_to_string;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::scalar::ScalarValue;
 use tidemark::changelog::{Changelog, Offset, Operation, Position, Table};
 
@@ -133,7 +133,12 @@ pub(crate) fn cells(batch: &RecordBatch, row: usize) -> Vec<Cell> {
         }
         match ScalarValue::try_from_array(column, row).unwrap() {
             ScalarValue::Float64(Some(number)) => Cell::Float(number),
-            _ => Cell::Text(array_value_to_string(column, row).unwrap()),
+            _ => {
+                // In a list, NULL is not an empty text.
+                let options = FormatOptions::default().with_null("NULL");
+                let shown = ArrayFormatter::try_new(column, &options).unwrap();
+                Cell::Text(shown.value(row).to_string())
+            }
         }
     };
     batch.columns().iter().map(cell).collect()

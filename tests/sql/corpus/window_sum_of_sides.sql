@@ -1,0 +1,6 @@
+-- writes: postgres t_window_sum_of_sides
+-- broken: expected:
+-- key: order_id, event_id
+SELECT o.order_id, e.event_id
+FROM orders o
+JOIN events e ON e.kind = o.status AND GREATEST(e.happened, o.placed) <= watermark()

@@ -123,8 +123,12 @@ async fn most_queries_are_maintained_and_not_computed_anew() {
         "top_three",
         "watermark_shown",
         "window_difference",
+        "window_full_join_condition",
         "window_is_known",
+        "window_left_join_outer_condition",
         "window_mark_in_cte",
+        "window_not_exists_outer",
+        "window_sum_of_sides",
         "window_truncated_mark",
     ];
     assert_eq!(engine.costly(), expected);

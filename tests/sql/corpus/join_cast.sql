@@ -1,6 +1,5 @@
 -- writes: postgres t_join_cast
 -- key: item_id, product_id
--- broken: duplicate unqualified field name
 -- postgres: yes
 SELECT i.item_id, p.product_id
 FROM items i

@@ -1,6 +1,5 @@
 -- writes: postgres t_join_coalesce
 -- key: order_id, customer_id
--- broken: duplicate unqualified field name
 -- postgres: yes
 SELECT o.order_id, c.customer_id
 FROM orders o

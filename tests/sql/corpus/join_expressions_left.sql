@@ -1,5 +1,4 @@
 -- writes: postgres t_join_expressions_left
--- broken: duplicate unqualified field name
 -- key: item_id, other
 SELECT a.item_id, COALESCE(b.item_id, -1) AS other
 FROM items a

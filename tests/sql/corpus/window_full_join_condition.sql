@@ -1,5 +1,4 @@
 -- writes: postgres t_window_full_join_condition
--- broken: expected:
 -- key: order_id, event_id
 SELECT COALESCE(o.order_id, -1) AS order_id, COALESCE(e.event_id, -1) AS event_id
 FROM orders o

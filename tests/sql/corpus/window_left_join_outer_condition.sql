@@ -1,5 +1,4 @@
 -- writes: postgres t_window_left_join_outer_condition
--- broken: two rows have the key
 -- key: order_id, event_id
 SELECT o.order_id, COALESCE(e.event_id, -1) AS event_id
 FROM orders o

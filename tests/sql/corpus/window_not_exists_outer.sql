@@ -1,5 +1,4 @@
 -- writes: postgres t_window_not_exists_outer
--- broken: which is there already
 -- key: order_id
 SELECT o.order_id
 FROM orders o

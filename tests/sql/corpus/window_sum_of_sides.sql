@@ -1,5 +1,4 @@
 -- writes: postgres t_window_sum_of_sides
--- broken: expected:
 -- key: order_id, event_id
 SELECT o.order_id, e.event_id
 FROM orders o

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::expressions::Literal;
 use datafusion::scalar::ScalarValue;
 
-use super::marks::with_fields;
+use super::marks::{uses_watermark, with_fields};
 use super::{
     BoxedOperator, Compiler, Expression, Project, Refusal, Union, column_expressions,
     first_columns, nullable, recompute,
@@ -97,11 +97,15 @@ impl Compiler<'_, '_> {
             Order::AsWritten => (&plan.left, &plan.right),
             Order::Swapped => (&plan.right, &plan.left),
         };
-        let mut left = self.side(left, on.iter().map(|(left, _)| left))?;
-        let mut right = self.side(right, on.iter().map(|(_, right)| right))?;
+        let mut left = self.side("left", left, on.iter().map(|(left, _)| left))?;
+        let mut right = self.side("right", right, on.iter().map(|(_, right)| right))?;
         let nulls_match = plan.null_equality == NullEquality::NullEqualsNull;
         let conditions = twice_used(&mut left.keys, &mut right.keys, &on, nulls_match);
         let residual = plan.filter.iter().cloned().chain(conditions).reduce(Expr::and);
+        if uses_watermark_in(&residual, &on)? {
+            // Pairs would have to be judged again when the watermark moves.
+            return recompute("it compares with watermark() inside a join condition");
+        }
         let is_lone = match kind {
             JoinKind::Inner => left.is_one_row() || right.is_one_row(),
             JoinKind::Left | JoinKind::Semi | JoinKind::Anti => right.is_one_row(),
@@ -123,6 +127,7 @@ impl Compiler<'_, '_> {
 
     fn side<'e>(
         &mut self,
+        name: &str,
         plan: &LogicalPlan,
         keys: impl Iterator<Item = &'e Expr>,
     ) -> Result<Side, Refusal> {
@@ -136,7 +141,7 @@ impl Compiler<'_, '_> {
                 side.keys.push(plan.schema().index_of_column(column)?);
                 continue;
             }
-            let name = format!("__key_{}_{}", fields.len(), side.schema.fields().len());
+            let name = format!("__{name}_key_{}", fields.len());
             side.keys.push(width + fields.len());
             computed.push((self.physical(key, plan.schema())?, name.clone()));
             fields.push(Field::new(name, key.get_type(plan.schema())?, true));
@@ -150,6 +155,16 @@ impl Compiler<'_, '_> {
         }
         Ok(side)
     }
+}
+
+fn uses_watermark_in(residual: &Option<Expr>, on: &[(Expr, Expr)]) -> Result<bool, Refusal> {
+    let keys = on.iter().flat_map(|(left, right)| [left, right]);
+    for expression in residual.iter().chain(keys) {
+        if uses_watermark(expression)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn width(plan: &LogicalPlan) -> usize {

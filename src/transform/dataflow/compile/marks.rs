@@ -125,7 +125,7 @@ fn is_watermark(expression: &Expr) -> bool {
     matches!(expression, Expr::ScalarFunction(call) if call.func.name() == WATERMARK)
 }
 
-fn uses_watermark(expression: &Expr) -> Result<bool> {
+pub(super) fn uses_watermark(expression: &Expr) -> Result<bool> {
     let mut found = false;
     expression.apply(|inner| {
         found |= is_watermark(inner);

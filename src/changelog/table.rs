@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytesize::ByteSize;
 
 /// A source table as its `sql/tables/*.sql` file declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct TableOptions {
     pub group: Option<GroupBound>,
     /// A row stays in memory as long as the row that it references.
     pub references: Option<Reference>,
+    /// How much its rows and their indexes may take in memory; beyond it no more messages are taken.
+    pub memory_limit: Option<ByteSize>,
 }
 
 impl Default for TableOptions {
@@ -68,6 +71,7 @@ impl Default for TableOptions {
             landing: Landing::default(),
             group: None,
             references: None,
+            memory_limit: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::Deserialize;
 
 use crate::checkpoint;
@@ -15,6 +16,7 @@ use crate::dashboard;
 use crate::pipeline::BatchLimits;
 use crate::sink::postgres::PostgresConfig;
 use crate::source::SourceConfig;
+use crate::state::default_limit;
 
 /// The whole file. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -55,6 +57,9 @@ pub struct SqlConfig {
     /// without it. Default: 30 s.
     #[serde(with = "humantime_serde")]
     pub idle_after: Duration,
+    /// How much the rows in memory and what is kept for results may take, as in `"4GiB"`. Beyond it no more
+    /// messages are taken, and `/ready` says why. Default: half of the memory of the container or machine.
+    pub memory_limit: Option<ByteSize>,
 }
 
 impl Default for SqlConfig {
@@ -63,6 +68,7 @@ impl Default for SqlConfig {
             folder: PathBuf::from("sql"),
             watermark_delay: Duration::from_secs(10),
             idle_after: Duration::from_secs(30),
+            memory_limit: default_limit(),
         }
     }
 }

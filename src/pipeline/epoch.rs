@@ -16,7 +16,7 @@ use crate::changelog::{
     OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
 };
 use crate::decode::{Decoded, Decoder, Passed};
-use crate::state::StateStores;
+use crate::state::{Excess, StateStores};
 use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;
 
@@ -149,6 +149,16 @@ impl Processor {
             deltas.push(folded.delta);
         }
         Ok((landing, deltas))
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit_memory(&mut self, limit: bytesize::ByteSize) {
+        self.stores.set_memory_limit(limit);
+    }
+
+    /// Who takes more memory than it may, as of the last epoch.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.stores.excess(self.transforms.memory())
     }
 
     /// Puts rows back that the epoch needs and ttl has dropped; the targets show them already. `false`:

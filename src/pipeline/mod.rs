@@ -27,7 +27,7 @@ pub use rehearsal::Rehearsal;
 pub use start::{Sql, load_sql};
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::changelog::{Message, Offset};
 use crate::checkpoint::{CheckpointError, Checkpoints};
@@ -38,7 +38,7 @@ use crate::sink::{Sink, SinkError};
 use crate::source::file::FileSource;
 use crate::source::solace::SolaceSource;
 use crate::source::{Source, SourceConfig, SourceError, SourceEvent};
-use crate::state::StateError;
+use crate::state::{Excess, StateError};
 use crate::telemetry::{Condition, Health};
 use crate::transform::{SqlError, TransformError};
 use batch::{Collected, Collector};
@@ -222,6 +222,9 @@ impl<S: Source> Session<S> {
     ) -> Result<Ended, PipelineError> {
         let mut in_flight = self.jobs.in_flight();
         loop {
+            if let Some(excess) = self.processor.excess() {
+                return Ok(self.wait_for_relief(&excess, lasting, (health, shutdown)).await);
+            }
             let collected = tokio::select! {
                 biased;
                 // On a quiet queue nothing else would tell. Its own result says why it stopped.
@@ -244,6 +247,25 @@ impl<S: Source> Session<S> {
                 return Ok(ended);
             }
         }
+    }
+
+    /// Takes no more messages, so that the broker keeps them, until somebody acts.
+    async fn wait_for_relief(
+        &self,
+        excess: &Excess,
+        lasting: &mut Lasting,
+        (health, shutdown): (&Health, &CancellationToken),
+    ) -> Ended {
+        error!(%excess, "no more messages are taken: the memory limit is reached");
+        health.block(Condition::Memory, excess.to_string());
+        let ended = tokio::select! {
+            biased;
+            () = self.jobs.closed() => Ended::Shutdown,
+            () = shutdown.cancelled() => Ended::Shutdown,
+            sql = lasting.edits.next() => Ended::Edited(Box::new(sql)),
+        };
+        health.clear(Condition::Memory);
+        ended
     }
 
     /// One epoch, or several while a failing query is looked into.

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::Sink;
 use crate::sink::postgres::PostgresSink;
-use crate::state::{StateStores, Ticks};
+use crate::state::{StateError, StateStores, Ticks};
 use crate::telemetry::{Condition, Health};
 use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, read_folder};
 
@@ -115,6 +115,9 @@ async fn attempt(
     health.block(Condition::State, "loading the current rows from the landing tables");
     let mut stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
     stores.set_idle_after(config.sql.idle_after);
+    if let Some(limit) = config.sql.memory_limit {
+        stores.set_memory_limit(limit);
+    }
     let processor = resume(&mut sink, &sql.tables, (stores, transforms), landed, queue).await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })
@@ -140,6 +143,9 @@ pub(super) async fn resume(
         for changelog in sink.bootstrap(table, None).await? {
             stores.note_times(&mut times, &changelog);
             stores.fold(changelog)?;
+            if let Some(excess) = stores.excess(std::iter::empty()) {
+                return Err(StateError::MemoryLimit(excess).into());
+            }
         }
     }
     stores.advance_to(times);

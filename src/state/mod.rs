@@ -12,6 +12,7 @@ mod index;
 mod keys;
 mod late;
 mod lookup;
+mod memory;
 mod missing;
 mod read_back;
 mod segment;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
 pub use late::Lateness;
+pub use memory::{Excess, default_limit};
 pub use missing::Missing;
 pub use store::{Folded, Store};
 pub use stores::{Expired, StateStores};
@@ -45,6 +47,8 @@ pub enum StateError {
         "table {table} references table {parent} by a column that is not of the type of {parent}'s one key column"
     )]
     ReferenceMismatch { table: String, parent: String },
+    #[error("at the start, when all current rows are read, {0}")]
+    MemoryLimit(Excess),
     #[error("table {table} references itself by way of other tables: which of them goes first?")]
     ReferenceCycle { table: String },
 }

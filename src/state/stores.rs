@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use hashbrown::{HashMap, HashSet};
 
 use super::clock::{Advanced, Clock, Clocks, Ticks};
@@ -25,6 +26,7 @@ pub struct StateStores {
     /// The windows over a table's event time, shortest first.
     pub(super) windows: HashMap<String, Vec<Window>>,
     clocks: Clocks,
+    pub(super) memory_limit: Option<ByteSize>,
     updates: usize,
     /// The newest change at the end of the last epoch, and of the one before.
     newest: [Position; 2],
@@ -50,6 +52,7 @@ impl StateStores {
             by_name,
             windows: HashMap::new(),
             clocks,
+            memory_limit: None,
             updates: 0,
             newest: [NONE_LANDED; 2],
         })

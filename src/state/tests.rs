@@ -4,6 +4,7 @@ mod clock;
 mod fold;
 mod late;
 mod lookup;
+mod memory;
 mod ttl;
 mod unchanged;
 

@@ -8,6 +8,7 @@ pub enum Condition {
     Source,
     Target,
     State,
+    Memory,
     Checkpoint,
 }
 

@@ -119,7 +119,7 @@ impl Maintained {
 
     /// Whether an update runs the query over all that it reads.
     pub(super) fn runs_as_a_whole(&self) -> bool {
-        matches!(self.upkeep, Upkeep::Append | Upkeep::Recompute { .. })
+        self.upkeep.runs_as_a_whole()
     }
 
     pub(super) fn delta(&self) -> Option<&Delta> {
@@ -274,6 +274,10 @@ impl Maintained {
 }
 
 impl Upkeep {
+    pub(super) fn runs_as_a_whole(&self) -> bool {
+        matches!(self, Self::Append | Self::Recompute { .. })
+    }
+
     /// Whether the query itself makes sure that no two rows have the same key.
     fn is_unique_by(&self, key: &[usize]) -> bool {
         let Self::Incremental { root } = self else { return false };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, SqlOption};
 
 use super::location::span_start;
@@ -53,10 +54,11 @@ pub(super) fn parse_options(
             "landing_table" => options.landing = Landing::History(value.clone()),
             "group_by" => group_by = Some(column()?),
             "group_limit" => limit = Some(count(&value).map_err(problem)?),
+            "memory_limit" => options.memory_limit = Some(bytes(&value).map_err(problem)?),
             "group_keep" => keep = Some(count(&value).map_err(problem)?),
             _ => {
                 let known = "source, event_time, future, late, ttl, landing, landing_table, group_by, \
-                             group_limit, group_keep";
+                             group_limit, group_keep, memory_limit";
                 return Err(problem(format!("is not known; there are {known}")));
             }
         }
@@ -99,6 +101,11 @@ fn pairs(file: &SqlFile, create: &CreateTable) -> Result<Vec<Pair>, SqlError> {
 
 fn duration(value: &str) -> Result<Duration, String> {
     humantime::parse_duration(value).map_err(|error| error.to_string())
+}
+
+fn bytes(value: &str) -> Result<ByteSize, String> {
+    let example = |_| format!("'{value}' is not a size, as in '512MiB'");
+    value.parse().map_err(example)
 }
 
 fn late(value: &str) -> Result<Late, String> {
@@ -207,6 +214,15 @@ mod tests {
         assert!(error.contains("option late needs option event_time"), "{error}");
         let error = parsed(", late = 'maybe'").unwrap_err();
         assert!(error.contains("'maybe' is none of"), "{error}");
+    }
+
+    #[test]
+    fn memory_is_limited_by_a_size_with_its_unit() {
+        let limit = |options| parsed(options).map(|options| options.memory_limit);
+        assert_eq!(limit(""), Ok(None));
+        assert_eq!(limit(", memory_limit = '512MiB'"), Ok(Some(ByteSize::mib(512))));
+        let error = limit(", memory_limit = 'much'").unwrap_err();
+        assert!(error.contains("option memory_limit: 'much' is not a size"), "{error}");
     }
 
     #[test]

@@ -177,6 +177,11 @@ async fn plan_one(
         false => upkeep(&plan, &table, state, (tables, indexes), earlier)
             .map_err(|error| planning_error(file, &error))?,
     };
+    if upkeep.1.runs_as_a_whole() {
+        // Some of what can't be run is found by no step before this one, and must not wait for the first epoch.
+        let physical = state.query_planner().create_physical_plan(&plan, state).await;
+        physical.map_err(|error| planning_error(file, &error))?;
+    }
     let path = file.path.display().to_string();
     Maintained::new(path, table, (plan, reads), upkeep)
         .map_err(|error| file.error(None, format!("its rows can't be compared: {error}")))

@@ -1,5 +1,7 @@
 //! The loop from queue to target, without a broker.
 
+use bytesize::ByteSize;
+
 use super::*;
 use crate::changelog::{Changelog, Epoch};
 use crate::sink::conformance;
@@ -72,4 +74,33 @@ async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
     let error = committer.await.unwrap().unwrap_err();
     assert!(is_overtaken(&error, going.has_stood_by), "{error:?}");
     assert_eq!(queue.depth(), 1);
+}
+
+#[tokio::test]
+async fn beyond_the_memory_limit_no_more_messages_are_taken_until_somebody_acts() {
+    let (queue, target) = (MemoryQueue::new(7, 100), MemoryTarget::default());
+    let (mut going, committer) = started(&queue, &target).await;
+    going.processor.limit_memory(ByteSize::kib(2));
+    push(&queue, 0..90);
+    let (health, shutdown) = (Health::default(), CancellationToken::new());
+    let mut lasting = lasting();
+    let blocked = async {
+        while !health.readiness().conditions.contains_key(&Condition::Memory) {
+            tokio::task::yield_now().await;
+        }
+        let condition = health.readiness().conditions[&Condition::Memory].clone();
+        shutdown.cancel();
+        condition
+    };
+    let run = going.run(&mut lasting, &health, &shutdown);
+    let both = async { tokio::join!(run, blocked) };
+    let (ended, condition) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert!(matches!(ended, Ok(Ended::Shutdown)), "{ended:?}");
+    assert!(condition.contains("sql.memory_limit is 2.0 KiB (orders "), "{condition}");
+    drop(going.jobs);
+    committer.await.unwrap().unwrap();
+    let rows: usize = target.landed("cdc_orders").iter().map(Changelog::len).sum();
+    assert!((1..90).contains(&rows), "{rows} rows");
+    // What was processed is acknowledged, and nothing else.
+    assert_eq!(queue.depth(), 90 - rows);
 }

@@ -1,5 +1,4 @@
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
@@ -46,7 +45,7 @@ impl Operator for Constant {
         let keys = JoinKeys::new(&own, lookup.nulls_match)?;
         let pairs = keys.pairs(lookup.keys, &own)?;
         let at: UInt32Array = pairs.iter().map(|(_, row)| *row).collect();
-        let found = take_record_batch(&self.rows, &at)?;
+        let found = rows::take_rows(&self.rows, &at)?;
         Ok(Found { rows: found, key_of: pairs.into_iter().map(|(key, _)| key).collect() })
     }
 

@@ -1,7 +1,9 @@
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+
+use super::rows::take_rows;
 
 /// Rows with weights: how often each one came (above 0) or went (below 0).
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ impl Delta {
     /// Some of the rows, each with a weight of its own.
     pub(crate) fn take(&self, picked: &[(u32, i64)]) -> Result<Self, ArrowError> {
         let at: UInt32Array = picked.iter().map(|(row, _)| *row).collect();
-        let rows = take_record_batch(&self.rows, &at)?;
+        let rows = take_rows(&self.rows, &at)?;
         Ok(Self { rows, weights: picked.iter().map(|(_, weight)| *weight).collect() })
     }
 }

@@ -19,6 +19,12 @@ pub(super) fn batch(
     RecordBatch::try_new_with_options(SchemaRef::clone(schema), columns, &options)
 }
 
+/// The rows at some places. Arrow's own does not know how many rows there are without a column.
+pub(super) fn take_rows(batch: &RecordBatch, at: &UInt32Array) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(|column| take(column, at, None));
+    self::batch(batch.schema_ref(), columns.collect::<Result<_, _>>()?, at.len())
+}
+
 pub(super) fn columns(batch: &RecordBatch, at: &[usize]) -> Vec<ArrayRef> {
     at.iter().map(|column| ArrayRef::clone(batch.column(*column))).collect()
 }

@@ -1,6 +1,5 @@
 -- writes: postgres t_exists_anywhere
 -- key: customer_id
--- broken: must either specify a row count or at least one column
 -- postgres: yes
 SELECT c.customer_id
 FROM customers c

@@ -15,7 +15,7 @@ use datafusion::error::Result;
 
 use super::expression::{Expression, mask};
 use super::pairs::JoinKeys;
-use super::rows::{agree, beside, columns, filter_found};
+use super::rows::{agree, beside, columns, filter_found, take_rows};
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation};
 use crate::changelog::{Found, Lookup};
 
@@ -206,7 +206,7 @@ impl Join {
                     .filter(|row| (counts[*row as usize] > 0) == wants_match);
                 let key_of: Vec<u32> = kept.collect();
                 let at = arrow::array::UInt32Array::from(key_of.clone());
-                Ok(Found { rows: arrow::compute::take_record_batch(left, &at)?, key_of })
+                Ok(Found { rows: take_rows(left, &at)?, key_of })
             }
         }
     }
@@ -241,7 +241,7 @@ impl Join {
 fn every_pair(keys: usize, rows: &RecordBatch) -> Result<Found> {
     let count = rows.num_rows() as u32;
     let at: Vec<u32> = (0..keys).flat_map(|_| 0..count).collect();
-    let rows = arrow::compute::take_record_batch(rows, &arrow::array::UInt32Array::from(at))?;
+    let rows = take_rows(rows, &arrow::array::UInt32Array::from(at))?;
     let key_of = (0..keys as u32).flat_map(|key| std::iter::repeat_n(key, count as usize));
     Ok(Found { rows, key_of: key_of.collect() })
 }

@@ -5,10 +5,10 @@
 //! keys of the right rows that changed.
 
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
 use datafusion::error::Result;
 
 use super::{Delta, Join, Moment};
+use crate::transform::dataflow::rows::take_rows;
 
 /// The rows among `rows` rows that none of the pairs is of.
 pub(super) fn lonely(rows: usize, matched: &[u32]) -> Vec<u32> {
@@ -91,7 +91,7 @@ impl Join {
         let keys = self.right_keys(&right.rows)?;
         let totals = self.keys.totals(&keys, &right.weights)?;
         let first: UInt32Array = totals.iter().map(|(row, _)| *row).collect();
-        let rows = take_record_batch(&right.rows, &first)?;
+        let rows = take_rows(&right.rows, &first)?;
         if self.on.residual.is_some() {
             return Ok(rows);
         }
@@ -101,7 +101,7 @@ impl Join {
             let now = counts[*at as usize] as i64;
             flip(now - totals[*at as usize].1, now) != 0
         });
-        Ok(take_record_batch(&rows, &flips.collect::<UInt32Array>())?)
+        Ok(take_rows(&rows, &flips.collect::<UInt32Array>())?)
     }
 
     /// Those of the rows whose matches came or went.

@@ -1,0 +1,32 @@
+use bytesize::ByteSize;
+
+use super::*;
+
+#[test]
+fn a_table_may_not_take_more_memory_than_its_option_says() {
+    let limit = Some(ByteSize::kib(64));
+    let table = table("orders", TableOptions { memory_limit: limit, ..an_hour() });
+    let mut stores = StateStores::new(&[Arc::clone(&table)], Duration::ZERO).unwrap();
+    let excess = |stores: &StateStores| stores.excess(std::iter::empty());
+    assert_eq!(excess(&stores), None);
+    let note = "x".repeat(1000);
+    let changes: Vec<Change> = (0..100).map(|id| change(id, id, &note)).collect();
+    stores.fold(changelog(&table, &changes)).unwrap();
+    let said = excess(&stores).unwrap().to_string();
+    assert!(said.starts_with("table orders takes 1"), "{said}");
+    assert!(said.contains("its option memory_limit is 64.0 KiB: raise it"), "{said}");
+}
+
+#[test]
+fn all_tables_and_results_together_have_a_limit_too() {
+    let table = table("orders", an_hour());
+    let mut stores = StateStores::new(&[Arc::clone(&table)], Duration::ZERO).unwrap();
+    stores.set_memory_limit(ByteSize::mib(1));
+    stores.fold(changelog(&table, &[change(1, 1, "a")])).unwrap();
+    assert_eq!(stores.excess([("order_stats", 1000)].into_iter()), None);
+    let said = stores.excess([("order_stats", 2 << 20)].into_iter()).unwrap().to_string();
+    assert!(
+        said.contains("take 2.0 MiB and sql.memory_limit is 1.0 MiB (order_stats 2.0 MiB, orders "),
+        "{said}"
+    );
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use tidemark::changelog::{Message, Offset, Receipt, SpoolOrder};
-use tidemark::decode::Decoder;
+use tidemark::decode::{DecodeConfig, Decoder};
 use tidemark::generator::{Config, Generator, Rate};
 use tidemark::transform::{parse_tables, read_folder};
 
@@ -31,7 +31,7 @@ fn main() {
     let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
     let mut spools = SpoolOrder::default();
     spools.register(messages[0].offset);
-    let mut decoder = Decoder::new(tables);
+    let mut decoder = Decoder::new(tables, &DecodeConfig::default());
     let started = Instant::now();
     let mut rows = 0;
     for epoch in messages.chunks(EPOCH) {

@@ -207,6 +207,7 @@ fn changelog(
         positions: positions.into_iter().map(Position).collect(),
         operations: vec![operation; ids.len()],
         unchanged: Vec::new(),
+        truncations: Vec::new(),
     }
 }
 

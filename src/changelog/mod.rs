@@ -27,6 +27,7 @@ pub use result::{ResultChanges, ResultMode, ResultTable};
 pub use spool_order::{Position, PositionError, SpoolOrder};
 pub use table::{
     Column, GroupBound, Landing, Late, Reference, SourceTable, SystemColumn, Table, TableOptions,
+    Truncate,
 };
 pub use window::Window;
 
@@ -98,8 +99,11 @@ pub struct Changelog {
     pub positions: Vec<Position>,
     pub operations: Vec<Operation>,
     /// Cells that the event did not carry because a LOB was unchanged (Debezium's "unavailable
-    /// value"): NULL in `batch`, and the old value stays. Almost always empty.
+    /// value"). NULL in `batch` until the state store fills in the old value, where it knows one.
+    /// Almost always empty.
     pub unchanged: Vec<Cell>,
+    /// When the source emptied the table, in broker order. Almost always empty.
+    pub truncations: Vec<Truncation>,
 }
 
 /// A place in a changelog's batch.
@@ -109,13 +113,24 @@ pub struct Cell {
     pub column: usize,
 }
 
+/// The source emptied the table: every row of an older position is gone. It is no row of the changelog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truncation {
+    pub offset: Offset,
+    pub position: Position,
+    /// When the database did it, microseconds since 1970.
+    pub source_ts: Option<i64>,
+}
+
 impl Changelog {
+    /// How many rows it has.
     pub fn len(&self) -> usize {
         self.offsets.len()
     }
 
+    /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.offsets.is_empty() && self.truncations.is_empty()
     }
 
     /// The changelog without some of its rows; `is_gone` has one flag per row.

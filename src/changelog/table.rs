@@ -58,6 +58,8 @@ pub struct TableOptions {
     pub references: Option<Reference>,
     /// How much its rows and their indexes may take in memory; beyond it no more messages are taken.
     pub memory_limit: Option<ByteSize>,
+    /// What becomes of a truncate.
+    pub truncate: Truncate,
 }
 
 impl Default for TableOptions {
@@ -72,8 +74,19 @@ impl Default for TableOptions {
             group: None,
             references: None,
             memory_limit: None,
+            truncate: Truncate::default(),
         }
     }
+}
+
+/// What becomes of an event that says that the source emptied the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Truncate {
+    /// Its rows are gone here too.
+    #[default]
+    Apply,
+    /// It is a dead letter, and the rows stay.
+    Dlq,
 }
 
 /// What becomes of an event all of whose windows over the event time are closed.

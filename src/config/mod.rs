@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::checkpoint;
 use crate::dashboard;
+use crate::decode::DecodeConfig;
 use crate::pipeline::BatchLimits;
 use crate::sink::postgres::PostgresConfig;
 use crate::source::SourceConfig;
@@ -29,6 +30,8 @@ pub struct Config {
     pub sink: SinkConfig,
     #[serde(default)]
     pub sql: SqlConfig,
+    #[serde(default)]
+    pub decode: DecodeConfig,
     #[serde(default)]
     pub batch: BatchConfig,
     #[serde(default)]
@@ -120,6 +123,7 @@ impl Config {
         problems.extend(
             self.sink.postgres.problems().into_iter().map(|p| format!("sink.postgres.{p}")),
         );
+        problems.extend(self.decode.problems().into_iter().map(|p| format!("decode.{p}")));
         if let SourceConfig::Solace(solace) = &self.source
             && self.batch.max_messages.get() * 2 > solace.max_unacked as usize
         {

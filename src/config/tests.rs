@@ -26,6 +26,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.sql.watermark_delay, Duration::from_secs(10));
     assert_eq!(config.sql.idle_after, Duration::from_secs(30));
     assert_eq!(config.sql.memory_limit, crate::state::default_limit());
+    assert_eq!(config.decode.unavailable_value, "__debezium_unavailable_value");
     assert_eq!(config.checkpoint.interval, Duration::from_secs(10));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
 }

@@ -86,7 +86,9 @@ impl<'a> Converted<'a> {
         is_remembered: bool,
     ) -> Result<(), Refusal> {
         route.convert(&self.image, operation, is_remembered, &mut self.cells)?;
-        extra_fields::write(&self.image.extra, &mut self.extra_fields).map_err(|error| {
+        let written =
+            extra_fields::write(&self.image.extra, &route.unavailable, &mut self.extra_fields);
+        written.map_err(|error| {
             let table = route.table.source.to_string();
             Refusal::SchemaMismatch { table, reason: error.to_string() }
         })

@@ -1,6 +1,6 @@
 //! The fields that no column declares, kept as the JSON object that they were.
 
-use super::debezium::{Field, has_bad_escape, is_unavailable};
+use super::debezium::{Field, Unavailable, has_bad_escape};
 
 /// Bytes of one row's undeclared fields.
 const MAX_BYTES: usize = 1 << 20;
@@ -20,10 +20,14 @@ pub(super) enum ExtraFieldsError {
 /// Writes `fields` as a JSON object, values with their original text; nothing if there are none.
 ///
 /// Large fields are refused and not cut, because a dead letter can be replayed.
-pub(super) fn write(fields: &[Field<'_>], text: &mut String) -> Result<(), ExtraFieldsError> {
+pub(super) fn write(
+    fields: &[Field<'_>],
+    unavailable: &Unavailable,
+    text: &mut String,
+) -> Result<(), ExtraFieldsError> {
     text.clear();
     for Field { name, raw } in fields {
-        if is_unavailable(raw) {
+        if unavailable.is(raw) {
             continue;
         }
         if name.contains('\0') || has_bad_escape(raw) {

@@ -6,6 +6,7 @@
 //! plausible readings is refused rather than guessed.
 
 mod change;
+mod config;
 mod debezium;
 mod extra_fields;
 mod refusal;
@@ -15,14 +16,16 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use config::DecodeConfig;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::changelog::{
-    Changelog, DeadLetter, Message, Operation, PositionError, SpoolOrder, Table,
+    Changelog, DeadLetter, Message, Operation, PositionError, SpoolOrder, Table, Truncate,
 };
 use change::Scratch;
-use debezium::{Action, Change, Event};
+use debezium::{Action, Change, Event, Unavailable};
 use refusal::Refusal;
 use route::Route;
 use rows::{Origin, Rows};
@@ -75,12 +78,14 @@ pub enum DecodeError {
 }
 
 impl Decoder {
-    pub fn new(tables: Vec<Arc<Table>>) -> Self {
+    pub fn new(tables: Vec<Arc<Table>>, config: &DecodeConfig) -> Self {
         let mut by_table: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, table) in tables.iter().enumerate() {
             by_table.entry(table.source.table.clone()).or_default().push(index);
         }
-        Self { routes: tables.into_iter().map(Route::new).collect(), by_table }
+        let unavailable = Arc::new(Unavailable::new(&config.unavailable_value));
+        let route = |table| Route::new(table, Arc::clone(&unavailable));
+        Self { routes: tables.into_iter().map(route).collect(), by_table }
     }
 
     /// Decodes `messages`, given in broker order; every table's rows keep it.
@@ -140,9 +145,15 @@ impl Decoder {
     ) -> Result<(), Refusal> {
         let index = self.route(change)?;
         let route = &mut self.routes[index];
-        let operation = match &change.action {
-            Action::Row(operation) => *operation,
-            Action::NoRow(op) => return Err(unsupported(&route.table, op)),
+        let operation = match (change.action, route.table.options.truncate) {
+            (Action::Row(operation), _) => operation,
+            (Action::Truncate, Truncate::Apply) => {
+                let rows = rows[index].get_or_insert_with(|| Rows::new(Arc::clone(&route.table)));
+                rows.truncate(origin);
+                return Ok(());
+            }
+            (Action::Truncate, Truncate::Dlq) => return Err(unsupported(route, TRUNCATED)),
+            (Action::Message, _) => return Err(unsupported(route, MESSAGE)),
         };
         route.follow(change.schema_section)?;
         let key_changes = scratch.fill(route, change, operation)?;
@@ -176,13 +187,11 @@ impl Passed {
     }
 }
 
-fn unsupported(table: &Table, op: &str) -> Refusal {
-    let reason = match op {
-        "t" => {
-            "the source truncated it (op t), which names no rows: delete them in the target by \
-             hand, or take a new snapshot"
-        }
-        _ => "a generic message (op m) changes no row",
-    };
-    Refusal::UnsupportedOperation { table: table.source.to_string(), reason: reason.to_owned() }
+const TRUNCATED: &str = "the source truncated it (op t), and the option truncate of the table is 'dlq': \
+                         set it to 'apply' and publish the event's bytes again";
+const MESSAGE: &str = "a generic message (op m) changes no row";
+
+fn unsupported(route: &Route, reason: &str) -> Refusal {
+    let table = route.table.source.to_string();
+    Refusal::UnsupportedOperation { table, reason: reason.to_owned() }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Refusal;
-use super::debezium::{Encoding, Field, Image, Kind, Semantic, Target, Value, convert, semantics};
+use super::debezium::{
+    Encoding, Field, Image, Kind, Semantic, Target, Unavailable, Value, convert, semantics,
+};
 use super::refusal::clip;
 use crate::changelog::{Operation, Table};
 
@@ -22,6 +24,7 @@ pub(super) struct Route {
     names: FieldNames,
     /// The schema section that `columns` follows, to recognise it: it is the same for months.
     section: Option<Box<str>>,
+    pub(super) unavailable: Arc<Unavailable>,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,7 @@ struct ColumnRoute {
 }
 
 impl Route {
-    pub(super) fn new(table: Arc<Table>) -> Self {
+    pub(super) fn new(table: Arc<Table>, unavailable: Arc<Unavailable>) -> Self {
         let columns = table.columns.iter().enumerate().map(|(index, column)| ColumnRoute {
             kind: Kind::of(&column.data_type).expect("a column has one of the types it may have"),
             is_key: table.key.contains(&index),
@@ -40,7 +43,7 @@ impl Route {
         });
         let columns = columns.collect();
         let names = FieldNames::new(&table);
-        Self { table, columns, names, section: None }
+        Self { table, columns, names, section: None, unavailable }
     }
 
     /// Takes over what the event's schema section says.
@@ -105,6 +108,7 @@ impl Route {
         let encoding = Encoding { semantic: column.semantic, is_remembered };
         let value = match field {
             None => Value::Null,
+            Some(field) if self.unavailable.is(field.raw) => Value::Unchanged,
             Some(field) => convert(field.raw, column.kind, encoding).map_err(|error| {
                 self.mismatch(index, &format!("value {} {error}", clip(field.raw, MAX_SHOWN)))
             })?,

@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Schema};
 
 use super::debezium::{Value, micros_of_days};
-use crate::changelog::{Cell, Changelog, Offset, Operation, Position, Table};
+use crate::changelog::{Cell, Changelog, Offset, Operation, Position, Table, Truncation};
 
 /// A decoded row; appending it cannot fail any more.
 pub(super) struct Row<'r, 'a> {
@@ -45,6 +45,7 @@ pub(super) struct Rows {
     positions: Vec<Position>,
     operations: Vec<Operation>,
     unchanged: Vec<Cell>,
+    truncations: Vec<Truncation>,
 }
 
 impl Rows {
@@ -63,6 +64,7 @@ impl Rows {
             positions: Vec::new(),
             operations: Vec::new(),
             unchanged: Vec::new(),
+            truncations: Vec::new(),
         }
     }
 
@@ -84,6 +86,11 @@ impl Rows {
         self.offsets.push(origin.offset);
         self.positions.push(origin.position);
         self.operations.push(row.operation);
+    }
+
+    pub(super) fn truncate(&mut self, origin: &Origin<'_>) {
+        let Origin { offset, position, source_ts, .. } = *origin;
+        self.truncations.push(Truncation { offset, position, source_ts });
     }
 
     fn event_time_of(&self, cells: &[Value<'_>]) -> Option<i64> {
@@ -112,6 +119,7 @@ impl Rows {
             positions: self.positions,
             operations: self.operations,
             unchanged: self.unchanged,
+            truncations: self.truncations,
         }
     }
 }

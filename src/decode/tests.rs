@@ -60,7 +60,7 @@ fn spools() -> SpoolOrder {
 }
 
 fn decode<P: AsRef<[u8]>>(table: Table, payloads: &[P]) -> Decoded {
-    let mut decoder = Decoder::new(vec![Arc::new(table)]);
+    let mut decoder = Decoder::new(vec![Arc::new(table)], &DecodeConfig::default());
     decoder.decode(&messages(payloads), &spools()).expect("the spool is registered")
 }
 
@@ -109,6 +109,36 @@ fn a_row_has_its_values_and_where_it_came_from() {
     assert_eq!(changes.offsets, [offset]);
     assert_eq!(changes.positions, [spools().position(offset).expect("registered")]);
     assert_eq!(changes.operations, [Operation::Create]);
+}
+
+#[test]
+fn the_placeholder_of_an_unchanged_lob_can_be_configured() {
+    let after = r#"{"ORDER_ID":1,"STATUS":["keep"],"CUSTOMER_ID":5}"#;
+    let config = DecodeConfig { unavailable_value: "keep".to_owned() };
+    let mut decoder = Decoder::new(vec![Arc::new(orders())], &config);
+    let decoded = decoder.decode(&messages(&[event("u", "null", after)]), &spools());
+    let changes = decoded.expect("the spool is registered").changes;
+    assert_eq!(changes[0].unchanged, [Cell { row: 0, column: 3 }]);
+    assert!(changes[0].batch.column(3).is_null(0));
+}
+
+#[test]
+fn a_truncate_is_applied_or_a_dead_letter() {
+    let truncate = event("t", "null", "null");
+    let insert = event("c", "null", r#"{"ORDER_ID":1}"#);
+    let decoded = decode(orders(), &[&insert, &truncate, &truncate]);
+    assert_eq!(decoded.dead_letters, []);
+    let offsets: Vec<Offset> = decoded.changes[0].truncations.iter().map(|t| t.offset).collect();
+    assert_eq!(offsets, [Offset::new(7, 1), Offset::new(7, 2)]);
+    assert_eq!(decoded.changes[0].truncations[0].source_ts, Some(1_706_000_000_000_000));
+    assert_eq!(decoded.changes[0].len(), 1);
+
+    let mut kept = orders();
+    kept.options.truncate = Truncate::Dlq;
+    let decoded = decode(kept, &[&insert, &truncate]);
+    assert_eq!(decoded.dead_letters[0].error_type, ErrorType::UnsupportedOperation);
+    assert!(decoded.dead_letters[0].message.contains("the option truncate"));
+    assert_eq!(decoded.changes[0].truncations, []);
 }
 
 #[test]
@@ -306,7 +336,7 @@ fn deep_nesting_is_no_stack_overflow() {
 
 #[test]
 fn a_message_of_an_unregistered_spool_is_an_error_of_the_epoch() {
-    let mut decoder = Decoder::new(vec![]);
+    let mut decoder = Decoder::new(vec![], &DecodeConfig::default());
     let result = decoder.decode(&messages(&[""]), &SpoolOrder::default());
     assert!(matches!(result, Err(DecodeError::Position(_))));
 }
@@ -315,6 +345,6 @@ fn a_message_of_an_unregistered_spool_is_an_error_of_the_epoch() {
 fn an_epoch_that_no_batch_can_hold_is_an_error_before_any_work() {
     let mut large = messages(&[vec![b' '; 1 << 20]]);
     large.resize(1100, large[0].clone());
-    let result = Decoder::new(vec![]).decode(&large, &spools());
+    let result = Decoder::new(vec![], &DecodeConfig::default()).decode(&large, &spools());
     assert!(matches!(result, Err(DecodeError::EpochTooLarge { bytes }) if bytes > 1 << 31));
 }

@@ -127,6 +127,7 @@ fn separate(
         }
         let is_kept: Vec<bool> = is_dropped.iter().map(|is_dropped| !is_dropped).collect();
         let mut late = changelog.clone().without(&is_kept);
+        late.truncations.clear();
         stores.fill_unchanged(&mut late)?;
         landed_only.push(late);
         let rest = changelog.without(&is_dropped);

@@ -2,10 +2,10 @@
 //! what it needs, fold, run the SQL.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use metrics::{counter, gauge};
+use tracing::info;
 
 use super::committer::Job;
 use super::doubted_times::DoubtedTimes;
@@ -13,7 +13,7 @@ use super::late::LandedRows;
 use super::{PipelineError, closed_windows};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
-    OffsetSet, Phase, Receipt, SpoolOrder, Table, TableDelta,
+    OffsetSet, Phase, Receipt, SpoolOrder, TableDelta,
 };
 use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::{Excess, StateStores};
@@ -37,14 +37,14 @@ pub(super) struct Processor {
 impl Processor {
     pub(super) fn new(
         queue: String,
-        tables: &[Arc<Table>],
+        decoder: Decoder,
         (stores, transforms): (StateStores, Transforms),
         landed: LandedRows,
         position: LedgerPosition,
     ) -> Self {
         Self {
             queue,
-            decoder: Decoder::new(tables.to_vec()),
+            decoder,
             stores,
             transforms,
             landed,
@@ -144,7 +144,13 @@ impl Processor {
             let folded = self.stores.fold(changelog)?;
             let table = folded.changelog.table.name.clone();
             counter!(names::STALE_ROWS, "table" => table.clone()).increment(folded.stale as u64);
-            counter!(names::TRIMMED_ROWS, "table" => table).increment(folded.trimmed as u64);
+            counter!(names::TRIMMED_ROWS, "table" => table.clone())
+                .increment(folded.trimmed as u64);
+            for truncation in &folded.changelog.truncations {
+                let rows = folded.truncated;
+                info!(table, offset = %truncation.offset, rows, "the source truncated a table");
+                counter!(names::TRUNCATES, "table" => table.clone()).increment(1);
+            }
             landing.push(folded.changelog);
             deltas.push(folded.delta);
         }
@@ -223,7 +229,11 @@ fn divert_failing(
 fn count_rows(changes: &[Changelog]) {
     for changelog in changes {
         let table = changelog.table.name.clone();
-        counter!(names::ROWS, "table" => table).increment(changelog.len() as u64);
+        counter!(names::ROWS, "table" => table.clone()).increment(changelog.len() as u64);
+        if !changelog.unchanged.is_empty() {
+            let cells = changelog.unchanged.len() as u64;
+            counter!(names::UNAVAILABLE_VALUES, "table" => table).increment(cells);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::late::LandedRows;
 use super::start::{Sql, resume};
 use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
 use crate::config::SqlConfig;
+use crate::decode::DecodeConfig;
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
@@ -106,7 +107,7 @@ async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError>
     let results = transforms.results().cloned().collect();
     let stores = StateStores::new(&sql.tables, SqlConfig::default().watermark_delay)?;
     let late = LandedRows::new(Box::new(landing), Health::default(), CancellationToken::new());
-    let parts = (stores, transforms);
-    let processor = resume(&mut sink, &sql.tables, parts, late, TOPIC).await?;
+    let (parts, decode) = ((stores, transforms), DecodeConfig::default());
+    let processor = resume(&mut sink, (&sql.tables, &decode), parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })
 }

@@ -14,6 +14,7 @@ use crate::changelog::{
     Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
 use crate::config::Config;
+use crate::decode::{DecodeConfig, Decoder};
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::Sink;
 use crate::sink::postgres::PostgresSink;
@@ -118,7 +119,9 @@ async fn attempt(
     if let Some(limit) = config.sql.memory_limit {
         stores.set_memory_limit(limit);
     }
-    let processor = resume(&mut sink, &sql.tables, (stores, transforms), landed, queue).await?;
+    let processor =
+        resume(&mut sink, (&sql.tables, &config.decode), (stores, transforms), landed, queue);
+    let processor = processor.await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })
 }
@@ -127,7 +130,7 @@ async fn attempt(
 /// them for what the targets show.
 pub(super) async fn resume(
     sink: &mut dyn Sink,
-    tables: &[Arc<Table>],
+    (tables, decode): (&[Arc<Table>], &DecodeConfig),
     (mut stores, mut transforms): (StateStores, Transforms),
     landed: LandedRows,
     queue: &str,
@@ -169,7 +172,8 @@ pub(super) async fn resume(
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    Ok(Processor::new(queue.to_owned(), tables, (stores, transforms), landed, position))
+    let decoder = Decoder::new(tables.to_vec(), decode);
+    Ok(Processor::new(queue.to_owned(), decoder, (stores, transforms), landed, position))
 }
 
 /// Commits an epoch without messages: results that are new to their targets, and the names of those

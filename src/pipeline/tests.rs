@@ -16,7 +16,7 @@ use super::late::LandedRows;
 use super::start::{Sql, load_sql, resume};
 use super::*;
 use crate::changelog::{Message, Offset, Receipt};
-use crate::decode::Decoder;
+use crate::decode::{DecodeConfig, Decoder};
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
 use crate::transform::Transforms;
@@ -38,6 +38,15 @@ enum Change {
         table: usize,
         id: u8,
     },
+    Truncate {
+        table: usize,
+    },
+    /// An update of an order that does not carry its LOB.
+    Unavailable {
+        id: u8,
+        parent: u8,
+        value: u8,
+    },
     /// Debezium sends delete, tombstone and create; another source might send one update.
     Rename {
         table: usize,
@@ -53,6 +62,9 @@ fn change() -> impl Strategy<Value = Change> {
         6 => (table.clone(), id.clone(), 0u8..6, any::<u8>())
             .prop_map(|(table, id, parent, value)| Change::Upsert { table, id, parent, value }),
         2 => (table.clone(), id.clone()).prop_map(|(table, id)| Change::Delete { table, id }),
+        1 => table.clone().prop_map(|table| Change::Truncate { table }),
+        2 => (id.clone(), 0u8..6, any::<u8>())
+            .prop_map(|(id, parent, value)| Change::Unavailable { id, parent, value }),
         1 => (table, id.clone(), id, any::<u8>())
             .prop_map(|(table, from, to, value)| Change::Rename { table, from, to, value }),
     ]
@@ -121,6 +133,14 @@ fn payloads(changes: &[Change]) -> Vec<String> {
                 payloads.push(event(*table, "d", &row(*table, *id, 0, 0), "null"));
                 payloads.push(String::new());
             }
+            Change::Truncate { table } => {
+                payloads.push(event(*table, "t", "null", "null"));
+            }
+            Change::Unavailable { id, parent, value } => {
+                let row = row(0, *id, *parent, *value)
+                    .replace(&format!("S{}", value % 3), "__debezium_unavailable_value");
+                payloads.push(event(0, "u", "null", &row));
+            }
             Change::Rename { table, from, to, value } => {
                 let (before, after) = (row(*table, *from, 0, 0), row(*table, *to, 1, *value));
                 payloads.push(event(*table, "u", &before, &after));
@@ -158,10 +178,11 @@ async fn processor_with(
 ) -> (Processor, MemorySink) {
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
-    let stores = StateStores::new(&sql.tables, DELAY).unwrap();
+    let (stores, decode) = (StateStores::new(&sql.tables, DELAY).unwrap(), DecodeConfig::default());
     let landed = LandedRows::new(Box::new(landing), health.clone(), shutdown.clone());
-    let processor =
-        resume(&mut sink, &sql.tables, (stores, transforms), landed, "cdc").await.unwrap();
+    let processor = resume(&mut sink, (&sql.tables, &decode), (stores, transforms), landed, "cdc")
+        .await
+        .unwrap();
     (processor, sink)
 }
 
@@ -228,7 +249,8 @@ async fn from_scratch(sql: &Sql, stream: &[Message]) -> BTreeMap<String, Rows> {
     let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
     let mut spools = crate::changelog::SpoolOrder::default();
     spools.register(stream[0].offset);
-    let decoded = Decoder::new(sql.tables.clone()).decode(stream, &spools).unwrap();
+    let decoded =
+        Decoder::new(sql.tables.clone(), &DecodeConfig::default()).decode(stream, &spools).unwrap();
     assert_eq!(decoded.dead_letters, vec![]);
     stores.advance(&decoded.changes);
     for changelog in decoded.changes {

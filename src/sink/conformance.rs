@@ -2,6 +2,7 @@
 //! does something else; nothing but tests calls them.
 
 mod newest_rows;
+mod truncate;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,8 +16,8 @@ use bytes::Bytes;
 use super::{Sink, SinkError};
 use crate::changelog::{
     Changelog, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset, OffsetSet,
-    Operation, Phase, ResultChanges, ResultMode, ResultTable, SourceTable, SpoolOrder, Table,
-    TableOptions,
+    Operation, Phase, Position, ResultChanges, ResultMode, ResultTable, SourceTable, SpoolOrder,
+    Table, TableOptions, Truncation,
 };
 use crate::recovery::Recovery;
 
@@ -57,6 +58,8 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     bootstrap_gives_the_newest_row_per_key(&mut stage().await).await;
     newest_rows::the_newest_rows_of_keys_are_found_unless_they_are_deleted(&mut stage().await)
         .await;
+    truncate::a_truncate_deletes_what_is_older(&mut stage().await).await;
+    truncate::what_an_event_did_not_carry_is_found_in_earlier_ones(&mut stage().await).await;
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
@@ -319,6 +322,7 @@ pub struct EpochBuilder {
     removed: Vec<i64>,
     logged: Vec<(i64, String)>,
     dead: Vec<u64>,
+    truncated: Vec<u64>,
 }
 
 impl EpochBuilder {
@@ -333,6 +337,17 @@ impl EpochBuilder {
     /// A delete that carries only the key.
     pub fn deleted(self, id: u64, key: i64) -> Self {
         self.change(id, key, None, Operation::Delete)
+    }
+
+    /// An update, of which the event may have carried the key alone.
+    pub fn changed(self, id: u64, key: i64, status: Option<&str>) -> Self {
+        self.change(id, key, status, Operation::Update)
+    }
+
+    /// The source emptied the table.
+    pub fn truncated(mut self, id: u64) -> Self {
+        self.truncated.push(id);
+        self
     }
 
     fn change(mut self, id: u64, key: i64, status: Option<&str>, operation: Operation) -> Self {
@@ -362,11 +377,12 @@ impl EpochBuilder {
 
     pub fn build(&self) -> EpochCommit {
         let changed = self.changes.iter().map(|change| change.0);
+        let others = self.dead.iter().chain(&self.truncated).copied();
         let opened_at = SystemTime::UNIX_EPOCH + Duration::from_micros(START as u64);
         EpochCommit {
             epoch: Epoch(self.number),
             queue: QUEUE.to_owned(),
-            offsets: changed.chain(self.dead.iter().copied()).map(offset).collect(),
+            offsets: changed.chain(others).map(offset).collect(),
             spools: SpoolOrder::new(vec![SPOOL]),
             landing: vec![self.changelog()],
             results: vec![
@@ -412,8 +428,13 @@ impl EpochBuilder {
             positions: changes.iter().map(|change| position(change.0)).collect(),
             operations: changes.iter().map(|change| change.3).collect(),
             unchanged: Vec::new(),
+            truncations: self.truncated.iter().map(|id| truncation(*id, position(*id))).collect(),
         }
     }
+}
+
+fn truncation(id: u64, position: Position) -> Truncation {
+    Truncation { offset: offset(id), position, source_ts: Some(START + id as i64) }
 }
 
 fn offset(id: u64) -> Offset {

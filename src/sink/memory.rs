@@ -1,5 +1,7 @@
 //! A sink in memory, with the semantics of the real one, for tests of other parts.
 
+mod truncate;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -218,7 +220,12 @@ impl State {
     fn apply(&mut self, commit: &EpochCommit) -> Result<(), ArrowError> {
         for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
             if let Landing::History(name) = &changelog.table.options.landing {
-                self.landing.entry(name.clone()).or_default().push(changelog.clone());
+                let landed = self.landing.entry(name.clone()).or_default();
+                landed.push(changelog.clone());
+                for truncation in &changelog.truncations {
+                    let deletes = truncate::deletes(landed, truncation)?;
+                    landed.extend(deletes);
+                }
             }
         }
         for changes in &commit.results {
@@ -331,6 +338,7 @@ fn newest(
             positions: chosen.iter().map(|row| row.0).collect(),
             operations: chosen.iter().map(|row| row.2).collect(),
             unchanged: Vec::new(),
+            truncations: Vec::new(),
         })
     };
     chosen.chunks(BOOTSTRAP_ROWS).map(changelog).collect()

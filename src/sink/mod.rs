@@ -63,7 +63,7 @@ pub trait Sink: Send {
     ///
     /// Shape: changelogs of at most [`BOOTSTRAP_ROWS`] rows, each key once over all of them, in no
     /// particular order. The topic is empty, because landing tables don't keep it; `unchanged` is
-    /// empty, because a landed row doesn't say which of its NULLs were unchanged LOBs.
+    /// empty: values that the newest change did not carry are those of earlier ones.
     async fn bootstrap(
         &mut self,
         table: &Arc<Table>,

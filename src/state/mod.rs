@@ -20,6 +20,7 @@ mod slots;
 mod store;
 mod stores;
 mod touched;
+mod truncate;
 mod unchanged;
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub struct Store {
     live_rows: usize,
     /// The newest change that was folded.
     newest: Option<Position>,
+    /// Changes up to here are undone by a truncate.
+    pub(super) truncated: Option<Position>,
     has_dropped: bool,
     pub(super) forgotten: Forgotten,
 }
@@ -69,6 +71,8 @@ pub struct Folded {
     pub stale: usize,
     /// Rows that left memory because their group grew beyond its bound.
     pub trimmed: usize,
+    /// Rows that truncates took away.
+    pub truncated: usize,
 }
 
 impl Store {
@@ -97,6 +101,7 @@ impl Store {
             groups,
             live_rows: 0,
             newest: None,
+            truncated: None,
             has_dropped: false,
             forgotten: Forgotten::default(),
         })
@@ -163,12 +168,17 @@ impl Store {
         let group_keys = self.group_keys(segment)?;
 
         let mut touched = Touched::default();
-        let (mut stale, mut trimmed) = (0, 0);
+        let (mut stale, mut trimmed, mut truncated) = (0, 0, 0);
+        let mut truncations = changelog.truncations.iter().peekable();
         for row in 0..changelog.len() {
             let (key, position) = (keys.row(row), changelog.positions[row]);
+            while let Some(older) = truncations.next_if(|t| t.position < position) {
+                truncated += self.truncate(older.position, &mut touched)?;
+            }
             let (key, place) = (key.as_ref(), Place { segment, row });
             let known = self.entries.get(key).copied();
-            if known.is_some_and(|entry| entry.position >= position) {
+            let newest = known.map(|entry| entry.position).max(self.truncated);
+            if newest.is_some_and(|newest| newest >= position) {
                 self.kill(place);
                 stale += 1;
                 continue;
@@ -189,26 +199,43 @@ impl Store {
                 }
             }
         }
+        for rest in truncations {
+            truncated += self.truncate(rest.position, &mut touched)?;
+        }
         self.newest = self.newest.max(changelog.positions.iter().max().copied());
+        self.newest = self.newest.max(self.truncated);
         let delta = self.settle(touched)?;
         self.compact()?;
-        Ok(Folded { changelog, delta, stale, trimmed })
+        Ok(Folded { changelog, delta, stale, trimmed, truncated })
     }
 
     /// The key's row, if it has one, is no longer the newest.
-    fn take_away(
+    pub(super) fn take_away(
         &mut self,
         key: &[u8],
         slot: Option<Slot>,
         touched: &mut Touched,
     ) -> Result<(), ArrowError> {
+        if let Some(place) = slot.map(|slot| self.slots.place(slot)) {
+            self.forget_member(place, key)?;
+        }
+        self.take_row(key, slot, touched);
+        Ok(())
+    }
+
+    /// As [`Self::take_away`], and the groups don't matter.
+    pub(super) fn take_row(&mut self, key: &[u8], slot: Option<Slot>, touched: &mut Touched) {
         let place = slot.map(|slot| self.slots.place(slot));
         touched.note(key, slot, place);
         if let Some(place) = place {
-            self.forget_member(place, key)?;
             self.kill(place);
         }
-        Ok(())
+    }
+
+    /// No row is missing that ttl has dropped.
+    pub(super) fn forget_dropped(&mut self) {
+        self.has_dropped = false;
+        self.forgotten = Forgotten::default();
     }
 
     /// Makes a row the key's newest.

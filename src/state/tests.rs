@@ -5,6 +5,7 @@ mod fold;
 mod late;
 mod lookup;
 mod memory;
+mod truncate;
 mod ttl;
 mod unchanged;
 
@@ -118,6 +119,7 @@ fn changelog(table: &Arc<Table>, changes: &[Change]) -> Changelog {
             .filter(is_unchanged)
             .map(|row| Cell { row, column: 2 })
             .collect(),
+        truncations: Vec::new(),
     }
 }
 

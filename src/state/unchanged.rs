@@ -7,6 +7,7 @@ use arrow::row::{Row, Rows};
 use hashbrown::{HashMap, HashSet};
 
 use super::store::{Place, Store};
+use super::truncate::newest_before;
 use crate::changelog::{Cell, Changelog, Operation, Position};
 
 /// The newest row of a key before the one at hand.
@@ -20,8 +21,8 @@ struct Newest {
 /// Replaces every unchanged cell of `changelog` by the value that the row had before.
 ///
 /// The row before is the newest one that the store or an earlier row of the batch has. A cell
-/// keeps NULL and stays listed if nobody knows its value: there is no row before, it was deleted,
-/// its own cell is not known either, or it is newer than the row at hand.
+/// keeps NULL if nobody knows its value: there is no row before, it was deleted or truncated,
+/// its own cell is not known either, or it is newer than the row at hand. All cells stay listed.
 pub(super) fn fill(
     changelog: &mut Changelog,
     keys: &Rows,
@@ -29,8 +30,8 @@ pub(super) fn fill(
 ) -> Result<(), ArrowError> {
     let segments = &store.segments;
     let mut by_column: HashMap<usize, HashSet<usize>> = HashMap::new();
-    for Cell { row, column } in std::mem::take(&mut changelog.unchanged) {
-        by_column.entry(column).or_default().insert(row);
+    for Cell { row, column } in &changelog.unchanged {
+        by_column.entry(*column).or_default().insert(*row);
     }
     let mut columns: Vec<_> = by_column.into_iter().collect();
     columns.sort_unstable_by_key(|(column, _)| *column);
@@ -43,8 +44,6 @@ pub(super) fn fill(
         let filled: Vec<(usize, usize)> =
             (0..changelog.len()).map(|row| sources[row].unwrap_or((segments.len(), row))).collect();
         let filled = interleave(&arrays, &filled)?;
-        let unknown = (0..changelog.len()).filter(|row| sources[*row].is_none());
-        changelog.unchanged.extend(unknown.map(|row| Cell { row, column }));
         changelog.batch = with_column(&changelog.batch, column, filled)?;
     }
     Ok(())
@@ -68,7 +67,9 @@ fn sources(
     let mut sources = Vec::with_capacity(changelog.len());
     for row in 0..changelog.len() {
         let (key, position) = (keys.row(row), changelog.positions[row]);
+        let truncated = newest_before(changelog, store.truncated, position);
         let before = newest.get(&key).copied().or_else(|| stored(&key));
+        let before = before.filter(|before| truncated.is_none_or(|at| at < before.position));
         let is_newer = before.is_none_or(|before| before.position < position);
         let source = match unchanged.contains(&row) {
             false => Some((this_batch, row)),

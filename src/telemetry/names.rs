@@ -9,6 +9,8 @@ pub const STALE_ROWS: &str = "cdc_stale_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
 pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
 pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
+pub const TRUNCATES: &str = "cdc_truncates_total";
+pub const UNAVAILABLE_VALUES: &str = "cdc_unavailable_values_total";
 pub const LATE_ROWS: &str = "cdc_late_rows_total";
 pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
@@ -38,6 +40,11 @@ pub(super) fn describe() {
     );
     describe_counter!(EXPIRED_ROWS, "rows that left memory by ttl, by table");
     describe_counter!(READ_BACK_ROWS, "rows that came back from a landing table, by table");
+    describe_counter!(TRUNCATES, "truncates of source tables that were applied, by table");
+    describe_counter!(
+        UNAVAILABLE_VALUES,
+        "values that events did not carry because a LOB was unchanged, by table"
+    );
     describe_counter!(
         LATE_ROWS,
         "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"

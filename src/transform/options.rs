@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, SqlOption
 
 use super::location::span_start;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Column, GroupBound, Landing, Late, SourceTable, TableOptions};
+use crate::changelog::{Column, GroupBound, Landing, Late, SourceTable, TableOptions, Truncate};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 /// A row that ttl drops must be landed, and stay long enough for events that come somewhat late: a
@@ -52,13 +52,14 @@ pub(super) fn parse_options(
             "ttl" => options.ttl = Some(ttl(&value).map_err(problem)?),
             "landing" => options.landing = landing(&value, options.landing).map_err(problem)?,
             "landing_table" => options.landing = Landing::History(value.clone()),
+            "truncate" => options.truncate = truncate(&value).map_err(problem)?,
             "group_by" => group_by = Some(column()?),
             "group_limit" => limit = Some(count(&value).map_err(problem)?),
             "memory_limit" => options.memory_limit = Some(bytes(&value).map_err(problem)?),
             "group_keep" => keep = Some(count(&value).map_err(problem)?),
             _ => {
-                let known = "source, event_time, future, late, ttl, landing, landing_table, group_by, \
-                             group_limit, group_keep, memory_limit";
+                let known = "source, event_time, future, late, ttl, landing, landing_table, truncate, \
+                             group_by, group_limit, group_keep, memory_limit";
                 return Err(problem(format!("is not known; there are {known}")));
             }
         }
@@ -114,6 +115,14 @@ fn late(value: &str) -> Result<Late, String> {
         "dlq" => Ok(Late::Dlq),
         "drop" => Ok(Late::Drop),
         _ => Err(format!("'{value}' is none of 'update', 'dlq' and 'drop'")),
+    }
+}
+
+fn truncate(value: &str) -> Result<Truncate, String> {
+    match value {
+        "apply" => Ok(Truncate::Apply),
+        "dlq" => Ok(Truncate::Dlq),
+        _ => Err(format!("'{value}' is neither 'apply' nor 'dlq'")),
     }
 }
 
@@ -223,6 +232,16 @@ mod tests {
         assert_eq!(limit(", memory_limit = '512MiB'"), Ok(Some(ByteSize::mib(512))));
         let error = limit(", memory_limit = 'much'").unwrap_err();
         assert!(error.contains("option memory_limit: 'much' is not a size"), "{error}");
+    }
+
+    #[test]
+    fn a_truncate_is_applied_unless_it_says_otherwise() {
+        let truncate = |options| parsed(options).map(|options| options.truncate);
+        assert_eq!(truncate(""), Ok(Truncate::Apply));
+        assert_eq!(truncate(", truncate = 'apply'"), Ok(Truncate::Apply));
+        assert_eq!(truncate(", truncate = 'dlq'"), Ok(Truncate::Dlq));
+        let error = truncate(", truncate = 'maybe'").unwrap_err();
+        assert!(error.contains("'maybe' is neither"), "{error}");
     }
 
     #[test]

@@ -108,6 +108,7 @@ fn order_changes(rows: &[(i64, Option<&str>)]) -> Changelog {
         positions: ids.iter().map(|id| Position(*id)).collect(),
         operations: vec![Operation::Create; rows.len()],
         unchanged: Vec::new(),
+        truncations: Vec::new(),
     }
 }
 

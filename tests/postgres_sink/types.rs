@@ -142,6 +142,7 @@ fn changelog(table: &Arc<Table>, mut columns: Vec<ArrayRef>, first: u64) -> Chan
         positions: ids().map(|id| Position(id as i64)).collect(),
         operations: vec![Operation::Create; count],
         unchanged: Vec::new(),
+        truncations: Vec::new(),
     }
 }
 

@@ -102,6 +102,7 @@ pub(crate) fn changelog(
         positions: positions.into_iter().map(Position).collect(),
         operations,
         unchanged: Vec::new(),
+        truncations: Vec::new(),
     })
 }
 

@@ -28,7 +28,7 @@ pub(in crate::decode) enum Event<'a> {
 pub(in crate::decode) struct Change<'a> {
     pub(in crate::decode) schema: Cow<'a, str>,
     pub(in crate::decode) table: Cow<'a, str>,
-    pub(in crate::decode) action: Action<'a>,
+    pub(in crate::decode) action: Action,
     pub(in crate::decode) before: Option<&'a str>,
     pub(in crate::decode) after: Option<&'a str>,
     /// Microseconds since 1970: when the database made the change, else when Debezium saw it.
@@ -36,11 +36,13 @@ pub(in crate::decode) struct Change<'a> {
     pub(in crate::decode) schema_section: Option<&'a str>,
 }
 
-#[derive(Debug, PartialEq)]
-pub(in crate::decode) enum Action<'a> {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::decode) enum Action {
     Row(Operation),
-    /// Debezium defines it, but it is no change of a row: truncate, generic message.
-    NoRow(Cow<'a, str>),
+    /// The source emptied the table.
+    Truncate,
+    /// A generic message.
+    Message,
 }
 
 /// Reads a payload, with or without the converter's schema section around it.
@@ -125,7 +127,8 @@ impl<'a> Fields<'a> {
         let op = text(op).ok_or_else(|| unknown("its op is no text"))?;
         let action = match (Operation::from_letter(&op), &*op) {
             (Some(operation), _) => Action::Row(operation),
-            (None, "t" | "m") => Action::NoRow(op),
+            (None, "t") => Action::Truncate,
+            (None, "m") => Action::Message,
             (None, _) => return Err(unknown("its op is none of c, u, d, r, t, m")),
         };
         let source = self.source.map(parse).transpose()?.flatten();

@@ -11,5 +11,5 @@ pub(super) use envelope::{Action, Change, Event, read};
 pub(super) use image::{Field, Image, Target};
 pub(super) use schema_section::semantics;
 pub(super) use value::{
-    Encoding, Kind, Semantic, Value, convert, has_bad_escape, is_unavailable, micros_of_days,
+    Encoding, Kind, Semantic, Unavailable, Value, convert, has_bad_escape, micros_of_days,
 };

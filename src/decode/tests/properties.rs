@@ -11,7 +11,8 @@ fn accounted(decoded: &Decoded) -> HashMap<u64, usize> {
         let mut ids: Vec<u64> = changes.offsets.iter().map(|offset| offset.id).collect();
         assert!(ids.is_sorted());
         ids.dedup();
-        ids.into_iter().for_each(|id| *seen.entry(id).or_default() += 1);
+        let truncates = changes.truncations.iter().map(|truncation| truncation.offset.id);
+        ids.into_iter().chain(truncates).for_each(|id| *seen.entry(id).or_default() += 1);
     }
     decoded.dead_letters.iter().for_each(|d| *seen.entry(d.offset.id).or_default() += 1);
     seen
@@ -80,13 +81,16 @@ proptest! {
     fn batch_borders_make_no_difference(payloads in prop::collection::vec(payload(), 2..12), cut in 0usize..12) {
         let cut = cut.min(payloads.len());
         let all = messages(&payloads);
-        let mut decoder = Decoder::new(vec![Arc::new(orders())]);
-        let mut ids = |messages: &[Message]| -> Vec<(u64, Operation)> {
+        let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+        let mut ids = |messages: &[Message]| -> Vec<(u64, Option<Operation>)> {
             let decoded = decoder.decode(messages, &spools()).expect("registered");
             let rows = |c: &Changelog| -> Vec<_> {
-                c.offsets.iter().map(|o| o.id).zip(c.operations.clone()).collect()
+                let rows = c.offsets.iter().map(|o| o.id).zip(c.operations.iter().copied().map(Some));
+                rows.chain(c.truncations.iter().map(|t| (t.offset.id, None))).collect()
             };
-            decoded.changes.iter().flat_map(rows).collect()
+            let mut ids: Vec<_> = decoded.changes.iter().flat_map(rows).collect();
+            ids.sort_by_key(|(id, _)| *id);
+            ids
         };
         let parts = [ids(&all[..cut]), ids(&all[cut..])].concat();
         prop_assert_eq!(parts, ids(&all));

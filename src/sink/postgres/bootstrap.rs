@@ -16,9 +16,12 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::fault::classify;
-use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name};
+use super::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, UNAVAILABLE, target_name,
+};
 use super::numeric;
 use super::quote;
+use super::target::Target;
 use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
 use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
@@ -26,7 +29,7 @@ use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 /// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
 pub(super) async fn read(
     client: &Client,
-    schema: &str,
+    (schema, target): (&str, Option<&Target>),
     table: &Arc<Table>,
     since: Option<i64>,
 ) -> Result<Vec<Changelog>, SinkError> {
@@ -36,7 +39,8 @@ pub(super) async fn read(
     // A landing table may be large: the time limit is for epochs.
     let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
     client.batch_execute(begin).await.map_err(failed)?;
-    let sql = select(table, &quote::table(schema, name), since.is_some());
+    let columns = newest_columns(table, target);
+    let sql = select((table, &columns), &quote::table(schema, name), since.is_some());
     let since = since.map(|since| since.saturating_sub(POSTGRES_EPOCH_MICROS));
     let rows = client.query_raw(&sql, since.iter()).await.map_err(failed)?;
     let mut rows = pin!(rows);
@@ -55,12 +59,18 @@ pub(super) async fn read(
     Ok(changelogs)
 }
 
-/// The declared columns in their natural types, then the landing table's own, all of `newest`.
-pub(super) fn newest_columns(table: &Table) -> String {
+/// The declared columns in their natural types, then the landing table's own, all of `newest`. A value
+/// that the newest change did not carry is looked up in the changes before it.
+pub(super) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
     let column = |name: &str| format!("newest.{}", quote::ident(name));
-    let declared = table.columns.iter().map(|declared| {
+    let landing = target.filter(|target| target.has_column(&table.free_name(UNAVAILABLE)));
+    let declared = table.columns.iter().enumerate().map(|(at, declared)| {
         let natural = Wire::natural(&declared.data_type).map(Wire::sql);
-        format!("{}::{}", column(&declared.name), natural.unwrap_or_else(|| "text".to_owned()))
+        let value = match landing.filter(|_| !table.key.contains(&at)) {
+            Some(landing) => carried(table, &landing.sql_name, &declared.name),
+            None => column(&declared.name),
+        };
+        format!("{value}::{}", natural.unwrap_or_else(|| "text".to_owned()))
     });
     let own = [
         (OPERATION, "text"),
@@ -73,7 +83,34 @@ pub(super) fn newest_columns(table: &Table) -> String {
     declared.chain(own).collect::<Vec<_>>().join(", ")
 }
 
-fn select(table: &Table, landing: &str, has_since: bool) -> String {
+/// The value of a column in the newest change that carried it, but none from before a delete.
+fn carried(table: &Table, landing: &str, column: &str) -> String {
+    let own = |of: &str, name: &str| format!("{of}.{}", quote::ident(&table.free_name(name)));
+    let is_unavailable =
+        |of: &str| format!("{}::jsonb ? {}", own(of, UNAVAILABLE), quote::literal(column));
+    let same_key = table.key.iter().map(|at| {
+        let key = quote::ident(&table.columns[*at].name);
+        format!("older.{key} = newest.{key}")
+    });
+    let column = quote::ident(column);
+    format!(
+        "(CASE WHEN {} IS NULL OR NOT ({}) THEN newest.{column} ELSE (\
+         SELECT CASE WHEN {is_delete} THEN NULL ELSE older.{column} END FROM {landing} AS older \
+         WHERE {} AND {} < {} AND ({is_delete} OR {} IS NULL OR NOT ({})) \
+         ORDER BY {} DESC LIMIT 1) END)",
+        own("newest", UNAVAILABLE),
+        is_unavailable("newest"),
+        same_key.collect::<Vec<_>>().join(" AND "),
+        own("older", CHANGE_SEQ),
+        own("newest", CHANGE_SEQ),
+        own("older", UNAVAILABLE),
+        is_unavailable("older"),
+        own("older", CHANGE_SEQ),
+        is_delete = format_args!("{} = 'd'", own("older", OPERATION)),
+    )
+}
+
+fn select((table, columns): (&Table, &str), landing: &str, has_since: bool) -> String {
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
     let own_name = |name: &str| quote::ident(&table.free_name(name));
     let (seq, ts) = (own_name(CHANGE_SEQ), own_name(SOURCE_TS));
@@ -83,9 +120,8 @@ fn select(table: &Table, landing: &str, has_since: bool) -> String {
          'epoch'::timestamp + make_interval(days => 10957) + $1::bigint * interval '1 microsecond'"
     );
     format!(
-        "SELECT {} FROM (SELECT DISTINCT ON ({key}) * FROM {landing} \
+        "SELECT {columns} FROM (SELECT DISTINCT ON ({key}) * FROM {landing} \
          ORDER BY {key}, {seq} DESC) AS newest {}",
-        newest_columns(table),
         if has_since { recent.as_str() } else { "" },
     )
 }
@@ -144,6 +180,7 @@ pub(super) fn changelog(
         positions: positions.map(Position).collect(),
         operations,
         unchanged: Vec::new(),
+        truncations: Vec::new(),
     })
 }
 

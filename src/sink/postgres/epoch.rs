@@ -24,6 +24,8 @@ pub(super) struct EpochWrite<'a> {
     /// unique indexes.
     pub(super) statements: Vec<Bound>,
     pub(super) copies: Vec<Rows<'a>>,
+    /// After everything else has landed.
+    pub(super) truncates: Vec<Bound>,
 }
 
 pub(super) enum Written {
@@ -54,6 +56,7 @@ impl EpochWrite<'_> {
         for rows in &self.copies {
             rows.copy(connection).await.map_err(Failure::Nothing)?;
         }
+        self.truncate(connection).await.map_err(Failure::Nothing)?;
         self.finish(connection, ledger).await
     }
 
@@ -85,6 +88,23 @@ impl EpochWrite<'_> {
             result.map_err(|error| classify_write(&bound.table, error))?;
         }
         Ok(true)
+    }
+
+    async fn truncate(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        if self.truncates.is_empty() {
+            return Ok(());
+        }
+        // It takes as long as the table is large: the time limit is for ordinary epochs.
+        let unlimited = "SET LOCAL statement_timeout = 0";
+        let lifted = connection.client.batch_execute(unlimited).await;
+        lifted.map_err(|error| classify("truncating", error))?;
+        for bound in &self.truncates {
+            let statement = prepare(connection, bound).await?;
+            let executed = execute(&connection.client, &statement, bound).await;
+            let rows = executed.map_err(|error| classify_write(&bound.table, error))?;
+            tracing::info!(table = bound.table, rows, "landed deletes of a truncated table");
+        }
+        Ok(())
     }
 
     async fn finish(

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::catalog::CatalogTable;
@@ -20,6 +21,10 @@ pub(super) const EXTRA_FIELDS: &str = "extra_fields";
 pub(super) const EVENT_ID: &str = "event_id";
 /// The position: what "newest row per key" goes by.
 pub(super) const CHANGE_SEQ: &str = "change_seq";
+
+/// JSON array of the columns that a change did not carry because their LOBs were unchanged. A table need
+/// not have it; its changes then land with the old values.
+pub(super) const UNAVAILABLE: &str = "unavailable_columns";
 
 /// The changelog's own columns among them.
 const FROM_BATCH: [(SystemColumn, &str); 4] = [
@@ -62,6 +67,10 @@ pub(super) fn check(
     wanted.extend(own.map(|((column, _), name)| Wanted { name, data_type: type_of(*column) }));
     let change_seq = table.free_name(CHANGE_SEQ);
     wanted.push(Wanted { name: &change_seq, data_type: &DataType::Int64 });
+    let unavailable = table.free_name(UNAVAILABLE);
+    if catalog.columns.contains_key(&unavailable) {
+        wanted.push(Wanted { name: &unavailable, data_type: &DataType::Utf8 });
+    }
     Target::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
 }
 
@@ -73,10 +82,48 @@ pub(super) fn rows<'a>(
 ) -> Result<Rows<'a>, SinkError> {
     let (table, batch) = (&changelog.table, &changelog.batch);
     let mut arrays: Vec<ArrayRef> = batch.columns()[..table.columns.len()].to_vec();
+    let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
+    if names_unavailable {
+        blank_unavailable(changelog, target, &mut arrays)?;
+    }
     arrays.extend(
         FROM_BATCH.map(|(column, _)| ArrayRef::clone(batch.column(table.system_column(column)))),
     );
     let positions = changelog.positions.iter().map(|position| position.0);
     arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
+    if names_unavailable {
+        arrays.push(Arc::new(unavailable_names(changelog)));
+    }
     Rows::new(target, arrays, processed_at)
+}
+
+/// History says what the events said: a value that one did not carry is NULL, unless the column is NOT
+/// NULL.
+fn blank_unavailable(
+    changelog: &Changelog,
+    target: &Target,
+    arrays: &mut [ArrayRef],
+) -> Result<(), SinkError> {
+    for (column, array) in arrays.iter_mut().enumerate() {
+        let of_column = changelog.unchanged.iter().filter(|cell| cell.column == column);
+        let mut is_blank = vec![false; changelog.len()];
+        of_column.for_each(|cell| is_blank[cell.row] = true);
+        if !is_blank.contains(&true) || !target.columns[column].is_nullable {
+            continue;
+        }
+        *array = nullif(array, &is_blank.into()).map_err(|error| SinkError::Targets {
+            problems: vec![format!("{}.{}: {error}", target.name, target.columns[column].name)],
+        })?;
+    }
+    Ok(())
+}
+
+/// Per row, as a JSON array; NULL for almost all.
+fn unavailable_names(changelog: &Changelog) -> StringArray {
+    let mut names: Vec<Vec<&str>> = vec![Vec::new(); changelog.len()];
+    for cell in &changelog.unchanged {
+        names[cell.row].push(&changelog.table.columns[cell.column].name);
+    }
+    let text = |names: Vec<&str>| (!names.is_empty()).then(|| serde_json::json!(names).to_string());
+    names.into_iter().map(text).collect()
 }

@@ -30,6 +30,7 @@ mod own_tables;
 mod quote;
 mod rows;
 mod target;
+mod truncate;
 mod value;
 
 pub use config::{PostgresConfig, Secret, SslMode};
@@ -192,6 +193,7 @@ impl PostgresSink {
             ledger_row: self.ledger.insert(commit)?,
             statements: Vec::new(),
             copies: Vec::new(),
+            truncates: Vec::new(),
         };
         if commit.spools.spools().len() > self.known_spools {
             write.statements.push(self.ledger.insert_spools(commit));
@@ -201,6 +203,7 @@ impl PostgresSink {
             let target = self.targets.landing.get(&changelog.table.name);
             let target = target.ok_or_else(|| unchecked(&changelog.table.name))?;
             append(&mut write, target, landing::rows(changelog, target, commit.closed_at)?)?;
+            write.truncates.extend(truncate::statements(changelog, target));
         }
         for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
             let target = self.targets.results.get(&changes.table.name);
@@ -271,7 +274,9 @@ impl Sink for PostgresSink {
     ) -> Result<Vec<Changelog>, SinkError> {
         let connection = self.connect().await?;
         let schema = self.config.schema.as_str();
-        let changelogs = bootstrap::read(&connection.client, schema, table, since).await?;
+        let landing = self.targets.landing.get(&table.name);
+        let read = bootstrap::read(&connection.client, (schema, landing), table, since);
+        let changelogs = read.await?;
         self.connection = Some(connection);
         Ok(changelogs)
     }

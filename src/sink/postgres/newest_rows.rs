@@ -30,7 +30,8 @@ pub(super) async fn read(
     let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
-    let sql = select(table, columns, &wanted);
+    let newest = bootstrap::newest_columns(table, Some(landing));
+    let sql = select((table, &newest), columns, &wanted);
     // Without an index it takes as long as it takes: the time limit is for epochs.
     let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
     connection.client.batch_execute(begin).await.map_err(failed)?;
@@ -58,7 +59,7 @@ pub(super) async fn read(
 
 /// One index look-up per key, if there is an index on the key and `change_seq`; other columns need one
 /// of their own. A row counts if its newest version holds the value, whatever older ones held.
-fn select(table: &Table, columns: &[usize], wanted: &Target) -> String {
+fn select((table, newest): (&Table, &str), columns: &[usize], wanted: &Target) -> String {
     let names = |columns: &[usize]| -> Vec<String> {
         columns.iter().map(|at| quote::ident(&table.columns[*at].name)).collect()
     };
@@ -90,12 +91,11 @@ fn select(table: &Table, columns: &[usize], wanted: &Target) -> String {
     let own = |name: &str| quote::ident(&table.free_name(name));
     format!(
         "WITH wanted ({asked_names}) AS (SELECT * FROM {arrays}), found AS ({found}) \
-         SELECT {columns} FROM found CROSS JOIN LATERAL (\
+         SELECT {newest} FROM found CROSS JOIN LATERAL (\
          SELECT * FROM {landing} AS landed WHERE {same_key} ORDER BY landed.{seq} DESC LIMIT 1\
          ) AS newest WHERE newest.{operation} <> 'd' {still_asked}LIMIT ${limit}",
         asked_names = asked.join(", "),
         arrays = unnest(wanted.wires()),
-        columns = bootstrap::newest_columns(table),
         same_key = same(&keys, "landed", "found"),
         seq = own(CHANGE_SEQ),
         operation = own(OPERATION),

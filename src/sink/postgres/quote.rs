@@ -3,6 +3,15 @@ pub(super) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Quotes a text, whatever is in it.
+pub(super) fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    match text.contains('\\') {
+        true => format!(" E'{}'", quoted.replace('\\', "\\\\")),
+        false => format!("'{quoted}'"),
+    }
+}
+
 /// A table's full name, quoted. `table` may name its schema with a dot, else it is in `schema`.
 pub(super) fn table(schema: &str, table: &str) -> String {
     let (schema, table) = split(schema, table);
@@ -27,6 +36,12 @@ mod tests {
     fn a_quote_in_a_name_cannot_end_the_name() {
         assert_eq!(ident(r#"a"; DROP TABLE x; --"#), r#""a""; DROP TABLE x; --""#);
         assert_eq!(ident("Mixed Case"), "\"Mixed Case\"");
+    }
+
+    #[test]
+    fn a_quote_in_a_text_cannot_end_the_text() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"back\slash"), r" E'back\\slash'");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) struct Target {
 pub(super) struct TargetColumn {
     pub(super) name: String,
     pub(super) wire: Wire,
+    pub(super) is_nullable: bool,
 }
 
 /// Whether digits after the point may be rounded to the target's scale, as INSERT does.
@@ -52,14 +53,23 @@ impl Target {
         let mut columns = Vec::new();
         for column in wanted {
             match check_column(catalog, column, rounding) {
-                Ok(wire) => columns.push(TargetColumn { name: column.name.to_owned(), wire }),
+                Ok(wire) => {
+                    let there = catalog.columns.get(column.name);
+                    let is_nullable = there.is_some_and(|there| there.is_nullable);
+                    let name = column.name.to_owned();
+                    columns.push(TargetColumn { name, wire, is_nullable });
+                }
                 Err(problem) => problems.push(format!("{name}.{}: {problem}", column.name)),
             }
         }
         let is_wanted = |name: &str| wanted.iter().any(|column| column.name == name);
         let stamp = catalog.columns.get(STAMP).filter(|_| !is_wanted(STAMP));
         let stamp = stamp.and_then(|c| c.wire).filter(|wire| wire.accepts(&stamp_type()));
-        columns.extend(stamp.map(|wire| TargetColumn { name: STAMP.to_owned(), wire }));
+        columns.extend(stamp.map(|wire| TargetColumn {
+            name: STAMP.to_owned(),
+            wire,
+            is_nullable: false,
+        }));
         let mut missing: Vec<&str> = catalog
             .columns
             .iter()
@@ -73,6 +83,10 @@ impl Target {
         }));
         let sql_name = quote::table(schema, name);
         Self { name: name.to_owned(), sql_name, columns, is_stamped: stamp.is_some() }
+    }
+
+    pub(super) fn has_column(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column.name == name)
     }
 
     pub(super) fn wires(&self) -> impl Iterator<Item = Wire> + '_ {

@@ -3,6 +3,7 @@
 mod decimal;
 mod json;
 mod time;
+mod unavailable;
 
 #[cfg(test)]
 mod tests;
@@ -18,10 +19,7 @@ use decimal::Exact;
 use json::Json;
 pub(in crate::decode) use json::has_bad_escape;
 pub(in crate::decode) use time::Unit;
-
-/// Debezium's placeholder for a LOB that the change did not touch, as text and as a bytes field.
-const UNAVAILABLE: &str = r#""__debezium_unavailable_value""#;
-const UNAVAILABLE_BYTES: &str = r#""X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==""#;
+pub(in crate::decode) use unavailable::Unavailable;
 
 /// A declared type, reduced to what the conversion needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,9 +136,6 @@ pub(in crate::decode) fn convert(
     kind: Kind,
     encoding: Encoding,
 ) -> Result<Value<'_>, ValueError> {
-    if is_unavailable(raw) || (raw == UNAVAILABLE_BYTES && kind == Kind::Binary) {
-        return Ok(Value::Unchanged);
-    }
     let json = Json::read(raw)?;
     if matches!(json, Json::Null) {
         return Ok(Value::Null);
@@ -160,11 +155,6 @@ pub(in crate::decode) fn convert(
         Kind::Date => date(&json, encoding).map(Value::Int),
         Kind::Timestamp => timestamp(&json, encoding).map(Value::Int),
     }
-}
-
-/// Whether a value is only Debezium's placeholder for one.
-pub(in crate::decode) fn is_unavailable(raw: &str) -> bool {
-    raw == UNAVAILABLE
 }
 
 fn boolean(json: &Json<'_>, encoding: Encoding) -> Result<bool, ValueError> {

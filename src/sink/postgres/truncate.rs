@@ -1,0 +1,54 @@
+//! Truncates of a source table: the landing table gets a delete of every row that was current.
+//!
+//! So the newest row of each key stays the whole truth, for restarts, for the `_current` views and for
+//! queries over the history; and what was in the table before can still be read.
+
+use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
+use super::quote;
+use super::rows::{Bound, Params};
+use super::target::{STAMP, Target};
+use crate::changelog::{Changelog, Table};
+
+/// One statement per truncate, to be run after the changes of the epoch have landed.
+pub(super) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
+    if changelog.truncations.is_empty() {
+        return Vec::new();
+    }
+    let sql = delete_all(&changelog.table, target);
+    let statement = |truncation: &crate::changelog::Truncation| {
+        let offset = truncation.offset.to_string();
+        let params: Params =
+            vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(offset)];
+        Bound { table: target.name.clone(), sql: sql.clone(), params }
+    };
+    changelog.truncations.iter().map(statement).collect()
+}
+
+/// `$1` is the position, `$2` the time in microseconds since 1970, `$3` the offset. The event ids are the
+/// offset with a number.
+fn delete_all(table: &Table, target: &Target) -> String {
+    let own = |name: &str| table.free_name(name);
+    let value = |name: &str| match name {
+        _ if name == own(OPERATION) => "'d'".to_owned(),
+        _ if name == own(SOURCE_TS) => {
+            "timestamp '1970-01-01' + $2::bigint * interval '1 microsecond'".to_owned()
+        }
+        _ if name == own(EVENT_ID) => "$3::text || '#' || row_number() OVER ()".to_owned(),
+        _ if name == own(CHANGE_SEQ) => "$1::bigint".to_owned(),
+        _ if name == own(EXTRA_FIELDS) => "NULL".to_owned(),
+        STAMP if target.is_stamped => "now()".to_owned(),
+        _ => format!("newest.{}", quote::ident(name)),
+    };
+    let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
+    let names = target.columns.iter().map(|column| column.name.as_str());
+    let values: Vec<String> = names.clone().map(value).collect();
+    let (landing, seq) = (&target.sql_name, quote::ident(&own(CHANGE_SEQ)));
+    format!(
+        "INSERT INTO {landing} ({}) SELECT {} FROM (\
+         SELECT DISTINCT ON ({key}) * FROM {landing} WHERE {seq} < $1::bigint \
+         ORDER BY {key}, {seq} DESC) AS newest WHERE newest.{} <> 'd'",
+        quote::idents(names),
+        values.join(", "),
+        quote::ident(&own(OPERATION)),
+    )
+}

@@ -32,6 +32,20 @@ fn defaults_are_those_of_the_documentation() {
 }
 
 #[test]
+fn dialects_are_configured_and_checked() {
+    let decode = "[decode]\nunavailable_value = 'keep'\ntopic = 'cdc/{schema}/{table}'\n";
+    let config = parse_with(&format!("{MINIMAL}{decode}")).unwrap().decode;
+    assert_eq!(config.unavailable_value, "keep");
+    assert_eq!(config.topic.as_deref(), Some("cdc/{schema}/{table}"));
+    let wrong = "[decode]\nunavailable_value = ''\ntopic = 'cdc/>'\n";
+    let error = parse_with(&format!("{MINIMAL}{wrong}")).unwrap_err();
+    assert!(
+        error.contains("decode.unavailable_value:") && error.contains("decode.topic:"),
+        "{error}"
+    );
+}
+
+#[test]
 fn secrets_are_filled_in_and_never_shown() {
     let config = parse_with(MINIMAL).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));

@@ -39,6 +39,9 @@ impl<'a> Scratch<'a> {
             })?,
         };
         route.read(text, &mut self.current.image)?;
+        if change.is_flat {
+            self.current.image.extra.retain(|field| !field.name.starts_with("__"));
+        }
         self.current.convert(route, operation, is_remembered)?;
         match change.before {
             Some(before) if operation == Operation::Update => {

@@ -1,5 +1,7 @@
 use serde::Deserialize;
 
+use super::debezium::TopicPattern;
+
 /// The `[decode]` section: how events are written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -8,11 +10,15 @@ pub struct DecodeConfig {
     /// `unavailable.value.placeholder`, as text; its base64, hexadecimal and list forms are known by it.
     /// Default: `__debezium_unavailable_value`.
     pub unavailable_value: String,
+    /// Which table a topic is about, as in `cdc/*/{schema}/{table}`, for events that name none in their body or
+    /// user properties; `*` and the names stand for one level or a part of it. Without `{schema}`, the one
+    /// declared table of that name is it. Default: topics say nothing.
+    pub topic: Option<String>,
 }
 
 impl Default for DecodeConfig {
     fn default() -> Self {
-        Self { unavailable_value: "__debezium_unavailable_value".to_owned() }
+        Self { unavailable_value: "__debezium_unavailable_value".to_owned(), topic: None }
     }
 }
 
@@ -23,6 +29,14 @@ impl DecodeConfig {
         if self.unavailable_value.is_empty() {
             problems.push("unavailable_value: an empty text can't stand for a value".to_owned());
         }
+        if let Some(Err(problem)) = self.topic.as_deref().map(TopicPattern::parse) {
+            problems.push(format!("topic: {problem}"));
+        }
         problems
+    }
+
+    /// `None` too if it is wrong, which [`Self::problems`] tells.
+    pub(super) fn topic_pattern(&self) -> Option<TopicPattern> {
+        TopicPattern::parse(self.topic.as_deref()?).ok()
     }
 }

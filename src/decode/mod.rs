@@ -25,7 +25,7 @@ use crate::changelog::{
     Changelog, DeadLetter, Message, Operation, PositionError, SpoolOrder, Table, Truncate,
 };
 use change::Scratch;
-use debezium::{Action, Change, Event, Unavailable};
+use debezium::{Action, Change, Event, TopicPattern, Unavailable};
 use refusal::Refusal;
 use route::Route;
 use rows::{Origin, Rows};
@@ -47,6 +47,7 @@ pub struct Decoder {
     routes: Vec<Route>,
     /// Positions in `routes` by the table's name in the source; several schemas may have it.
     by_table: HashMap<String, Vec<usize>>,
+    topics: Option<TopicPattern>,
 }
 
 /// What an epoch's messages say. Every message is in exactly one of the three.
@@ -85,7 +86,8 @@ impl Decoder {
         }
         let unavailable = Arc::new(Unavailable::new(&config.unavailable_value));
         let route = |table| Route::new(table, Arc::clone(&unavailable));
-        Self { routes: tables.into_iter().map(route).collect(), by_table }
+        let (routes, topics) = (tables.into_iter().map(route).collect(), config.topic_pattern());
+        Self { routes, by_table, topics }
     }
 
     /// Decodes `messages`, given in broker order; every table's rows keep it.
@@ -110,7 +112,7 @@ impl Decoder {
         let mut scratch = Scratch::default();
         for message in messages {
             let position = spools.position(message.offset).map_err(DecodeError::Position)?;
-            let envelope = debezium::read(&message.payload);
+            let envelope = debezium::read(message, self.topics.as_ref());
             let outcome = envelope.and_then(|event| match event {
                 Event::Change(change) => {
                     let source_ts = change.source_ts;
@@ -168,8 +170,15 @@ impl Decoder {
     fn route(&self, change: &Change<'_>) -> Result<usize, Refusal> {
         let candidates = self.by_table.get(&*change.table).map_or(&[][..], Vec::as_slice);
         let is_it = |index: &&usize| self.routes[**index].table.source.schema == change.schema;
-        candidates.iter().find(is_it).copied().ok_or_else(|| Refusal::UnknownTable {
-            source_table: format!("{}.{}", change.schema, change.table),
+        let found = match candidates {
+            [only] if change.schema.is_empty() => Some(only),
+            _ => candidates.iter().find(is_it),
+        };
+        found.copied().ok_or_else(|| Refusal::UnknownTable {
+            source_table: match &*change.schema {
+                "" => format!("SCHEMA.{}", change.table),
+                schema => format!("{schema}.{}", change.table),
+            },
             name: change.table.to_lowercase(),
         })
     }

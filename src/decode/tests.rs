@@ -1,3 +1,4 @@
+mod dialects;
 mod properties;
 mod samples;
 
@@ -114,7 +115,7 @@ fn a_row_has_its_values_and_where_it_came_from() {
 #[test]
 fn the_placeholder_of_an_unchanged_lob_can_be_configured() {
     let after = r#"{"ORDER_ID":1,"STATUS":["keep"],"CUSTOMER_ID":5}"#;
-    let config = DecodeConfig { unavailable_value: "keep".to_owned() };
+    let config = DecodeConfig { unavailable_value: "keep".to_owned(), ..DecodeConfig::default() };
     let mut decoder = Decoder::new(vec![Arc::new(orders())], &config);
     let decoded = decoder.decode(&messages(&[event("u", "null", after)]), &spools());
     let changes = decoded.expect("the spool is registered").changes;

@@ -1,4 +1,6 @@
-//! What kind of event a payload is, and the parts of a change in it, all borrowed.
+//! Debezium's envelope: what kind of event it is, and the parts of a change in it, all borrowed.
+//!
+//! Source: "Change event values" and "Transaction metadata" of the Debezium connector for Oracle.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,6 +28,7 @@ pub(in crate::decode) enum Event<'a> {
 /// The parts of a change event. `before` and `after` are JSON texts, `None` for null.
 #[derive(Debug, PartialEq)]
 pub(in crate::decode) struct Change<'a> {
+    /// Empty if only the table is known.
     pub(in crate::decode) schema: Cow<'a, str>,
     pub(in crate::decode) table: Cow<'a, str>,
     pub(in crate::decode) action: Action,
@@ -34,6 +37,8 @@ pub(in crate::decode) struct Change<'a> {
     /// Microseconds since 1970: when the database made the change, else when Debezium saw it.
     pub(in crate::decode) source_ts: Option<i64>,
     pub(in crate::decode) schema_section: Option<&'a str>,
+    /// Its rows have fields of the envelope too, whose names begin with `__`.
+    pub(in crate::decode) is_flat: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,32 +50,19 @@ pub(in crate::decode) enum Action {
     Message,
 }
 
-/// Reads a payload, with or without the converter's schema section around it.
-///
-/// # Errors
-/// [`Refusal::MalformedJson`] or [`Refusal::UnknownEnvelope`].
-///
-/// Source: "Change event values" and "Transaction metadata" of the Debezium connector for Oracle.
-pub(in crate::decode) fn read(payload: &[u8]) -> Result<Event<'_>, Refusal> {
-    if payload.is_empty() {
-        return Ok(Event::Tombstone);
-    }
-    let text = std::str::from_utf8(payload)
-        .map_err(|error| Refusal::MalformedJson { reason: error.to_string() })?;
-    let Some(outer) = parse(text)? else {
-        return Ok(Event::Tombstone);
-    };
-    match (outer.payload, outer.op) {
-        (Some(payload), None) => match parse(payload)? {
-            Some(inner) => inner.classify(not_null(outer.schema)),
-            None => Ok(Event::Tombstone),
-        },
-        _ => outer.classify(None),
+impl Action {
+    /// As the envelope's `op` has it.
+    pub(super) fn from_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "t" => Some(Self::Truncate),
+            "m" => Some(Self::Message),
+            _ => Operation::from_letter(letter).map(Self::Row),
+        }
     }
 }
 
 /// `None` for null.
-fn parse(text: &str) -> Result<Option<Fields<'_>>, Refusal> {
+pub(super) fn parse(text: &str) -> Result<Option<Fields<'_>>, Refusal> {
     serde_json::from_str(text).map(|Object(fields)| fields).map_err(|error| {
         // It stops at the first wrong type, so the rest may still be no JSON.
         match serde_json::from_str::<IgnoredAny>(text) {
@@ -85,7 +77,7 @@ struct Object<'a>(Option<Fields<'a>>);
 
 /// The raw value of each known field, at the top level or in `source`.
 #[derive(Default)]
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     before: Option<&'a str>,
     after: Option<&'a str>,
     source: Option<&'a str>,
@@ -104,16 +96,38 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn classify(self, schema_section: Option<&'a str>) -> Result<Event<'a>, Refusal> {
-        match self.op {
-            Some(op) => self.change(op, schema_section).map(Event::Change),
-            None if self.ddl.is_some() || self.table_changes.is_some() => Ok(Event::SchemaChange),
-            None if matches!(self.status, Some(r#""BEGIN""# | r#""END""#)) => {
-                Ok(Event::Transaction)
+    /// What this is, if it is one of Debezium's own forms.
+    pub(super) fn event(
+        self,
+        schema_section: Option<&'a str>,
+    ) -> Result<Option<Event<'a>>, Refusal> {
+        Ok(match self.op {
+            // A flattened row may have a column of that name.
+            Some(op) if self.source.is_some() || self.is_plain() => {
+                Some(Event::Change(self.change(op, schema_section)?))
             }
-            None if self.is_heartbeat() => Ok(Event::Heartbeat),
-            None => Err(unknown("it has no field op")),
-        }
+            _ if self.ddl.is_some() || self.table_changes.is_some() => Some(Event::SchemaChange),
+            _ if matches!(self.status, Some(r#""BEGIN""# | r#""END""#)) => Some(Event::Transaction),
+            _ if self.is_heartbeat() => Some(Event::Heartbeat),
+            _ => None,
+        })
+    }
+
+    /// `before` and `after`.
+    pub(super) fn rows(&self) -> (Option<&'a str>, Option<&'a str>) {
+        (not_null(self.before), not_null(self.after))
+    }
+
+    /// The payload and its schema section, if this is what the converter puts around a value.
+    pub(super) fn wrapped(&self) -> Option<(&'a str, Option<&'a str>)> {
+        let others = [self.before, self.after, self.source, self.op, self.status, self.table];
+        let is_wrapper = self.others == 0 && others.iter().all(Option::is_none);
+        self.payload.filter(|_| is_wrapper).map(|payload| (payload, not_null(self.schema)))
+    }
+
+    /// It has no field that an envelope has not.
+    fn is_plain(&self) -> bool {
+        self.others == 0
     }
 
     fn is_heartbeat(&self) -> bool {
@@ -125,17 +139,15 @@ impl<'a> Fields<'a> {
 
     fn change(self, op: &'a str, schema_section: Option<&'a str>) -> Result<Change<'a>, Refusal> {
         let op = text(op).ok_or_else(|| unknown("its op is no text"))?;
-        let action = match (Operation::from_letter(&op), &*op) {
-            (Some(operation), _) => Action::Row(operation),
-            (None, "t") => Action::Truncate,
-            (None, "m") => Action::Message,
-            (None, _) => return Err(unknown("its op is none of c, u, d, r, t, m")),
-        };
+        let action = Action::from_letter(&op);
+        let action = action.ok_or_else(|| unknown("its op is none of c, u, d, r, t, m"))?;
         let source = self.source.map(parse).transpose()?.flatten();
         let source = source.ok_or_else(|| unknown("it has no source block"))?;
         let name = |raw: Option<&'a str>| raw.and_then(text).filter(|name| !name.is_empty());
-        let (Some(schema), Some(table)) = (name(source.schema), name(source.table)) else {
-            return Err(unknown("its source block names no schema and table"));
+        let (schema, table) = match (name(source.schema), name(source.table)) {
+            (Some(schema), Some(table)) => (schema, table),
+            // User properties or the topic may name them.
+            _ => (Cow::default(), Cow::default()),
         };
         Ok(Change {
             schema,
@@ -145,6 +157,7 @@ impl<'a> Fields<'a> {
             after: not_null(self.after),
             source_ts: source.timestamp().or_else(|| self.timestamp()),
             schema_section,
+            is_flat: false,
         })
     }
 
@@ -157,7 +170,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn unknown(reason: &str) -> Refusal {
+pub(super) fn unknown(reason: &str) -> Refusal {
     Refusal::UnknownEnvelope { reason: reason.to_owned() }
 }
 
@@ -166,7 +179,7 @@ fn not_null(raw: Option<&str>) -> Option<&str> {
 }
 
 /// The characters of a JSON string.
-fn text(raw: &str) -> Option<Cow<'_, str>> {
+pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
         serde_json::from_str(raw).ok().map(Cow::Owned)

@@ -1,15 +1,22 @@
-//! Debezium's JSON: the envelope around a change, the row images in it, and their values.
+//! Debezium's JSON: the dialects of a change event, the row images in it, and their values.
 //!
 //! It knows neither offsets nor batches: bytes in, borrowed fields and typed values out.
 
+mod cloud_event;
+mod dialect;
 mod envelope;
+mod flat;
+mod headers;
 mod image;
 mod schema_section;
+mod topic;
 mod value;
 
-pub(super) use envelope::{Action, Change, Event, read};
+pub(super) use dialect::read;
+pub(super) use envelope::{Action, Change, Event};
 pub(super) use image::{Field, Image, Target};
 pub(super) use schema_section::semantics;
+pub(super) use topic::TopicPattern;
 pub(super) use value::{
     Encoding, Kind, Semantic, Unavailable, Value, convert, has_bad_escape, micros_of_days,
 };

@@ -20,7 +20,8 @@ struct Parameters {
     scale: Option<String>,
 }
 
-/// The name and semantic of each field of the row, from `after` or else `before`.
+/// The name and semantic of each field of the row, from `after` or else `before`; of a flattened row its
+/// own.
 ///
 /// # Errors
 /// If it is no schema of Kafka Connect.
@@ -30,11 +31,14 @@ pub(in crate::decode) fn semantics(
     section: &str,
 ) -> Result<Vec<(String, Semantic)>, serde_json::Error> {
     let mut envelope: Node = serde_json::from_str(section)?;
-    let image = |name: &str| envelope.fields.iter().position(|f| f.field.as_deref() == Some(name));
-    let Some(index) = image("after").or_else(|| image("before")) else {
-        return Ok(Vec::new());
+    let is_image = |node: &Node, name: &str| {
+        node.field.as_deref() == Some(name) && node.json_type.as_deref() == Some("struct")
     };
-    let row = envelope.fields.swap_remove(index);
+    let image = |name: &str| envelope.fields.iter().position(|node| is_image(node, name));
+    let row = match image("after").or_else(|| image("before")) {
+        Some(index) => envelope.fields.swap_remove(index),
+        None => envelope,
+    };
     let named = row.fields.into_iter().filter_map(|node| {
         let semantic = semantic(&node);
         node.field.map(|field| (field, semantic))

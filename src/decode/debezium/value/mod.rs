@@ -300,6 +300,14 @@ fn count<'a>(json: &'a Json<'_>) -> Result<Result<i64, &'a str>, ValueError> {
     i64::try_from(unscaled).map(Ok).map_err(|_| ValueError::OutOfRange)
 }
 
+/// Microseconds since 1970 of a text, or of a count whose unit its magnitude tells; `None` if it is neither.
+pub(in crate::decode) fn instant(text: &str) -> Option<i64> {
+    match text.parse() {
+        Ok(count) => time::micros_by_magnitude(count).ok(),
+        Err(_) => time::micros_of_text(text).ok(),
+    }
+}
+
 /// Days since 1970 as microseconds; `None` beyond what a timestamp holds.
 pub(in crate::decode) fn micros_of_days(days: i64) -> Option<i64> {
     time::micros_of_days(days)

@@ -1,0 +1,112 @@
+//! The form of Solace's Oracle CDC integration: the row is the body, all else is in user properties.
+//!
+//! Source: "Message Headers" of the self-managed Oracle CDC micro-integration.
+
+use super::dialect::Body;
+use super::envelope::{self, Action, Change};
+use super::value::{Unit, instant};
+use crate::changelog::{Message, Operation};
+use crate::decode::Refusal;
+
+/// A change whose row is `body`; `None` if no user property says what happened to it.
+pub(super) fn change<'a>(
+    message: &'a Message,
+    body: &'a str,
+    section: Option<&'a str>,
+) -> Result<Option<Change<'a>>, Refusal> {
+    let Some(action) = action(message)? else { return Ok(None) };
+    let before = row(message, "cdc_before")?;
+    let (before, after) = match action {
+        // The body is empty, or the row that is gone.
+        Action::Row(Operation::Delete) => {
+            (before.or(row(message, "cdc_key")?).or(Some(body)), None)
+        }
+        Action::Row(_) => (before, Some(body)),
+        Action::Truncate | Action::Message => (None, None),
+    };
+    let section = section.or_else(|| property(message, "cdc_after_schema"));
+    Ok(Some(change_of(message, action, (before, after), section)))
+}
+
+/// A change without a body: a delete, or a truncate.
+pub(super) fn delete(message: &Message) -> Result<Option<Change<'_>>, Refusal> {
+    let Some(action) = action(message)? else { return Ok(None) };
+    match action {
+        Action::Row(Operation::Delete) => {
+            let row = row(message, "cdc_before")?.or(row(message, "cdc_key")?);
+            Ok(Some(change_of(message, action, (row, None), None)))
+        }
+        Action::Truncate => Ok(Some(change_of(message, action, (None, None), None))),
+        Action::Row(_) | Action::Message => Err(envelope::unknown(
+            "its user property cdc_operation wants a row, but it has no body",
+        )),
+    }
+}
+
+/// `cdc_schema` and `cdc_table_name`.
+pub(super) fn names(message: &Message) -> Option<(&str, &str)> {
+    let table = property(message, "cdc_table_name")?;
+    match (property(message, "cdc_schema"), table.split_once('.')) {
+        (Some(schema), _) => Some((schema, table)),
+        (None, Some(names)) => Some(names),
+        (None, None) => Some(("", table)),
+    }
+}
+
+/// A user property that is there and not empty.
+pub(super) fn property<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let mut properties = message.properties.iter();
+    let value = &properties.find(|(property, _)| property == name)?.1;
+    Some(&**value).filter(|value| !value.is_empty() && *value != "null")
+}
+
+fn change_of<'a>(
+    message: &'a Message,
+    action: Action,
+    (before, after): (Option<&'a str>, Option<&'a str>),
+    schema_section: Option<&'a str>,
+) -> Change<'a> {
+    let (schema, table) = names(message).unwrap_or_default();
+    Change {
+        schema: schema.into(),
+        table: table.into(),
+        action,
+        before,
+        after,
+        source_ts: source_ts(message),
+        schema_section,
+        is_flat: false,
+    }
+}
+
+fn source_ts(message: &Message) -> Option<i64> {
+    let millis = |name| Unit::Millis.micros(property(message, name)?.parse().ok()?);
+    property(message, "cdc_timestamp").and_then(instant).or_else(|| millis("cdc_commit_ts_ms"))
+}
+
+fn action(message: &Message) -> Result<Option<Action>, Refusal> {
+    let Some(operation) = property(message, "cdc_operation") else { return Ok(None) };
+    let action = match operation.to_ascii_lowercase().as_str() {
+        "c" | "i" | "create" | "insert" => Action::Row(Operation::Create),
+        "u" | "update" => Action::Row(Operation::Update),
+        "d" | "delete" => Action::Row(Operation::Delete),
+        "r" | "read" | "snapshot" => Action::Row(Operation::Read),
+        "t" | "truncate" => Action::Truncate,
+        _ => {
+            return Err(envelope::unknown(&format!(
+                "its user property cdc_operation is '{}', which is none of c, u, d, r, t and their words",
+                operation.chars().take(20).collect::<String>()
+            )));
+        }
+    };
+    Ok(Some(action))
+}
+
+/// A row in a user property, with or without a schema section around it.
+fn row<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, Refusal> {
+    let Some(text) = property(message, name) else { return Ok(None) };
+    let body = Body::read(text.as_bytes()).map_err(|error| {
+        envelope::unknown(&format!("its user property {name} is no row: {error}"))
+    })?;
+    Ok(body.map(|body| body.text))
+}

@@ -4,6 +4,8 @@ use super::*;
 
 const ROW: &str = r#"{"ORDER_ID":7,"STATUS":"NEW","TOTAL_AMOUNT":"12.50","NOTE":"x"}"#;
 
+type Properties<'a> = Vec<(&'a str, &'a str)>;
+
 struct Sent<'a> {
     payload: &'a str,
     topic: &'a str,
@@ -37,13 +39,16 @@ fn cloud_event(op: &str, data: &str) -> String {
     )
 }
 
+/// The user properties of the header form.
+fn header<'a>(operation: &'a str, more: &[(&'a str, &'a str)]) -> Properties<'a> {
+    [&[("cdc_operation", operation), NAMES[0], NAMES[1]], more].concat()
+}
+
 const NAMES: [(&str, &str); 2] = [("cdc_schema", "SALES"), ("cdc_table_name", "ORDERS")];
 
 #[test]
 fn one_insert_is_the_same_row_in_every_dialect() {
-    let header = |operation| {
-        [("cdc_operation", operation), NAMES[0], NAMES[1], ("cdc_timestamp", "1706000000000")]
-    };
+    let timed = |operation| header(operation, &[("cdc_timestamp", "1706000000000")]);
     let wrapped = |payload: &str| {
         format!(r#"{{"schema":{{"type":"struct","fields":[]}},"payload":{payload}}}"#)
     };
@@ -55,7 +60,7 @@ fn one_insert_is_the_same_row_in_every_dialect() {
         r#""__op":"c","__source_schema":"SALES","__source_table":"ORDERS","__source_ts_ms":1706000000000"#,
     );
     let data = format!(r#"{{"before":null,"after":{ROW}}}"#);
-    let cases: Vec<(&str, String, Vec<(&str, &str)>)> = vec![
+    let cases: Vec<(&str, String, Properties<'_>)> = vec![
         ("envelope", envelope.clone(), vec![]),
         ("with schema section", wrapped(&envelope), vec![]),
         ("flattened", flat.clone(), vec![]),
@@ -74,9 +79,9 @@ fn one_insert_is_the_same_row_in_every_dialect() {
         ("CloudEvent", cloud_event("c", &data), vec![]),
         ("CloudEvent with schema section", cloud_event("c", &wrapped(&data)), vec![]),
         ("CloudEvent around an envelope", cloud_event("c", &envelope), vec![]),
-        ("header form", ROW.to_owned(), header("c").to_vec()),
-        ("header form, in words", ROW.to_owned(), header("INSERT").to_vec()),
-        ("header form, with schema section", wrapped(ROW), header("insert").to_vec()),
+        ("header form", ROW.to_owned(), timed("c")),
+        ("header form, in words", ROW.to_owned(), timed("INSERT")),
+        ("header form, with schema section", wrapped(ROW), timed("insert")),
     ];
     for (dialect, payload, properties) in cases {
         let sent = Sent { payload: &payload, topic: "t", properties: &properties };
@@ -101,35 +106,22 @@ fn updates_deletes_and_truncates_are_understood_in_every_dialect() {
     let key = r#"{"ORDER_ID":7}"#;
     let wrapped_key = format!(r#"{{"schema":{{"type":"struct"}},"payload":{key}}}"#);
     let old = format!(r#"{{"before":{key},"after":null}}"#);
-    let header = |operation, more: &[(&'static str, String)]| {
-        let mut all = vec![("cdc_operation", operation), NAMES[0], NAMES[1]];
-        all.extend(
-            more.iter()
-                .map(|(name, value)| (*name, &**value))
-                .map(|(n, v)| (n, Box::leak(Box::<str>::from(v)) as &str)),
-        );
-        all
-    };
-    let cases: Vec<(&str, String, Vec<(&str, &str)>, &str)> = vec![
+    type Case<'a> = (&'a str, String, Properties<'a>, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         ("rewritten delete", deleted, vec![], "d"),
         ("rewritten delete with op", deleted_op, vec![], "d"),
         ("flattened without op", plain, vec![], "u"),
         ("CloudEvent", cloud_event("d", &old), vec![], "d"),
-        (
-            "row before in a property",
-            String::new(),
-            header("d", &[("cdc_before", ROW.to_owned())]),
-            "d",
-        ),
-        ("key in a property", String::new(), header("DELETE", &[("cdc_key", key.to_owned())]), "d"),
+        ("row before in a property", String::new(), header("d", &[("cdc_before", ROW)]), "d"),
+        ("key in a property", String::new(), header("DELETE", &[("cdc_key", key)]), "d"),
         (
             "key with schema section",
             "null".to_owned(),
-            header("delete", &[("cdc_key", wrapped_key)]),
+            header("delete", &[("cdc_key", &wrapped_key)]),
             "d",
         ),
         ("row of a delete in the body", ROW.to_owned(), header("d", &[]), "d"),
-        ("update", ROW.to_owned(), header("u", &[("cdc_before", "null".to_owned())]), "u"),
+        ("update", ROW.to_owned(), header("u", &[("cdc_before", "null")]), "u"),
         ("snapshot", ROW.to_owned(), header("r", &[]), "r"),
     ];
     for (dialect, payload, properties, letter) in cases {
@@ -195,7 +187,8 @@ fn the_table_is_the_one_of_the_envelope_then_of_the_headers_then_of_the_topic() 
 
 #[test]
 fn what_a_dialect_does_not_say_is_a_dead_letter_that_says_so() {
-    let cases: [(&str, &[(&str, &str)], &str); 6] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 6] = [
         (ROW, &[("cdc_operation", "merge")], "cdc_operation is 'merge'"),
         ("", &[("cdc_operation", "u")], "has no body"),
         (ROW, &[("cdc_operation", "u"), ("cdc_before", "{")], "cdc_before is no row"),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::{Changelog, DeadLetter, Epoch, OffsetSet, ResultChanges, SpoolOrder};
+use super::{Changelog, DeadLetter, Epoch, OffsetSet, ResultChanges, SchemaChange, SpoolOrder};
 
 /// Everything that one epoch writes, in one transaction.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct EpochCommit {
     /// Results that no file describes any more: their definitions are forgotten, their rows stay.
     pub retired: Vec<String>,
     pub dead_letters: Vec<DeadLetter>,
+    /// What the epoch's events taught about the columns of their tables.
+    pub schema_changes: Vec<SchemaChange>,
     /// Event time in microseconds since 1970 below which nothing is expected; `None` before the first event.
     pub watermark: Option<i64>,
     /// When the first message of the epoch was taken from the source.
@@ -36,4 +38,6 @@ pub struct LedgerPosition {
     pub watermark: Option<i64>,
     /// Under which definition the rows of each result were written, by the result's name.
     pub definitions: BTreeMap<String, String>,
+    /// The schema registry of the pipeline, oldest first.
+    pub schema_changes: Vec<SchemaChange>,
 }

@@ -31,6 +31,14 @@ pub enum ErrorType {
     InvalidKey,
     /// Understood, but there is no rule for it (a truncate).
     UnsupportedOperation,
+    /// Its payload has too many bytes.
+    EventTooLarge,
+    /// Its table has had too many columns that are not declared.
+    TooManyColumns,
+    /// Its undeclared columns have too many bytes.
+    UndeclaredTooLarge,
+    /// An undeclared column of it is nested too deeply.
+    TooDeep,
     /// Its windows are closed, and its table or rows that ttl has dropped forbid to apply it.
     LateEvent,
     /// A query over its rows fails.
@@ -46,6 +54,10 @@ impl ErrorType {
             Self::SchemaMismatch => "SCHEMA_MISMATCH",
             Self::InvalidKey => "INVALID_KEY",
             Self::UnsupportedOperation => "UNSUPPORTED_OPERATION",
+            Self::EventTooLarge => "EVENT_TOO_LARGE",
+            Self::TooManyColumns => "TOO_MANY_COLUMNS",
+            Self::UndeclaredTooLarge => "UNDECLARED_TOO_LARGE",
+            Self::TooDeep => "TOO_DEEP",
             Self::LateEvent => "LATE_EVENT",
             Self::QueryFailed => "QUERY_FAILED",
         }

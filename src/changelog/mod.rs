@@ -11,6 +11,7 @@ mod message;
 mod offset;
 mod offset_set;
 mod result;
+mod schema_change;
 mod spool_order;
 mod table;
 mod window;
@@ -24,10 +25,11 @@ pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};
 pub use offset_set::OffsetSet;
 pub use result::{ResultChanges, ResultMode, ResultTable};
+pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
 pub use spool_order::{Position, PositionError, SpoolOrder};
 pub use table::{
-    Column, GroupBound, Landing, Late, Reference, SourceTable, SystemColumn, Table, TableOptions,
-    Truncate,
+    Column, GroupBound, Landing, Late, NewColumns, Reference, SourceTable, SystemColumn, Table,
+    TableOptions, Truncate,
 };
 pub use window::Window;
 

@@ -52,6 +52,8 @@ pub struct TableOptions {
     /// How long a row that does not change stays in memory; `None`: for ever.
     pub ttl: Option<Duration>,
     pub landing: Landing,
+    /// What becomes of columns that the table does not declare.
+    pub new_columns: NewColumns,
     /// Bounds the rows that share a value, such as the items of one order.
     pub group: Option<GroupBound>,
     /// A row stays in memory as long as the row that it references.
@@ -71,6 +73,7 @@ impl Default for TableOptions {
             late: Late::default(),
             ttl: None,
             landing: Landing::default(),
+            new_columns: NewColumns::default(),
             group: None,
             references: None,
             memory_limit: None,
@@ -109,6 +112,16 @@ pub enum Landing {
     /// Nowhere; such a table is empty after a restart.
     #[default]
     None,
+}
+
+/// What becomes of columns that a table does not declare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NewColumns {
+    /// They are kept in `extra_fields`.
+    #[default]
+    Jsonb,
+    /// An event that has one is a dead letter.
+    Strict,
 }
 
 /// At most `limit` rows per value of `column`; beyond it only the newest `keep` stay in memory.

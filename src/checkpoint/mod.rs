@@ -7,6 +7,7 @@
 
 mod paths;
 mod rows;
+mod schema;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::Deserialize;
 use url::Url;
 
-use crate::changelog::{Epoch, LedgerEntry};
+use crate::changelog::{Epoch, LedgerEntry, SchemaChange};
 use paths::{CheckpointFile, Naming};
 
 /// Files of one pipeline that start a compaction.
@@ -107,6 +108,17 @@ impl Checkpoints {
         let (Some(first), Some(last)) = (epochs().min(), epochs().max()) else { return Ok(()) };
         let path = self.naming.path(&CheckpointFile { first, last });
         let bytes = rows::encode(entries)
+            .map_err(|source| CheckpointError::Parquet { path: path.to_string(), source })?;
+        self.put(&path, bytes).await
+    }
+
+    /// Replaces the file of the schema registry, `schema/<pipeline>.parquet`.
+    ///
+    /// # Errors
+    /// If it can't be written; the file of before then stays.
+    pub async fn write_schema(&self, changes: &[SchemaChange]) -> Result<(), CheckpointError> {
+        let path = self.naming.schema_path();
+        let bytes = schema::encode(self.naming.pipeline(), changes)
             .map_err(|source| CheckpointError::Parquet { path: path.to_string(), source })?;
         self.put(&path, bytes).await
     }

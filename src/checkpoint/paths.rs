@@ -8,6 +8,7 @@ use crate::changelog::Epoch;
 #[derive(Debug)]
 pub(super) struct Naming {
     folder: Path,
+    pipeline: String,
     prefix: String,
 }
 
@@ -26,11 +27,20 @@ impl CheckpointFile {
 
 impl Naming {
     pub(super) fn new(folder: Path, pipeline: &str) -> Self {
-        Self { folder, prefix: format!("{pipeline}-epochs-") }
+        Self { folder, pipeline: pipeline.to_owned(), prefix: format!("{pipeline}-epochs-") }
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub(super) fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    /// In a folder of its own, because its rows are of another shape.
+    pub(super) fn schema_path(&self) -> Path {
+        self.folder.clone().join("schema").join(format!("{}.parquet", self.pipeline))
     }
 
     pub(super) fn path(&self, file: &CheckpointFile) -> Path {

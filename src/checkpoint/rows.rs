@@ -44,7 +44,7 @@ pub(super) fn merge(parts: Vec<Bytes>) -> Result<Vec<u8>, ParquetError> {
     writer.map_or(Ok(Vec::new()), ArrowWriter::into_inner)
 }
 
-fn properties() -> WriterProperties {
+pub(super) fn properties() -> WriterProperties {
     WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build()
 }
 

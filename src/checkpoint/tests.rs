@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
 use super::*;
-use crate::changelog::{Offset, OffsetSet};
+use crate::changelog::{Offset, OffsetSet, SchemaChangeKind, SeenType, SourceTable};
 
 fn entry(epoch: u64) -> LedgerEntry {
     let offsets: OffsetSet =
@@ -20,6 +20,16 @@ fn entry(epoch: u64) -> LedgerEntry {
         opened_at: 1,
         closed_at: 2,
         committed_at: 3,
+    }
+}
+
+fn learned(column: &str) -> SchemaChange {
+    SchemaChange {
+        source: SourceTable { schema: "SALES".to_owned(), table: "ORDERS".to_owned() },
+        column: column.to_owned(),
+        kind: SchemaChangeKind::Added,
+        seen: SeenType::Text,
+        offset: Offset::new(7, 1),
     }
 }
 
@@ -56,12 +66,23 @@ async fn a_query_over_the_folder_needs_no_set_up() {
     let checkpoints = open(folder.path());
     checkpoints.write(&[entry(1)]).await.unwrap();
     checkpoints.write(&[entry(2)]).await.unwrap();
+    checkpoints.write_schema(&[learned("A"), learned("B")]).await.unwrap();
+    checkpoints.write_schema(&[learned("A"), learned("B"), learned("C")]).await.unwrap();
     // As datafusion-cli does: a path in the place of a table.
     let context = SessionContext::new().enable_url_table();
-    let sql = format!("SELECT count(*) FROM '{}/**/*.parquet'", folder.path().display());
-    let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
-    let text = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
-    assert!(text.contains("| 2 "), "{text}");
+    let files = folder.path().display();
+    let queries = [
+        (format!("SELECT count(*), max(epoch) FROM '{files}/**/*.parquet'"), "| 2        | 2 "),
+        (
+            format!("SELECT count(*), max(column_name) FROM '{files}/schema/*.parquet'"),
+            "| 3        | C ",
+        ),
+    ];
+    for (sql, expected) in queries {
+        let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
+        let text = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+        assert!(text.contains(expected), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::checkpoint;
 use crate::dashboard;
-use crate::decode::DecodeConfig;
+use crate::decode::{DecodeConfig, Limits};
 use crate::pipeline::BatchLimits;
 use crate::sink::postgres::PostgresConfig;
 use crate::source::SourceConfig;
@@ -34,6 +34,8 @@ pub struct Config {
     pub decode: DecodeConfig,
     #[serde(default)]
     pub batch: BatchConfig,
+    #[serde(default)]
+    pub limits: Limits,
     #[serde(default)]
     pub checkpoint: checkpoint::Config,
     #[serde(default)]

@@ -46,6 +46,25 @@ fn dialects_are_configured_and_checked() {
 }
 
 #[test]
+fn limits_are_those_of_the_documentation_unless_they_are_set() {
+    let limits = parse_with(MINIMAL).unwrap().limits;
+    let numbers = |limits: &crate::decode::Limits| {
+        [
+            limits.max_event_bytes,
+            limits.max_undeclared_columns,
+            limits.max_undeclared_bytes,
+            limits.max_depth,
+        ]
+        .map(|limit| limit.get())
+    };
+    assert_eq!(numbers(&limits), [16 << 20, 1000, 1 << 20, 100]);
+    let set = "[limits]\nmax_event_bytes = 1\nmax_undeclared_columns = 2\nmax_undeclared_bytes = 3\nmax_depth = 4";
+    let limits = parse_with(&format!("{MINIMAL}{set}")).unwrap().limits;
+    assert_eq!(numbers(&limits), [1, 2, 3, 4]);
+    assert!(parse_with(&format!("{MINIMAL}[limits]\nmax_depth = 0")).is_err());
+}
+
+#[test]
 fn secrets_are_filled_in_and_never_shown() {
     let config = parse_with(MINIMAL).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));

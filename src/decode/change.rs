@@ -3,7 +3,7 @@
 use super::debezium::{Change, Image, Value};
 use super::route::Route;
 use super::rows::Row;
-use super::{Refusal, extra_fields};
+use super::{Limits, Refusal, extra_fields};
 use crate::changelog::Operation;
 
 /// Rows in the making: a refused one leaves nothing behind in the batch. Reused between events.
@@ -28,6 +28,7 @@ impl<'a> Scratch<'a> {
     pub(super) fn fill(
         &mut self,
         route: &mut Route,
+        limits: &Limits,
         change: &Change<'a>,
         operation: Operation,
     ) -> Result<bool, Refusal> {
@@ -42,7 +43,7 @@ impl<'a> Scratch<'a> {
         if change.is_flat {
             self.current.image.extra.retain(|field| !field.name.starts_with("__"));
         }
-        self.current.convert(route, operation, is_remembered)?;
+        self.current.convert((route, limits), operation, is_remembered)?;
         match change.before {
             Some(before) if operation == Operation::Update => {
                 if has_same_start(before, text, self.current.end_of_key(route, text)) {
@@ -51,7 +52,7 @@ impl<'a> Scratch<'a> {
                 route.read(before, &mut self.before.image)?;
                 let key_changes = self.key_changes(route, is_remembered)?;
                 if key_changes {
-                    self.before.convert(route, Operation::Delete, is_remembered)?;
+                    self.before.convert((route, limits), Operation::Delete, is_remembered)?;
                 }
                 Ok(key_changes)
             }
@@ -84,17 +85,20 @@ impl<'a> Converted<'a> {
 
     fn convert(
         &mut self,
-        route: &Route,
+        (route, limits): (&Route, &Limits),
         operation: Operation,
         is_remembered: bool,
     ) -> Result<(), Refusal> {
         route.convert(&self.image, operation, is_remembered, &mut self.cells)?;
-        let written =
-            extra_fields::write(&self.image.extra, &route.unavailable, &mut self.extra_fields);
-        written.map_err(|error| {
-            let table = route.table.source.to_string();
-            Refusal::SchemaMismatch { table, reason: error.to_string() }
-        })
+        if self.image.extra.is_empty() {
+            self.extra_fields.clear();
+            return Ok(());
+        }
+        extra_fields::write(&self.image.extra, (route, limits), &mut self.extra_fields)
+    }
+
+    pub(super) fn image(&self) -> &Image<'a> {
+        &self.image
     }
 
     /// Bytes of `text` up to its last key field, with the separator after that.

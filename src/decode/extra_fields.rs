@@ -1,40 +1,46 @@
 //! The fields that no column declares, kept as the JSON object that they were.
 
-use super::debezium::{Field, Unavailable, has_bad_escape};
+use super::Refusal;
+use super::debezium::{Field, has_bad_escape};
+use super::limits::Limits;
+use super::route::Route;
 
-/// Bytes of one row's undeclared fields.
-const MAX_BYTES: usize = 1 << 20;
-
-/// Why undeclared fields cannot be kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ExtraFieldsError {
-    #[error("undeclared fields take more than {MAX_BYTES} bytes: declare the large ones")]
-    TooLarge,
-    #[error(
-        "undeclared field {name} holds a NUL character or half a surrogate pair, which Postgres \
-         cannot store"
-    )]
-    BadCharacter { name: String },
-}
+/// Digits of a number, and of its exponent: what Postgres's numeric is sure to take.
+const MAX_DIGITS: usize = 1000;
+const MAX_EXPONENT_DIGITS: usize = 3;
 
 /// Writes `fields` as a JSON object, values with their original text; nothing if there are none.
 ///
 /// Large fields are refused and not cut, because a dead letter can be replayed.
 pub(super) fn write(
     fields: &[Field<'_>],
-    unavailable: &Unavailable,
+    (route, limits): (&Route, &Limits),
     text: &mut String,
-) -> Result<(), ExtraFieldsError> {
+) -> Result<(), Refusal> {
+    let source = || route.table.source.to_string();
     text.clear();
     for Field { name, raw } in fields {
-        if unavailable.is(raw) {
+        if route.unavailable.is(raw) {
             continue;
         }
+        let unkept = |what: &str| Refusal::SchemaMismatch {
+            table: source(),
+            reason: format!("undeclared field {name} holds {what}, which Postgres cannot store"),
+        };
         if name.contains('\0') || has_bad_escape(raw) {
-            return Err(ExtraFieldsError::BadCharacter { name: name.to_string() });
+            return Err(unkept("a NUL character or half a surrogate pair"));
         }
-        if text.len() + name.len() + raw.len() > MAX_BYTES {
-            return Err(ExtraFieldsError::TooLarge);
+        let limit = limits.max_undeclared_bytes.get();
+        if text.len() + name.len() + raw.len() > limit {
+            return Err(Refusal::UndeclaredTooLarge { table: source(), limit });
+        }
+        let shape = Shape::of(raw);
+        if shape.depth > limits.max_depth.get() {
+            let (table, column) = (source(), name.to_string());
+            return Err(Refusal::TooDeep { table, column, limit: limits.max_depth.get() });
+        }
+        if shape.has_long_number {
+            return Err(unkept("a number of too many digits"));
         }
         text.push(if text.is_empty() { '{' } else { ',' });
         text.push_str(&serde_json::Value::from(&**name).to_string());
@@ -45,4 +51,80 @@ pub(super) fn write(
         text.push('}');
     }
     Ok(())
+}
+
+/// What decides whether Postgres takes a JSON text.
+#[derive(Default)]
+struct Shape {
+    depth: usize,
+    has_long_number: bool,
+}
+
+impl Shape {
+    /// `raw` is valid JSON.
+    fn of(raw: &str) -> Self {
+        let mut shape = Self::default();
+        let (mut depth, mut digits, mut is_exponent) = (0usize, 0, false);
+        let mut bytes = raw.bytes();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'"' => skip_text(&mut bytes),
+                b'{' | b'[' => {
+                    depth += 1;
+                    shape.depth = shape.depth.max(depth);
+                }
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                b'0'..=b'9' => {
+                    digits += 1;
+                    let limit = if is_exponent { MAX_EXPONENT_DIGITS } else { MAX_DIGITS };
+                    shape.has_long_number |= digits > limit;
+                    continue;
+                }
+                b'.' | b'+' | b'-' => continue,
+                b'e' | b'E' if digits > 0 => {
+                    (digits, is_exponent) = (0, true);
+                    continue;
+                }
+                _ => {}
+            }
+            (digits, is_exponent) = (0, false);
+        }
+        shape
+    }
+}
+
+/// Past the closing quote.
+fn skip_text(bytes: &mut std::str::Bytes<'_>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => return,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shape;
+
+    #[test]
+    fn depth_and_digits_are_counted_outside_of_texts() {
+        let digits = |count| "1".repeat(count);
+        let cases = [
+            ("\"[[[[\"".to_owned(), 0, false),
+            ("{\"a\\\"[\":[1,[2]],\"b\":{}}".to_owned(), 3, false),
+            (digits(1000), 0, false),
+            (digits(1001), 0, true),
+            (format!("-{}.{}", digits(600), digits(600)), 0, true),
+            (format!("[{0},{0}]", digits(600)), 1, false),
+            (format!("\"{}\"", digits(2000)), 0, false),
+            ("1e-999".to_owned(), 0, false),
+            ("[1E+1000]".to_owned(), 1, true),
+        ];
+        for (raw, depth, has_long_number) in cases {
+            let shape = Shape::of(&raw);
+            assert_eq!((shape.depth, shape.has_long_number), (depth, has_long_number), "{raw}");
+        }
+    }
 }

@@ -9,7 +9,9 @@ mod change;
 mod config;
 mod debezium;
 mod extra_fields;
+mod limits;
 mod refusal;
+mod registry;
 mod route;
 mod rows;
 
@@ -17,16 +19,19 @@ mod rows;
 mod tests;
 
 pub use config::DecodeConfig;
+pub use limits::Limits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::changelog::{
-    Changelog, DeadLetter, Message, Operation, PositionError, SpoolOrder, Table, Truncate,
+    Changelog, DeadLetter, Message, Operation, PositionError, SchemaChange, SpoolOrder, Table,
+    Truncate,
 };
 use change::Scratch;
 use debezium::{Action, Change, Event, TopicPattern, Unavailable};
 use refusal::Refusal;
+use registry::Observed;
 use route::Route;
 use rows::{Origin, Rows};
 
@@ -41,10 +46,13 @@ const BEFORE_SUFFIX: &str = "#before";
 
 /// Decodes the messages of one epoch.
 ///
-/// It remembers the schema sections that it has seen, so one decoder serves all epochs.
+/// It remembers the schema sections and the columns that it has seen, so one decoder serves all epochs.
 #[derive(Debug)]
 pub struct Decoder {
     routes: Vec<Route>,
+    /// One per route.
+    observed: Vec<Observed>,
+    limits: Limits,
     /// Positions in `routes` by the table's name in the source; several schemas may have it.
     by_table: HashMap<String, Vec<usize>>,
     topics: Option<TopicPattern>,
@@ -58,6 +66,8 @@ pub struct Decoded {
     /// In broker order.
     pub dead_letters: Vec<DeadLetter>,
     pub passed: Passed,
+    /// What is new about the tables' columns, in broker order; also of rows that are dead letters.
+    pub schema_changes: Vec<SchemaChange>,
 }
 
 /// Messages that rightly change no row.
@@ -86,8 +96,27 @@ impl Decoder {
         }
         let unavailable = Arc::new(Unavailable::new(&config.unavailable_value));
         let route = |table| Route::new(table, Arc::clone(&unavailable));
+        let observed = tables.iter().map(|table| Observed::new(table)).collect();
         let (routes, topics) = (tables.into_iter().map(route).collect(), config.topic_pattern());
-        Self { routes, by_table, topics }
+        Self { routes, observed, limits: Limits::default(), by_table, topics }
+    }
+
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The declared tables, in their order.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.routes.iter().map(|route| &route.table)
+    }
+
+    /// Takes in what decoders before this one have learned, so that it is not told again.
+    pub fn remember(&mut self, registry: &[SchemaChange]) {
+        for change in registry {
+            if let Some(index) = self.index_of(&change.source.schema, &change.source.table) {
+                self.observed[index].remember(&self.routes[index].table, change);
+            }
+        }
     }
 
     /// Decodes `messages`, given in broker order; every table's rows keep it.
@@ -112,7 +141,8 @@ impl Decoder {
         let mut scratch = Scratch::default();
         for message in messages {
             let position = spools.position(message.offset).map_err(DecodeError::Position)?;
-            let envelope = debezium::read(message, self.topics.as_ref());
+            let envelope = self.within_size(message);
+            let envelope = envelope.and_then(|()| debezium::read(message, self.topics.as_ref()));
             let outcome = envelope.and_then(|event| match event {
                 Event::Change(change) => {
                     let source_ts = change.source_ts;
@@ -122,7 +152,12 @@ impl Decoder {
                         source_ts,
                         topic: &message.topic,
                     };
-                    self.change(&change, &origin, &mut scratch, &mut rows)
+                    self.change(
+                        &change,
+                        &origin,
+                        (&mut scratch, &mut decoded.schema_changes),
+                        &mut rows,
+                    )
                 }
                 other => {
                     decoded.passed.count(&other);
@@ -142,7 +177,7 @@ impl Decoder {
         &mut self,
         change: &Change<'a>,
         origin: &Origin<'_>,
-        scratch: &mut Scratch<'a>,
+        (scratch, learned): (&mut Scratch<'a>, &mut Vec<SchemaChange>),
         rows: &mut [Option<Rows>],
     ) -> Result<(), Refusal> {
         let index = self.route(change)?;
@@ -158,7 +193,13 @@ impl Decoder {
             (Action::Message, _) => return Err(unsupported(route, MESSAGE)),
         };
         route.follow(change.schema_section)?;
-        let key_changes = scratch.fill(route, change, operation)?;
+        let limits = &self.limits;
+        let key_changes = scratch.fill(route, limits, change, operation)?;
+        // The image of a delete may be no more than a key.
+        if operation != Operation::Delete {
+            let image = scratch.current.image();
+            self.observed[index].observe((route, limits), image, origin.offset, learned)?;
+        }
         let rows = rows[index].get_or_insert_with(|| Rows::new(Arc::clone(&route.table)));
         if key_changes {
             rows.append(&scratch.before.row(Operation::Delete, BEFORE_SUFFIX), origin);
@@ -168,19 +209,30 @@ impl Decoder {
     }
 
     fn route(&self, change: &Change<'_>) -> Result<usize, Refusal> {
-        let candidates = self.by_table.get(&*change.table).map_or(&[][..], Vec::as_slice);
-        let is_it = |index: &&usize| self.routes[**index].table.source.schema == change.schema;
-        let found = match candidates {
-            [only] if change.schema.is_empty() => Some(only),
-            _ => candidates.iter().find(is_it),
-        };
-        found.copied().ok_or_else(|| Refusal::UnknownTable {
+        self.index_of(&change.schema, &change.table).ok_or_else(|| Refusal::UnknownTable {
             source_table: match &*change.schema {
                 "" => format!("SCHEMA.{}", change.table),
                 schema => format!("{schema}.{}", change.table),
             },
             name: change.table.to_lowercase(),
         })
+    }
+
+    fn index_of(&self, schema: &str, table: &str) -> Option<usize> {
+        let candidates = self.by_table.get(table).map_or(&[][..], Vec::as_slice);
+        let is_it = |index: &&usize| self.routes[**index].table.source.schema == schema;
+        match candidates {
+            [only] if schema.is_empty() => Some(*only),
+            _ => candidates.iter().find(is_it).copied(),
+        }
+    }
+
+    fn within_size(&self, message: &Message) -> Result<(), Refusal> {
+        let (bytes, limit) = (message.payload.len(), self.limits.max_event_bytes.get());
+        if bytes > limit {
+            return Err(Refusal::EventTooLarge { bytes, limit });
+        }
+        Ok(())
     }
 }
 

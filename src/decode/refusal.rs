@@ -23,6 +23,26 @@ pub(super) enum Refusal {
     InvalidKey { table: String, reason: String },
     #[error("table {table}: {reason}")]
     UnsupportedOperation { table: String, reason: String },
+    #[error(
+        "the payload has {bytes} bytes, which is above limits.max_event_bytes ({limit}): raise it and \
+         publish the bytes again"
+    )]
+    EventTooLarge { bytes: usize, limit: usize },
+    #[error(
+        "table {table}: {new} columns are new and {known} are known without being declared, which is \
+         above limits.max_undeclared_columns ({limit}): declare them, or raise it"
+    )]
+    TooManyColumns { table: String, known: usize, new: usize, limit: usize },
+    #[error(
+        "table {table}: undeclared fields take more than limits.max_undeclared_bytes ({limit}): \
+         declare the large ones, or raise it"
+    )]
+    UndeclaredTooLarge { table: String, limit: usize },
+    #[error(
+        "table {table}: undeclared field {column} is nested deeper than limits.max_depth ({limit}): \
+         declare it as VARCHAR, or raise it"
+    )]
+    TooDeep { table: String, column: String, limit: usize },
 }
 
 impl Refusal {
@@ -34,6 +54,10 @@ impl Refusal {
             Self::SchemaMismatch { .. } => ErrorType::SchemaMismatch,
             Self::InvalidKey { .. } => ErrorType::InvalidKey,
             Self::UnsupportedOperation { .. } => ErrorType::UnsupportedOperation,
+            Self::EventTooLarge { .. } => ErrorType::EventTooLarge,
+            Self::TooManyColumns { .. } => ErrorType::TooManyColumns,
+            Self::UndeclaredTooLarge { .. } => ErrorType::UndeclaredTooLarge,
+            Self::TooDeep { .. } => ErrorType::TooDeep,
         }
     }
 

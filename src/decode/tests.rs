@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampM
 
 use super::*;
 use crate::changelog::{
-    Cell, Column, ErrorType, Offset, Receipt, SourceTable, SystemColumn, TableOptions,
+    Cell, Column, ErrorType, NewColumns, Offset, Receipt, SourceTable, SystemColumn, TableOptions,
 };
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -348,4 +348,76 @@ fn an_epoch_that_no_batch_can_hold_is_an_error_before_any_work() {
     large.resize(1100, large[0].clone());
     let result = Decoder::new(vec![], &DecodeConfig::default()).decode(&large, &spools());
     assert!(matches!(result, Err(DecodeError::EpochTooLarge { bytes }) if bytes > 1 << 31));
+}
+
+/// Column, kind and type of what was learned.
+fn learned(decoded: &Decoded) -> Vec<String> {
+    let change = |c: &SchemaChange| format!("{} {} {}", c.column, c.kind.as_str(), c.seen);
+    decoded.schema_changes.iter().map(change).collect()
+}
+
+const WHOLE: &str = r#""ORDER_ID":1,"CUSTOMER_ID":1,"ORDER_DATE":0,"STATUS":"A","TOTAL_AMOUNT":1,"SHIPPING_INFO":"","CREATED_AT":0"#;
+
+#[test]
+fn a_column_is_learned_once_and_again_when_it_widens() {
+    let row = |more: &str| event("c", "null", &format!("{{{WHOLE}{more}}}"));
+    let updated = r#","UPDATED_AT":0"#;
+    let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+    let payloads = [
+        row(&format!(r#"{updated},"N":null"#)),
+        row(&format!(r#"{updated},"N":1"#)),
+        row(r#","N":1.5,"L":"__debezium_unavailable_value""#),
+        row(&format!(r#"{updated},"N":2,"n":true"#)),
+        event("d", r#"{"ORDER_ID":1}"#, "null"),
+    ];
+    let decoded = decoder.decode(&messages(&payloads), &spools()).unwrap();
+    let expected = [
+        "N added null",
+        "N widened integer",
+        "N widened number",
+        "updated_at missing null",
+        "n added boolean",
+    ];
+    assert_eq!(learned(&decoded), expected);
+    assert_eq!(decoded.schema_changes[2].offset, Offset::new(7, 2));
+    assert_eq!(learned(&decoder.decode(&messages(&payloads), &spools()).unwrap()), [""; 0]);
+
+    let mut next = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+    next.remember(&decoded.schema_changes);
+    let decoded = next.decode(&messages(&[row(r#","N":"x""#)]), &spools()).unwrap();
+    assert_eq!(learned(&decoded), ["N widened json"]);
+}
+
+#[test]
+fn too_many_columns_are_refused_and_not_learned() {
+    let limits = Limits {
+        max_undeclared_columns: std::num::NonZeroUsize::new(3).unwrap(),
+        ..Limits::default()
+    };
+    let mut decoder =
+        Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default()).with_limits(limits);
+    let row = |more: &str| event("c", "null", &format!(r#"{{{WHOLE},"UPDATED_AT":0{more}}}"#));
+    let payloads = [
+        row(r#","A":1,"B":1"#),
+        row(r#","C":1,"D":1"#),
+        row(r#","C":1"#),
+        row(r#","A":2,"B":2,"C":2"#),
+        row(r#","D":1"#),
+    ];
+    let decoded = decoder.decode(&messages(&payloads), &spools()).unwrap();
+    assert_eq!(learned(&decoded), ["A added integer", "B added integer", "C added integer"]);
+    let dead: Vec<u64> = decoded.dead_letters.iter().map(|letter| letter.offset.id).collect();
+    assert_eq!(dead, [1, 4]);
+    assert_eq!(decoded.dead_letters[0].error_type, ErrorType::TooManyColumns);
+}
+
+#[test]
+fn a_strict_table_refuses_new_columns_and_still_tells_of_them() {
+    let mut strict = orders();
+    strict.options.new_columns = NewColumns::Strict;
+    let rows = [r#"{"ORDER_ID":1,"NEW":1}"#, r#"{"ORDER_ID":2}"#];
+    let decoded = decode(strict, &rows.map(|row| event("c", "null", row)));
+    assert_eq!(decoded.dead_letters[0].error_type, ErrorType::SchemaMismatch);
+    assert_eq!(ints(&decoded.changes[0], 0), [Some(2)]);
+    assert_eq!(learned(&decoded)[0], "NEW added integer");
 }

@@ -46,8 +46,13 @@ impl Checkpointing {
         let ledger =
             PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue)?;
         let stop = CancellationToken::new();
-        let writer =
-            Writer { ledger, checkpoints, pipeline: config.pipeline.clone(), written: None };
+        let writer = Writer {
+            ledger,
+            checkpoints,
+            pipeline: config.pipeline.clone(),
+            written: None,
+            written_schema: 0,
+        };
         let task =
             tokio::spawn(run(writer, config.checkpoint.interval, health.clone(), stop.clone()));
         Ok(Self { task, stop })
@@ -98,6 +103,8 @@ struct Writer {
     pipeline: String,
     /// The newest epoch in a checkpoint, once it is known.
     written: Option<Epoch>,
+    /// Entries of the schema registry that its file has.
+    written_schema: usize,
 }
 
 impl Writer {
@@ -117,7 +124,18 @@ impl Writer {
         if let Some(written) = self.written {
             self.ledger.compact_ledger(written).await?;
         }
+        self.checkpoint_schema().await?;
         self.checkpoints.tidy(SystemTime::now()).await?;
+        Ok(())
+    }
+
+    /// The registry only grows, and is small.
+    async fn checkpoint_schema(&mut self) -> Result<(), MissedCheckpoint> {
+        let changes = self.ledger.schema_changes().await?;
+        if changes.len() > self.written_schema {
+            self.checkpoints.write_schema(&changes).await?;
+            self.written_schema = changes.len();
+        }
         Ok(())
     }
 

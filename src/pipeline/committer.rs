@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::schema_changes;
 use crate::changelog::{EpochCommit, Receipt};
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::{Sink, SinkError};
@@ -190,6 +191,7 @@ impl<A: Acknowledge> Committer<A> {
             commit_ms = took.as_millis() as u64,
             "epoch committed"
         );
+        schema_changes::tell(&commit.schema_changes);
         counter!(names::EPOCHS).increment(1);
         histogram!(names::COMMIT_SECONDS).record(took);
         histogram!(names::PROCESS_SECONDS).record(process);

@@ -102,6 +102,7 @@ impl Processor {
             results,
             retired: Vec::new(),
             dead_letters: decoded.dead_letters,
+            schema_changes: decoded.schema_changes,
             watermark,
             opened_at,
             closed_at: SystemTime::now(),

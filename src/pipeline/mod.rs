@@ -19,6 +19,7 @@ mod narrowing;
 mod read_back;
 mod rehearsal;
 mod reload;
+mod schema_changes;
 mod start;
 
 pub use batch::BatchLimits;

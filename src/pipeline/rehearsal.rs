@@ -16,7 +16,7 @@ use super::late::LandedRows;
 use super::start::{Sql, resume};
 use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
 use crate::config::SqlConfig;
-use crate::decode::DecodeConfig;
+use crate::decode::{DecodeConfig, Decoder};
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
@@ -107,7 +107,8 @@ async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError>
     let results = transforms.results().cloned().collect();
     let stores = StateStores::new(&sql.tables, SqlConfig::default().watermark_delay)?;
     let late = LandedRows::new(Box::new(landing), Health::default(), CancellationToken::new());
-    let (parts, decode) = ((stores, transforms), DecodeConfig::default());
-    let processor = resume(&mut sink, (&sql.tables, &decode), parts, late, TOPIC).await?;
+    let parts = (stores, transforms);
+    let decoder = Decoder::new(sql.tables.clone(), &DecodeConfig::default());
+    let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })
 }

@@ -14,7 +14,7 @@ use crate::changelog::{
     Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
 use crate::config::Config;
-use crate::decode::{DecodeConfig, Decoder};
+use crate::decode::Decoder;
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::Sink;
 use crate::sink::postgres::PostgresSink;
@@ -119,9 +119,9 @@ async fn attempt(
     if let Some(limit) = config.sql.memory_limit {
         stores.set_memory_limit(limit);
     }
-    let processor =
-        resume(&mut sink, (&sql.tables, &config.decode), (stores, transforms), landed, queue);
-    let processor = processor.await?;
+    let decoder = Decoder::new(sql.tables.clone(), &config.decode);
+    let decoder = decoder.with_limits(config.limits.clone());
+    let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })
 }
@@ -130,17 +130,18 @@ async fn attempt(
 /// them for what the targets show.
 pub(super) async fn resume(
     sink: &mut dyn Sink,
-    (tables, decode): (&[Arc<Table>], &DecodeConfig),
+    mut decoder: Decoder,
     (mut stores, mut transforms): (StateStores, Transforms),
     landed: LandedRows,
     queue: &str,
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
+    decoder.remember(&position.schema_changes);
     let mut times = Ticks::default();
     for (table, columns) in transforms.indexes() {
         stores.add_index(table, columns)?;
     }
-    for table in tables {
+    for table in decoder.tables() {
         stores.keep_for_windows(&table.name, transforms.windows(&table.name));
         failpoint(Failpoint::Bootstrap);
         for changelog in sink.bootstrap(table, None).await? {
@@ -172,7 +173,6 @@ pub(super) async fn resume(
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    let decoder = Decoder::new(tables.to_vec(), decode);
     Ok(Processor::new(queue.to_owned(), decoder, (stores, transforms), landed, position))
 }
 
@@ -207,6 +207,7 @@ async fn rewrite(
         results,
         retired,
         dead_letters: Vec::new(),
+        schema_changes: Vec::new(),
         watermark,
         opened_at: now,
         closed_at: now,

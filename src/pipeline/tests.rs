@@ -180,9 +180,8 @@ async fn processor_with(
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
     let (stores, decode) = (StateStores::new(&sql.tables, DELAY).unwrap(), DecodeConfig::default());
     let landed = LandedRows::new(Box::new(landing), health.clone(), shutdown.clone());
-    let processor = resume(&mut sink, (&sql.tables, &decode), (stores, transforms), landed, "cdc")
-        .await
-        .unwrap();
+    let decoder = Decoder::new(sql.tables.clone(), &decode);
+    let processor = resume(&mut sink, decoder, (stores, transforms), landed, "cdc").await.unwrap();
     (processor, sink)
 }
 

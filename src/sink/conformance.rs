@@ -16,8 +16,8 @@ use bytes::Bytes;
 use super::{Sink, SinkError};
 use crate::changelog::{
     Changelog, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset, OffsetSet,
-    Operation, Phase, Position, ResultChanges, ResultMode, ResultTable, SourceTable, SpoolOrder,
-    Table, TableOptions, Truncation,
+    Operation, Phase, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
+    SchemaChangeKind, SeenType, SourceTable, SpoolOrder, Table, TableOptions, Truncation,
 };
 use crate::recovery::Recovery;
 
@@ -64,6 +64,7 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
     a_new_definition_replaces_the_rows_and_is_remembered(&mut stage().await).await;
+    the_schema_registry_grows_with_the_epochs(&mut stage().await).await;
 }
 
 async fn rewriting_an_epoch_changes_nothing(stage: &mut dyn Stage) {
@@ -258,6 +259,30 @@ async fn a_new_definition_replaces_the_rows_and_is_remembered(stage: &mut dyn St
     assert_eq!(position.definitions.get("totals"), None, "the definition is forgotten");
 }
 
+async fn the_schema_registry_grows_with_the_epochs(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let learned = |column: &str, kind, seen| SchemaChange {
+        source: orders().source.clone(),
+        column: column.to_owned(),
+        kind,
+        seen,
+        offset: offset(3),
+    };
+    let changes = [
+        learned("Points \"!\"", SchemaChangeKind::Added, SeenType::Integer),
+        learned("EMAIL", SchemaChangeKind::Missing, SeenType::Null),
+        learned("Points \"!\"", SchemaChangeKind::Widened, SeenType::Json),
+    ];
+    for (number, changes) in (1..).zip([&changes[..2], &[], &changes[2..]]) {
+        let commit = EpochCommit { schema_changes: changes.to_vec(), ..epoch(number).build() };
+        sink.commit(&commit).await.expect("an epoch");
+        sink.commit(&commit).await.expect("the same epoch again");
+    }
+    let position =
+        stage.sink("another queue").await.resume().await.expect("the ledger can be read");
+    assert_eq!(position.schema_changes, changes);
+}
+
 fn texts(rows: &[&[&str]]) -> Vec<Vec<Option<String>>> {
     rows.iter().map(|row| row.iter().map(|cell| Some((*cell).to_owned())).collect()).collect()
 }
@@ -391,6 +416,7 @@ impl EpochBuilder {
             ],
             retired: Vec::new(),
             dead_letters: self.dead.iter().map(|id| dead_letter(*id)).collect(),
+            schema_changes: Vec::new(),
             watermark: None,
             opened_at,
             closed_at: opened_at + Duration::from_millis(20),

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::changelog::{
     Changelog, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation, Position,
-    ResultChanges, ResultMode, SpoolOrder, SystemColumn, Table,
+    ResultChanges, ResultMode, SchemaChange, SpoolOrder, SystemColumn, Table,
 };
 
 /// The values of some columns of one row, as text.
@@ -47,6 +47,8 @@ struct State {
     ledger: HashMap<String, Vec<LedgerRow>>,
     /// By pipeline: the definitions of results.
     definitions: HashMap<String, BTreeMap<String, String>>,
+    /// By pipeline: the schema registry.
+    schema_changes: HashMap<String, Vec<SchemaChange>>,
     /// By pipeline and queue.
     spools: HashMap<(String, String), SpoolOrder>,
     fault: Fault,
@@ -123,6 +125,8 @@ impl Sink for MemorySink {
             }
         }
         position.definitions = state.definitions.get(&self.pipeline).cloned().unwrap_or_default();
+        position.schema_changes =
+            state.schema_changes.get(&self.pipeline).cloned().unwrap_or_default();
         let place = (self.pipeline.clone(), self.queue.clone());
         position.spools = state.spools.get(&place).cloned().unwrap_or_default();
         Ok(position)
@@ -185,6 +189,8 @@ impl Sink for MemorySink {
             definitions.insert(changes.table.name.clone(), changes.table.definition.clone());
         }
         definitions.retain(|name, _| !commit.retired.contains(name));
+        let schema_changes = next.schema_changes.entry(self.pipeline.clone()).or_default();
+        schema_changes.extend_from_slice(&commit.schema_changes);
         next.ledger.entry(self.pipeline.clone()).or_default().push(self.ledger_row(commit));
         let place = (self.pipeline.clone(), commit.queue.clone());
         next.spools.insert(place, commit.spools.clone());

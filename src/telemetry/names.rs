@@ -15,6 +15,8 @@ pub const LATE_ROWS: &str = "cdc_late_rows_total";
 pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
 pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
+pub const SCHEMA_CHANGES: &str = "cdc_schema_changes_total";
+pub const ALERTS: &str = "cdc_alerts_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
 pub const EPOCHS: &str = "cdc_epochs_total";
 pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
@@ -55,6 +57,11 @@ pub(super) fn describe() {
     );
     describe_counter!(PASSED, "messages that rightly change no row, by kind");
     describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
+    describe_counter!(
+        SCHEMA_CHANGES,
+        "columns that appeared, are missing or hold another type, by table and change"
+    );
+    describe_counter!(ALERTS, "log lines with the field alert, by kind");
     describe_counter!(RESULT_ROWS, "rows written or deleted in targets, by result");
     describe_counter!(EPOCHS, "epochs committed");
     describe_counter!(COMMIT_RETRIES, "commits that failed and were tried again");

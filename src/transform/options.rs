@@ -7,7 +7,9 @@ use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, SqlOption
 
 use super::location::span_start;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Column, GroupBound, Landing, Late, SourceTable, TableOptions, Truncate};
+use crate::changelog::{
+    Column, GroupBound, Landing, Late, NewColumns, SourceTable, TableOptions, Truncate,
+};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 /// A row that ttl drops must be landed, and stay long enough for events that come somewhat late: a
@@ -53,12 +55,13 @@ pub(super) fn parse_options(
             "landing" => options.landing = landing(&value, options.landing).map_err(problem)?,
             "landing_table" => options.landing = Landing::History(value.clone()),
             "truncate" => options.truncate = truncate(&value).map_err(problem)?,
+            "new_columns" => options.new_columns = new_columns(&value).map_err(problem)?,
             "group_by" => group_by = Some(column()?),
             "group_limit" => limit = Some(count(&value).map_err(problem)?),
             "memory_limit" => options.memory_limit = Some(bytes(&value).map_err(problem)?),
             "group_keep" => keep = Some(count(&value).map_err(problem)?),
             _ => {
-                let known = "source, event_time, future, late, ttl, landing, landing_table, truncate, \
+                let known = "source, event_time, future, late, ttl, landing, landing_table, truncate, new_columns, \
                              group_by, group_limit, group_keep, memory_limit";
                 return Err(problem(format!("is not known; there are {known}")));
             }
@@ -123,6 +126,14 @@ fn truncate(value: &str) -> Result<Truncate, String> {
         "apply" => Ok(Truncate::Apply),
         "dlq" => Ok(Truncate::Dlq),
         _ => Err(format!("'{value}' is neither 'apply' nor 'dlq'")),
+    }
+}
+
+fn new_columns(value: &str) -> Result<NewColumns, String> {
+    match value {
+        "jsonb" => Ok(NewColumns::Jsonb),
+        "strict" => Ok(NewColumns::Strict),
+        _ => Err(format!("'{value}' is neither 'jsonb' nor 'strict'")),
     }
 }
 
@@ -242,6 +253,15 @@ mod tests {
         assert_eq!(truncate(", truncate = 'dlq'"), Ok(Truncate::Dlq));
         let error = truncate(", truncate = 'maybe'").unwrap_err();
         assert!(error.contains("'maybe' is neither"), "{error}");
+    }
+
+    #[test]
+    fn new_columns_are_kept_unless_they_are_refused() {
+        let new_columns = |options| parsed(options).map(|options| options.new_columns);
+        assert_eq!(new_columns(""), Ok(NewColumns::Jsonb));
+        assert_eq!(new_columns(", new_columns = 'strict'"), Ok(NewColumns::Strict));
+        let error = new_columns(", new_columns = 'drop'").unwrap_err();
+        assert!(error.contains("'drop' is neither"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod failing_query;
 mod interop;
 mod referee;
 mod samples;
+mod schema_drift;
 mod shop;
 mod solace_source;
 mod sql_edits;

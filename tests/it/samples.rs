@@ -1,5 +1,7 @@
 //! Real events of several Debezium versions, through the whole processor.
 
+use std::path::Path;
+
 use crate::shop::Shop;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples");
@@ -7,12 +9,7 @@ const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples");
 #[tokio::test]
 async fn every_sample_lands_or_is_a_dead_letter_that_says_what_to_declare() {
     let shop = Shop::open().await;
-    let mut config = std::fs::read_to_string(shop.stack.folder().join("tidemark.toml"))
-        .expect("a configuration");
-    let source = config.find("[source]").expect("a source");
-    let end = config.find("[sink.postgres]").expect("a sink");
-    config.replace_range(source..end, &format!("[source]\nkind = 'file'\npath = '{SAMPLES}'\n\n"));
-    std::fs::write(shop.stack.folder().join("tidemark.toml"), config).expect("written");
+    shop.read_file(Path::new(SAMPLES), "");
 
     let mut processor = shop.stack.processor(None).expect("a processor");
     // A file source ends, and so does the processor.

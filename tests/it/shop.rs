@@ -53,6 +53,17 @@ impl Shop {
         Self { stack, _folder: folder }
     }
 
+    /// Processors read a file, or a folder of files, and no queue; with further `sections`.
+    pub(crate) fn read_file(&self, path: &Path, sections: &str) {
+        let place = self.stack.folder().join("tidemark.toml");
+        let mut config = std::fs::read_to_string(&place).expect("a configuration");
+        let start = config.find("[source]").expect("a source");
+        let end = config.find("[sink.postgres]").expect("a sink");
+        let source = format!("[source]\nkind = 'file'\npath = '{}'\n\n{sections}", path.display());
+        config.replace_range(start..end, &source);
+        std::fs::write(&place, config).expect("written");
+    }
+
     /// What the ledger says, or nothing while there is none.
     pub(crate) async fn ledger(&self) -> Option<LedgerPosition> {
         let config = PostgresConfig::from_url(self.stack.postgres.url());

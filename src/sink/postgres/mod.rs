@@ -29,6 +29,7 @@ mod numeric;
 mod own_tables;
 mod quote;
 mod rows;
+mod schema_changes;
 mod target;
 mod truncate;
 mod value;
@@ -49,7 +50,9 @@ use self::ledger::Ledger;
 use self::rows::{Bound, FEW_ROWS, Rows};
 use self::target::Target;
 use super::{LedgerRow, Sink, SinkError, new_run_id};
-use crate::changelog::{Changelog, Epoch, EpochCommit, LedgerPosition, ResultTable, Table};
+use crate::changelog::{
+    Changelog, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
+};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
 pub struct PostgresSink {
@@ -178,6 +181,15 @@ impl PostgresSink {
         Ok(count)
     }
 
+    /// What the events of the pipeline have taught about the columns of their tables, oldest first.
+    pub async fn schema_changes(&mut self) -> Result<Vec<SchemaChange>, SinkError> {
+        let connection = self.connect().await?;
+        let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
+        let changes = schema_changes::read(&connection.client, schema, pipeline).await?;
+        self.connection = Some(connection);
+        Ok(changes)
+    }
+
     /// Takes the connection; whoever succeeds with it puts it back.
     async fn connect(&mut self) -> Result<Connection, SinkError> {
         match self.connection.take().filter(|connection| !connection.is_closed()) {
@@ -223,6 +235,10 @@ impl PostgresSink {
             write.statements.push(self.ledger.retire_results(&commit.retired));
         }
         write.statements.extend(self.dead_letters(commit)?);
+        if !commit.schema_changes.is_empty() {
+            let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
+            write.statements.push(schema_changes::insert(schema, pipeline, commit)?);
+        }
         Ok(write)
     }
 
@@ -260,7 +276,9 @@ impl Sink for PostgresSink {
         let client = &connection.client;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         client.batch_execute(begin).await.map_err(failed)?;
-        let position = self.ledger.position(client, &self.queue).await?;
+        let mut position = self.ledger.position(client, &self.queue).await?;
+        let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
+        position.schema_changes = schema_changes::read(client, schema, pipeline).await?;
         client.batch_execute("COMMIT").await.map_err(failed)?;
         self.known_spools = position.spools.spools().len();
         self.connection = Some(connection);

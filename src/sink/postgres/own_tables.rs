@@ -8,6 +8,7 @@ pub(super) const LEDGER: &str = "tidemark_ledger";
 pub(super) const SPOOLS: &str = "tidemark_spools";
 pub(super) const COMMITTED: &str = "tidemark_committed";
 pub(super) const RESULTS: &str = "tidemark_results";
+pub(super) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
 pub(super) const MIGRATIONS: &str = "tidemark_migrations";
 
 /// One row per epoch. Its key is also the fence between two processors of one pipeline.
@@ -34,6 +35,13 @@ const RESULTS_DDL: &str = "\
 pipeline text NOT NULL, result text NOT NULL, definition text NOT NULL, \
 written_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, result)";
 
+/// What the events taught about the columns of their tables, in the order of `id`.
+const SCHEMA_CHANGES_DDL: &str = "\
+id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, pipeline text NOT NULL, epoch bigint NOT NULL, \
+source_schema text NOT NULL, source_table text NOT NULL, column_name text NOT NULL, \
+change text NOT NULL, seen_type text NOT NULL, event_id text NOT NULL, \
+noticed_at timestamptz NOT NULL DEFAULT now()";
+
 const MIGRATIONS_DDL: &str = "\
 file text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()";
 
@@ -52,6 +60,7 @@ pub(super) const AFTER_FILES: &[(&str, &str)] = &[
     (SPOOLS, SPOOLS_DDL),
     (COMMITTED, COMMITTED_DDL),
     (RESULTS, RESULTS_DDL),
+    (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
     (dead_letters::TABLE, DEAD_LETTERS_DDL),
 ];
 

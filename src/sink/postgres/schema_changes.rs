@@ -1,0 +1,75 @@
+//! The schema registry: one row per thing that an event taught about a column, never changed.
+
+use tokio_postgres::{Client, Row};
+
+use super::fault::classify;
+use super::ledger::epoch_number;
+use super::own_tables::SCHEMA_CHANGES;
+use super::quote;
+use super::rows::Bound;
+use crate::changelog::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
+use crate::sink::SinkError;
+
+/// Adds what an epoch has learned.
+pub(super) fn insert(
+    schema: &str,
+    pipeline: &str,
+    commit: &EpochCommit,
+) -> Result<Bound, SinkError> {
+    let sql = format!(
+        "INSERT INTO {} (pipeline, epoch, source_schema, source_table, column_name, change, seen_type, event_id) \
+         SELECT $1::text, $2::bigint, c.a, c.b, c.c, c.d, c.e, c.f FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], \
+         $7::text[], $8::text[]) WITH ORDINALITY AS c(a, b, c, d, e, f, number) ORDER BY number",
+        quote::table(schema, SCHEMA_CHANGES)
+    );
+    let texts = |text: fn(&SchemaChange) -> String| -> Box<Vec<String>> {
+        Box::new(commit.schema_changes.iter().map(text).collect())
+    };
+    Ok(Bound {
+        table: SCHEMA_CHANGES.to_owned(),
+        sql,
+        params: vec![
+            Box::new(pipeline.to_owned()),
+            Box::new(epoch_number(commit.epoch)?),
+            texts(|change| change.source.schema.clone()),
+            texts(|change| change.source.table.clone()),
+            texts(|change| change.column.clone()),
+            texts(|change| change.kind.as_str().to_owned()),
+            texts(|change| change.seen.as_str().to_owned()),
+            texts(|change| change.offset.to_string()),
+        ],
+    })
+}
+
+/// All that a pipeline has learned, oldest first.
+pub(super) async fn read(
+    client: &Client,
+    schema: &str,
+    pipeline: &str,
+) -> Result<Vec<SchemaChange>, SinkError> {
+    let sql = format!(
+        "SELECT source_schema, source_table, column_name, change, seen_type, event_id FROM {} \
+         WHERE pipeline = $1 ORDER BY id",
+        quote::table(schema, SCHEMA_CHANGES)
+    );
+    let rows = client.query(&sql, &[&pipeline]).await;
+    let rows = rows.map_err(|error| classify("reading the schema registry", error))?;
+    rows.iter().map(change).collect()
+}
+
+fn change(row: &Row) -> Result<SchemaChange, SinkError> {
+    let text = |at: usize| -> Result<&str, SinkError> {
+        row.try_get(at).map_err(|error| classify("reading the schema registry", error))
+    };
+    let unreadable = |at: usize| SinkError::Unreadable {
+        table: SCHEMA_CHANGES.to_owned(),
+        what: format!("'{}'", text(at).unwrap_or_default()),
+    };
+    Ok(SchemaChange {
+        source: SourceTable { schema: text(0)?.to_owned(), table: text(1)?.to_owned() },
+        column: text(2)?.to_owned(),
+        kind: SchemaChangeKind::parse(text(3)?).ok_or_else(|| unreadable(3))?,
+        seen: SeenType::parse(text(4)?).ok_or_else(|| unreadable(4))?,
+        offset: text(5)?.parse().map_err(|_| unreadable(5))?,
+    })
+}

@@ -29,7 +29,7 @@ pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
 pub use spool_order::{Position, PositionError, SpoolOrder};
 pub use table::{
     Column, GroupBound, Landing, Late, NewColumns, Reference, SourceTable, SystemColumn, Table,
-    TableOptions, Truncate,
+    TableOptions, Truncate, WrittenAs,
 };
 pub use window::Window;
 

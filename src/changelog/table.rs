@@ -62,6 +62,8 @@ pub struct TableOptions {
     pub memory_limit: Option<ByteSize>,
     /// What becomes of a truncate.
     pub truncate: Truncate,
+    /// How values of columns are written, where their form alone may not tell; by position.
+    pub encodings: Vec<(usize, WrittenAs)>,
 }
 
 impl Default for TableOptions {
@@ -78,8 +80,25 @@ impl Default for TableOptions {
             references: None,
             memory_limit: None,
             truncate: Truncate::default(),
+            encodings: Vec::new(),
         }
     }
+}
+
+/// How the values of a column are written in events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrittenAs {
+    /// A number in decimal digits.
+    Text,
+    /// A number's unscaled value, or bytes.
+    Base64,
+    Base64Url,
+    Hex,
+    /// Counts since 1970.
+    Days,
+    Millis,
+    Micros,
+    Nanos,
 }
 
 /// What becomes of an event that says that the source emptied the table.

@@ -7,6 +7,7 @@ mod demo;
 mod generate;
 mod health;
 mod process;
+mod profile;
 mod sql_test;
 pub mod stack;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Check(check::Arguments),
     /// Runs the *.test.yaml files beside the SQL: events in, rows out, however batches and restarts fall.
     Test(sql_test::Arguments),
+    /// Shows how each column of a table is decoded, and from which evidence.
+    Profile(profile::Arguments),
     /// Runs the development broker; production is a Solace PubSub+ broker.
     Broker(broker::Arguments),
     /// Publishes Debezium events of five tables, or writes them to a file.
@@ -70,6 +73,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Run { config } => process::run(&config).await,
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Test(arguments) => sql_test::run(&arguments).await,
+        Command::Profile(arguments) => profile::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments).await,
         Command::Generate(arguments) => generate::run(arguments).await,
         Command::Demo { psql: true, .. } => demo::psql().await,

@@ -10,6 +10,7 @@ mod config;
 mod debezium;
 mod extra_fields;
 mod limits;
+mod profile;
 mod refusal;
 mod registry;
 mod route;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use config::DecodeConfig;
 pub use limits::Limits;
+pub use profile::{ColumnProfile, Evidence};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use super::Refusal;
 use super::debezium::{
     Encoding, Field, Image, Kind, Semantic, Target, Unavailable, Value, convert, semantics,
 };
+use super::profile::Evidence;
 use super::refusal::clip;
 use crate::changelog::{Operation, Table};
 
@@ -32,14 +33,20 @@ struct ColumnRoute {
     kind: Kind,
     is_key: bool,
     semantic: Semantic,
+    /// By the table's option `encodings`.
+    declared: Option<Semantic>,
 }
 
 impl Route {
     pub(super) fn new(table: Arc<Table>, unavailable: Arc<Unavailable>) -> Self {
-        let columns = table.columns.iter().enumerate().map(|(index, column)| ColumnRoute {
-            kind: Kind::of(&column.data_type).expect("a column has one of the types it may have"),
-            is_key: table.key.contains(&index),
-            semantic: Semantic::Unknown,
+        let columns = table.columns.iter().enumerate().map(|(index, column)| {
+            let kind =
+                Kind::of(&column.data_type).expect("a column has one of the types it may have");
+            let mut encodings = table.options.encodings.iter();
+            let written = encodings.find(|(at, _)| *at == index).map(|(_, written)| *written);
+            let declared = written.map(|written| Semantic::declared(written, kind));
+            let (is_key, semantic) = (table.key.contains(&index), declared.unwrap_or_default());
+            ColumnRoute { kind, is_key, semantic, declared }
         });
         let columns = columns.collect();
         let names = FieldNames::new(&table);
@@ -58,15 +65,28 @@ impl Route {
             reason: format!("its schema section is none of Kafka Connect: {error}"),
         })?;
         for column in &mut self.columns {
-            column.semantic = Semantic::Unknown;
+            column.semantic = column.declared.unwrap_or_default();
         }
         for (name, semantic) in fields {
             if let Some(target) = self.names.by_name.get(name.as_str()) {
-                self.columns[target.column].semantic = semantic;
+                let column = &mut self.columns[target.column];
+                column.semantic = semantic.or(column.declared);
             }
         }
         self.section = Some(section.into());
         Ok(())
+    }
+
+    /// What each column's values are taken for, and why.
+    pub(super) fn readings(&self) -> impl Iterator<Item = (Kind, Semantic, Evidence)> {
+        self.columns.iter().map(|column| {
+            let evidence = match (column.semantic, column.declared) {
+                (Semantic::Unknown, _) => Evidence::Form,
+                (semantic, Some(declared)) if semantic == declared => Evidence::Declared,
+                _ => Evidence::SchemaSection,
+            };
+            (column.kind, column.semantic, evidence)
+        })
     }
 
     pub(super) fn read<'a>(&mut self, text: &'a str, image: &mut Image<'a>) -> Result<(), Refusal> {
@@ -105,7 +125,10 @@ impl Route {
         is_remembered: bool,
     ) -> Result<Value<'a>, Refusal> {
         let column = &self.columns[index];
-        let encoding = Encoding { semantic: column.semantic, is_remembered };
+        let encoding = match column.declared.filter(|_| is_remembered) {
+            Some(semantic) => Encoding { semantic, is_remembered: false },
+            None => Encoding { semantic: column.semantic, is_remembered },
+        };
         let value = match field {
             None => Value::Null,
             Some(field) if self.unavailable.is(field.raw) => Value::Unchanged,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
 use bytesize::ByteSize;
 use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, SqlOption};
 
 use super::location::span_start;
 use super::sql_file::{SqlError, SqlFile};
 use crate::changelog::{
-    Column, GroupBound, Landing, Late, NewColumns, SourceTable, TableOptions, Truncate,
+    Column, GroupBound, Landing, Late, NewColumns, SourceTable, TableOptions, Truncate, WrittenAs,
 };
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
@@ -54,6 +55,7 @@ pub(super) fn parse_options(
             "ttl" => options.ttl = Some(ttl(&value).map_err(problem)?),
             "landing" => options.landing = landing(&value, options.landing).map_err(problem)?,
             "landing_table" => options.landing = Landing::History(value.clone()),
+            "encodings" => options.encodings = encodings(columns, &value).map_err(problem)?,
             "truncate" => options.truncate = truncate(&value).map_err(problem)?,
             "new_columns" => options.new_columns = new_columns(&value).map_err(problem)?,
             "group_by" => group_by = Some(column()?),
@@ -61,7 +63,7 @@ pub(super) fn parse_options(
             "memory_limit" => options.memory_limit = Some(bytes(&value).map_err(problem)?),
             "group_keep" => keep = Some(count(&value).map_err(problem)?),
             _ => {
-                let known = "source, event_time, future, late, ttl, landing, landing_table, truncate, new_columns, \
+                let known = "source, event_time, future, late, ttl, landing, landing_table, truncate, encodings, new_columns, \
                              group_by, group_limit, group_keep, memory_limit";
                 return Err(problem(format!("is not known; there are {known}")));
             }
@@ -119,6 +121,45 @@ fn late(value: &str) -> Result<Late, String> {
         "drop" => Ok(Late::Drop),
         _ => Err(format!("'{value}' is none of 'update', 'dlq' and 'drop'")),
     }
+}
+
+/// As in `amount base64, created_at ms`.
+fn encodings(columns: &[Column], value: &str) -> Result<Vec<(usize, WrittenAs)>, String> {
+    value.split(',').map(|one| encoding(columns, one.trim())).collect()
+}
+
+fn encoding(columns: &[Column], one: &str) -> Result<(usize, WrittenAs), String> {
+    let (name, form) = one.split_once(' ').ok_or_else(|| {
+        format!("'{one}' is not a column and its form, as in 'amount base64, created_at ms'")
+    })?;
+    let at = columns.iter().position(|column| column.name == name);
+    let at = at.ok_or_else(|| format!("there is no column {name}"))?;
+    let forms: &[(&str, WrittenAs)] = match columns[at].data_type {
+        DataType::Decimal128(_, _) | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
+            &[("text", WrittenAs::Text), ("base64", WrittenAs::Base64)]
+        }
+        DataType::Timestamp(_, _) | DataType::Date32 => &[
+            ("days", WrittenAs::Days),
+            ("ms", WrittenAs::Millis),
+            ("us", WrittenAs::Micros),
+            ("ns", WrittenAs::Nanos),
+        ],
+        DataType::Binary => &[
+            ("base64", WrittenAs::Base64),
+            ("base64url", WrittenAs::Base64Url),
+            ("hex", WrittenAs::Hex),
+        ],
+        _ => &[],
+    };
+    let found = forms.iter().find(|(known, _)| *known == form.trim());
+    found.map(|(_, written)| (at, *written)).ok_or_else(|| {
+        let known: Vec<&str> = forms.iter().map(|(known, _)| *known).collect();
+        format!(
+            "column {name} is not written as '{}'; its type may be: {}",
+            form.trim(),
+            known.join(", ")
+        )
+    })
 }
 
 fn truncate(value: &str) -> Result<Truncate, String> {
@@ -262,6 +303,28 @@ mod tests {
         assert_eq!(new_columns(", new_columns = 'strict'"), Ok(NewColumns::Strict));
         let error = new_columns(", new_columns = 'drop'").unwrap_err();
         assert!(error.contains("'drop' is neither"), "{error}");
+    }
+
+    #[test]
+    fn encodings_are_those_that_the_columns_types_may_have() {
+        let text = "CREATE TABLE t (id BIGINT PRIMARY KEY, at TIMESTAMP, amount DECIMAL(9,2), photo BYTEA, \
+                    note TEXT) WITH (source = 'S.T', encodings = 'ENCODINGS')";
+        let parsed = |encodings: &str| {
+            let text = text.replace("ENCODINGS", encodings);
+            let file = SqlFile { path: "t.sql".into(), name: "t".into(), text };
+            let tables = parse_tables(&[file]).map_err(|errors| errors[0].message.clone());
+            tables.map(|tables| tables[0].options.encodings.clone())
+        };
+        let expected = [
+            (1, WrittenAs::Millis),
+            (2, WrittenAs::Base64),
+            (3, WrittenAs::Hex),
+            (0, WrittenAs::Text),
+        ];
+        assert_eq!(parsed("at ms, amount base64, photo hex, id text"), Ok(expected.to_vec()));
+        for wrong in ["note hex", "at base64", "amount", "other ms", "photo days", ""] {
+            assert!(parsed(wrong).unwrap_err().contains("option encodings"), "{wrong}");
+        }
     }
 
     #[test]

@@ -60,7 +60,9 @@ fn semantic(node: &Node) -> Semantic {
             let scale = node.parameters.as_ref().and_then(|p| p.scale.as_ref()?.parse().ok());
             scale.map_or(Semantic::Unknown, |scale| Semantic::Decimal { scale })
         }
+        (Some("io.debezium.data.VariableScaleDecimal"), _) => Semantic::VariableScale,
         (_, Some("string")) => Semantic::Text,
+        (None, Some("bytes")) => Semantic::Base64,
         _ => Semantic::Unknown,
     }
 }

@@ -7,6 +7,9 @@ use super::ValueError;
 /// More significant digits than any declared type can hold.
 const MAX_DIGITS: u32 = 38;
 
+/// More places than any number of Oracle has, before the point or after it.
+const MAX_SCALE: i32 = 200;
+
 /// `mantissa` / 10^`scale`, without rounding. The mantissa has no more than 38 digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exact {
@@ -103,6 +106,25 @@ impl Exact {
         let unscaled = self.at_scale(i64::from(scale))?;
         let limit = 10_u128.pow(u32::from(precision).min(MAX_DIGITS));
         if unscaled.unsigned_abs() < limit { Ok(unscaled) } else { Err(ValueError::OutOfRange) }
+    }
+
+    /// All digits, with as many places after the point as the scale says.
+    ///
+    /// # Errors
+    /// [`ValueError::OutOfRange`] if these are more than any number of Oracle has.
+    pub(super) fn digits(self) -> Result<String, ValueError> {
+        let scale = i32::try_from(self.scale).ok().filter(|scale| scale.abs() <= MAX_SCALE);
+        let scale = scale.ok_or(ValueError::OutOfRange)?;
+        let sign = if self.mantissa < 0 { "-" } else { "" };
+        let mantissa = self.mantissa.unsigned_abs().to_string();
+        let places = scale.max(0) as usize;
+        if scale <= 0 {
+            let zeros = if self.mantissa == 0 { 0 } else { scale.unsigned_abs() as usize };
+            return Ok(format!("{sign}{mantissa}{}", "0".repeat(zeros)));
+        }
+        let padded = format!("{mantissa:0>width$}", width = places + 1);
+        let (whole, fraction) = padded.split_at(padded.len() - places);
+        Ok(format!("{sign}{whole}.{fraction}"))
     }
 
     /// The nearest float: for columns that are declared as one.

@@ -1,8 +1,10 @@
 //! One JSON value into the declared type of its column, exactly or not at all.
 
+mod binary;
 mod decimal;
 mod json;
 mod time;
+mod time_struct;
 mod unavailable;
 
 #[cfg(test)]
@@ -15,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::changelog::WrittenAs;
 use decimal::Exact;
 use json::Json;
 pub(in crate::decode) use json::has_bad_escape;
@@ -65,9 +68,50 @@ pub(in crate::decode) enum Semantic {
     /// A count since 1970 in this unit.
     Instant(Unit),
     /// Base64 of the unscaled value.
-    Decimal { scale: i64 },
+    Decimal {
+        scale: i64,
+    },
+    /// A number with its scale beside it.
+    VariableScale,
     /// Plain text, so certainly no base64.
     Text,
+    /// Bytes in base64.
+    Base64,
+    Base64Url,
+    Hex,
+}
+
+impl Semantic {
+    /// What a declaration says about a column.
+    pub(in crate::decode) fn declared(written: WrittenAs, kind: Kind) -> Self {
+        match (written, kind) {
+            (WrittenAs::Text, _) => Self::Text,
+            (WrittenAs::Base64, Kind::Binary) => Self::Base64,
+            (WrittenAs::Base64, Kind::Decimal { scale, .. }) => {
+                Self::Decimal { scale: scale.into() }
+            }
+            (WrittenAs::Base64, _) => Self::Decimal { scale: 0 },
+            (WrittenAs::Base64Url, _) => Self::Base64Url,
+            (WrittenAs::Hex, _) => Self::Hex,
+            (WrittenAs::Days, _) => Self::Instant(Unit::Days),
+            (WrittenAs::Millis, _) => Self::Instant(Unit::Millis),
+            (WrittenAs::Micros, _) => Self::Instant(Unit::Micros),
+            (WrittenAs::Nanos, _) => Self::Instant(Unit::Nanos),
+        }
+    }
+
+    /// What an event says, or else the declaration.
+    pub(in crate::decode) fn or(self, declared: Option<Self>) -> Self {
+        match self {
+            Self::Unknown => declared.unwrap_or_default(),
+            // Bytes are texts too, in some mode.
+            Self::Text => match declared {
+                Some(Self::Base64 | Self::Base64Url | Self::Hex) => declared.unwrap_or_default(),
+                _ => self,
+            },
+            _ => self,
+        }
+    }
 }
 
 /// The semantic of a field and how we know it.
@@ -117,11 +161,20 @@ pub(in crate::decode) enum ValueError {
     TimeOfDay,
     #[error(
         "may be days, seconds, ms, µs or ns: enable the schema section of the converter \
-         (schemas.enable) or set time.precision.mode=isostring"
+         (schemas.enable), set time.precision.mode=isostring, or say the unit in the option encodings of \
+         the table"
     )]
     AmbiguousTime,
-    #[error("may be decimal text or base64: enable the schema section of the converter")]
+    #[error(
+        "may be decimal text or base64: enable the schema section of the converter, or say which in the \
+         option encodings of the table"
+    )]
     AmbiguousDecimal,
+    #[error(
+        "may be base64 or hexadecimal: enable the schema section of the converter, or say which in the option \
+         encodings of the table"
+    )]
+    AmbiguousBinary,
     #[error("holds a NUL character or half a surrogate pair, which Postgres cannot store")]
     BadCharacter,
 }
@@ -150,10 +203,26 @@ pub(in crate::decode) fn convert(
             let exact = exact(&json, encoding, Some(scale))?;
             exact.at_precision(precision, scale).map(Value::Decimal)
         }
-        Kind::Text => Ok(Value::Text(json.into_text())),
-        Kind::Binary => binary(&json).map(Value::Bytes),
+        Kind::Text => text(json, encoding).map(Value::Text),
+        Kind::Binary => match &json {
+            Json::Text(text) => binary::read(text, encoding.semantic).map(Value::Bytes),
+            _ => Err(ValueError::Not { expected: "base64 or hexadecimal" }),
+        },
         Kind::Date => date(&json, encoding).map(Value::Int),
         Kind::Timestamp => timestamp(&json, encoding).map(Value::Int),
+    }
+}
+
+/// Text as it is, of numbers their digits, and everything else as its JSON text.
+fn text<'a>(json: Json<'a>, encoding: Encoding) -> Result<Cow<'a, str>, ValueError> {
+    let is_number = match encoding.semantic {
+        Semantic::Decimal { .. } => matches!(json, Json::Text(_)),
+        Semantic::VariableScale => matches!(json, Json::Nested(_)),
+        _ => false,
+    };
+    match is_number {
+        true => Ok(Cow::Owned(exact(&json, encoding, None)?.digits()?)),
+        false => Ok(json.into_text()),
     }
 }
 
@@ -224,7 +293,10 @@ fn exact(
         (Semantic::Decimal { scale }, _) if unscaled(text, scale).is_ok() => {
             Err(ValueError::AmbiguousDecimal)
         }
-        (Semantic::Unknown | Semantic::Instant(_), Err(ValueError::Not { expected })) => {
+        (
+            Semantic::Unknown | Semantic::Instant(_) | Semantic::VariableScale,
+            Err(ValueError::Not { expected }),
+        ) => {
             let scale = declared_scale.ok_or(ValueError::Not { expected })?;
             unscaled(text, scale.into())
         }
@@ -255,23 +327,22 @@ fn variable_scale(raw: &str) -> Result<Exact, ValueError> {
     unscaled(&decimal.value, decimal.scale.into())
 }
 
-fn binary(json: &Json<'_>) -> Result<Vec<u8>, ValueError> {
-    let expected = ValueError::Not { expected: "base64" };
-    match json {
-        Json::Text(text) => STANDARD.decode(&**text).map_err(|_| expected),
-        _ => Err(expected),
-    }
-}
-
 fn timestamp(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
-    match (count(json)?, encoding.semantic) {
-        (Ok(count), Semantic::Instant(unit)) => unit.micros(count).ok_or(ValueError::OutOfRange),
-        (Ok(count), _) => time::micros_by_magnitude(count),
-        (Err(text), _) => time::micros_of_text(text),
+    if let Json::Nested(raw) = json {
+        return time::in_range(time_struct::micros(raw)?);
     }
+    let micros = match (count(json)?, encoding.semantic) {
+        (Ok(count), Semantic::Instant(unit)) => unit.micros(count).ok_or(ValueError::OutOfRange)?,
+        (Ok(count), _) => time::micros_by_magnitude(count)?,
+        (Err(text), _) => time::micros_of_text(text)?,
+    };
+    time::in_range(micros)
 }
 
 fn date(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
+    if let Json::Nested(raw) = json {
+        return time::days_of(time_struct::micros(raw)?);
+    }
     let days = match (count(json)?, encoding.semantic) {
         (Ok(count), Semantic::Instant(Unit::Days)) => count,
         (Ok(count), Semantic::Instant(unit)) => {
@@ -280,7 +351,7 @@ fn date(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
         (Ok(count), _) => time::days_by_magnitude(count)?,
         (Err(text), _) => time::days_of(time::micros_of_text(text)?)?,
     };
-    i32::try_from(days).map(i64::from).map_err(|_| ValueError::OutOfRange)
+    time::date_in_range(days)
 }
 
 /// The integral number that a value is, or its text if that is none.

@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 
 use super::ValueError;
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
+pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 const MILLIS_PER_DAY: i64 = 86_400_000;
 
@@ -18,6 +18,15 @@ pub(in crate::decode) enum Unit {
 }
 
 impl Unit {
+    pub(in crate::decode) fn name(self) -> &'static str {
+        match self {
+            Self::Days => "days",
+            Self::Millis => "milliseconds",
+            Self::Micros => "microseconds",
+            Self::Nanos => "nanoseconds",
+        }
+    }
+
     /// Microseconds since 1970.
     ///
     /// Nanoseconds are cut: a microsecond is what the declared type holds, and `TIMESTAMP(9)`
@@ -105,13 +114,15 @@ pub(super) fn micros_of_text(text: &str) -> Result<i64, ValueError> {
 }
 
 fn date_and_time(text: &mut Scanner<'_>) -> Option<(i64, bool)> {
-    let year = text.digits(4)?;
+    let year = year(text)?;
     text.expect(b'-')?;
     let month = text.digits(2)?;
     text.expect(b'-')?;
-    let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, text.digits(2)?)?;
+    let date = NaiveDate::from_ymd_opt(year, month, text.digits(2)?)?;
     let midnight = date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros();
-    if text.bytes.is_empty() {
+    // A date as ISO text of Debezium ends in Z.
+    if matches!(text.bytes, b"" | b"Z") {
+        text.bytes = &[];
         return Some((midnight, true));
     }
     text.expect(b'T').or_else(|| text.expect(b' '))?;
@@ -126,6 +137,35 @@ fn date_and_time(text: &mut Scanner<'_>) -> Option<(i64, bool)> {
     let seconds = i64::from(hour * 3600 + minute * 60 + second) - offset_seconds(text)?;
     let micros = midnight + seconds * MICROS_PER_SECOND + nanos / 1000;
     Some((micros, nanos % 1000 == 0))
+}
+
+/// Four digits, or more after a sign. Year 0 is 1 BC.
+fn year(text: &mut Scanner<'_>) -> Option<i32> {
+    let sign = match (text.expect(b'-'), text.expect(b'+')) {
+        (Some(()), _) => -1,
+        (None, Some(())) => 1,
+        (None, None) => return i32::try_from(text.digits(4)?).ok(),
+    };
+    let length = text.bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let year = text.digits(Some(length).filter(|length| (4..=6).contains(length))?)?;
+    Some(sign * i32::try_from(year).ok()?)
+}
+
+/// The first moment that Postgres can hold: 4714-11-24 BC. Its last is beyond this count.
+const FIRST_MICROS: i64 = -210_866_803_200_000_000;
+const FIRST_DAY: i64 = -2_440_588;
+/// 5874897-12-31.
+const LAST_DAY: i64 = 2_145_042_905;
+
+/// # Errors
+/// [`ValueError::OutOfRange`] if Postgres has no such timestamp.
+pub(super) fn in_range(micros: i64) -> Result<i64, ValueError> {
+    if micros >= FIRST_MICROS { Ok(micros) } else { Err(ValueError::OutOfRange) }
+}
+
+/// As [`in_range`], of days since 1970.
+pub(super) fn date_in_range(days: i64) -> Result<i64, ValueError> {
+    if (FIRST_DAY..=LAST_DAY).contains(&days) { Ok(days) } else { Err(ValueError::OutOfRange) }
 }
 
 /// `Z`, `+02`, `+0200`, `-02:00`, or nothing.

@@ -1,0 +1,85 @@
+//! How the decoder reads each column, and from which evidence.
+
+use arrow::datatypes::DataType;
+
+use super::Decoder;
+use super::debezium::{Kind, Semantic};
+
+/// How one column is decoded, as far as the events of its table have told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnProfile {
+    pub column: String,
+    pub data_type: DataType,
+    /// What its values are taken for.
+    pub reading: String,
+    pub evidence: Evidence,
+}
+
+/// Where the reading of a column comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The schema section of an event.
+    SchemaSection,
+    /// The option `encodings` of the table.
+    Declared,
+    /// The declared type, and the form of each value.
+    Form,
+}
+
+impl Evidence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SchemaSection => "schema section",
+            Self::Declared => "option encodings",
+            Self::Form => "form of each value",
+        }
+    }
+}
+
+impl Decoder {
+    /// How the columns of a table are decoded now; `None` if it is not declared.
+    pub fn profile(&self, table: &str) -> Option<Vec<ColumnProfile>> {
+        let route = self.routes.iter().find(|route| route.table.name == table)?;
+        let columns = route.table.columns.iter().zip(route.readings());
+        let profile =
+            |(column, (kind, semantic, evidence)): (&crate::changelog::Column, _)| ColumnProfile {
+                column: column.name.clone(),
+                data_type: column.data_type.clone(),
+                reading: reading(kind, semantic),
+                evidence,
+            };
+        Some(columns.map(profile).collect())
+    }
+}
+
+fn reading(kind: Kind, semantic: Semantic) -> String {
+    let known = match (kind, semantic) {
+        (_, Semantic::Decimal { scale }) => {
+            return format!("base64 of the unscaled number, {scale} places");
+        }
+        (Kind::Timestamp | Kind::Date, Semantic::Instant(unit)) => {
+            return format!("count of {} since 1970", unit.name());
+        }
+        (_, Semantic::VariableScale) => "number with its scale beside it",
+        (Kind::Binary, Semantic::Base64) => "base64",
+        (Kind::Binary, Semantic::Base64Url) => "base64 for URLs",
+        (Kind::Binary, Semantic::Hex) => "hexadecimal",
+        (Kind::Boolean, _) => "true or false, 1 or 0",
+        (Kind::Float64, _) => "number",
+        (Kind::Text, _) => "text",
+        (Kind::Binary, _) => "base64 or hexadecimal; refused if it may be both",
+        (Kind::Timestamp | Kind::Date, Semantic::Text) => "ISO text",
+        (Kind::Timestamp, _) => {
+            "ISO text, struct, or a count whose size tells its unit (1971 to 2262); else refused"
+        }
+        (Kind::Date, _) => "ISO text, struct, or days since 1970; else by the size of the count",
+        (_, Semantic::Text) => "decimal digits",
+        (Kind::Decimal { .. }, _) => {
+            "number, decimal digits, else base64 at the declared scale; or with its scale beside it"
+        }
+        (Kind::Int16 | Kind::Int32 | Kind::Int64, _) => {
+            "number, decimal digits, or with its scale beside it"
+        }
+    };
+    known.to_owned()
+}

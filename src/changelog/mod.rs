@@ -5,6 +5,7 @@
 mod commit;
 mod dead_letter;
 mod delta;
+mod enrichment;
 mod key_bytes;
 mod ledger_entry;
 mod message;
@@ -19,6 +20,7 @@ mod window;
 pub use commit::{EpochCommit, LedgerPosition};
 pub use dead_letter::{DeadLetter, ErrorType, Phase};
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
+pub use enrichment::{Enrichment, key_name};
 pub use key_bytes::KeyBytes;
 pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};

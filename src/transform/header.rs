@@ -9,15 +9,25 @@ pub(super) struct Header {
     pub(super) target: String,
     /// Names of the key columns; empty for appended rows.
     pub(super) key: Vec<String>,
+    /// Tables that are looked up when a row changes.
+    pub(super) lookup: Lookups,
 }
 
-/// Reads `-- writes: postgres TABLE` and `-- key: COLUMN, COLUMN`.
+/// The tables of a `-- lookup:` line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Lookups {
+    pub(super) tables: Vec<String>,
+    /// Where the line is.
+    pub(super) at: Option<(u64, u64)>,
+}
+
+/// Reads `-- writes: postgres TABLE`, `-- key: COLUMN, COLUMN` and `-- lookup: TABLE, TABLE`.
 ///
 /// # Errors
 /// If `writes` is missing, or a line is not understood.
 pub(super) fn parse_header(file: &SqlFile) -> Result<Header, SqlError> {
     let mut target = None;
-    let mut key = Vec::new();
+    let (mut key, mut lookup) = (Vec::new(), Lookups::default());
     let comments = file.text.lines().enumerate().take_while(|(_, line)| line.starts_with("--"));
     for (at, line) in comments {
         let at = Some((at as u64 + 1, 1));
@@ -35,7 +45,8 @@ pub(super) fn parse_header(file: &SqlFile) -> Result<Header, SqlError> {
                     return Err(file.error(at, message));
                 }
             },
-            "key" => key = value.split(',').map(|column| column.trim().to_owned()).collect(),
+            "key" => key = names(value),
+            "lookup" => lookup = Lookups { tables: names(value), at },
             // Any other comment is prose.
             _ => {}
         }
@@ -43,7 +54,11 @@ pub(super) fn parse_header(file: &SqlFile) -> Result<Header, SqlError> {
     let target = target.ok_or_else(|| {
         file.error(Some((1, 1)), "has no `-- writes: postgres TABLE` line: where do its rows go?")
     })?;
-    Ok(Header { target, key })
+    Ok(Header { target, key, lookup })
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -58,8 +73,16 @@ mod tests {
     fn target_and_key_are_read_among_prose() {
         let header =
             parse_header(&file("-- Note: prose.\n-- writes: postgres a\n-- key: x, y\nSELECT 1"));
-        let expected = Header { target: "a".into(), key: vec!["x".into(), "y".into()] };
+        let key = vec!["x".into(), "y".into()];
+        let expected = Header { target: "a".into(), key, lookup: Lookups::default() };
         assert_eq!(header, Ok(expected));
+    }
+
+    #[test]
+    fn lookup_tables_are_read_with_their_line() {
+        let header = parse_header(&file("-- writes: postgres a\n-- lookup: x, y\nSELECT 1"));
+        let expected = Lookups { tables: vec!["x".into(), "y".into()], at: Some((2, 1)) };
+        assert_eq!(header.map(|header| header.lookup), Ok(expected));
     }
 
     #[test]

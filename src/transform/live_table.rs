@@ -83,6 +83,15 @@ impl LiveTables {
         table
     }
 
+    /// A table that the state keeps beside the declared ones; two queries may read the same.
+    pub(super) fn add_view(&mut self, view: &Table) -> Arc<LiveTable> {
+        if let Some(known) = self.tables.get(&view.name) {
+            return Arc::clone(known);
+        }
+        self.sources.insert(view.name.clone());
+        self.add(&view.name, view.schema())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<LiveTable>)> {
         self.tables.iter()
     }

@@ -11,6 +11,7 @@ mod functions;
 mod header;
 mod live_table;
 mod location;
+mod lookup;
 mod maintain;
 mod options;
 mod output;
@@ -31,7 +32,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 
 use crate::changelog::{
-    Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, Table, TableDelta, Window,
+    Changelog, CurrentRows, Enrichment, Found, Lookup, ResultChanges, ResultTable, Table,
+    TableDelta, Window,
 };
 use crate::recovery::Recovery;
 use dataflow::{Delta, Moment, Results};
@@ -80,6 +82,8 @@ pub struct Transforms {
     maintained: Vec<Maintained>,
     /// What the look-ups of the transforms go by: a source table and some of its columns.
     indexes: Vec<(String, Vec<usize>)>,
+    /// What queries read of look-up tables.
+    enrichments: Vec<Arc<Enrichment>>,
 }
 
 impl Transforms {
@@ -103,7 +107,19 @@ impl Transforms {
 
     /// The names of the tables, changelogs and results that each result reads.
     pub fn reads(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
-        self.maintained.iter().map(|m| (m.table().name.as_str(), m.reads().collect()))
+        let declared = |name| {
+            let enrichment = self.enrichments.iter().find(|e| e.view.name == name);
+            enrichment.map_or(name, |enrichment| enrichment.looked_up.name.as_str())
+        };
+        self.maintained.iter().map(move |m| {
+            let reads: BTreeSet<&str> = m.reads().map(declared).collect();
+            (m.table().name.as_str(), reads.into_iter().collect())
+        })
+    }
+
+    /// What the state keeps of look-up tables, each once.
+    pub fn enrichments(&self) -> &[Arc<Enrichment>] {
+        &self.enrichments
     }
 
     /// The windows over the rows of a source table, and over what any transform makes of them.

@@ -18,11 +18,12 @@ use super::functions::{WATERMARK, WatermarkCell};
 use super::header::{Header, parse_header};
 use super::live_table::{LiveTable, LiveTables, changes_name};
 use super::location::planning_error;
+use super::lookup::Rewriter;
 use super::maintain::{Maintained, Upkeep};
 use super::sql_file::{SqlError, SqlFile};
 use super::windows::window;
 use super::{Maintenance, Transforms};
-use crate::changelog::{Landing, ResultMode, ResultTable, Table, Window};
+use crate::changelog::{Enrichment, Landing, ResultMode, ResultTable, Table, Window};
 
 /// What a query reads, as its plan says.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +67,7 @@ pub(super) async fn plan(
         unplanned.remove(&parsed.file.name);
     }
     let (mut maintained, mut indexes) = (Vec::<Maintained>::new(), Vec::new());
+    let mut all_enrichments: Vec<Arc<Enrichment>> = Vec::new();
     while !pending.is_empty() {
         let waiting: HashSet<String> = pending.iter().map(|p| p.file.name.clone()).collect();
         let ready = pending.iter().position(|p| p.references.is_disjoint(&waiting));
@@ -78,8 +80,18 @@ pub(super) async fn plan(
             unplanned.insert(next.file.name.clone());
             continue;
         }
-        match plan_one(&state, &next, (tables, &mut indexes), &mut maintained).await {
-            Ok(planned) => {
+        let planned = match written(&state, &next, tables, &mut live).await {
+            Ok((plan, enrichments)) => {
+                let known = Known { tables, enrichments: &enrichments, indexes: &mut indexes };
+                plan_one(&state, &next, &plan, known, &mut maintained).map(|p| (p, enrichments))
+            }
+            Err(error) => Err(error),
+        };
+        match planned {
+            Ok((planned, enrichments)) => {
+                let is_new = |e: &Arc<Enrichment>| !all_enrichments.contains(e);
+                let new: Vec<_> = enrichments.into_iter().filter(is_new).collect();
+                all_enrichments.extend(new);
                 let result = planned.table();
                 let table = live.add(&result.name, Arc::clone(&result.schema));
                 context
@@ -94,8 +106,8 @@ pub(super) async fn plan(
         }
     }
     if errors.is_empty() {
-        let (watermark_cell, watermark) = (watermark, None);
-        Ok(Transforms { state, live, watermark_cell, watermark, maintained, indexes })
+        let (watermark_cell, watermark, enrichments) = (watermark, None, all_enrichments);
+        Ok(Transforms { state, live, watermark_cell, watermark, maintained, indexes, enrichments })
     } else {
         Err(errors)
     }
@@ -148,14 +160,14 @@ fn cycle(pending: &Pending<'_>, waiting: &HashSet<String>) -> SqlError {
     pending.file.error(None, message)
 }
 
-async fn plan_one(
+/// The query as it is written, with look-up tables seen as of what they enrich.
+async fn written(
     state: &SessionState,
     pending: &Pending<'_>,
-    (tables, indexes): (&[Arc<Table>], &mut Indexes),
-    earlier: &mut [Maintained],
-) -> Result<Maintained, SqlError> {
-    let (file, header) = (pending.file, &pending.header);
-    check_names(pending, tables, earlier)?;
+    tables: &[Arc<Table>],
+    live: &mut LiveTables,
+) -> Result<(LogicalPlan, Vec<Arc<Enrichment>>), SqlError> {
+    let (file, lookups) = (pending.file, &pending.header.lookup);
     let planned = state.statement_to_plan(pending.statement.clone()).await;
     let planned = planned.map_err(|error| planning_error(file, &error))?;
     if let Some(function) = unstable_function(&planned).map_err(|e| planning_error(file, &e))? {
@@ -165,16 +177,39 @@ async fn plan_one(
         );
         return Err(file.error(None, message));
     }
-    let plan = state.optimize(&planned).map_err(|error| planning_error(file, &error))?;
+    let mut rewriter = Rewriter { tables, lookups, live, found: Vec::new() };
+    let rewritten = rewriter.rewrite(planned);
+    let rewritten =
+        rewritten.map_err(|error| file.error(lookups.at, error.find_root().strip_backtrace()))?;
+    Ok((rewritten, rewriter.found))
+}
+
+/// What queries may read, and what they have the state keep.
+struct Known<'a> {
+    tables: &'a [Arc<Table>],
+    enrichments: &'a [Arc<Enrichment>],
+    indexes: &'a mut Indexes,
+}
+
+fn plan_one(
+    state: &SessionState,
+    pending: &Pending<'_>,
+    planned: &LogicalPlan,
+    known: Known<'_>,
+    earlier: &mut [Maintained],
+) -> Result<Maintained, SqlError> {
+    let (file, header, tables) = (pending.file, &pending.header, known.tables);
+    check_names(pending, tables, earlier)?;
+    let plan = state.optimize(planned).map_err(|error| planning_error(file, &error))?;
     let reads = reads(&plan).map_err(|error| planning_error(file, &error))?;
     let schema = normalized(plan.schema().as_arrow());
     let mode = mode(file, header, &schema)?;
     let (name, target) = (file.name.clone(), header.target.clone());
-    let definition = definition(file, &reads, tables, earlier);
+    let definition = definition(file, &reads, &known, earlier);
     let table = Arc::new(ResultTable { name, target, schema, mode, definition });
     let upkeep = match is_append(file, &table, &reads, &changes(tables, earlier))? {
         true => (Maintenance::Append, Upkeep::Append),
-        false => upkeep(&plan, &table, state, (tables, indexes), earlier)
+        false => upkeep(&plan, &table, state, known, earlier)
             .map_err(|error| planning_error(file, &error))?,
     };
     if upkeep.1.runs_as_a_whole() {
@@ -223,7 +258,7 @@ fn upkeep(
     plan: &LogicalPlan,
     table: &ResultTable,
     state: &SessionState,
-    (tables, indexes): (&[Arc<Table>], &mut Indexes),
+    Known { tables, enrichments, indexes }: Known<'_>,
     earlier: &mut [Maintained],
 ) -> DataFusionResult<(Maintenance, Upkeep)> {
     let known: Vec<(Arc<ResultTable>, Vec<usize>)> = earlier.iter().filter_map(keyed).collect();
@@ -231,13 +266,15 @@ fn upkeep(
     let readable = Readable {
         state,
         tables: tables.iter().map(|table| (table.name.as_str(), table)).collect(),
+        views: enrichments.iter().map(|e| (e.view.name.as_str(), &e.view)).collect(),
         results: results.collect(),
     };
     let mut wanted = Indexes::new();
     let mut preparation = Wanted { indexes: &mut wanted, earlier };
     match compile(plan, &readable, &mut preparation) {
         Ok(tree) => {
-            let lookups = describe(&wanted, tables);
+            let mut lookups = describe(&wanted, tables);
+            lookups.extend(enrichments.iter().map(|enrichment| enrichment.to_string()));
             let maintenance = match has_groups(plan)? {
                 true => Maintenance::ByGroup { lookups },
                 false => Maintenance::ByKey { lookups },
@@ -383,10 +420,12 @@ fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMod
 fn definition(
     file: &SqlFile,
     reads: &Reads,
-    tables: &[Arc<Table>],
+    known: &Known<'_>,
     earlier: &[Maintained],
 ) -> String {
     let mut parts = vec![file.text.clone()];
+    let views = known.enrichments.iter().map(|enrichment| &enrichment.view);
+    let tables: Vec<&Arc<Table>> = known.tables.iter().chain(views).collect();
     for name in &reads.tables {
         let table = tables.iter().find(|table| table.name == *name);
         let result = earlier.iter().find(|maintained| maintained.table().name == *name);

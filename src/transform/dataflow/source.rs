@@ -17,12 +17,18 @@ pub(super) struct TableSource {
     table: Arc<Table>,
     projection: Vec<usize>,
     schema: SchemaRef,
+    is_found_by_key_alone: bool,
 }
 
 impl TableSource {
     pub(super) fn new(table: Arc<Table>, projection: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(table.schema().project(&projection)?);
-        Ok(Self { table, projection, schema })
+        Ok(Self { table, projection, schema, is_found_by_key_alone: false })
+    }
+
+    /// Of a table that the state can look into by its key alone.
+    pub(super) fn view(table: Arc<Table>, projection: Vec<usize>) -> Result<Self> {
+        Ok(Self { is_found_by_key_alone: true, ..Self::new(table, projection)? })
     }
 
     fn outer(&self, columns: &[usize]) -> Vec<usize> {
@@ -69,6 +75,10 @@ impl Operator for TableSource {
 
     fn prepare(&mut self, columns: &[usize], preparation: &mut dyn Preparation) -> bool {
         let columns = self.outer(columns);
+        if self.is_found_by_key_alone {
+            let key = &self.table.key;
+            return columns.len() == key.len() && key.iter().all(|at| columns.contains(at));
+        }
         preparation.table(&self.table.name, &columns);
         true
     }

@@ -59,6 +59,8 @@ fn recompute<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 pub(crate) struct Readable<'a> {
     pub(crate) state: &'a SessionState,
     pub(crate) tables: HashMap<&'a str, &'a Arc<Table>>,
+    /// Found by their keys alone.
+    pub(crate) views: HashMap<&'a str, &'a Arc<Table>>,
     /// Schema and key of each result.
     pub(crate) results: HashMap<&'a str, (&'a SchemaRef, &'a [usize])>,
 }
@@ -134,17 +136,25 @@ impl Compiler<'_, '_> {
         let projection = scan.projection.clone().unwrap_or_else(all);
         let source: BoxedOperator = match self.readable.tables.get(name) {
             Some(table) => Box::new(TableSource::new(Arc::clone(table), projection)?),
-            None => match self.readable.results.get(name) {
-                Some((schema, key)) => {
-                    Box::new(ResultSource::new((name, schema, key), projection)?)
-                }
-                None => return recompute(format!("it reads {name}, which holds changes")),
-            },
+            None => self.read_other(name, projection)?,
         };
         scan.filters.iter().try_fold(source, |input, condition| {
             let condition = self.physical(condition, &scan.projected_schema)?;
             Ok::<_, Refusal>(Box::new(Filter::new(input, condition)) as BoxedOperator)
         })
+    }
+
+    /// What is no source table.
+    fn read_other(&self, name: &str, projection: Vec<usize>) -> Result<BoxedOperator, Refusal> {
+        if let Some(view) = self.readable.views.get(name) {
+            return Ok(Box::new(TableSource::view(Arc::clone(view), projection)?));
+        }
+        match self.readable.results.get(name) {
+            Some((schema, key)) => {
+                Ok(Box::new(ResultSource::new((name, schema, key), projection)?))
+            }
+            None => recompute(format!("it reads {name}, which holds changes")),
+        }
     }
 
     fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Expression, Refusal> {

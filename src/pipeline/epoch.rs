@@ -155,6 +155,7 @@ impl Processor {
             landing.push(folded.changelog);
             deltas.push(folded.delta);
         }
+        deltas.extend(self.stores.look_up(&deltas, &landing)?);
         Ok((landing, deltas))
     }
 
@@ -185,7 +186,7 @@ impl Processor {
 
     /// Lets ttl drop rows, and takes what is left as what the targets show.
     async fn expire(&mut self) -> Result<(), PipelineError> {
-        let dropped = self.stores.expire()?;
+        let mut dropped = self.stores.expire()?;
         for delta in &dropped {
             let rows = delta.deleted.num_rows() as u64;
             counter!(names::EXPIRED_ROWS, "table" => delta.table.clone()).increment(rows);
@@ -195,10 +196,16 @@ impl Processor {
             gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
             gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
         }
+        for (view, rows, versions, bytes) in self.stores.views() {
+            gauge!(names::LOOKUP_ROWS, "view" => view.to_owned()).set(rows as f64);
+            gauge!(names::LOOKUP_VERSIONS, "view" => view.to_owned()).set(versions as f64);
+            gauge!(names::LOOKUP_BYTES, "view" => view.to_owned()).set(bytes as f64);
+        }
         for (result, bytes) in self.transforms.memory() {
             gauge!(names::UPKEEP_BYTES, "result" => result.to_owned()).set(bytes as f64);
         }
         if !dropped.is_empty() {
+            dropped.extend(self.stores.look_up(&dropped, &[])?);
             self.transforms.forget(&self.stores, dropped).await?;
         }
         Ok(())

@@ -19,8 +19,8 @@ use crate::changelog::{
 };
 use crate::decode::Decoded;
 use crate::recovery::{Backoff, Recovery, chain};
-use crate::sink::Sink;
-use crate::state::StateStores;
+use crate::sink::{Sink, SinkError};
+use crate::state::{KeysOf, StateStores};
 use crate::telemetry::{Condition, Health, names};
 
 /// Reads landed rows.
@@ -57,6 +57,12 @@ impl LandedRows {
             counter!(names::READ_BACK_ROWS, "table" => delta.table.clone()).increment(count);
             deltas.push(delta);
         }
+        if !deltas.is_empty() {
+            let Some(history) = self.history(stores.doubtful(&deltas)?).await? else {
+                return Ok(None);
+            };
+            deltas.extend(stores.look_up_landed(&deltas, &history)?);
+        }
         if !late.is_empty() {
             take_out(decoded, messages, late);
         }
@@ -70,11 +76,33 @@ impl LandedRows {
         asked: (&[usize], &RecordBatch),
         limit: usize,
     ) -> Result<Option<Option<Vec<Changelog>>>, PipelineError> {
+        self.ask(table, async |landing| landing.newest_rows(table, asked, limit).await).await
+    }
+
+    /// As [`Sink::history`], of several tables. Waits and gives up as [`Self::newest_rows`].
+    pub(super) async fn history(
+        &mut self,
+        asked: Vec<KeysOf>,
+    ) -> Result<Option<Vec<Changelog>>, PipelineError> {
+        let mut history = Vec::new();
+        for (table, keys) in &asked {
+            let rows = self.ask(table, async |landing| landing.history(table, keys).await).await?;
+            let Some(rows) = rows else { return Ok(None) };
+            history.extend(rows);
+        }
+        Ok(Some(history))
+    }
+
+    async fn ask<T>(
+        &mut self,
+        table: &Table,
+        mut question: impl AsyncFnMut(&mut dyn Sink) -> Result<T, SinkError>,
+    ) -> Result<Option<T>, PipelineError> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let error = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(None),
-                answer = self.landing.newest_rows(table, asked, limit) => match answer {
+                answer = question(&mut *self.landing) => match answer {
                     Ok(rows) => {
                         if backoff.attempts() > 0 {
                             self.health.clear(Condition::Target);

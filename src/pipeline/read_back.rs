@@ -61,6 +61,9 @@ impl<'a> ReadBack<'a> {
                 let wanted = &mut new.wanted;
                 want(wanted, missing, |row| vec![(at, row)])?;
             }
+            for missing in stores.missing_looked_up(changelog)? {
+                want(&mut new.wanted, Some(missing), |row| vec![(at, row)])?;
+            }
             if let Some(missing) = stores.made_anew(changelog)? {
                 let found = new.found.entry(changelog.table.name.clone()).or_default();
                 found.new.add(&missing, |row| vec![(at, row)])?;

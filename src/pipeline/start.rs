@@ -1,5 +1,6 @@
 //! From nothing to a processor that goes on where the ledger says: SQL, target, state, results.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use super::PipelineError;
 use super::epoch::Processor;
 use super::late::LandedRows;
 use crate::changelog::{
-    Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
+    Enrichment, Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
 use crate::config::Config;
 use crate::decode::Decoder;
@@ -21,6 +22,9 @@ use crate::sink::postgres::PostgresSink;
 use crate::state::{StateError, StateStores, Ticks};
 use crate::telemetry::{Condition, Health};
 use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, read_folder};
+
+/// The histories of what so many rows look up are in memory at once at a start.
+const LOOKED_UP_ROWS: usize = 8192;
 
 /// The SQL folder, read and checked.
 #[derive(Debug)]
@@ -156,6 +160,7 @@ pub(super) async fn resume(
     if let Some(watermark) = position.watermark {
         stores.resume_watermark(watermark);
     }
+    look_up(sink, &mut stores, transforms.enrichments()).await?;
     let written = &position.definitions;
     // Before ttl drops anything: a result with a new definition is computed over all rows.
     transforms.load(&stores, stores.clock().watermark).await?;
@@ -167,13 +172,38 @@ pub(super) async fn resume(
         position = rewrite(sink, position, results, (queue, stores.clock().watermark)).await?;
     }
     stores.mark_landed();
-    let dropped = stores.expire()?;
+    let mut dropped = stores.expire()?;
     if !dropped.is_empty() {
+        dropped.extend(stores.look_up(&dropped, &[])?);
         transforms.forget(&stores, dropped).await?;
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
     Ok(Processor::new(queue.to_owned(), decoder, (stores, transforms), landed, position))
+}
+
+/// Gives each row of the enriched tables what it shows; of the past only what a row shows is kept.
+async fn look_up(
+    sink: &mut dyn Sink,
+    stores: &mut StateStores,
+    enrichments: &[Arc<Enrichment>],
+) -> Result<(), PipelineError> {
+    let mut tables = BTreeSet::new();
+    for enrichment in enrichments {
+        stores.enrich(enrichment)?;
+        tables.insert(&enrichment.enriched.name);
+    }
+    for table in tables {
+        for part in stores.parts(table, LOOKED_UP_ROWS)? {
+            let part = [part];
+            let mut history = Vec::new();
+            for (looked_up, keys) in stores.doubtful(&part)? {
+                history.extend(sink.history(&looked_up, &keys).await?);
+            }
+            stores.look_up_landed(&part, &history)?;
+        }
+    }
+    Ok(())
 }
 
 /// Commits an epoch without messages: results that are new to their targets, and the names of those

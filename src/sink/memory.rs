@@ -162,6 +162,19 @@ impl Sink for MemorySink {
         Ok((count <= limit).then_some(rows))
     }
 
+    async fn history(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<Changelog>, SinkError> {
+        if self.target.state().fault == Fault::Unavailable {
+            return Err(unavailable(format!("reading the history of {}", table.name)));
+        }
+        let Landing::History(name) = &table.options.landing else { return Ok(Vec::new()) };
+        let rows = history(table, &self.target.landed(name), keys);
+        rows.map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
+    }
+
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut state = self.target.state();
         let unavailable = || unavailable(format!("committing epoch {}", commit.epoch));
@@ -310,12 +323,7 @@ fn newest(
     landed: &[Changelog],
     since: Option<i64>,
 ) -> Result<Vec<Changelog>, ArrowError> {
-    let all = concat_batches(&table.changelog_schema(), landed.iter().map(|c| &c.batch))?;
-    let of_rows = |changelog: &Changelog| -> Vec<(Position, Offset, Operation)> {
-        let rows = changelog.positions.iter().zip(&changelog.offsets).zip(&changelog.operations);
-        rows.map(|((position, offset), operation)| (*position, *offset, *operation)).collect()
-    };
-    let rows: Vec<_> = landed.iter().flat_map(of_rows).collect();
+    let (all, rows) = landed_rows(table, landed)?;
     let mut by_key: BTreeMap<TextRow, usize> = BTreeMap::new();
     for (row, (position, ..)) in rows.iter().enumerate() {
         let newest = by_key.entry(text_row(&all, row, &table.key)?).or_insert(row);
@@ -331,23 +339,65 @@ fn newest(
         })
     };
     let chosen: Vec<u64> = by_key.into_values().map(|row| row as u64).filter(is_recent).collect();
-    let changelog = |chosen: &[u64]| {
-        let batch = take_record_batch(&all, &UInt64Array::from(chosen.to_vec()))?;
-        let mut columns = batch.columns().to_vec();
-        columns[table.system_column(SystemColumn::Topic)] =
-            Arc::new(StringArray::from(vec![""; chosen.len()]));
-        let chosen: Vec<_> = chosen.iter().map(|row| rows[*row as usize]).collect();
-        Ok(Changelog {
-            table: Arc::clone(table),
-            batch: RecordBatch::try_new(batch.schema(), columns)?,
-            offsets: chosen.iter().map(|row| row.1).collect(),
-            positions: chosen.iter().map(|row| row.0).collect(),
-            operations: chosen.iter().map(|row| row.2).collect(),
-            unchanged: Vec::new(),
-            truncations: Vec::new(),
-        })
+    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, (&all, &rows), chosen)).collect()
+}
+
+/// All rows of some keys, by key and position.
+fn history(
+    table: &Arc<Table>,
+    landed: &[Changelog],
+    keys: &RecordBatch,
+) -> Result<Vec<Changelog>, ArrowError> {
+    let (all, rows) = landed_rows(table, landed)?;
+    let columns: Vec<usize> = (0..keys.num_columns()).collect();
+    let asked = (0..keys.num_rows()).map(|row| text_row(keys, row, &columns));
+    let asked: BTreeSet<TextRow> = asked.collect::<Result<_, _>>()?;
+    let mut chosen = Vec::new();
+    for (row, (position, ..)) in rows.iter().enumerate() {
+        let key = text_row(&all, row, &table.key)?;
+        if asked.contains(&key) {
+            chosen.push((key, *position, row as u64));
+        }
+    }
+    chosen.sort_unstable();
+    let chosen: Vec<u64> = chosen.into_iter().map(|(.., row)| row).collect();
+    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, (&all, &rows), chosen)).collect()
+}
+
+/// What a landed row has besides its columns.
+type LandedRow = (Position, Offset, Operation);
+
+fn landed_rows(
+    table: &Table,
+    landed: &[Changelog],
+) -> Result<(RecordBatch, Vec<LandedRow>), ArrowError> {
+    let all = concat_batches(&table.changelog_schema(), landed.iter().map(|c| &c.batch))?;
+    let of_rows = |changelog: &Changelog| -> Vec<LandedRow> {
+        let rows = changelog.positions.iter().zip(&changelog.offsets).zip(&changelog.operations);
+        rows.map(|((position, offset), operation)| (*position, *offset, *operation)).collect()
     };
-    chosen.chunks(BOOTSTRAP_ROWS).map(changelog).collect()
+    Ok((all, landed.iter().flat_map(of_rows).collect()))
+}
+
+fn picked(
+    table: &Arc<Table>,
+    (all, rows): (&RecordBatch, &[LandedRow]),
+    chosen: &[u64],
+) -> Result<Changelog, ArrowError> {
+    let batch = take_record_batch(all, &UInt64Array::from(chosen.to_vec()))?;
+    let mut columns = batch.columns().to_vec();
+    columns[table.system_column(SystemColumn::Topic)] =
+        Arc::new(StringArray::from(vec![""; chosen.len()]));
+    let chosen: Vec<_> = chosen.iter().map(|row| rows[*row as usize]).collect();
+    Ok(Changelog {
+        table: Arc::clone(table),
+        batch: RecordBatch::try_new(batch.schema(), columns)?,
+        offsets: chosen.iter().map(|row| row.1).collect(),
+        positions: chosen.iter().map(|row| row.0).collect(),
+        operations: chosen.iter().map(|row| row.2).collect(),
+        unchanged: Vec::new(),
+        truncations: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -84,6 +84,18 @@ pub trait Sink: Send {
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError>;
 
+    /// All landed changes of the rows with these keys, deletes included.
+    ///
+    /// Shape: `keys` has the table's key columns, as many rows as one likes; NULL finds nothing. The changes
+    /// of one key are in the order of their positions. The answer is as that of [`Self::bootstrap`], and
+    /// empty for a table that lands nowhere. What another sink value is committing is not seen before it is
+    /// committed.
+    async fn history(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<Changelog>, SinkError>;
+
     /// Durable when it returns `Ok`; committing the same epoch again changes nothing.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
 }

@@ -122,14 +122,27 @@ impl CurrentRows for StateStores {
         lookup: Lookup<'_>,
         projection: &[usize],
     ) -> Result<Found, ArrowError> {
-        self.known(table)?.find(lookup, projection)
+        match self.view(table) {
+            Some((view, enriched)) => view.find(enriched, lookup, projection),
+            None => self.known(table)?.find(lookup, projection),
+        }
     }
 
     fn count(&self, table: &str, lookup: Lookup<'_>) -> Result<Vec<usize>, ArrowError> {
-        self.known(table)?.count(lookup)
+        let Some((view, enriched)) = self.view(table) else {
+            return self.known(table)?.count(lookup);
+        };
+        let mut counts = vec![0; lookup.keys.first().map_or(0, |column| column.len())];
+        for key in view.find(enriched, lookup, &[])?.key_of {
+            counts[key as usize] += 1;
+        }
+        Ok(counts)
     }
 
     fn all(&self, table: &str) -> Result<Vec<RecordBatch>, ArrowError> {
+        if let Some((view, enriched)) = self.view(table) {
+            return view.all(enriched);
+        }
         let store = self.known(table)?;
         store.segments.iter().map(super::segment::Segment::snapshot).collect()
     }

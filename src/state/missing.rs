@@ -82,6 +82,22 @@ pub(super) fn referenced_rows(
     missing(parent, &[column], rows.into_iter().enumerate(), |entry| entry.is_none())
 }
 
+/// The rows that those of the changelog look up.
+pub(super) fn looked_up_rows(
+    looked_up: &Store,
+    columns: &[usize],
+    changelog: &Changelog,
+) -> Result<Option<Missing>, ArrowError> {
+    if !looked_up.has_dropped() {
+        return Ok(None);
+    }
+    let columns: Vec<ArrayRef> =
+        columns.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
+    let is_delete = |row: &usize| changelog.operations[*row] == Operation::Delete;
+    let rows = (0..changelog.len()).filter(|row| !is_delete(row)).map(|row| (row, row));
+    missing(looked_up, &columns, rows, |entry| entry.is_none())
+}
+
 /// Those of the keys in `columns` whose entry in `store` is as wanted; `rows` pairs the rows of
 /// `columns` with those of the changelog. NULL is no key.
 fn missing(

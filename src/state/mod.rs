@@ -6,6 +6,7 @@
 //! [`StateStores`] holds all of them and applies the rules that need more than one table.
 
 mod clock;
+mod enriched;
 mod expiry;
 mod groups;
 mod index;
@@ -27,6 +28,7 @@ mod unchanged;
 mod tests;
 
 pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
+pub use enriched::KeysOf;
 pub use late::Lateness;
 pub use memory::{Excess, default_limit};
 pub use missing::Missing;

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
+use super::enriched::Enriched;
 use super::{Missing, StateError, StateStores, Store, missing};
 use crate::changelog::{Changelog, KeyBytes, SystemColumn, Table, TableDelta};
 
@@ -36,6 +37,21 @@ impl StateStores {
         let store = self.store_of(changelog);
         let Some(parent) = self.parent(store) else { return Ok(None) };
         missing::referenced_rows(store, parent, changelog).map_err(|source| store.error(source))
+    }
+
+    /// The rows that those of a changelog look up, by the table of each, and that ttl may have dropped.
+    ///
+    /// # Errors
+    /// As [`Self::missing_changed`].
+    pub fn missing_looked_up(&self, changelog: &Changelog) -> Result<Vec<Missing>, StateError> {
+        let of_table = |e: &&Enriched| e.enrichment.enriched.name == changelog.table.name;
+        let missing = self.enriched.iter().filter(of_table).map(|enriched| {
+            let enrichment = &enriched.enrichment;
+            let looked_up = &self.stores[self.by_name[&enrichment.looked_up.name]];
+            missing::looked_up_rows(looked_up, &enrichment.columns, changelog)
+                .map_err(|source| looked_up.error(source))
+        });
+        missing.filter_map(Result::transpose).collect()
     }
 
     /// The rows that a changelog makes anew after they were deleted: ttl may have dropped rows that

@@ -4,6 +4,7 @@ use bytesize::ByteSize;
 use hashbrown::{HashMap, HashSet};
 
 use super::clock::{Advanced, Clock, Clocks, Ticks};
+use super::enriched::{Before, Enriched};
 use super::expiry::{self, Horizon};
 use super::{Folded, StateError, Store};
 use crate::changelog::{Changelog, Position, Table, TableDelta, Window};
@@ -25,6 +26,10 @@ pub struct StateStores {
     pub(super) by_name: HashMap<String, usize>,
     /// The windows over a table's event time, shortest first.
     pub(super) windows: HashMap<String, Vec<Window>>,
+    /// What rows show of tables that they look up.
+    pub(super) enriched: Vec<Enriched>,
+    /// Of looked-up tables: how the rows were that this epoch has folded.
+    pub(super) before: HashMap<String, Before>,
     clocks: Clocks,
     pub(super) memory_limit: Option<ByteSize>,
     updates: usize,
@@ -51,6 +56,8 @@ impl StateStores {
             stores,
             by_name,
             windows: HashMap::new(),
+            enriched: Vec::new(),
+            before: HashMap::new(),
             clocks,
             memory_limit: None,
             updates: 0,
@@ -118,12 +125,14 @@ impl StateStores {
         }
     }
 
-    /// Applies the changes of one table. The clock is moved by [`Self::advance`] before.
+    /// Applies the changes of one table. The clock is moved by [`Self::advance`] before, and look-ups
+    /// follow by [`Self::look_up`] when all of an epoch is folded.
     ///
     /// # Errors
     /// If Arrow can't process the batch.
     pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
         self.updates += changelog.len();
+        self.note_before(&changelog)?;
         let at = self.by_name[&changelog.table.name];
         self.stores[at].fold(changelog)
     }

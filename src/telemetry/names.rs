@@ -28,6 +28,9 @@ pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
 pub const SQL_EDITS: &str = "cdc_sql_edits_total";
 pub const UPKEEP_BYTES: &str = "cdc_upkeep_bytes";
+pub const LOOKUP_ROWS: &str = "cdc_lookup_rows";
+pub const LOOKUP_VERSIONS: &str = "cdc_lookup_versions";
+pub const LOOKUP_BYTES: &str = "cdc_lookup_bytes";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
@@ -79,5 +82,8 @@ pub(super) fn describe() {
     describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
     describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
     describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
+    describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
+    describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
+    describe_gauge!(LOOKUP_BYTES, "bytes that keeping what rows show takes, by view");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
 }

@@ -91,7 +91,8 @@ impl Rewriter<'_> {
     fn check_use(&self, name: &str, plan: &LogicalPlan) -> Result<()> {
         let mut is_read = false;
         plan.apply_with_subqueries(|node| {
-            is_read |= matches!(node, LogicalPlan::TableScan(scan) if scan.table_name.table() == name);
+            is_read |=
+                matches!(node, LogicalPlan::TableScan(scan) if scan.table_name.table() == name);
             Ok(TreeNodeRecursion::Continue)
         })?;
         if is_read {
@@ -198,9 +199,10 @@ impl Rewriter<'_> {
         let Some(enriched) = self.enriched(&relation, rest)? else { return Ok(None) };
         let columns = partners.iter().map(|column| enriched.column_index(column.name()));
         let Some(columns) = columns.collect::<Option<Vec<usize>>>() else { return Ok(None) };
-        let is_same_type = columns.iter().zip(&table.key).all(|(own, key)| {
-            enriched.columns[*own].data_type == table.columns[*key].data_type
-        });
+        let is_same_type = columns
+            .iter()
+            .zip(&table.key)
+            .all(|(own, key)| enriched.columns[*own].data_type == table.columns[*key].data_type);
         if !is_same_type {
             return refuse(format!(
                 "looks up {} by columns of {} of another type than its key: declare them alike",

@@ -417,12 +417,7 @@ fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMod
 }
 
 /// The query's text and the definitions of what it reads.
-fn definition(
-    file: &SqlFile,
-    reads: &Reads,
-    known: &Known<'_>,
-    earlier: &[Maintained],
-) -> String {
+fn definition(file: &SqlFile, reads: &Reads, known: &Known<'_>, earlier: &[Maintained]) -> String {
     let mut parts = vec![file.text.clone()];
     let views = known.enrichments.iter().map(|enrichment| &enrichment.view);
     let tables: Vec<&Arc<Table>> = known.tables.iter().chain(views).collect();

@@ -20,6 +20,7 @@ mod create;
 mod dead_letters;
 mod epoch;
 mod fault;
+mod history;
 mod keyed;
 mod landing;
 mod ledger;
@@ -313,6 +314,22 @@ impl Sink for PostgresSink {
         let target = target.ok_or_else(|| unchecked(&table.name))?;
         let asked = (columns, keys);
         let rows = newest_rows::read(&mut connection, (table, target), asked, limit).await?;
+        self.connection = Some(connection);
+        Ok(rows)
+    }
+
+    async fn history(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<Changelog>, SinkError> {
+        if landing::target_name(table).is_none() || keys.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connect().await?;
+        let target = self.targets.landing.get(&table.name);
+        let target = target.ok_or_else(|| unchecked(&table.name))?;
+        let rows = history::read(&mut connection, (table, target), keys).await?;
         self.connection = Some(connection);
         Ok(rows)
     }

@@ -1,0 +1,70 @@
+//! All landed changes of given keys.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use tokio_postgres::types::ToSql;
+
+use super::bootstrap;
+use super::connection::Connection;
+use super::fault::classify;
+use super::landing::CHANGE_SEQ;
+use super::quote;
+use super::rows::Rows;
+use super::target::{Target, unnest};
+use crate::changelog::{Changelog, Table};
+use crate::sink::{BOOTSTRAP_ROWS, SinkError};
+
+/// One statement, unless the keys are too many or too large for one. Rows are streamed, and only the
+/// chunk at hand is kept twice.
+pub(super) async fn read(
+    connection: &mut Connection,
+    (table, landing): (&Arc<Table>, &Target),
+    keys: &RecordBatch,
+) -> Result<Vec<Changelog>, SinkError> {
+    let doing = format!("reading the history of {}", landing.name);
+    let failed = |error| classify(&doing, error);
+    let of_key = table.key.iter().map(|at| landing.columns[*at].clone()).collect();
+    let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
+    let arrays = keys.columns().iter().map(Arc::clone).collect();
+    let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
+    let sql = select(table, &wanted);
+    // Without an index it takes as long as it takes: the time limit is for epochs.
+    let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
+    connection.client.batch_execute(begin).await.map_err(failed)?;
+    let mut changelogs = Vec::new();
+    for bound in bound.bind(&sql)? {
+        let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
+        let params = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
+        let rows = connection.client.query_raw(&statement, params).await.map_err(failed)?;
+        let mut rows = pin!(rows.try_chunks(BOOTSTRAP_ROWS));
+        while let Some(chunk) = rows.try_next().await.map_err(|error| failed(error.1))? {
+            changelogs.push(bootstrap::changelog(table, &landing.name, &chunk)?);
+        }
+    }
+    connection.client.batch_execute("COMMIT").await.map_err(failed)?;
+    Ok(changelogs)
+}
+
+/// One index look-up per key, if there is an index on the key and `change_seq`.
+fn select(table: &Table, wanted: &Target) -> String {
+    let keys: Vec<String> =
+        table.key.iter().map(|at| quote::ident(&table.columns[*at].name)).collect();
+    let same: Vec<String> = keys.iter().map(|key| format!("newest.{key} = wanted.{key}")).collect();
+    let order: Vec<String> = keys.iter().map(|key| format!("newest.{key}")).collect();
+    format!(
+        "WITH wanted ({names}) AS (SELECT DISTINCT * FROM {arrays}) \
+         SELECT {columns} FROM wanted JOIN {landing} AS newest ON {same} \
+         ORDER BY {order}, newest.{seq}",
+        names = keys.join(", "),
+        arrays = unnest(wanted.wires()),
+        columns = bootstrap::newest_columns(table),
+        landing = wanted.sql_name,
+        same = same.join(" AND "),
+        order = order.join(", "),
+        seq = quote::ident(&table.free_name(CHANGE_SEQ)),
+    )
+}

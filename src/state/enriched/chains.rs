@@ -1,0 +1,161 @@
+//! What is known about the versions of a looked-up table's rows, and which of them a row sees.
+
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::interleave;
+use arrow::error::ArrowError;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use crate::changelog::{Changelog, KeyBytes, Operation, Position};
+use crate::state::Store;
+
+/// One change of a row of a looked-up table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Version {
+    pub(super) position: Position,
+    /// Which source, which row of it; `None`: deleted.
+    pub(super) row: Option<(usize, usize)>,
+}
+
+/// How rows that an epoch changes were before.
+#[derive(Debug, Default)]
+pub(in crate::state) struct Before {
+    batches: Vec<RecordBatch>,
+    by_key: HashMap<KeyBytes, Version>,
+}
+
+impl Before {
+    /// Of the keys of a changelog, before it is folded.
+    pub(in crate::state) fn note(
+        &mut self,
+        store: &Store,
+        changelog: &Changelog,
+    ) -> Result<(), ArrowError> {
+        let mut places = Vec::new();
+        for key in &store.keys.encode(&changelog.batch)? {
+            let Some(entry) = store.entries.get(key.as_ref()) else { continue };
+            let Entry::Vacant(unknown) = self.by_key.entry(key.as_ref().into()) else { continue };
+            let row = store.place(entry).map(|place| {
+                places.push(place);
+                (self.batches.len(), places.len() - 1)
+            });
+            unknown.insert(Version { position: entry.position, row });
+        }
+        let all: Vec<usize> = (0..store.schema.fields().len()).collect();
+        self.batches.push(store.rows_at(&places, &all)?);
+        Ok(())
+    }
+}
+
+/// The versions of rows of one looked-up table.
+#[derive(Debug)]
+pub(super) struct Chains<'a> {
+    store: &'a Store,
+    /// The store's own come first.
+    sources: Vec<RecordBatch>,
+    /// Rising positions. What is not here is as the store says.
+    by_key: HashMap<KeyBytes, Vec<Version>>,
+}
+
+impl<'a> Chains<'a> {
+    pub(super) fn new(store: &'a Store) -> Self {
+        let sources = store.segments.iter().map(|segment| segment.batch.clone()).collect();
+        Self { store, sources, by_key: HashMap::new() }
+    }
+
+    /// What an epoch has done to rows that were as `before`. The store holds it already.
+    pub(super) fn follow(
+        &mut self,
+        changes: &[Changelog],
+        before: Option<&Before>,
+    ) -> Result<(), ArrowError> {
+        let first = self.sources.len();
+        self.sources.extend(before.iter().flat_map(|before| before.batches.iter().cloned()));
+        let was = |key: &KeyBytes| before.and_then(|before| before.by_key.get(key));
+        for changelog in changes.iter().filter(|c| c.table.name == self.store.table.name) {
+            let keys = self.store.keys.encode(&changelog.batch)?;
+            for (row, key) in keys.iter().enumerate() {
+                let key = KeyBytes::from(key.as_ref());
+                let was = was(&key).map(|version| Version {
+                    row: version.row.map(|(batch, row)| (first + batch, row)),
+                    ..*version
+                });
+                let chain = self.by_key.entry(key).or_insert_with(|| was.into_iter().collect());
+                let version = version(changelog, row, self.sources.len());
+                // An older change that comes late is none, as for the store.
+                if chain.last().is_none_or(|last| last.position < version.position) {
+                    chain.push(version);
+                }
+            }
+            self.add_source(&changelog.batch)?;
+        }
+        Ok(())
+    }
+
+    /// All that is landed of some keys; what the store has may be newer.
+    pub(super) fn take_history(&mut self, history: &[Changelog]) -> Result<(), ArrowError> {
+        for changelog in history.iter().filter(|c| c.table.name == self.store.table.name) {
+            let keys = self.store.keys.encode(&changelog.batch)?;
+            for (row, key) in keys.iter().enumerate() {
+                let version = version(changelog, row, self.sources.len());
+                self.by_key.entry(key.as_ref().into()).or_default().push(version);
+            }
+            self.add_source(&changelog.batch)?;
+        }
+        for (key, chain) in &mut self.by_key {
+            chain.sort_by_key(|version| version.position);
+            let newest = chain.last().map(|version| version.position);
+            chain.extend(in_store(self.store, key).filter(|v| Some(v.position) > newest));
+        }
+        Ok(())
+    }
+
+    /// The keys whose versions are told here.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &KeyBytes> {
+        self.by_key.keys()
+    }
+
+    /// What a row sees that changed at `position`: the version of that time, else the next one.
+    pub(super) fn seen(&self, key: &KeyBytes, position: Position) -> Option<Version> {
+        let in_store = in_store(self.store, key);
+        let chain = match self.by_key.get(key) {
+            Some(chain) => chain.as_slice(),
+            None => in_store.as_slice(),
+        };
+        let after = chain.partition_point(|version| version.position <= position);
+        let then = after.checked_sub(1).map(|at| chain[at]);
+        then.filter(|version| version.row.is_some())
+            .or_else(|| chain[after..].iter().find(|version| version.row.is_some()).copied())
+    }
+
+    /// The rows of some versions.
+    pub(super) fn rows(&self, at: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
+        if at.is_empty() {
+            return Ok(RecordBatch::new_empty(self.store.schema.clone()));
+        }
+        let column = |column: usize| {
+            let sources: Vec<&dyn Array> =
+                self.sources.iter().map(|source| source.column(column).as_ref()).collect();
+            interleave(&sources, at)
+        };
+        let columns = (0..self.store.schema.fields().len()).map(column);
+        RecordBatch::try_new(self.store.schema.clone(), columns.collect::<Result<_, _>>()?)
+    }
+
+    fn add_source(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        let declared: Vec<usize> = (0..self.store.schema.fields().len()).collect();
+        self.sources.push(batch.project(&declared)?);
+        Ok(())
+    }
+}
+
+fn version(changelog: &Changelog, row: usize, source: usize) -> Version {
+    let is_deleted = changelog.operations[row] == Operation::Delete;
+    Version { position: changelog.positions[row], row: (!is_deleted).then_some((source, row)) }
+}
+
+fn in_store(store: &Store, key: &KeyBytes) -> Option<Version> {
+    let entry = store.entries.get(key)?;
+    let row = store.place(entry).map(|place| (place.segment, place.row));
+    Some(Version { position: entry.position, row })
+}

@@ -116,6 +116,11 @@ impl Processor {
         stores.find(|store| store.table().name == table).map_or(0, |store| store.len())
     }
 
+    #[cfg(test)]
+    pub(super) fn views(&self) -> Vec<(usize, usize)> {
+        self.stores.views().map(|(_, rows, versions, _)| (rows, versions)).collect()
+    }
+
     /// Takes out what the ledger holds or an epoch before this one will commit.
     fn drop_known(&mut self, messages: Vec<Message>) -> (Vec<Message>, OffsetSet) {
         let mut offsets = OffsetSet::default();

@@ -2,9 +2,11 @@
 //! restarts, every result is its SELECT over the current rows. And what ttl does to it.
 
 mod late_events;
+mod lookup;
 mod read_back;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;

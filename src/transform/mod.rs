@@ -122,6 +122,15 @@ impl Transforms {
         &self.enrichments
     }
 
+    /// What a result reads of look-up tables.
+    pub fn looked_up(&self, result: &str) -> impl Iterator<Item = &Enrichment> {
+        let maintained = self.maintained.iter().filter(move |m| m.table().name == result);
+        maintained.flat_map(|m| {
+            let is_read = |e: &&Enrichment| m.reads().any(|name| name == e.view.name);
+            self.enrichments.iter().map(|enrichment| &**enrichment).filter(is_read)
+        })
+    }
+
     /// The windows over the rows of a source table, and over what any transform makes of them.
     pub fn windows(&self, table: &str) -> Vec<Window> {
         let mut derived = HashSet::from([table]);

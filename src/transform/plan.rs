@@ -273,8 +273,7 @@ fn upkeep(
     let mut preparation = Wanted { indexes: &mut wanted, earlier };
     match compile(plan, &readable, &mut preparation) {
         Ok(tree) => {
-            let mut lookups = describe(&wanted, tables);
-            lookups.extend(enrichments.iter().map(|enrichment| enrichment.to_string()));
+            let lookups = describe(&wanted, tables);
             let maintenance = match has_groups(plan)? {
                 true => Maintenance::ByGroup { lookups },
                 false => Maintenance::ByKey { lookups },

@@ -8,6 +8,7 @@ mod crash_matrix;
 mod end_to_end;
 mod failing_query;
 mod interop;
+mod lookup;
 mod modes;
 mod referee;
 mod samples;

@@ -38,6 +38,9 @@ pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> Str
     for (result, maintenance) in checked.transforms.explain() {
         let _ = writeln!(text, "{}", file_of(checked, &result.name));
         describe_result(&mut text, result, graph);
+        for enrichment in checked.transforms.looked_up(&result.name) {
+            let _ = writeln!(text, "  lookup  {enrichment}, not re-opened by its own changes");
+        }
         let _ = writeln!(text, "  kept    {maintenance}");
     }
     text.push_str("\nwho reads whom\n");

@@ -67,6 +67,68 @@ async fn every_file_says_what_it_reads_and_writes_and_how_it_is_kept() {
 }
 
 #[tokio::test]
+async fn look_up_tables_are_shown_as_such() {
+    let folder = folder(&[("named.sql", &format!("-- lookup: customers\n{NAMED}"))]);
+    let (checked, graph) = drawn(&folder).await;
+    let text = report::text(&checked, &graph, &report::warnings(&checked));
+    let lines = "  reads   customers, orders\n  writes  postgres named, by id\n  lookup  customers as of each \
+                 change of orders (customer), not re-opened by its own changes\n  kept    by key";
+    assert!(text.contains(lines), "{lines}\nis not in\n{text}");
+}
+
+#[tokio::test]
+async fn look_ups_that_have_no_row_to_go_by_are_refused_with_their_line() {
+    let head = "-- writes: postgres named\n-- key: id\n-- lookup:";
+    for (lookup, select, says) in [
+        ("shops", "SELECT id FROM orders", "looks up shops, which is no table of sql/tables"),
+        ("orders", "SELECT id FROM orders", "looks up orders, which lands nowhere"),
+        ("customers", "SELECT id FROM orders", "looks up customers, which it does not read"),
+        ("customers", "SELECT id FROM customers", "in a way that has no row to go by"),
+        (
+            "customers",
+            "SELECT o.id FROM orders o RIGHT JOIN customers c ON c.id = o.customer",
+            "join it as `JOIN customers ON` or `LEFT JOIN customers ON`",
+        ),
+        (
+            "customers",
+            "SELECT o.id FROM orders o, customers c WHERE c.id = o.customer",
+            "in a way that has no row to go by",
+        ),
+        (
+            "customers",
+            "SELECT o.id FROM orders o JOIN customers c ON c.name = o.customer::VARCHAR",
+            "by its whole key",
+        ),
+        (
+            "customers",
+            "SELECT o.id FROM orders o JOIN customers c ON c.id = o.customer + 1",
+            "to columns of one table",
+        ),
+        (
+            "customers",
+            "WITH o AS (SELECT * FROM orders) SELECT o.id FROM o JOIN customers c ON c.id = o.customer",
+            "to columns of one table",
+        ),
+        (
+            "customers",
+            "SELECT o.id FROM orders o JOIN customers c ON c.id = o.customer WHERE EXISTS (SELECT 1 FROM \
+             customers x WHERE x.name = c.name)",
+            "in a way that has no row to go by",
+        ),
+        (
+            "customers",
+            "SELECT o.id FROM orders o JOIN customers c ON c.id = o.customer JOIN customers d ON d.id = c.id",
+            "is no look-up table itself",
+        ),
+    ] {
+        let folder = folder(&[("named.sql", &format!("{head} {lookup}\n{select}"))]);
+        let error = load(folder.path()).await.err().map(|error| error.to_string());
+        let error = error.unwrap_or_default();
+        assert!(error.contains("named.sql:3:") && error.contains(says), "{select}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn dot_names_all_nodes_and_edges() {
     let (_, graph) = drawn(&all()).await;
     let text = dot::draw(&graph);

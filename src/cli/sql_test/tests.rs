@@ -39,6 +39,15 @@ async fn the_shipped_tests_pass_and_there_is_one_for_each_transform() {
 }
 
 #[tokio::test]
+async fn the_tests_of_point_in_time_look_ups_pass() {
+    let folder = Path::new(ROOT).join("tests/lookup");
+    let sql = load(&folder).await.unwrap();
+    let mut out = Vec::new();
+    let outcome = run_files(&find(&folder).unwrap(), &sql, &mut out).await.unwrap();
+    assert_eq!((outcome.passed, outcome.failed), (3, 0), "{}", String::from_utf8_lossy(&out));
+}
+
+#[tokio::test]
 async fn the_example_in_the_readme_passes() {
     let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let (_, example) = readme.split_once("```yaml\n").unwrap();

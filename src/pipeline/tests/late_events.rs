@@ -73,6 +73,11 @@ impl Stage {
         new
     }
 
+    /// Of each look-up: rows, and the different versions that they show.
+    pub(super) fn views(&self) -> Vec<(usize, usize)> {
+        self.processor.views()
+    }
+
     pub(super) fn len(&mut self, table: &str) -> usize {
         self.processor.store_len(table)
     }

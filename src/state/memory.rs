@@ -63,7 +63,9 @@ impl StateStores {
         }
         let limit = self.memory_limit?;
         let named = tables.iter().map(|(store, used)| (store.table().name.as_str(), *used));
+        let views = self.views().map(|(name, _, _, used)| (name, used));
         let mut all: Vec<(String, ByteSize)> = named
+            .chain(views)
             .chain(upkeep)
             .map(|(name, used)| (name.to_owned(), ByteSize(used as u64)))
             .collect();

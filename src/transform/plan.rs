@@ -83,7 +83,9 @@ pub(super) async fn plan(
         let planned = match written(&state, &next, tables, &mut live).await {
             Ok((plan, enrichments)) => {
                 let known = Known { tables, enrichments: &enrichments, indexes: &mut indexes };
-                plan_one(&state, &next, &plan, known, &mut maintained).map(|p| (p, enrichments))
+                plan_one(&state, &next, &plan, known, &mut maintained)
+                    .await
+                    .map(|planned| (planned, enrichments))
             }
             Err(error) => Err(error),
         };
@@ -191,7 +193,7 @@ struct Known<'a> {
     indexes: &'a mut Indexes,
 }
 
-fn plan_one(
+async fn plan_one(
     state: &SessionState,
     pending: &Pending<'_>,
     planned: &LogicalPlan,

@@ -2,7 +2,7 @@
 
 use super::late_events::*;
 use super::*;
-use crate::changelog::{Operation, Position};
+use crate::changelog::{Changelog, Operation, Position, Truncation};
 use crate::transform::SqlFile;
 
 const TRANSFORMS: [(&str, &str); 4] = [
@@ -48,6 +48,24 @@ struct Landed {
     row: BTreeMap<String, String>,
 }
 
+/// Gives values that changes did not carry what the change before of the key had.
+fn fill_unavailable(changelog: &Changelog, rows: &mut [Landed]) {
+    let mut newest: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for row in rows {
+        let at = changelog.positions.iter().position(|position| *position == row.position);
+        let cells = changelog.unchanged.iter().filter(|cell| Some(cell.row) == at);
+        for cell in cells {
+            let name = &changelog.table.columns[cell.column].name;
+            let old = newest.get(&row.key).and_then(|old| old.get(name)).cloned();
+            row.row.insert(name.clone(), old.unwrap_or_default());
+        }
+        newest.insert(row.key.clone(), row.row.clone());
+        if row.is_delete {
+            newest.remove(&row.key);
+        }
+    }
+}
+
 /// All changes, by table, in broker order.
 struct History(BTreeMap<String, Vec<Landed>>);
 
@@ -55,7 +73,9 @@ impl History {
     fn of(sql: &Sql, stream: &[Message]) -> Self {
         let mut spools = crate::changelog::SpoolOrder::default();
         spools.register(stream[0].offset);
-        let decoded = Decoder::new(sql.tables.clone()).decode(stream, &spools).unwrap();
+        let decoded = Decoder::new(sql.tables.clone(), &DecodeConfig::default())
+            .decode(stream, &spools)
+            .unwrap();
         let mut tables = BTreeMap::new();
         for changelog in &decoded.changes {
             let landed = |at: usize| {
@@ -72,7 +92,20 @@ impl History {
                     row,
                 }
             };
-            tables.insert(changelog.table.name.clone(), (0..changelog.len()).map(landed).collect());
+            let mut rows: Vec<Landed> = (0..changelog.len()).map(landed).collect();
+            for Truncation { position, .. } in &changelog.truncations {
+                let before = rows.iter().filter(|row| row.position < *position);
+                let keys: BTreeSet<String> = before.map(|row| row.key.clone()).collect();
+                rows.extend(keys.into_iter().map(|key| Landed {
+                    key,
+                    position: *position,
+                    is_delete: true,
+                    row: BTreeMap::new(),
+                }));
+            }
+            rows.sort_by_key(|row| row.position);
+            fill_unavailable(changelog, &mut rows);
+            tables.insert(changelog.table.name.clone(), rows);
         }
         Self(tables)
     }

@@ -31,7 +31,7 @@ pub(super) async fn read(
     let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
-    let sql = select(table, &wanted);
+    let sql = select(table, (landing, &wanted));
     // Without an index it takes as long as it takes: the time limit is for epochs.
     let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
     connection.client.batch_execute(begin).await.map_err(failed)?;
@@ -50,7 +50,7 @@ pub(super) async fn read(
 }
 
 /// One index look-up per key, if there is an index on the key and `change_seq`.
-fn select(table: &Table, wanted: &Target) -> String {
+fn select(table: &Table, (landing, wanted): (&Target, &Target)) -> String {
     let keys: Vec<String> =
         table.key.iter().map(|at| quote::ident(&table.columns[*at].name)).collect();
     let same: Vec<String> = keys.iter().map(|key| format!("newest.{key} = wanted.{key}")).collect();
@@ -61,7 +61,7 @@ fn select(table: &Table, wanted: &Target) -> String {
          ORDER BY {order}, newest.{seq}",
         names = keys.join(", "),
         arrays = unnest(wanted.wires()),
-        columns = bootstrap::newest_columns(table),
+        columns = bootstrap::newest_columns(table, Some(landing)),
         landing = wanted.sql_name,
         same = same.join(" AND "),
         order = order.join(", "),

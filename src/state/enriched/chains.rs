@@ -32,14 +32,18 @@ impl Before {
         changelog: &Changelog,
     ) -> Result<(), ArrowError> {
         let mut places = Vec::new();
-        for key in &store.keys.encode(&changelog.batch)? {
-            let Some(entry) = store.entries.get(key.as_ref()) else { continue };
-            let Entry::Vacant(unknown) = self.by_key.entry(key.as_ref().into()) else { continue };
+        let mut note = |key: KeyBytes| {
+            let Some(entry) = store.entries.get(&key) else { return };
+            let Entry::Vacant(unknown) = self.by_key.entry(key) else { return };
             let row = store.place(entry).map(|place| {
                 places.push(place);
                 (self.batches.len(), places.len() - 1)
             });
             unknown.insert(Version { position: entry.position, row });
+        };
+        store.keys.encode(&changelog.batch)?.iter().for_each(|key| note(key.as_ref().into()));
+        if !changelog.truncations.is_empty() {
+            store.entries.keys().cloned().for_each(note);
         }
         let all: Vec<usize> = (0..store.schema.fields().len()).collect();
         self.batches.push(store.rows_at(&places, &all)?);
@@ -70,26 +74,33 @@ impl<'a> Chains<'a> {
         before: Option<&Before>,
     ) -> Result<(), ArrowError> {
         let first = self.sources.len();
-        self.sources.extend(before.iter().flat_map(|before| before.batches.iter().cloned()));
-        let was = |key: &KeyBytes| before.and_then(|before| before.by_key.get(key));
+        if let Some(before) = before {
+            self.sources.extend(before.batches.iter().cloned());
+            let known = before.by_key.iter().map(|(key, version)| {
+                let row = version.row.map(|(batch, row)| (first + batch, row));
+                (key.clone(), vec![Version { row, ..*version }])
+            });
+            self.by_key.extend(known);
+        }
         for changelog in changes.iter().filter(|c| c.table.name == self.store.table.name) {
             let keys = self.store.keys.encode(&changelog.batch)?;
+            let mut truncations = changelog.truncations.iter().map(|t| t.position).peekable();
             for (row, key) in keys.iter().enumerate() {
-                let key = KeyBytes::from(key.as_ref());
-                let was = was(&key).map(|version| Version {
-                    row: version.row.map(|(batch, row)| (first + batch, row)),
-                    ..*version
-                });
-                let chain = self.by_key.entry(key).or_insert_with(|| was.into_iter().collect());
                 let version = version(changelog, row, self.sources.len());
-                // An older change that comes late is none, as for the store.
-                if chain.last().is_none_or(|last| last.position < version.position) {
-                    chain.push(version);
+                while let Some(older) = truncations.next_if(|at| *at < version.position) {
+                    self.truncate(older);
                 }
+                add(self.by_key.entry(key.as_ref().into()).or_default(), version);
             }
+            truncations.for_each(|at| self.truncate(at));
             self.add_source(&changelog.batch)?;
         }
         Ok(())
+    }
+
+    /// Every row that there was is deleted; those that no change of the epoch is about are here too.
+    fn truncate(&mut self, position: Position) {
+        self.by_key.values_mut().for_each(|chain| add(chain, Version { position, row: None }));
     }
 
     /// All that is landed of some keys; what the store has may be newer.
@@ -146,6 +157,13 @@ impl<'a> Chains<'a> {
         let declared: Vec<usize> = (0..self.store.schema.fields().len()).collect();
         self.sources.push(batch.project(&declared)?);
         Ok(())
+    }
+}
+
+/// An older change that comes late is none, as for the store.
+fn add(chain: &mut Vec<Version>, version: Version) {
+    if chain.last().is_none_or(|last| last.position < version.position) {
+        chain.push(version);
     }
 }
 

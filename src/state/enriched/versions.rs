@@ -111,6 +111,7 @@ impl Versions {
             positions: vec![Position::default(); count],
             operations: vec![Operation::Create; count],
             unchanged: Vec::new(),
+            truncations: Vec::new(),
         })
     }
 }

@@ -80,20 +80,9 @@ pub(super) async fn plan(
             unplanned.insert(next.file.name.clone());
             continue;
         }
-        let planned = match written(&state, &next, tables, &mut live).await {
-            Ok((plan, enrichments)) => {
-                let known = Known { tables, enrichments: &enrichments, indexes: &mut indexes };
-                plan_one(&state, &next, &plan, known, &mut maintained)
-                    .await
-                    .map(|planned| (planned, enrichments))
-            }
-            Err(error) => Err(error),
-        };
-        match planned {
-            Ok((planned, enrichments)) => {
-                let is_new = |e: &Arc<Enrichment>| !all_enrichments.contains(e);
-                let new: Vec<_> = enrichments.into_iter().filter(is_new).collect();
-                all_enrichments.extend(new);
+        let known = (tables, &mut indexes, &mut all_enrichments);
+        match plan_next(&state, &next, &mut live, known, &mut maintained).await {
+            Ok(planned) => {
                 let result = planned.table();
                 let table = live.add(&result.name, Arc::clone(&result.schema));
                 context
@@ -113,6 +102,22 @@ pub(super) async fn plan(
     } else {
         Err(errors)
     }
+}
+
+/// Plans a file whose turn it is; what it enriches is added to `all`.
+async fn plan_next(
+    state: &SessionState,
+    next: &Pending<'_>,
+    live: &mut LiveTables,
+    (tables, indexes, all): (&[Arc<Table>], &mut Indexes, &mut Vec<Arc<Enrichment>>),
+    maintained: &mut [Maintained],
+) -> Result<Maintained, SqlError> {
+    let (plan, enrichments) = written(state, next, tables, live).await?;
+    let known = Known { tables, enrichments: &enrichments, indexes };
+    let planned = plan_one(state, next, &plan, known, maintained).await?;
+    let new: Vec<_> = enrichments.into_iter().filter(|e| !all.contains(e)).collect();
+    all.extend(new);
+    Ok(planned)
 }
 
 fn session(live: &LiveTables, watermark: &WatermarkCell) -> SessionContext {

@@ -1,5 +1,7 @@
 //! What is known about the versions of a looked-up table's rows, and which of them a row sees.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::interleave;
 use arrow::error::ArrowError;
@@ -142,7 +144,7 @@ impl<'a> Chains<'a> {
     /// The rows of some versions.
     pub(super) fn rows(&self, at: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
         if at.is_empty() {
-            return Ok(RecordBatch::new_empty(self.store.schema.clone()));
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.store.schema)));
         }
         let column = |column: usize| {
             let sources: Vec<&dyn Array> =
@@ -150,7 +152,7 @@ impl<'a> Chains<'a> {
             interleave(&sources, at)
         };
         let columns = (0..self.store.schema.fields().len()).map(column);
-        RecordBatch::try_new(self.store.schema.clone(), columns.collect::<Result<_, _>>()?)
+        RecordBatch::try_new(Arc::clone(&self.store.schema), columns.collect::<Result<_, _>>()?)
     }
 
     fn add_source(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {

@@ -128,7 +128,7 @@ impl StateStores {
     /// If Arrow can't filter a batch.
     pub fn parts(&self, table: &str, rows: usize) -> Result<Vec<TableDelta>, StateError> {
         let Some(store) = self.store(table) else { return Ok(Vec::new()) };
-        let none = || RecordBatch::new_empty(store.schema.clone());
+        let none = || RecordBatch::new_empty(Arc::clone(&store.schema));
         let mut parts = Vec::new();
         for batch in store.rows()? {
             for from in (0..batch.num_rows()).step_by(rows) {

@@ -7,8 +7,9 @@
 //! [`pipeline`] is the loop that ties them together; the parts don't know each other and meet in the
 //! values of [`changelog`].
 //!
-//! [`broker`] and [`generator`] are tools for development, the demo and the tests.
+//! [`broker`], [`api`] and [`generator`] are tools for development, the demo and the tests.
 
+pub mod api;
 pub mod broker;
 pub mod changelog;
 pub mod checkpoint;

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("changelog", &[]),
     ("recovery", &[]),
     ("telemetry", &["changelog"]),
@@ -19,6 +19,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("sink", COMPONENT),
     ("checkpoint", COMPONENT),
     ("broker", &[]),
+    ("api", &[]),
     // It publishes through the session that the source's flow is bound to.
     ("generator", &["changelog", "source"]),
     ("dashboard", &["changelog", "telemetry"]),

@@ -1,5 +1,6 @@
 //! The subcommands: what was typed, turned into calls of the parts.
 
+mod api;
 mod bench;
 mod broker;
 mod check;
@@ -31,6 +32,8 @@ pub enum Command {
     Profile(profile::Arguments),
     /// Runs the development broker; production is a Solace PubSub+ broker.
     Broker(broker::Arguments),
+    /// Runs a REST API for development that shows what transforms post; its faults can be switched.
+    Api(api::Arguments),
     /// Publishes Debezium events of five tables, or writes them to a file.
     Generate(generate::Arguments),
     /// Runs broker, PostgreSQL, generator and processor here and shows what happens.
@@ -75,6 +78,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(arguments) => sql_test::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Broker(arguments) => broker::run(arguments).await,
+        Command::Api(arguments) => api::run(&arguments).await,
         Command::Generate(arguments) => generate::run(arguments).await,
         Command::Demo { psql: true, .. } => demo::psql().await,
         Command::Demo { seconds, sql, psql: false } => demo::run(seconds, &sql).await,

@@ -48,8 +48,8 @@ pub fn parse(
 
 /// Reads a file of any of the program's configurations, with `${NAME}` replaced by the environment.
 ///
-/// A key `password_file` or `url_file` stands for the content of that file, as container platforms
-/// mount secrets.
+/// A key `password_file`, `url_file`, `token_file`, `api_key_file` or `client_secret_file` stands for the
+/// content of that file, as container platforms mount secrets.
 ///
 /// # Errors
 /// If the file can't be read, is no TOML, or names a variable that is not set.
@@ -88,7 +88,7 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-const SECRETS: [&str; 2] = ["password", "url"];
+const SECRETS: [&str; 5] = ["password", "url", "token", "api_key", "client_secret"];
 
 /// Replaces `${NAME}` in every text, and `password_file` by `password`.
 fn fill_in(

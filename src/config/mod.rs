@@ -16,6 +16,7 @@ use crate::dashboard;
 use crate::decode::{DecodeConfig, Limits};
 use crate::pipeline::BatchLimits;
 use crate::sink::postgres::PostgresConfig;
+use crate::sink::rest::RestConfig;
 use crate::source::SourceConfig;
 use crate::state::default_limit;
 
@@ -47,6 +48,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
     pub postgres: PostgresConfig,
+    /// The API of the transforms that write to `rest`.
+    pub rest: Option<RestConfig>,
 }
 
 /// The `[sql]` section.
@@ -126,6 +129,8 @@ impl Config {
             self.sink.postgres.problems().into_iter().map(|p| format!("sink.postgres.{p}")),
         );
         problems.extend(self.decode.problems().into_iter().map(|p| format!("decode.{p}")));
+        let rest = self.sink.rest.iter().flat_map(RestConfig::problems);
+        problems.extend(rest.map(|p| format!("sink.rest.{p}")));
         if let SourceConfig::Solace(solace) = &self.source
             && self.batch.max_messages.get() * 2 > solace.max_unacked as usize
         {

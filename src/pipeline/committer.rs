@@ -8,9 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::delivering::rows_for_outbox;
 use super::schema_changes;
 use crate::changelog::{EpochCommit, Receipt};
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
+use crate::sink::rest::Backlog;
 use crate::sink::{Sink, SinkError};
 use crate::source::Acknowledge;
 use crate::telemetry::{Condition, Health, Stages, names};
@@ -87,6 +89,8 @@ pub(super) struct Committer<A> {
     jobs: mpsc::Receiver<Job>,
     count: watch::Sender<usize>,
     had_committed: bool,
+    /// Of the outbox, if there is one.
+    backlog: Option<Backlog>,
 }
 
 impl<A: Acknowledge> Committer<A> {
@@ -95,7 +99,13 @@ impl<A: Acknowledge> Committer<A> {
         let (sender, jobs) = mpsc::channel(1);
         let (count, _) = watch::channel(0);
         let handle = Jobs { sender, count: count.clone() };
-        (Self { sink, acknowledger, health, jobs, count, had_committed: false }, handle)
+        let (had_committed, backlog) = (false, None);
+        (Self { sink, acknowledger, health, jobs, count, had_committed, backlog }, handle)
+    }
+
+    /// With an outbox that is bounded.
+    pub(super) fn with_backlog(self, backlog: Option<Backlog>) -> Self {
+        Self { backlog, ..self }
     }
 
     /// Runs until the pipeline drops its end. On shutdown an epoch that can't be committed at
@@ -116,8 +126,13 @@ impl<A: Acknowledge> Committer<A> {
             let mut stages = Stages::start();
             if let Some(commit) = &job.commit {
                 failpoint(Failpoint::BeforeCommit);
-                if !self.commit(commit, shutdown).await? {
+                let posted = rows_for_outbox(commit);
+                if !(self.has_room(posted, shutdown).await && self.commit(commit, shutdown).await?)
+                {
                     return Ok(());
+                }
+                if let Some(backlog) = self.backlog.as_ref().filter(|_| posted > 0) {
+                    backlog.add(posted);
                 }
                 failpoint(Failpoint::BetweenCommitAndAck);
                 stages.done("commit");
@@ -134,6 +149,27 @@ impl<A: Acknowledge> Committer<A> {
             });
         }
         Ok(())
+    }
+
+    /// Waits while the outbox is full. `false`: shutdown came first.
+    async fn has_room(&mut self, posted: usize, shutdown: &CancellationToken) -> bool {
+        let Some(backlog) = self.backlog.clone().filter(|b| posted > 0 && b.is_full()) else {
+            return true;
+        };
+        let reason = format!(
+            "the outbox is full ({} rows, sink.rest.outbox_limit is {}): nothing is committed until the \
+             REST API has taken some",
+            backlog.rows(),
+            backlog.limit()
+        );
+        warn!(reason, "waiting for the REST API");
+        self.health.block(Condition::Target, reason);
+        let has_room = tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = backlog.room() => true,
+        };
+        self.health.clear(Condition::Target);
+        has_room
     }
 
     /// Tries until it is committed. `false`: shutdown came first.

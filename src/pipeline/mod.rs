@@ -3,8 +3,8 @@
 //!
 //! This is the only module that knows all parts. `start` brings a session up from the ledger,
 //! `batch` collects, `epoch` computes, `closed_windows` diverts, `late` and `read_back` bring rows back that
-//! ttl dropped, `committer` writes and acknowledges, `checkpointing` copies the
-//! ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
+//! ttl dropped, `committer` writes and acknowledges, `delivering` posts what is for an API, `checkpointing`
+//! copies the ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
 //! (`reload`), when a query fails (`narrowing`), or when another processor has committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
@@ -12,6 +12,7 @@ mod batch;
 mod checkpointing;
 mod closed_windows;
 mod committer;
+mod delivering;
 mod doubted_times;
 mod epoch;
 mod late;
@@ -45,6 +46,7 @@ use crate::transform::{SqlError, TransformError};
 use batch::{Collected, Collector};
 use checkpointing::Checkpointing;
 use committer::{Committer, Jobs};
+use delivering::Delivering;
 use epoch::Processor;
 use narrowing::Narrowing;
 use reload::Edits;
@@ -150,7 +152,9 @@ async fn run_session<S: Source + 'static>(
         return Ok(Ended::Shutdown);
     };
     let sink: Box<dyn Sink> = Box::new(started.sink);
+    let (delivering, backlog) = Delivering::spawn(config, health)?;
     let (committer, jobs) = Committer::new(sink, acknowledger, health.clone());
+    let committer = committer.with_backlog(backlog);
     let ending = shutdown.child_token();
     let committer = tokio::spawn(committer.run(ending.clone()));
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
@@ -168,6 +172,7 @@ async fn run_session<S: Source + 'static>(
     let Session { collector, jobs, .. } = session;
     drop(jobs);
     let committed = committer.await.map_err(PipelineError::Panicked)?;
+    delivering.finish().await;
     checkpointing.finish().await;
     collector.into_source().close().await;
     // A committer that stopped is why processing stopped, so its error is the one to tell.

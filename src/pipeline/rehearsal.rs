@@ -18,7 +18,7 @@ use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
 use crate::config::SqlConfig;
 use crate::decode::{DecodeConfig, Decoder};
 use crate::sink::Sink;
-use crate::sink::memory::{MemorySink, MemoryTarget};
+use crate::sink::memory::{MemorySink, MemoryTarget, place};
 use crate::state::StateStores;
 use crate::telemetry::Health;
 use crate::transform::Transforms;
@@ -80,7 +80,7 @@ impl<'a> Rehearsal<'a> {
 
     /// What the target of a result shows, in batches of one row.
     pub fn rows(&self, result: &ResultTable) -> Vec<RecordBatch> {
-        self.target.result(&result.target)
+        self.target.result(place(result))
     }
 
     pub fn dead_letters(&self) -> Vec<DeadLetter> {

@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info};
 
 use super::PipelineError;
+use super::delivering::check_results;
 use super::start::{Sql, load_sql};
 use crate::changelog::ResultTable;
 use crate::config::Config;
@@ -115,6 +116,7 @@ async fn check(config: &Config) -> Result<Sql, PipelineError> {
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     let mut sink = PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), "")?;
     sink.apply_ods(&sql.ods).await?;
+    check_results(config, &results)?;
     sink.create_missing(&results).await?;
     sink.check_targets(&sql.tables, &results).await?;
     Ok(sql)

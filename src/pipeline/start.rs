@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::PipelineError;
+use super::delivering::check_results;
 use super::epoch::Processor;
 use super::late::LandedRows;
 use crate::changelog::{
@@ -107,6 +108,7 @@ async fn attempt(
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     let new_sink =
         || PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue);
+    check_results(config, &results)?;
     let mut sink = new_sink()?;
     sink.apply_ods(&sql.ods).await?;
     sink.create_missing(&results).await?;

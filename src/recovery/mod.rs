@@ -2,8 +2,10 @@
 //!
 //! Components classify their errors once, in `fn recovery(&self)`; the pipeline acts on that alone.
 
+mod breaker;
 mod failpoint;
 
+pub use breaker::{BreakerState, CircuitBreaker};
 pub use failpoint::{Failpoint, failpoint};
 
 use std::time::Duration;

@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use super::{Sink, SinkError};
 use crate::changelog::{
-    Changelog, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset, OffsetSet,
-    Operation, Phase, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
+    Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset,
+    OffsetSet, Operation, Phase, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
     SchemaChangeKind, SeenType, SourceTable, SpoolOrder, Table, TableOptions, Truncation,
 };
 use crate::recovery::Recovery;
@@ -331,7 +331,8 @@ fn result(name: &str, target: &str, mode: ResultMode) -> Arc<ResultTable> {
     ];
     let schema = Arc::new(Schema::new(fields));
     let (name, target, definition) = (name.to_owned(), target.to_owned(), String::new());
-    Arc::new(ResultTable { name, target, schema, mode, definition })
+    let channel = Channel::Table;
+    Arc::new(ResultTable { name, target, channel, schema, mode, definition })
 }
 
 /// Starts an epoch; every message of it has the spool [`SPOOL`].
@@ -489,5 +490,6 @@ fn changes_of(table: Arc<ResultTable>, rows: &[(i64, String)], gone: &[i64]) -> 
     let key = Arc::new(table.schema.project(&[0]).expect("the first column"));
     let gone = Int64Array::from_iter_values(gone.iter().copied());
     let deletes = RecordBatch::try_new(key, vec![Arc::new(gone)]).expect("the key alone");
-    ResultChanges { table, upserts, deletes, is_new_definition: false }
+    let appeared = vec![true; rows.len()];
+    ResultChanges { table, upserts, appeared, deletes, is_new_definition: false }
 }

@@ -14,8 +14,9 @@ use async_trait::async_trait;
 
 use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::changelog::{
-    Changelog, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation, Position,
-    ResultChanges, ResultMode, SchemaChange, SpoolOrder, SystemColumn, Table,
+    Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation,
+    Position, ResultChanges, ResultMode, ResultTable, SchemaChange, SpoolOrder, SystemColumn,
+    Table,
 };
 
 /// The values of some columns of one row, as text.
@@ -255,7 +256,7 @@ impl State {
     }
 
     fn apply_result(&mut self, changes: &ResultChanges) -> Result<(), ArrowError> {
-        let name = changes.table.target.clone();
+        let name = place(&changes.table).to_owned();
         let upserts = (0..changes.upserts.num_rows()).map(|row| changes.upserts.slice(row, 1));
         match &changes.table.mode {
             ResultMode::Append => {
@@ -280,6 +281,14 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+/// Under which name a result's rows are kept: several results may go to one path.
+pub fn place(result: &ResultTable) -> &str {
+    match result.channel {
+        Channel::Table => &result.target,
+        Channel::Rest(_) => &result.name,
     }
 }
 

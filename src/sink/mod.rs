@@ -4,6 +4,8 @@
 //! tells a restarted processor where to go on. It neither computes results nor talks to the source:
 //! the pipeline hands it an [`EpochCommit`] and acknowledges the messages after `commit` returned.
 //!
+//! Changes for a REST API go into an outbox in the same transaction, and [`rest::Delivery`] posts them.
+//!
 //! [`postgres::PostgresSink`] is the real one, [`memory::MemorySink`] the one for tests of other
 //! parts; [`conformance`] proves that they behave alike.
 
@@ -11,6 +13,7 @@ pub mod conformance;
 mod error;
 pub mod memory;
 pub mod postgres;
+pub mod rest;
 
 pub use error::{DataError, SinkError};
 

@@ -10,6 +10,8 @@ pub enum Condition {
     State,
     Memory,
     Checkpoint,
+    /// Delivery to the REST API.
+    Rest,
 }
 
 /// Whether the processor does its work, and what stands in the way.

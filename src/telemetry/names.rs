@@ -31,6 +31,9 @@ pub const UPKEEP_BYTES: &str = "cdc_upkeep_bytes";
 pub const LOOKUP_ROWS: &str = "cdc_lookup_rows";
 pub const LOOKUP_VERSIONS: &str = "cdc_lookup_versions";
 pub const LOOKUP_BYTES: &str = "cdc_lookup_bytes";
+pub const BREAKER_STATE: &str = "cdc_breaker_state";
+pub const REST_REQUESTS: &str = "cdc_rest_requests_total";
+pub const OUTBOX_ROWS: &str = "cdc_outbox_rows";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
@@ -85,5 +88,14 @@ pub(super) fn describe() {
     describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
     describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
     describe_gauge!(LOOKUP_BYTES, "bytes that keeping what rows show takes, by view");
+    describe_gauge!(
+        BREAKER_STATE,
+        "circuit breaker of a target, by target and use: 0 closed, 1 half-open, 2 open"
+    );
+    describe_counter!(
+        REST_REQUESTS,
+        "requests to the REST API, by path and outcome: delivered, refused or failed"
+    );
+    describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
 }

@@ -19,7 +19,7 @@ use datafusion::physical_plan::collect;
 
 use super::TransformError;
 use super::dataflow::{Delta, Moment, Multiset, Normalize, Operator, Preparation, normalize};
-use super::output::{KeyError, Output};
+use super::output::{Changes, KeyError, Output};
 use super::plan::Reads;
 use crate::changelog::{Found, Lookup, ResultChanges, ResultMode, ResultTable, Window};
 
@@ -219,16 +219,16 @@ impl Maintained {
                 .and_then(|batches| Ok(rows.replace(&batches)?)),
         };
         self.delta = delta.map_err(|source| self.failed(source))?;
-        let (upserts, deletes) = match self.output {
-            Some(_) => self.count(&self.delta.clone())?,
-            None => (self.delta.rows.clone(), no_keys()),
-        };
+        let Changes { upserts, appeared, deletes } = self.count(&self.delta.clone())?;
         let table = Arc::clone(&self.table);
-        Ok(ResultChanges { table, upserts, deletes, is_new_definition: false })
+        Ok(ResultChanges { table, upserts, appeared, deletes, is_new_definition: false })
     }
 
-    fn count(&mut self, delta: &Delta) -> Result<(RecordBatch, RecordBatch), TransformError> {
-        let Some(output) = &mut self.output else { return Ok((delta.rows.clone(), no_keys())) };
+    fn count(&mut self, delta: &Delta) -> Result<Changes, TransformError> {
+        let Some(output) = &mut self.output else {
+            let (upserts, appeared, deletes) = (delta.rows.clone(), Vec::new(), no_keys());
+            return Ok(Changes { upserts, appeared, deletes });
+        };
         let path = || self.path.clone();
         output.changes(delta).map_err(|error| match error {
             KeyError::Duplicate { key } => TransformError::DuplicateKey { path: path(), key },
@@ -245,7 +245,8 @@ impl Maintained {
             Some(_) => self.all(moment).map_err(|source| self.failed(source))?,
             None => RecordBatch::new_empty(Arc::clone(&table.schema)),
         };
-        Ok(ResultChanges { table, upserts, deletes: no_keys(), is_new_definition: true })
+        let (appeared, deletes) = (Vec::new(), no_keys());
+        Ok(ResultChanges { table, upserts, appeared, deletes, is_new_definition: true })
     }
 
     pub(super) fn failed(&self, source: DataFusionError) -> TransformError {

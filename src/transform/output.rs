@@ -25,6 +25,17 @@ impl From<ArrowError> for KeyError {
     }
 }
 
+/// Changes of a keyed target.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Rows that are new or different.
+    pub(super) upserts: RecordBatch,
+    /// Per upserted row: whether its key had none before.
+    pub(super) appeared: Vec<bool>,
+    /// The keys that are gone.
+    pub(super) deletes: RecordBatch,
+}
+
 /// The keys of a result, and how many rows each one has.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -72,10 +83,7 @@ impl Output {
     }
 
     /// Rows that are new or different, and the keys that are gone. Rows that cancel out are neither.
-    pub(super) fn changes(
-        &mut self,
-        delta: &Delta,
-    ) -> Result<(RecordBatch, RecordBatch), KeyError> {
+    pub(super) fn changes(&mut self, delta: &Delta) -> Result<Changes, KeyError> {
         let key_columns: Vec<ArrayRef> =
             self.key.iter().map(|at| Arc::clone(delta.rows.column(*at))).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
@@ -97,22 +105,24 @@ impl Output {
                 return Err(KeyError::Duplicate { key: describe(&key_columns, row as usize) });
             }
             match change.gained {
-                Some(row) => upserts.push(row),
+                Some(row) => upserts.push((row, change.lost.is_none())),
                 None if left.is_none_or(|left| left == 0) => deletes.push(row),
                 None => {}
             }
         }
-        self.refuse_nulls(&key_columns, &upserts)?;
         // Neighbours in the target's index one after the other: a third less work for PostgreSQL.
-        upserts.sort_unstable_by_key(|row| keys.row(*row as usize));
+        upserts.sort_unstable_by_key(|(row, _)| keys.row(*row as usize));
         deletes.sort_unstable_by_key(|row| keys.row(*row as usize));
+        let (upserts, appeared): (Vec<u32>, Vec<bool>) = upserts.into_iter().unzip();
+        self.refuse_nulls(&key_columns, &upserts)?;
         let upserts = take_record_batch(&delta.rows, &UInt32Array::from(upserts))?;
         let deletes = take_record_batch(&delta.rows, &UInt32Array::from(deletes))?;
         let deletes = deletes.project(&self.key)?;
-        Ok((
-            upserts.with_schema(SchemaRef::clone(&self.schema))?,
-            deletes.with_schema(SchemaRef::clone(&self.key_schema))?,
-        ))
+        Ok(Changes {
+            upserts: upserts.with_schema(SchemaRef::clone(&self.schema))?,
+            appeared,
+            deletes: deletes.with_schema(SchemaRef::clone(&self.key_schema))?,
+        })
     }
 
     /// Each row that does not cancel out, once, with its weight.

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::dataflow::{Multiset, Normalize, Preparation, Readable, Refusal, compile};
 use super::functions::{WATERMARK, WatermarkCell};
-use super::header::{Header, parse_header};
+use super::header::{Header, Way, parse_header};
 use super::live_table::{LiveTable, LiveTables, changes_name};
 use super::location::planning_error;
 use super::lookup::Rewriter;
@@ -23,7 +23,9 @@ use super::maintain::{Maintained, Upkeep};
 use super::sql_file::{SqlError, SqlFile};
 use super::windows::window;
 use super::{Maintenance, Transforms};
-use crate::changelog::{Enrichment, Landing, ResultMode, ResultTable, Table, Window};
+use crate::changelog::{
+    Channel, Enrichment, Landing, RestChannel, ResultMode, ResultTable, Sends, Table, Window,
+};
 
 /// What a query reads, as its plan says.
 #[derive(Debug, Clone, Default)]
@@ -210,11 +212,14 @@ async fn plan_one(
     let plan = state.optimize(planned).map_err(|error| planning_error(file, &error))?;
     let reads = reads(&plan).map_err(|error| planning_error(file, &error))?;
     let schema = normalized(plan.schema().as_arrow());
+    let changes = changes(tables, earlier);
+    let reads_changes = !reads.tables.is_empty() && reads.tables.is_subset(&changes);
     let mode = mode(file, header, &schema)?;
+    let (mode, channel) = channel(file, header, mode, reads_changes)?;
     let (name, target) = (file.name.clone(), header.target.clone());
     let definition = definition(file, &reads, &known, earlier);
-    let table = Arc::new(ResultTable { name, target, schema, mode, definition });
-    let upkeep = match is_append(file, &table, &reads, &changes(tables, earlier))? {
+    let table = Arc::new(ResultTable { name, target, channel, schema, mode, definition });
+    let upkeep = match is_append(file, &table, &reads, &changes)? {
         true => (Maintenance::Append, Upkeep::Append),
         false => upkeep(&plan, &table, state, known, earlier)
             .map_err(|error| planning_error(file, &error))?,
@@ -237,7 +242,7 @@ fn is_append(
     file: &SqlFile,
     table: &ResultTable,
     reads: &Reads,
-    changes: &HashSet<String>,
+    changes: &BTreeSet<String>,
 ) -> Result<bool, SqlError> {
     let (from_changes, current): (Vec<_>, Vec<_>) =
         reads.tables.iter().cloned().partition(|name| changes.contains(name));
@@ -359,7 +364,12 @@ fn check_names(
         let message = format!("the name {} is that of a table; rename the file", file.name);
         return Err(file.error(None, message));
     }
-    let twin = earlier.iter().find(|m| m.table().target == *target);
+    if matches!(pending.header.way, Way::Rest { .. }) {
+        return Ok(());
+    }
+    let is_twin =
+        |m: &&Maintained| m.table().channel == Channel::Table && m.table().target == *target;
+    let twin = earlier.iter().find(is_twin);
     let landing = Landing::History(target.clone());
     let landed = tables.iter().find(|t| t.options.landing == landing);
     match (twin.map(|m| &m.table().name), landed) {
@@ -375,7 +385,7 @@ fn check_names(
 }
 
 /// The names of what shows the rows of one epoch alone: changelogs, and what is appended from them.
-fn changes(tables: &[Arc<Table>], earlier: &[Maintained]) -> HashSet<String> {
+fn changes(tables: &[Arc<Table>], earlier: &[Maintained]) -> BTreeSet<String> {
     let appended = earlier.iter().filter(|m| *m.maintenance() == Maintenance::Append);
     let appended = appended.map(|m| m.table().name.clone());
     tables.iter().map(|table| changes_name(&table.name)).chain(appended).collect()
@@ -420,6 +430,29 @@ fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMod
     };
     let key = header.key.iter().map(column).collect::<Result<_, _>>()?;
     Ok(ResultMode::Keyed { key })
+}
+
+/// The channel of a result. For a path the key also says what is posted in order, so that a result over
+/// changes may have one.
+fn channel(
+    file: &SqlFile,
+    header: &Header,
+    mode: ResultMode,
+    reads_changes: bool,
+) -> Result<(ResultMode, Channel), SqlError> {
+    let Way::Rest { sends, payload } = &header.way else { return Ok((mode, Channel::Table)) };
+    if reads_changes && *sends != Sends::Changes {
+        let message = "reads changes, each of which is sent: drop the `-- sends:` line, or read \
+                       current tables";
+        return Err(file.error(None, message));
+    }
+    let order = match &mode {
+        ResultMode::Keyed { key } => key.clone(),
+        ResultMode::Append => Vec::new(),
+    };
+    let mode = if reads_changes { ResultMode::Append } else { mode };
+    let (sends, payload) = (*sends, payload.clone());
+    Ok((mode, Channel::Rest(RestChannel { order, sends, payload })))
 }
 
 /// The query's text and the definitions of what it reads.

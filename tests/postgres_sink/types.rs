@@ -9,7 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use tidemark::changelog::{
-    Changelog, Column, Landing, Offset, Operation, Position, ResultChanges, ResultMode,
+    Changelog, Channel, Column, Landing, Offset, Operation, Position, ResultChanges, ResultMode,
     ResultTable, SystemColumn, Table, TableOptions,
 };
 use tidemark::sink::Sink;
@@ -152,6 +152,7 @@ fn keyed(target: &str, names: &[&str], key_columns: usize) -> Arc<ResultTable> {
     Arc::new(ResultTable {
         name: target.to_owned(),
         target: target.to_owned(),
+        channel: Channel::Table,
         schema: Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>())),
         mode: ResultMode::Keyed { key: (0..key_columns).collect() },
         definition: String::new(),
@@ -178,6 +179,7 @@ fn changes(
     };
     ResultChanges {
         upserts: batch(table.schema.fields().len(), upserts),
+        appeared: vec![true; upserts.len()],
         deletes: batch(key_columns, deletes),
         table: Arc::clone(table),
         is_new_definition: false,
@@ -251,6 +253,7 @@ async fn numbers_arrive_digit_by_digit() {
         let table = Arc::new(ResultTable {
             name: "n".to_owned(),
             target: "n".to_owned(),
+            channel: Channel::Table,
             schema: Arc::clone(&schema),
             mode: ResultMode::Append,
             definition: String::new(),
@@ -267,7 +270,9 @@ async fn numbers_arrive_digit_by_digit() {
         let upserts = RecordBatch::try_new(schema, columns).unwrap();
         let mut commit = epoch(scale as u64 + 1).build();
         let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        commit.results = vec![ResultChanges { table, upserts, deletes, is_new_definition: false }];
+        let (appeared, is_new_definition) = (Vec::new(), false);
+        commit.results =
+            vec![ResultChanges { table, upserts, appeared, deletes, is_new_definition }];
         commit.landing.clear();
         sink.commit(&commit).await.unwrap();
         let sql = "SELECT value::text FROM n WHERE scale = $1 ORDER BY id";

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::changelog::Table;
+use crate::changelog::{Channel, Table};
 use crate::transform::Transforms;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,11 @@ impl Graph {
     fn add_targets(&mut self, transforms: &Transforms, known: &HashMap<String, (usize, bool)>) {
         let layer = self.nodes.iter().map(|node| node.layer + 1).max().unwrap_or(1);
         for result in transforms.results() {
-            let (name, note) = (result.target.clone(), "postgres".to_owned());
+            let note = match result.channel {
+                Channel::Table => "postgres",
+                Channel::Rest(_) => "rest",
+            };
+            let (name, note) = (result.target.clone(), note.to_owned());
             let to = self.add(Node { name, note, kind: Kind::Target, layer });
             if let Some((from, _)) = known.get(&result.name) {
                 self.edges.push(Edge { from: *from, to, is_changes: false });

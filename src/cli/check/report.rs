@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::Checked;
 use super::graph::{Graph, Kind};
-use crate::changelog::{Landing, ResultMode, ResultTable, Table};
+use crate::changelog::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
 
 /// What works, but should be known.
 pub(super) fn warnings(checked: &Checked) -> Vec<String> {
@@ -94,7 +94,17 @@ fn describe_result(text: &mut String, result: &ResultTable, graph: &Graph) {
             format!("by {}", names.join(", "))
         }
     };
-    let _ = writeln!(text, "  writes  postgres {}, {by}", result.target);
+    let _ = match &result.channel {
+        Channel::Table => writeln!(text, "  writes  postgres {}, {by}", result.target),
+        Channel::Rest(rest) => {
+            let sent = match rest.sends {
+                Sends::Changes => "every change",
+                Sends::New => "keys that appear",
+                Sends::Once => "keys that appear, each once",
+            };
+            writeln!(text, "  writes  rest {}, {by}: {sent}", result.target)
+        }
+    };
 }
 
 /// The graph below a node, each step further in. What is below a transform is told once: there may be
@@ -108,7 +118,7 @@ fn tree(text: &mut String, (graph, at): (&Graph, usize), depth: usize, shown: &m
         Kind::Table => format!(" ({})", node.note),
         Kind::Transform { .. } if is_new => format!(" [{}]", node.note),
         Kind::Transform { .. } => " [see above]".to_owned(),
-        Kind::Target => " (postgres)".to_owned(),
+        Kind::Target => format!(" ({})", node.note),
     };
     let _ = writeln!(text, "  {indent}{arrow}{}{kind}", node.name);
     if is_new {

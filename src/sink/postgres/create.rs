@@ -80,6 +80,8 @@ mod tests {
 
     use arrow::datatypes::{Field, Schema, TimeUnit};
 
+    use crate::changelog::Channel;
+
     use super::*;
 
     fn result(mode: ResultMode) -> ResultTable {
@@ -91,6 +93,7 @@ mod tests {
         ResultTable {
             name: "r".to_owned(),
             target: "ods.r".to_owned(),
+            channel: Channel::Table,
             schema: Arc::new(Schema::new(fields)),
             mode,
             definition: String::new(),

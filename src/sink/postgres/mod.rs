@@ -27,6 +27,7 @@ mod ledger;
 mod migrations;
 mod newest_rows;
 mod numeric;
+mod outbox;
 mod own_tables;
 mod quote;
 mod rows;
@@ -36,6 +37,7 @@ mod truncate;
 mod value;
 
 pub use config::{PostgresConfig, Secret, SslMode};
+pub use outbox::{Outbox, Turn};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,12 +49,13 @@ use self::connection::Connection;
 use self::epoch::{EpochWrite, Failure, Written};
 use self::fault::classify;
 use self::keyed::ResultTarget;
-use self::ledger::Ledger;
+use self::ledger::{Ledger, epoch_number};
 use self::rows::{Bound, FEW_ROWS, Rows};
 use self::target::Target;
 use super::{LedgerRow, Sink, SinkError, new_run_id};
 use crate::changelog::{
-    Changelog, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
+    Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultChanges, ResultTable,
+    SchemaChange, Table,
 };
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
@@ -117,7 +120,7 @@ impl PostgresSink {
             return Ok(());
         }
         let connection = self.connect().await?;
-        for result in results {
+        for result in results.iter().filter(|result| result.channel == Channel::Table) {
             create::create_missing(&connection, &self.config.schema, result).await?;
         }
         self.connection = Some(connection);
@@ -143,7 +146,7 @@ impl PostgresSink {
                 checked.landing.insert(table.name.clone(), target);
             }
         }
-        for result in results {
+        for result in results.iter().filter(|result| result.channel == Channel::Table) {
             let name = &result.target;
             if let Some(catalog) = catalog_of(&connection, schema, name, &mut problems).await? {
                 let target = ResultTarget::check(result, schema, &catalog, &mut problems);
@@ -219,6 +222,10 @@ impl PostgresSink {
             write.truncates.extend(truncate::statements(changelog, target));
         }
         for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
+            if changes.table.channel != Channel::Table {
+                self.post(commit, changes, &mut write)?;
+                continue;
+            }
             let target = self.targets.results.get(&changes.table.name);
             let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
             if changes.is_new_definition {
@@ -241,6 +248,21 @@ impl PostgresSink {
             write.statements.push(schema_changes::insert(schema, pipeline, commit)?);
         }
         Ok(write)
+    }
+
+    /// Adds what is to be posted, and notes a new definition.
+    fn post(
+        &self,
+        commit: &EpochCommit,
+        changes: &ResultChanges,
+        write: &mut EpochWrite<'_>,
+    ) -> Result<(), SinkError> {
+        if changes.is_new_definition {
+            write.statements.push(self.ledger.define_result(&changes.table));
+        }
+        let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
+        write.statements.extend(outbox::inserts(changes, commit, place)?);
+        Ok(())
     }
 
     fn dead_letters(&self, commit: &EpochCommit) -> Result<Vec<Bound>, SinkError> {

@@ -9,6 +9,7 @@ pub(super) const SPOOLS: &str = "tidemark_spools";
 pub(super) const COMMITTED: &str = "tidemark_committed";
 pub(super) const RESULTS: &str = "tidemark_results";
 pub(super) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
+pub(super) const OUTBOX: &str = "tidemark_outbox";
 pub(super) const MIGRATIONS: &str = "tidemark_migrations";
 
 /// One row per epoch. Its key is also the fence between two processors of one pipeline.
@@ -41,6 +42,14 @@ id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, pipeline text NOT NULL, epoc
 source_schema text NOT NULL, source_table text NOT NULL, column_name text NOT NULL, \
 change text NOT NULL, seen_type text NOT NULL, event_id text NOT NULL, \
 noticed_at timestamptz NOT NULL DEFAULT now()";
+/// What is to be posted to the REST API, in the order of `id`. Rows of `is_once` stay when they are delivered, so
+/// that their keys are never posted again.
+const OUTBOX_DDL: &str = "\
+id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, pipeline text NOT NULL, epoch bigint NOT NULL, \
+result text NOT NULL, path text NOT NULL, lane text NOT NULL, operation text NOT NULL, \
+idempotency_key text NOT NULL, body text NOT NULL, is_once boolean NOT NULL, \
+created_at timestamptz NOT NULL DEFAULT now(), delivered_at timestamptz, \
+UNIQUE (pipeline, idempotency_key)";
 
 const MIGRATIONS_DDL: &str = "\
 file text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()";
@@ -61,6 +70,7 @@ pub(super) const AFTER_FILES: &[(&str, &str)] = &[
     (COMMITTED, COMMITTED_DDL),
     (RESULTS, RESULTS_DDL),
     (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
+    (OUTBOX, OUTBOX_DDL),
     (dead_letters::TABLE, DEAD_LETTERS_DDL),
 ];
 

@@ -1,0 +1,26 @@
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use super::process::on_signal;
+use crate::api;
+
+/// `tidemark api`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Address and port. It asks nobody who they are: keep it on loopback.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// The newest requests that it remembers.
+    #[arg(long, default_value_t = api::DEFAULT_KEPT)]
+    keep: usize,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(arguments.listen).await;
+    let listener = listener.with_context(|| format!("can't listen on {}", arguments.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "the API listens; /openapi.json says what it takes");
+    api::serve(listener, api::Store::keeping(arguments.keep), on_signal()?).await?;
+    Ok(())
+}

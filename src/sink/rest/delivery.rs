@@ -1,0 +1,266 @@
+//! Empties the outbox, row by row, as long as the processor runs.
+
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::client::{Outcome, RestClient};
+use super::config::RestConfig;
+use super::lanes::{LaneRules, Lanes};
+use super::{Backlog, Refused, Waiting};
+use crate::recovery::{Backoff, BreakerState, chain};
+use crate::sink::SinkError;
+use crate::sink::postgres::{Outbox, Turn};
+use crate::telemetry::{Condition, Health, names};
+
+/// How often the outbox is read when nobody says that it was filled; another processor may have.
+const LOOK: Duration = Duration::from_secs(1);
+/// Waits between attempts at an outbox that can't be read.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Rows that are read at once.
+const PORTION: usize = 1_000;
+/// Rows in memory at which no more are read.
+const LOADED_ROWS: usize = 10_000;
+
+/// Posts the rows of the outbox and takes out what the API has answered.
+///
+/// Ordering: rows of a lane one after the other, lanes in parallel. Only one process delivers the outbox of
+/// a pipeline at a time; others wait for their turn.
+///
+/// Nothing but the API's answer about a row takes it out: what fails is tried for ever, with growing waits and
+/// behind a breaker per path. While that is so, `/ready` says why and processing goes on until the outbox is full.
+pub struct Delivery {
+    outbox: Outbox,
+    client: RestClient,
+    rules: LaneRules,
+    parallel: usize,
+    backlog: Backlog,
+    health: Health,
+}
+
+impl Delivery {
+    /// Does not connect yet.
+    ///
+    /// # Errors
+    /// [`SinkError::Config`] if the client can't be made.
+    pub fn new(
+        outbox: Outbox,
+        config: &RestConfig,
+        backlog: Backlog,
+        health: Health,
+    ) -> Result<Self, SinkError> {
+        let rules = LaneRules {
+            attempts: config.attempts.get(),
+            first_wait: config.first_wait,
+            longest_wait: config.longest_wait,
+            breaker_failures: config.breaker_failures.get(),
+            breaker_pause: config.breaker_pause,
+        };
+        let client = RestClient::new(config)?;
+        Ok(Self { outbox, client, rules, parallel: config.parallel.get(), backlog, health })
+    }
+
+    /// Runs until `stop`; requests that are under way then are waited for, and their rows settled.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        while !stop.is_cancelled() {
+            let wait = match self.take_turn(&stop, &mut backoff).await {
+                Ok(()) => LOOK,
+                Err(error) => {
+                    let wait = backoff.next_wait();
+                    let (error, wait_ms) = (chain(&error), wait.as_millis() as u64);
+                    warn!(error, wait_ms, "the outbox can't be used, trying again");
+                    self.health
+                        .degrade(Condition::Rest, format!("the outbox can't be used: {error}"));
+                    wait
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.health.clear(Condition::Rest);
+    }
+
+    /// Delivers if no other process does.
+    async fn take_turn(
+        &self,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<(), SinkError> {
+        let Some(mut turn) = self.outbox.turn().await? else {
+            let rows = self.outbox.count().await?;
+            self.backlog.set(rows);
+            let reason = "another process delivers the outbox: standing by";
+            self.health.degrade(Condition::Rest, reason);
+            return Ok(());
+        };
+        self.health.clear(Condition::Rest);
+        *backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut round = Round {
+            delivery: self,
+            lanes: Lanes::new(self.rules.clone()),
+            requests: JoinSet::new(),
+            last: 0,
+            has_more: true,
+            is_failing: false,
+        };
+        round.run(&mut turn, stop).await
+    }
+}
+
+/// From taking the turn to losing it.
+struct Round<'a> {
+    delivery: &'a Delivery,
+    lanes: Lanes,
+    requests: JoinSet<(Waiting, Outcome)>,
+    /// The id of the last row that was read.
+    last: i64,
+    /// Whether the outbox may hold rows above it.
+    has_more: bool,
+    is_failing: bool,
+}
+
+impl Round<'_> {
+    async fn run(&mut self, turn: &mut Turn, stop: &CancellationToken) -> Result<(), SinkError> {
+        while !stop.is_cancelled() {
+            self.load(turn).await?;
+            self.start_requests();
+            self.report();
+            let wakes_at = self.lanes.wakes_at().unwrap_or_else(|| Instant::now() + LOOK);
+            let wakes_at = wakes_at.min(Instant::now() + LOOK);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                Some(done) = self.requests.join_next() => self.settle(turn, Some(done)).await?,
+                () = self.delivery.backlog.added() => self.has_more = true,
+                () = tokio::time::sleep_until(wakes_at.into()) => self.has_more = true,
+            }
+        }
+        while let Some(done) = self.requests.join_next().await {
+            self.settle(turn, Some(done)).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&mut self, turn: &mut Turn) -> Result<(), SinkError> {
+        while self.has_more && self.lanes.len() < LOADED_ROWS {
+            let rows = turn.read(self.last, PORTION).await?;
+            self.has_more = rows.len() == PORTION;
+            self.last = rows.last().map_or(self.last, |row| row.id);
+            self.lanes.add(rows);
+        }
+        if !self.has_more {
+            self.delivery.backlog.set(self.lanes.len());
+        }
+        Ok(())
+    }
+
+    fn start_requests(&mut self) {
+        let now = Instant::now();
+        while self.requests.len() < self.delivery.parallel
+            && let Some(row) = self.lanes.take(now)
+        {
+            let client = self.delivery.client.clone();
+            self.requests.spawn(async move {
+                let outcome = client.post(&row).await;
+                (row, outcome)
+            });
+        }
+    }
+
+    /// Notes what has been answered meanwhile, and takes it out of the outbox.
+    async fn settle(
+        &mut self,
+        turn: &mut Turn,
+        mut done: Option<Result<(Waiting, Outcome), tokio::task::JoinError>>,
+    ) -> Result<(), SinkError> {
+        let (mut answered, mut refused) = (Vec::new(), Vec::new());
+        while let Some(joined) = done {
+            match joined {
+                Ok((row, outcome)) => self.note(&row, outcome, &mut answered, &mut refused),
+                // Its lane would wait for ever: a new turn reads all rows again.
+                Err(error) => {
+                    return Err(SinkError::Interrupted {
+                        doing: "posting a row".to_owned(),
+                        reason: "the request's task ended without an outcome".to_owned(),
+                        source: error.into(),
+                    });
+                }
+            }
+            done = self.requests.try_join_next();
+        }
+        if !answered.is_empty() {
+            turn.settle(&answered, &refused).await?;
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        row: &Waiting,
+        outcome: Outcome,
+        answered: &mut Vec<i64>,
+        refused: &mut Vec<Refused>,
+    ) {
+        let word = match outcome {
+            Outcome::Delivered => {
+                self.lanes.settled(row);
+                answered.push(row.id);
+                "delivered"
+            }
+            Outcome::Refused { reason } => {
+                warn!(
+                    path = row.path,
+                    idempotency_key = row.idempotency_key,
+                    "the API refused a row: it is a dead letter"
+                );
+                self.lanes.settled(row);
+                answered.push(row.id);
+                refused.push(Refused { id: row.id, reason });
+                "refused"
+            }
+            Outcome::Failed { reason, retry_after } => {
+                self.lanes.failed(row, (reason, retry_after), Instant::now());
+                "failed"
+            }
+        };
+        counter!(names::REST_REQUESTS, "path" => row.path.clone(), "outcome" => word).increment(1);
+    }
+
+    fn report(&mut self) {
+        gauge!(names::OUTBOX_ROWS).set(self.delivery.backlog.rows() as f64);
+        for (path, state) in self.lanes.breakers() {
+            let labels = [("target", "rest".to_owned()), ("use", path.to_owned())];
+            gauge!(names::BREAKER_STATE, &labels).set(f64::from(state as u8));
+        }
+        let failing = self.lanes.failing().map(|(path, reason, state)| match state {
+            BreakerState::Closed => format!("{path}: {reason}"),
+            BreakerState::HalfOpen | BreakerState::Open => {
+                format!("{path}: {reason} (breaker open, {} rows wait)", self.lanes.len())
+            }
+        });
+        let failing: Vec<String> = failing.collect();
+        let health = &self.delivery.health;
+        match (failing.is_empty(), self.is_failing) {
+            (false, was_failing) => {
+                let reason = failing.join("; ");
+                if !was_failing {
+                    warn!(reason, "the REST API fails; its rows wait in the outbox");
+                }
+                health.degrade(Condition::Rest, reason);
+            }
+            (true, true) => {
+                info!("the REST API is back");
+                health.clear(Condition::Rest);
+            }
+            (true, false) => {}
+        }
+        self.is_failing = !failing.is_empty();
+    }
+}

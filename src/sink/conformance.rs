@@ -68,6 +68,16 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     the_schema_registry_grows_with_the_epochs(&mut stage().await).await;
 }
 
+/// Runs what holds for a target that is told of changes and keeps no table: it is told nothing when a result
+/// has a new definition.
+pub async fn check_posted<S: Stage>(stage: impl AsyncFn() -> S) {
+    rewriting_an_epoch_changes_nothing(&mut stage().await).await;
+    an_epoch_of_another_run_is_fenced(&mut stage().await).await;
+    a_failed_epoch_leaves_no_trace(&mut stage().await).await;
+    a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
+    an_epoch_without_rows_still_moves_on(&mut stage().await).await;
+}
+
 async fn rewriting_an_epoch_changes_nothing(stage: &mut dyn Stage) {
     let mut sink = stage.sink(QUEUE).await;
     let first = epoch(1).created(1, 7, "new").dead(2).upserted(7, "new").logged(7, "new").build();

@@ -6,6 +6,7 @@
 mod cutting_proxy;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod rest;
 mod types;
 
 use async_trait::async_trait;

@@ -35,6 +35,8 @@ pub struct Settings {
     pub access: &'static str,
     /// Of checkpoints, such as `10s`.
     pub checkpoint_interval: &'static str,
+    /// A section of the processor's configuration that is put at its end.
+    pub more_config: String,
 }
 
 impl Settings {
@@ -48,6 +50,7 @@ impl Settings {
             max_unacked: 10_000,
             access: "exclusive",
             checkpoint_interval: "10s",
+            more_config: String::new(),
         }
     }
 }
@@ -188,7 +191,7 @@ impl Stack {
              [sql]\nfolder = '{}'\n\n\
              [batch]\nmax_messages = {}\n\n\
              [checkpoint]\nurl = '{}'\ninterval = '{}'\n\n\
-             [http]\nlisten = '127.0.0.1:{}'\n",
+             [http]\nlisten = '127.0.0.1:{}'\n\n{}",
             self.broker_url(),
             settings.max_unacked,
             self.postgres.url(),
@@ -196,7 +199,8 @@ impl Stack {
             settings.max_messages,
             self.checkpoints().display(),
             settings.checkpoint_interval,
-            self.http_port
+            self.http_port,
+            settings.more_config
         ))
     }
 

@@ -1,0 +1,345 @@
+//! The outbox and its delivery, against a real PostgreSQL and an API in this process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidemark::api::{Faults, Received, Store, serve};
+use tidemark::changelog::{
+    Changelog, Channel, EpochCommit, LedgerPosition, Payload, RestChannel, ResultTable, Sends,
+    Table,
+};
+use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
+use tidemark::sink::postgres::{Outbox, PostgresConfig};
+use tidemark::sink::rest::{Backlog, Delivery, RestConfig};
+use tidemark::sink::{Sink, SinkError};
+use tidemark::telemetry::{Condition, Health};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::postgres::{Durability, PostgresServer};
+use crate::{PostgresStage, count};
+
+const KEYED_PATH: &str = "/api/v1/events";
+const APPENDED_PATH: &str = "/api/v1/notifications";
+
+struct Api {
+    store: Store,
+    url: String,
+    _stop: DropGuard,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (store, stop) = (Store::keeping(1_000_000), CancellationToken::new());
+        tokio::spawn(serve(listener, store.clone(), stop.clone()));
+        Self { store, url, _stop: stop.drop_guard() }
+    }
+
+    fn rows(&self) -> Vec<Received> {
+        self.store.list(usize::MAX, |_| true)
+    }
+}
+
+/// Where a delivery runs, with what it shows.
+struct Running {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+    health: Health,
+    backlog: Backlog,
+}
+
+fn deliver(config: PostgresConfig, api: &str, more: &str) -> Running {
+    let text = format!(
+        "base_url = '{api}'\nfirst_wait = '2ms'\nlongest_wait = '20ms'\nbreaker_pause = '50ms'\n{more}"
+    );
+    let rest: RestConfig = toml::from_str(&text).unwrap();
+    let (health, backlog) = (Health::default(), Backlog::new(rest.outbox_limit.get()));
+    let outbox = Outbox::new(config, PIPELINE);
+    let delivery = Delivery::new(outbox, &rest, backlog.clone(), health.clone()).unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(delivery.run(stop.clone()));
+    Running { task, stop, health, backlog }
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    /// As the end of its process would; the connection, and with it the turn, is gone.
+    async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.is_err_and(|error| error.is_cancelled()));
+    }
+}
+
+/// A sink whose results go to the API instead of into tables.
+struct Posting {
+    inner: Box<dyn Sink>,
+    sends: Sends,
+}
+
+impl Posting {
+    fn post(&self, commit: &EpochCommit) -> EpochCommit {
+        let mut commit = commit.clone();
+        for changes in &mut commit.results {
+            let rest = RestChannel { order: vec![0], sends: self.sends, payload: Payload::Row };
+            let is_keyed = changes.table.target == KEYED;
+            changes.table = Arc::new(ResultTable {
+                target: if is_keyed { KEYED_PATH } else { APPENDED_PATH }.to_owned(),
+                channel: Channel::Rest(rest),
+                ..(*changes.table).clone()
+            });
+        }
+        commit
+    }
+}
+
+#[async_trait]
+impl Sink for Posting {
+    fn name(&self) -> &str {
+        "rest"
+    }
+
+    async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
+        self.inner.resume().await
+    }
+
+    async fn bootstrap(
+        &mut self,
+        table: &Arc<Table>,
+        since: Option<i64>,
+    ) -> Result<Vec<Changelog>, SinkError> {
+        self.inner.bootstrap(table, since).await
+    }
+
+    async fn newest_rows(
+        &mut self,
+        table: &Arc<Table>,
+        asked: (&[usize], &arrow::array::RecordBatch),
+        limit: usize,
+    ) -> Result<Option<Vec<Changelog>>, SinkError> {
+        self.inner.newest_rows(table, asked, limit).await
+    }
+
+    async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
+        let commit = self.post(commit);
+        self.inner.commit(&commit).await
+    }
+}
+
+/// A stage whose results are what a receiver has that takes each idempotency key once.
+struct RestStage {
+    tables: PostgresStage,
+    api: Api,
+}
+
+impl RestStage {
+    async fn new(server: &PostgresServer, name: String) -> Self {
+        let (url, client) = (server.url(), server.client().await);
+        Self { tables: PostgresStage { url, schema: name, client }, api: Api::start().await }
+    }
+
+    fn config(&self) -> PostgresConfig {
+        let schema = self.tables.schema.clone();
+        PostgresConfig { schema, ..PostgresConfig::from_url(&self.tables.url) }
+    }
+
+    async fn waiting(&self) -> i64 {
+        let table = format!("{}.tidemark_outbox WHERE delivered_at IS NULL", self.tables.schema);
+        count(&self.tables.client, &table).await
+    }
+
+    async fn until_delivered(&self) {
+        while self.waiting().await > 0 {}
+    }
+}
+
+#[async_trait]
+impl Stage for RestStage {
+    async fn sink(&mut self, queue: &str) -> Box<dyn Sink> {
+        Box::new(Posting { inner: self.tables.sink(queue).await, sends: Sends::Changes })
+    }
+
+    async fn rows(&mut self, target: &str, columns: &[&str]) -> Vec<Vec<Option<String>>> {
+        if target != KEYED && target != conformance::APPENDED {
+            return self.tables.rows(target, columns).await;
+        }
+        let running = deliver(self.config(), &self.api.url, "");
+        self.until_delivered().await;
+        running.end().await;
+        let mut rows: Vec<(String, Vec<Option<String>>)> = Vec::new();
+        let path = if target == KEYED { KEYED_PATH } else { APPENDED_PATH };
+        for row in self.api.store.list(usize::MAX, |row| row.path == path) {
+            let key = row.body["order_id"].to_string();
+            let cells = columns.iter().map(|name| match &row.body[*name] {
+                serde_json::Value::Null => None,
+                serde_json::Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            });
+            rows.retain(|(held, _)| target != KEYED || *held != key);
+            if row.operation != "deleted" {
+                rows.push((key, cells.collect()));
+            }
+        }
+        let mut rows: Vec<_> = rows.into_iter().map(|(_, cells)| cells).collect();
+        rows.sort();
+        rows
+    }
+
+    async fn set_broken(&mut self, is_broken: bool) {
+        self.tables.set_broken(is_broken).await;
+    }
+}
+
+#[tokio::test]
+async fn the_rest_target_conforms() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    conformance::check_posted(async || {
+        let number = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        RestStage::new(&server, format!("stage_{number}")).await
+    })
+    .await;
+}
+
+/// Number and status of the keyed rows, in the order in which they first came.
+fn keyed(api: &Api) -> Vec<(i64, String)> {
+    let rows = api.rows().into_iter().filter(|row| row.path == KEYED_PATH);
+    rows.map(|row| {
+        let status = row.body["status"].as_str().unwrap_or_default().to_owned();
+        (row.body["order_id"].as_i64().unwrap(), status)
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn faults_and_kills_lose_nothing_and_keep_the_order_of_each_key() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    let faults = Faults {
+        unavailable_percent: 20,
+        too_many_percent: 5,
+        drop_percent: 5,
+        ..Faults::default()
+    };
+    stage.api.store.set_faults(Faults { retry_after: "0".to_owned(), ..faults });
+    let mut sink = stage.sink(QUEUE).await;
+    let mut running = deliver(stage.config(), &stage.api.url, "");
+    for number in 1..=60 {
+        let mut commit = epoch(number);
+        for key in 0..20 {
+            commit = commit.upserted(key, &number.to_string());
+        }
+        sink.commit(&commit.build()).await.unwrap();
+        running.backlog.add(20);
+        if number % 20 == 0 {
+            running.kill().await;
+            running = deliver(stage.config(), &stage.api.url, "");
+        }
+    }
+    stage.until_delivered().await;
+    running.end().await;
+    let rows = keyed(&stage.api);
+    assert_eq!(rows.len(), 1200, "each idempotency key once");
+    for key in 0..20 {
+        let of_key = rows.iter().filter(|row| row.0 == key).map(|row| row.1.clone());
+        let expected: Vec<String> = (1..=60).map(|number| number.to_string()).collect();
+        assert_eq!(of_key.collect::<Vec<_>>(), expected, "key {key}");
+    }
+    assert!(stage.api.store.stats().duplicates > 0, "answers were lost");
+}
+
+#[tokio::test]
+async fn a_refused_row_is_a_dead_letter_with_the_answer_and_its_neighbours_go_on() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    stage.api.store.set_faults(Faults { refuse_percent: 100, ..Faults::default() });
+    let mut sink = stage.sink(QUEUE).await;
+    let running = deliver(stage.config(), &stage.api.url, "");
+    sink.commit(&epoch(1).upserted(1, "bad").build()).await.unwrap();
+    stage.until_delivered().await;
+    stage.api.store.set_faults(Faults::default());
+    sink.commit(&epoch(2).upserted(1, "good").build()).await.unwrap();
+    stage.until_delivered().await;
+    running.end().await;
+    assert_eq!(keyed(&stage.api), [(1, "good".to_owned())]);
+    let sql = "SELECT original_topic, error_type, phase, error_message, convert_from(original_payload, 'UTF8'), \
+        properties ->> 'operation' FROM rest.cdc_dlq";
+    let rows = stage.tables.client.query(sql, &[]).await.unwrap();
+    let shown: Vec<Vec<String>> =
+        rows.iter().map(|row| (0..6).map(|at| row.get(at)).collect()).collect();
+    let reason =
+        "the API answers 400 Bad Request: {\"error\":\"the fault mode refuses this request\"}";
+    let body = r#"{"order_id":1,"status":"bad"}"#;
+    assert_eq!(shown, [[KEYED_PATH, "REST_REFUSED", "rest", reason, body, "created"]]);
+}
+
+#[tokio::test]
+async fn what_is_sent_once_stays_sent() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    let mut sink = Posting { inner: stage.tables.sink(QUEUE).await, sends: Sends::Once };
+    let running = deliver(stage.config(), &stage.api.url, "");
+    let commits = [
+        epoch(1).upserted(1, "first"),
+        epoch(2).removed(1),
+        epoch(3).upserted(1, "again").upserted(2, "other"),
+    ];
+    for commit in commits {
+        sink.commit(&commit.build()).await.unwrap();
+        stage.until_delivered().await;
+    }
+    running.end().await;
+    assert_eq!(keyed(&stage.api), [(1, "first".to_owned()), (2, "other".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_api_that_is_down_opens_the_breaker_and_its_return_closes_it() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    stage.api.store.set_faults(Faults { unavailable_percent: 100, ..Faults::default() });
+    let mut sink = stage.sink(QUEUE).await;
+    let running = deliver(stage.config(), &stage.api.url, "outbox_limit = 10");
+    let mut commit = epoch(1);
+    for key in 0..10 {
+        commit = commit.upserted(key, "x");
+    }
+    sink.commit(&commit.build()).await.unwrap();
+    running.backlog.add(10);
+    let shown = || running.health.readiness().conditions.get(&Condition::Rest).cloned();
+    while !shown().is_some_and(|reason| reason.contains("breaker open")) {
+        tokio::task::yield_now().await;
+    }
+    assert!(shown().unwrap().contains("503"), "{:?}", shown());
+    assert!(running.health.readiness().ready, "processing goes on");
+    assert!(running.backlog.is_full());
+    stage.api.store.set_faults(Faults::default());
+    running.backlog.room().await;
+    stage.until_delivered().await;
+    while shown().is_some() {
+        tokio::task::yield_now().await;
+    }
+    running.end().await;
+    assert_eq!(keyed(&stage.api).len(), 10);
+    assert_eq!(count(&stage.tables.client, "rest.cdc_dlq").await, 0, "no good row is diverted");
+}
+
+#[tokio::test]
+async fn only_one_process_delivers_at_a_time() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    let _sink = stage.sink(QUEUE).await;
+    let first = Outbox::new(stage.config(), PIPELINE);
+    let turn = first.turn().await.unwrap();
+    assert!(turn.is_some());
+    let second = Outbox::new(stage.config(), PIPELINE);
+    assert!(second.turn().await.unwrap().is_none());
+    assert!(Outbox::new(stage.config(), "another").turn().await.unwrap().is_some());
+    drop(turn);
+    while second.turn().await.unwrap().is_none() {}
+}

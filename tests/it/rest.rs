@@ -1,6 +1,6 @@
 //! What the shipped alerts post, from the queue to an API that fails, with kills of the processor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rand::rngs::StdRng;
@@ -137,24 +137,27 @@ async fn current_orders_are_exact(shop: &Shop, api: &Api) {
     }
 }
 
-/// Every order that is over the limit at the end has been notified of, and none twice.
+/// Whatever is a cause at the end has been notified of, and nothing twice.
 async fn alerts_are_exact(shop: &Shop, api: &Api) {
-    let is_alert = |row: &Received| row.body["notification_type"] == "HIGH_VALUE_ORDER";
-    let mut alerted: Vec<i64> = api
-        .store
-        .list(usize::MAX, is_alert)
-        .iter()
-        .map(|row| row.body["payload"]["order_id"].as_i64().expect("a key"))
-        .collect();
-    let count = alerted.len();
-    alerted.sort_unstable();
-    alerted.dedup();
-    assert_eq!(alerted.len(), count, "each order once");
-    let sql = "SELECT o.order_id FROM cdc_orders_current o JOIN cdc_customers_current c USING (customer_id) \
+    let high = "SELECT o.order_id FROM cdc_orders_current o JOIN cdc_customers_current c USING (customer_id) \
         WHERE c.tier = 'GOLD' AND o.total_amount > 10000";
-    for row in shop.query(sql).await {
-        let id: i64 = row[0].as_ref().expect("a key").parse().expect("a number");
-        assert!(alerted.binary_search(&id).is_ok(), "order {id} was not notified of");
+    let rapid = "SELECT DISTINCT o.customer_id, to_char(o.order_date, 'YYYY-MM-DD\"T\"HH24:MI:00') \
+        FROM cdc_orders_current o WHERE 3 <= (SELECT count(*) FROM cdc_orders_current e \
+        WHERE e.customer_id = o.customer_id AND e.order_date <= o.order_date \
+        AND e.order_date > o.order_date - INTERVAL '1 minute')";
+    for (kind, key, causes) in [
+        ("HIGH_VALUE_ORDER", vec!["order_id"], high),
+        ("RAPID_ORDERS", vec!["customer_id", "minute"], rapid),
+    ] {
+        let alerts = api.store.list(usize::MAX, |row| row.body["notification_type"] == kind);
+        let keys = alerts.iter().map(|row| {
+            key.iter().map(|name| text(&row.body["payload"][*name])).collect::<Vec<_>>()
+        });
+        let notified: BTreeSet<Vec<Option<String>>> = keys.collect();
+        assert_eq!(notified.len(), alerts.len(), "{kind}: each key once");
+        for cause in shop.query(causes).await {
+            assert!(notified.contains(&cause), "{kind}: {cause:?} was not notified of");
+        }
     }
 }
 

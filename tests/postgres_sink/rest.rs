@@ -126,6 +126,14 @@ impl Sink for Posting {
         self.inner.newest_rows(table, asked, limit).await
     }
 
+    async fn history(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &arrow::array::RecordBatch,
+    ) -> Result<Vec<Changelog>, SinkError> {
+        self.inner.history(table, keys).await
+    }
+
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let commit = self.post(commit);
         self.inner.commit(&commit).await

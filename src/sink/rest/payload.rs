@@ -142,7 +142,7 @@ impl Renderer<'_> {
         }
         let mut row: Fields = serde_json::from_str(line)?;
         let timestamp = self.timestamp(&row);
-        let topic = text_of(row.get("topic"));
+        let topic = text_of(&row, "topic");
         let mut fields = extra_fields(&row);
         row.retain(|name, _| !ABOUT.contains(&name.as_str()));
         // A declared column goes before one of the same name that is not.
@@ -177,7 +177,7 @@ impl Renderer<'_> {
 
     /// When the source made the change, or else when the epoch was complete; UTC.
     fn timestamp(&self, row: &Fields) -> String {
-        match text_of(row.get("source_ts")) {
+        match text_of(row, "source_ts") {
             Some(time) if time.ends_with('Z') => time,
             Some(time) => time + "Z",
             None => {
@@ -230,12 +230,12 @@ fn json_lines(batch: &RecordBatch) -> Result<Vec<String>, ArrowError> {
 
 /// The columns that the table does not declare, if the row has them.
 fn extra_fields(row: &Fields) -> Fields {
-    let text = text_of(row.get(EXTRA));
+    let text = text_of(row, EXTRA);
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-fn text_of(value: Option<&Box<RawValue>>) -> Option<String> {
-    value.and_then(|raw| serde_json::from_str(raw.get()).ok())
+fn text_of(row: &Fields, name: &str) -> Option<String> {
+    row.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
 fn operation(operations: Option<&ArrayRef>, row: usize) -> &'static str {

@@ -1,6 +1,7 @@
 //! What every sink must do, as functions that both implementations run. They panic where a sink
 //! does something else; nothing but tests calls them.
 
+mod keys;
 mod newest_rows;
 mod truncate;
 
@@ -62,7 +63,7 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     truncate::what_an_event_did_not_carry_is_found_in_earlier_ones(&mut stage().await).await;
     newest_rows::the_history_of_keys_is_told_in_order(&mut stage().await).await;
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
-    a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
+    keys::a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
     a_new_definition_replaces_the_rows_and_is_remembered(&mut stage().await).await;
     the_schema_registry_grows_with_the_epochs(&mut stage().await).await;
@@ -74,7 +75,7 @@ pub async fn check_posted<S: Stage>(stage: impl AsyncFn() -> S) {
     rewriting_an_epoch_changes_nothing(&mut stage().await).await;
     an_epoch_of_another_run_is_fenced(&mut stage().await).await;
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
-    a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
+    keys::a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
 }
 
@@ -220,22 +221,6 @@ async fn a_failed_epoch_leaves_no_trace(stage: &mut dyn Stage) {
     }
     let position = sink.resume().await.expect("the ledger can be read");
     assert_eq!((position.epoch, position.offsets.count()), (Some(Epoch(1)), 2));
-}
-
-async fn a_key_that_comes_back_ends_as_it_says(stage: &mut dyn Stage) {
-    let mut sink = stage.sink(QUEUE).await;
-    let commits = [
-        epoch(1).upserted(1, "first").upserted(2, "stays").upserted(3, "goes"),
-        epoch(2).removed(1).removed(3).removed(99),
-        epoch(3).upserted(1, "second").upserted(2, "stays, changed"),
-    ];
-    for commit in commits {
-        sink.commit(&commit.build()).await.expect("the epoch is committed");
-    }
-    assert_eq!(
-        stage.rows(KEYED, &["order_id", "status"]).await,
-        texts(&[&["1", "second"], &["2", "stays, changed"]])
-    );
 }
 
 async fn an_epoch_without_rows_still_moves_on(stage: &mut dyn Stage) {

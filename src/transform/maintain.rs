@@ -20,7 +20,7 @@ use datafusion::physical_plan::collect;
 use super::TransformError;
 use super::dataflow::{Delta, Moment, Multiset, Normalize, Operator, Preparation, normalize};
 use super::output::{Changes, KeyError, Output};
-use super::plan::Reads;
+use super::reads::Reads;
 use crate::changelog::{Found, Lookup, ResultChanges, ResultMode, ResultTable, Window};
 
 /// How a result is maintained, and why.

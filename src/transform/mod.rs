@@ -16,6 +16,7 @@ mod maintain;
 mod options;
 mod output;
 mod plan;
+mod reads;
 mod sql_file;
 mod tables;
 mod windows;

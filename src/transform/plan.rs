@@ -1,40 +1,31 @@
-//! From files to plans: order, types, keys, and what each query reads.
+//! From files to plans: order, types and keys.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::config::Dialect;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
 use super::dataflow::{Multiset, Normalize, Preparation, Readable, Refusal, compile};
-use super::functions::{WATERMARK, WatermarkCell};
+use super::functions::WatermarkCell;
 use super::header::{Header, Way, parse_header};
 use super::live_table::{LiveTable, LiveTables, changes_name};
 use super::location::planning_error;
 use super::lookup::Rewriter;
 use super::maintain::{Maintained, Upkeep};
+use super::reads::{Reads, reads, unstable_function};
 use super::sql_file::{SqlError, SqlFile};
-use super::windows::window;
 use super::{Maintenance, Transforms};
 use crate::changelog::{
-    Channel, Enrichment, Landing, RestChannel, ResultMode, ResultTable, Sends, Table, Window,
+    Channel, Enrichment, Landing, RestChannel, ResultMode, ResultTable, Sends, Table,
 };
-
-/// What a query reads, as its plan says.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Reads {
-    pub(super) tables: BTreeSet<String>,
-    pub(super) watermark: bool,
-    /// Those of constant length, of `date_bin` or `date_trunc`.
-    pub(super) windows: BTreeSet<Window>,
-}
 
 /// A parsed file that waits for the results that it reads.
 struct Pending<'a> {
@@ -391,25 +382,6 @@ fn changes(tables: &[Arc<Table>], earlier: &[Maintained]) -> BTreeSet<String> {
     tables.iter().map(|table| changes_name(&table.name)).chain(appended).collect()
 }
 
-/// A function of the query that gives another value another time, such as `now`.
-fn unstable_function(plan: &LogicalPlan) -> DataFusionResult<Option<String>> {
-    let mut found = None;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|inner| {
-                if let Expr::ScalarFunction(call) = inner
-                    && call.func.name() != WATERMARK
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    found = Some(call.func.name().to_owned());
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(found)
-}
-
 fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMode, SqlError> {
     let mut names = HashSet::new();
     if let Some(twin) = schema.fields().iter().find(|f| !names.insert(f.name())) {
@@ -493,29 +465,4 @@ fn normalized(schema: &Schema) -> SchemaRef {
         Field::new(field.name(), data_type, true)
     };
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
-}
-
-fn reads(plan: &LogicalPlan) -> DataFusionResult<Reads> {
-    let mut reads = Reads::default();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            reads.tables.insert(scan.table_name.table().to_owned());
-        }
-        node.apply_expressions(|expr| {
-            expr.apply(|inner| {
-                read_function(inner, &mut reads);
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(reads)
-}
-
-fn read_function(expr: &Expr, reads: &mut Reads) {
-    let Expr::ScalarFunction(call) = expr else { return };
-    let Some(Expr::Literal(first, _)) = call.args.first() else {
-        reads.watermark |= call.func.name() == WATERMARK;
-        return;
-    };
-    reads.windows.extend(window(call.func.name(), (first, call.args.get(2))));
 }

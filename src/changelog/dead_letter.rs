@@ -43,6 +43,8 @@ pub enum ErrorType {
     LateEvent,
     /// A query over its rows fails.
     QueryFailed,
+    /// The target refuses a row: a constraint, or a value that its column can't hold.
+    RowRefused,
 }
 
 impl ErrorType {
@@ -60,6 +62,7 @@ impl ErrorType {
             Self::TooDeep => "TOO_DEEP",
             Self::LateEvent => "LATE_EVENT",
             Self::QueryFailed => "QUERY_FAILED",
+            Self::RowRefused => "ROW_REFUSED",
         }
     }
 }
@@ -70,6 +73,7 @@ pub enum Phase {
     Decode,
     Fold,
     Transform,
+    Sink,
 }
 
 impl Phase {
@@ -78,6 +82,7 @@ impl Phase {
             Self::Decode => "decode",
             Self::Fold => "fold",
             Self::Transform => "transform",
+            Self::Sink => "sink",
         }
     }
 }

@@ -6,7 +6,7 @@ use arrow::temporal_conversions::timestamp_us_to_datetime;
 use metrics::counter;
 
 use super::PipelineError;
-use super::late::{row_name, take_out};
+use super::late::{Diversion, row_name, take_out};
 use crate::changelog::{Changelog, Late, Message, Offset, Table};
 use crate::decode::Decoded;
 use crate::state::{Lateness, StateStores};
@@ -58,7 +58,8 @@ pub(super) fn divert(
         }
     }
     if !reasons.is_empty() {
-        take_out(decoded, messages, reasons);
+        let late = reasons.into_iter().map(|(offset, reason)| (offset, Diversion::late(reason)));
+        take_out(decoded, messages, late.collect());
     }
     if dropped.is_empty() {
         return Ok(Vec::new());

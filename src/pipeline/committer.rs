@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::delivering::rows_for_outbox;
+use super::patience::Patience;
 use super::schema_changes;
 use crate::changelog::{EpochCommit, Receipt};
-use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
+use crate::recovery::{CircuitBreaker, Failpoint, Recovery, failpoint};
 use crate::sink::rest::Backlog;
 use crate::sink::{Sink, SinkError};
 use crate::source::Acknowledge;
@@ -85,7 +86,8 @@ impl Jobs {
 pub(super) struct Committer<A> {
     pub(super) sink: Box<dyn Sink>,
     pub(super) acknowledger: A,
-    pub(super) health: Health,
+    health: Health,
+    patience: Patience,
     jobs: mpsc::Receiver<Job>,
     count: watch::Sender<usize>,
     had_committed: bool,
@@ -94,13 +96,18 @@ pub(super) struct Committer<A> {
 }
 
 impl<A: Acknowledge> Committer<A> {
-    pub(super) fn new(sink: Box<dyn Sink>, acknowledger: A, health: Health) -> (Self, Jobs) {
+    pub(super) fn new(
+        sink: Box<dyn Sink>,
+        acknowledger: A,
+        (health, breaker): (Health, CircuitBreaker),
+    ) -> (Self, Jobs) {
         // One job waits while one is committed.
         let (sender, jobs) = mpsc::channel(1);
         let (count, _) = watch::channel(0);
         let handle = Jobs { sender, count: count.clone() };
+        let patience = Patience::new(breaker, health.clone(), "write");
         let (had_committed, backlog) = (false, None);
-        (Self { sink, acknowledger, health, jobs, count, had_committed, backlog }, handle)
+        (Self { sink, acknowledger, health, patience, jobs, count, had_committed, backlog }, handle)
     }
 
     /// With an outbox that is bounded.
@@ -178,40 +185,34 @@ impl<A: Acknowledge> Committer<A> {
         commit: &EpochCommit,
         shutdown: &CancellationToken,
     ) -> Result<bool, CommitError> {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let started = Instant::now();
             let error = match self.sink.commit(commit).await {
                 Ok(()) => {
-                    self.committed(commit, started.elapsed(), backoff.attempts() > 0);
+                    self.committed(commit, started.elapsed());
                     return Ok(true);
                 }
                 Err(error) => error,
             };
             match error.recovery() {
-                Recovery::Retry => {}
+                Recovery::Retry | Recovery::Hold => {}
                 Recovery::DeadLetter | Recovery::Stop => {
                     let (epoch, had_committed) = (commit.epoch, self.had_committed);
                     return Err(CommitError { epoch, had_committed, source: error });
                 }
             }
-            let wait = backoff.next_wait();
             counter!(names::COMMIT_RETRIES).increment(1);
-            self.health.block(Condition::Target, chain(&error));
-            warn!(sink = self.sink.name(), epoch = %commit.epoch, wait_ms = wait.as_millis() as u64, error = chain(&error), "commit failed, nothing is acknowledged, trying again");
+            let wait = self.patience.failed(&format!("committing epoch {}", commit.epoch), &error);
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(false),
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait) => self.patience.probing(),
             }
         }
     }
 
-    fn committed(&mut self, commit: &EpochCommit, took: Duration, had_failed: bool) {
+    fn committed(&mut self, commit: &EpochCommit, took: Duration) {
         self.had_committed = true;
-        if had_failed {
-            self.health.clear(Condition::Target);
-            info!(epoch = %commit.epoch, "the target is back");
-        }
+        self.patience.succeeded();
         let messages = commit.offsets.count();
         let landed: usize = commit.landing.iter().map(|changes| changes.len()).sum();
         let written: usize =

@@ -9,11 +9,11 @@ use tracing::info;
 
 use super::committer::Job;
 use super::doubted_times::DoubtedTimes;
-use super::late::LandedRows;
+use super::late::{Diversion, LandedRows};
 use super::{PipelineError, closed_windows};
 use crate::changelog::{
-    Changelog, DeadLetter, Epoch, EpochCommit, ErrorType, LedgerPosition, Message, Offset,
-    OffsetSet, Phase, Receipt, SpoolOrder, TableDelta,
+    Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, Offset, OffsetSet, Receipt,
+    SpoolOrder, TableDelta,
 };
 use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::{Excess, StateStores};
@@ -60,7 +60,7 @@ impl Processor {
     pub(super) async fn process(
         &mut self,
         messages: Vec<Message>,
-        failing: &HashMap<Offset, String>,
+        failing: &HashMap<Offset, Diversion>,
     ) -> Result<Option<Job>, PipelineError> {
         let opened_at = SystemTime::now();
         counter!(names::MESSAGES).increment(messages.len() as u64);
@@ -74,6 +74,9 @@ impl Processor {
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         stages.done("decode");
         decoded.dead_letters.extend(failed);
+        if !self.landed.divert_refused(&fresh, &mut decoded).await? {
+            return Ok(None);
+        }
         let advanced = self.stores.advance(&decoded.changes);
         self.doubted.tell(&advanced.ahead);
         let behind = &advanced.behind;
@@ -217,26 +220,21 @@ impl Processor {
     }
 }
 
-/// Events that make a query fail, as dead letters, and the others.
+/// Events that are known to fail, as dead letters, and the others.
 fn divert_failing(
     messages: Vec<Message>,
-    failing: &HashMap<Offset, String>,
+    failing: &HashMap<Offset, Diversion>,
 ) -> (Vec<DeadLetter>, Vec<Message>) {
-    let (failing_messages, rest): (Vec<_>, Vec<_>) =
-        messages.into_iter().partition(|message| failing.contains_key(&message.offset));
-    let letter = |message: Message| DeadLetter {
-        message: format!(
-            "{}: correct the query or the event, then publish its bytes again",
-            failing[&message.offset]
-        ),
-        offset: message.offset,
-        topic: message.topic,
-        payload: message.payload,
-        properties: message.properties,
-        error_type: ErrorType::QueryFailed,
-        phase: Phase::Transform,
-    };
-    (failing_messages.into_iter().map(letter).collect(), rest)
+    let mut letters = Vec::new();
+    let rest = messages.into_iter().filter(|message| match failing.get(&message.offset) {
+        None => true,
+        Some(diversion) => {
+            letters.push(diversion.clone().letter(message));
+            false
+        }
+    });
+    let rest = rest.collect();
+    (letters, rest)
 }
 
 fn count_rows(changes: &[Changelog]) {

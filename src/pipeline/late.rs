@@ -9,31 +9,85 @@ use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use super::PipelineError;
-use super::committer::{FIRST_WAIT, LONGEST_WAIT};
+use super::patience::Patience;
 use super::read_back::ReadBack;
 use crate::changelog::{
     Changelog, DeadLetter, ErrorType, Message, Offset, Phase, Table, TableDelta,
 };
 use crate::decode::Decoded;
-use crate::recovery::{Backoff, Recovery, chain};
-use crate::sink::{Sink, SinkError};
+use crate::recovery::{CircuitBreaker, Recovery};
+use crate::sink::{RefusedRow, Sink, SinkError};
 use crate::state::{KeysOf, StateStores};
-use crate::telemetry::{Condition, Health, names};
+use crate::telemetry::{Health, names};
 
-/// Reads landed rows.
+/// Asks the landing tables what an epoch needs to know before it is folded.
 pub(super) struct LandedRows {
     /// Reads; the committer has its own to write with.
     landing: Box<dyn Sink>,
-    health: Health,
+    patience: Patience,
     shutdown: CancellationToken,
 }
 
 impl LandedRows {
-    pub(super) fn new(landing: Box<dyn Sink>, health: Health, shutdown: CancellationToken) -> Self {
-        Self { landing, health, shutdown }
+    pub(super) fn new(
+        landing: Box<dyn Sink>,
+        (health, breaker): (Health, CircuitBreaker),
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { landing, patience: Patience::new(breaker, health, "read"), shutdown }
+    }
+
+    /// Makes dead letters of the events whose rows the landing tables would refuse. `false`: shutdown came
+    /// before the target answered.
+    pub(super) async fn divert_refused(
+        &mut self,
+        messages: &[Message],
+        decoded: &mut Decoded,
+    ) -> Result<bool, PipelineError> {
+        let refused = loop {
+            let answer = tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(false),
+                answer = self.landing.refused(&decoded.changes) => answer,
+            };
+            match answer {
+                Ok(rows) => break rows,
+                Err(error) => {
+                    if !self.wait("trying the rows of an epoch", error).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+        };
+        self.patience.succeeded();
+        if !refused.is_empty() {
+            let reason = |row: RefusedRow| {
+                counter!(names::REFUSED_ROWS, "table" => row.table).increment(1);
+                (row.offset, Diversion::refused(row.message))
+            };
+            take_out(decoded, messages, refused.into_iter().map(reason).collect());
+        }
+        Ok(true)
+    }
+
+    /// Waits before the next attempt; `false`: shutdown came first.
+    ///
+    /// # Errors
+    /// The error itself, if no attempt can help.
+    async fn wait(&mut self, doing: &str, error: SinkError) -> Result<bool, PipelineError> {
+        match error.recovery() {
+            Recovery::Retry | Recovery::Hold => {}
+            Recovery::DeadLetter | Recovery::Stop => return Err(error.into()),
+        }
+        let wait = self.patience.failed(doing, &error);
+        tokio::select! {
+            () = self.shutdown.cancelled() => Ok(false),
+            () = tokio::time::sleep(wait) => {
+                self.patience.probing();
+                Ok(true)
+            }
+        }
     }
 
     /// Puts the rows that the epoch needs back into the stores; how these differ after it. Events that
@@ -64,7 +118,8 @@ impl LandedRows {
             deltas.extend(stores.look_up_landed(&deltas, &history)?);
         }
         if !late.is_empty() {
-            take_out(decoded, messages, late);
+            let late = late.into_iter().map(|(offset, reason)| (offset, Diversion::late(reason)));
+            take_out(decoded, messages, late.collect());
         }
         Ok(Some(deltas))
     }
@@ -98,37 +153,60 @@ impl LandedRows {
         table: &Table,
         mut question: impl AsyncFnMut(&mut dyn Sink) -> Result<T, SinkError>,
     ) -> Result<Option<T>, PipelineError> {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            let error = tokio::select! {
+            let answer = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(None),
-                answer = question(&mut *self.landing) => match answer {
-                    Ok(rows) => {
-                        if backoff.attempts() > 0 {
-                            self.health.clear(Condition::Target);
-                            info!("the target is back");
-                        }
-                        return Ok(Some(rows));
-                    }
-                    Err(error) => error,
-                },
+                answer = question(&mut *self.landing) => answer,
             };
-            match error.recovery() {
-                Recovery::Retry => {}
-                Recovery::DeadLetter | Recovery::Stop => return Err(error.into()),
+            match answer {
+                Ok(rows) => {
+                    self.patience.succeeded();
+                    return Ok(Some(rows));
+                }
+                Err(error) => {
+                    let doing = format!("looking for landed rows of {}", table.name);
+                    if !self.wait(&doing, error).await? {
+                        return Ok(None);
+                    }
+                }
             }
-            let wait = backoff.next_wait();
-            self.health.block(Condition::Target, chain(&error));
-            warn!(
-                table = table.name,
-                wait_ms = wait.as_millis() as u64,
-                error = chain(&error),
-                "the landing table can't be read, trying again"
-            );
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Ok(None),
-                () = tokio::time::sleep(wait) => {}
-            }
+        }
+    }
+}
+
+/// Why an event is not applied but a dead letter.
+#[derive(Debug, Clone)]
+pub(super) struct Diversion {
+    pub(super) error_type: ErrorType,
+    pub(super) phase: Phase,
+    pub(super) message: String,
+}
+
+impl Diversion {
+    pub(super) fn late(message: String) -> Self {
+        Self { error_type: ErrorType::LateEvent, phase: Phase::Fold, message }
+    }
+
+    pub(super) fn refused(message: String) -> Self {
+        Self { error_type: ErrorType::RowRefused, phase: Phase::Sink, message }
+    }
+
+    pub(super) fn failed(reason: &str) -> Self {
+        let message =
+            format!("{reason}: correct the query or the event, then publish its bytes again");
+        Self { error_type: ErrorType::QueryFailed, phase: Phase::Transform, message }
+    }
+
+    /// The event, whole, as a dead letter.
+    pub(super) fn letter(self, message: &Message) -> DeadLetter {
+        DeadLetter {
+            offset: message.offset,
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            properties: message.properties.clone(),
+            error_type: self.error_type,
+            message: self.message,
+            phase: self.phase,
         }
     }
 }
@@ -192,7 +270,7 @@ pub(super) fn row_name(
 pub(super) fn take_out(
     decoded: &mut Decoded,
     messages: &[Message],
-    mut reasons: HashMap<Offset, String>,
+    mut reasons: HashMap<Offset, Diversion>,
 ) {
     for changelog in std::mem::take(&mut decoded.changes) {
         let is_late: Vec<bool> =
@@ -204,15 +282,7 @@ pub(super) fn take_out(
     for (at, message) in messages.iter().enumerate() {
         order.insert(message.offset, at);
         let Some(reason) = reasons.remove(&message.offset) else { continue };
-        decoded.dead_letters.push(DeadLetter {
-            offset: message.offset,
-            topic: message.topic.clone(),
-            payload: message.payload.clone(),
-            properties: message.properties.clone(),
-            error_type: ErrorType::LateEvent,
-            message: reason,
-            phase: Phase::Fold,
-        });
+        decoded.dead_letters.push(reason.letter(message));
     }
     decoded.dead_letters.sort_by_key(|letter| order.get(&letter.offset).copied());
 }

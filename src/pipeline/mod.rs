@@ -5,7 +5,8 @@
 //! `batch` collects, `epoch` computes, `closed_windows` diverts, `late` and `read_back` bring rows back that
 //! ttl dropped, `committer` writes and acknowledges, `delivering` posts what is for an API, `checkpointing`
 //! copies the ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
-//! (`reload`), when a query fails (`narrowing`), or when another processor has committed in the meantime;
+//! (`reload`), when a query fails or the target refuses rows (`narrowing`), or when another processor has
+//! committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
 mod batch;
@@ -17,6 +18,7 @@ mod doubted_times;
 mod epoch;
 mod late;
 mod narrowing;
+mod patience;
 mod read_back;
 mod rehearsal;
 mod reload;
@@ -88,6 +90,8 @@ enum Ended {
     Overtaken,
     /// A query failed; what is known about it decides how the messages are taken the next time.
     QueryFailed,
+    /// The target refused landing rows at the commit; their events come again as dead letters.
+    RowsRefused,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<Sql>),
 }
@@ -103,8 +107,11 @@ pub async fn run(
 ) -> Result<(), PipelineError> {
     let texts = reload::texts(&config.sql.folder).await;
     let mut sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
-    let mut lasting =
-        Lasting { edits: Edits::watch(config, texts), narrowing: Narrowing::default() };
+    let mut lasting = Lasting {
+        edits: Edits::watch(config, texts),
+        narrowing: Narrowing::default(),
+        has_started: false,
+    };
     loop {
         let ended = match &config.source {
             SourceConfig::Solace(solace) => {
@@ -121,7 +128,7 @@ pub async fn run(
         };
         match ended {
             Ended::Shutdown | Ended::Drained => return Ok(()),
-            Ended::QueryFailed => {}
+            Ended::QueryFailed | Ended::RowsRefused => {}
             Ended::Edited(edited) => sql = *edited,
             Ended::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
@@ -134,6 +141,8 @@ pub async fn run(
 struct Lasting {
     edits: Edits,
     narrowing: Narrowing,
+    /// A start has succeeded: from now on nothing but its operator and another processor end this one.
+    has_started: bool,
 }
 
 async fn run_session<S: Source + 'static>(
@@ -148,12 +157,13 @@ async fn run_session<S: Source + 'static>(
     if let Some(ended) = wait_for_queue(&mut collector, health, shutdown).await? {
         return Ok(ended);
     }
-    let Some(started) = start::start(config, sql, queue, health, shutdown).await? else {
-        return Ok(Ended::Shutdown);
-    };
+    let started = start::start(config, (sql, lasting), queue, (health, shutdown)).await?;
+    let Some(started) = started else { return Ok(Ended::Shutdown) };
+    lasting.has_started = true;
     let sink: Box<dyn Sink> = Box::new(started.sink);
     let (delivering, backlog) = Delivering::spawn(config, health)?;
-    let (committer, jobs) = Committer::new(sink, acknowledger, health.clone());
+    let breaker = config.sink.postgres.breaker();
+    let (committer, jobs) = Committer::new(sink, acknowledger, (health.clone(), breaker));
     let committer = committer.with_backlog(backlog);
     let ending = shutdown.child_token();
     let committer = tokio::spawn(committer.run(ending.clone()));
@@ -178,6 +188,10 @@ async fn run_session<S: Source + 'static>(
     // A committer that stopped is why processing stopped, so its error is the one to tell.
     match committed {
         Err(error) if is_overtaken(&error, has_stood_by) => Ok(Ended::Overtaken),
+        Err(CommitError { source: SinkError::RowsRefused { rows }, .. }) => {
+            lasting.narrowing.refused(rows);
+            Ok(Ended::RowsRefused)
+        }
         Err(error) => Err(error.into()),
         Ok(()) => processed,
     }

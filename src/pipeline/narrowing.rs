@@ -1,15 +1,18 @@
-//! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number.
+//! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number. And which
+//! events have rows that the target refused at the commit.
 //!
 //! A failed query leaves the state half changed, so that the session starts over from the ledger. The
 //! failed batch comes again in halves, until an epoch of one event fails: that event becomes a dead letter.
 //! Epochs that succeed grow again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use tracing::{error, warn};
 
+use super::late::Diversion;
 use crate::changelog::{Message, Offset};
 use crate::recovery::chain;
+use crate::sink::RefusedRow;
 use crate::transform::TransformError;
 
 /// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
@@ -20,14 +23,30 @@ const MOST_IN_A_ROW: usize = 20;
 pub(super) struct Narrowing {
     /// The most messages in an epoch, while a failure is narrowed down.
     limit: Option<usize>,
-    reasons: HashMap<Offset, String>,
+    reasons: HashMap<Offset, Diversion>,
+    /// Tables whose landing rows were refused when they were committed.
+    distrusted: BTreeSet<String>,
     in_a_row: usize,
 }
 
 impl Narrowing {
     /// Why events can't be processed, by their offsets.
-    pub(super) fn reasons(&self) -> &HashMap<Offset, String> {
+    pub(super) fn reasons(&self) -> &HashMap<Offset, Diversion> {
         &self.reasons
+    }
+
+    /// Tables whose rows are to be tried out before they are applied.
+    pub(super) fn distrusted(&self) -> &BTreeSet<String> {
+        &self.distrusted
+    }
+
+    /// The target refused these rows at the commit, each of them alone.
+    pub(super) fn refused(&mut self, rows: Vec<RefusedRow>) {
+        for row in rows {
+            warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
+            self.distrusted.insert(row.table);
+            self.reasons.insert(row.offset, Diversion::refused(row.message));
+        }
     }
 
     /// Takes the messages of the next epoch.
@@ -67,7 +86,7 @@ impl Narrowing {
                 }
                 let reason = chain(&error);
                 warn!(%offset, error = reason, "this event makes a query fail: it becomes a dead letter");
-                self.reasons.insert(**offset, reason);
+                self.reasons.insert(**offset, Diversion::failed(&reason));
                 self.limit = Some(1);
             }
             many => {
@@ -141,7 +160,7 @@ mod tests {
         let found: Vec<u64> = narrowing.reasons().keys().map(|offset| offset.id).collect();
         assert_eq!(found, [3210]);
         assert!(failures <= 40, "{failures} failures");
-        assert!(narrowing.reasons()[&Offset::new(7, 3210)].contains("Divide by zero"));
+        assert!(narrowing.reasons()[&Offset::new(7, 3210)].message.contains("Divide by zero"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::start::{Sql, resume};
 use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
 use crate::config::SqlConfig;
 use crate::decode::{DecodeConfig, Decoder};
+use crate::recovery::CircuitBreaker;
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget, place};
 use crate::state::StateStores;
@@ -106,7 +107,11 @@ async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError>
         Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
     let results = transforms.results().cloned().collect();
     let stores = StateStores::new(&sql.tables, SqlConfig::default().watermark_delay)?;
-    let late = LandedRows::new(Box::new(landing), Health::default(), CancellationToken::new());
+    let late = LandedRows::new(
+        Box::new(landing),
+        (Health::default(), CircuitBreaker::default()),
+        CancellationToken::new(),
+    );
     let parts = (stores, transforms);
     let decoder = Decoder::new(sql.tables.clone(), &DecodeConfig::default());
     let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;

@@ -8,18 +8,18 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::PipelineError;
 use super::delivering::check_results;
 use super::epoch::Processor;
 use super::late::LandedRows;
+use super::{Lasting, PipelineError};
 use crate::changelog::{
     Enrichment, Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
 use crate::config::Config;
 use crate::decode::Decoder;
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
-use crate::sink::Sink;
 use crate::sink::postgres::PostgresSink;
+use crate::sink::{Sink, SinkError};
 use crate::state::{StateError, StateStores, Ticks};
 use crate::telemetry::{Condition, Health};
 use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, read_folder};
@@ -64,21 +64,26 @@ pub(super) struct Started {
 /// Waits for the target as long as it takes; `None`: shutdown came first.
 ///
 /// # Errors
-/// What waiting does not heal.
+/// What waiting does not heal. Before the first start of the process this includes what somebody has to
+/// repair, such as a wrong password: who has just typed it is there to read it.
 pub(super) async fn start(
     config: &Config,
-    sql: &Sql,
+    (sql, lasting): (&Sql, &Lasting),
     queue: &str,
-    health: &Health,
-    shutdown: &CancellationToken,
+    (health, shutdown): (&Health, &CancellationToken),
 ) -> Result<Option<Started>, PipelineError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let is_waited_for = |error: &SinkError| match error.recovery() {
+        Recovery::Retry => true,
+        Recovery::Hold => lasting.has_started,
+        Recovery::DeadLetter | Recovery::Stop => false,
+    };
     loop {
         let error = tokio::select! {
             () = shutdown.cancelled() => return Ok(None),
-            started = Box::pin(attempt(config, sql, queue, health, shutdown)) => match started {
+            started = Box::pin(attempt(config, (sql, lasting), queue, (health, shutdown))) => match started {
                 Ok(started) => return Ok(Some(started)),
-                Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry => error,
+                Err(PipelineError::Sink(error)) if is_waited_for(&error) => error,
                 Err(error) => return Err(error),
             },
         };
@@ -98,10 +103,9 @@ pub(super) async fn start(
 
 async fn attempt(
     config: &Config,
-    sql: &Sql,
+    (sql, lasting): (&Sql, &Lasting),
     queue: &str,
-    health: &Health,
-    shutdown: &CancellationToken,
+    (health, shutdown): (&Health, &CancellationToken),
 ) -> Result<Started, PipelineError> {
     let transforms =
         Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
@@ -116,7 +120,9 @@ async fn attempt(
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;
     landing.check_targets(&sql.tables, &[]).await?;
-    let landed = LandedRows::new(Box::new(landing), health.clone(), shutdown.clone());
+    landing.distrust(lasting.narrowing.distrusted());
+    let patience = (health.clone(), config.sink.postgres.breaker());
+    let landed = LandedRows::new(Box::new(landing), patience, shutdown.clone());
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");

@@ -19,6 +19,7 @@ use super::start::{Sql, load_sql, resume};
 use super::*;
 use crate::changelog::{Message, Offset, Receipt};
 use crate::decode::{DecodeConfig, Decoder};
+use crate::recovery::CircuitBreaker;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
 use crate::transform::Transforms;
@@ -181,7 +182,11 @@ async fn processor_with(
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
     let (stores, decode) = (StateStores::new(&sql.tables, DELAY).unwrap(), DecodeConfig::default());
-    let landed = LandedRows::new(Box::new(landing), health.clone(), shutdown.clone());
+    let landed = LandedRows::new(
+        Box::new(landing),
+        (health.clone(), CircuitBreaker::new(5, Duration::from_millis(50))),
+        shutdown.clone(),
+    );
     let decoder = Decoder::new(sql.tables.clone(), &decode);
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, "cdc").await.unwrap();
     (processor, sink)

@@ -30,6 +30,13 @@ pub enum BreakerState {
     Open = 2,
 }
 
+impl Default for CircuitBreaker {
+    /// 5 failures, 30 s.
+    fn default() -> Self {
+        Self::new(5, Duration::from_secs(30))
+    }
+}
+
 impl CircuitBreaker {
     /// Opens after `limit` failures in a row, for `pause` each time.
     pub fn new(limit: u32, pause: Duration) -> Self {
@@ -42,6 +49,10 @@ impl CircuitBreaker {
 
     pub fn failures(&self) -> u32 {
         self.failures
+    }
+
+    pub fn pause(&self) -> Duration {
+        self.pause
     }
 
     /// How many failures in a row open it, unless the error says another number.

@@ -17,6 +17,9 @@ use rand::RngExt;
 pub enum Recovery {
     /// The environment is at fault and may heal: wait and do the same again.
     Retry,
+    /// The environment is at fault and somebody must repair it: stop the flow, not the process, and look
+    /// again now and then.
+    Hold,
     /// The data is at fault: divert it and go on.
     DeadLetter,
     /// Somebody must act: stop, lose nothing.

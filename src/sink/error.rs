@@ -1,7 +1,10 @@
 use std::error::Error as StdError;
 
-use crate::changelog::Epoch;
+use crate::changelog::{Epoch, Offset};
 use crate::recovery::Recovery;
+
+/// Attempts at a target that is away, before it is left alone for a while.
+pub(super) const ATTEMPTS_AWAY: u32 = 10;
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -20,6 +23,8 @@ pub enum SinkError {
     Interrupted {
         doing: String,
         reason: String,
+        /// Failures in a row after which the target is left alone for a while; `None`: as configured.
+        attempts: Option<u32>,
         #[source]
         source: Cause,
     },
@@ -43,6 +48,14 @@ pub enum SinkError {
     /// A value that the target's column cannot hold, or a constraint that a row violates.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Rows of landing tables that the target refuses, each of them alone. Nothing of the epoch was written.
+    #[error("{} row(s) of the epoch are refused, the first one: {}", rows.len(), first(rows))]
+    RowsRefused { rows: Vec<RefusedRow> },
+    /// So many rows are refused that the rows are not to blame.
+    #[error(
+        "{table} refuses {refused} of {of} rows, which is a fault of the table rather than of the rows: nothing is diverted; the first one: {first}; repair the table, or raise sink.postgres.max_refused_percent"
+    )]
+    Flood { table: String, refused: u64, of: u64, first: String },
     /// The target tables do not fit the declared tables and results.
     #[error("{} problem(s) with the target tables: {}", problems.len(), problems.join("; "))]
     Targets { problems: Vec<String> },
@@ -65,6 +78,21 @@ pub enum SinkError {
     /// The sink's section of the configuration is wrong.
     #[error("{}", problems.join("; "))]
     Config { problems: Vec<String> },
+}
+
+/// A row of a landing table that the target refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// The source table in SQL.
+    pub table: String,
+    /// The message that the row comes from.
+    pub offset: Offset,
+    /// One sentence: which target refuses what, and what to do about it.
+    pub message: String,
+}
+
+fn first(rows: &[RefusedRow]) -> &str {
+    rows.first().map_or("", |row| row.message.as_str())
 }
 
 /// Where a value did not fit; as much of it as is known.
@@ -91,14 +119,31 @@ impl SinkError {
             Self::Unavailable { .. } | Self::Interrupted { .. } | Self::RolledBack { .. } => {
                 Recovery::Retry
             }
+            Self::Refused { .. } | Self::Targets { .. } | Self::Flood { .. } => Recovery::Hold,
+            Self::RowsRefused { .. } => Recovery::DeadLetter,
             Self::Fenced { .. }
-            | Self::Refused { .. }
             | Self::Data(_)
-            | Self::Targets { .. }
             | Self::MigrationChanged { .. }
             | Self::Migration { .. }
             | Self::Unreadable { .. }
             | Self::Config { .. } => Recovery::Stop,
+        }
+    }
+
+    /// Failures in a row after which the target is left alone for a while; `None`: as configured.
+    pub fn attempts(&self) -> Option<u32> {
+        match self {
+            Self::Unavailable { .. } => Some(ATTEMPTS_AWAY),
+            Self::Interrupted { attempts, .. } => *attempts,
+            Self::Refused { .. } | Self::Targets { .. } | Self::Flood { .. } => Some(1),
+            Self::RolledBack { .. }
+            | Self::RowsRefused { .. }
+            | Self::Fenced { .. }
+            | Self::Data(_)
+            | Self::MigrationChanged { .. }
+            | Self::Migration { .. }
+            | Self::Unreadable { .. }
+            | Self::Config { .. } => None,
         }
     }
 }

@@ -15,7 +15,8 @@ pub mod memory;
 pub mod postgres;
 pub mod rest;
 
-pub use error::{DataError, SinkError};
+use error::ATTEMPTS_AWAY;
+pub use error::{DataError, RefusedRow, SinkError};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,7 +100,18 @@ pub trait Sink: Send {
         keys: &RecordBatch,
     ) -> Result<Vec<Changelog>, SinkError>;
 
+    /// Rows of these changelogs that [`Self::commit`] would refuse, as far as can be told before. To be
+    /// asked before they are folded: a refused row must not be part of a result. Changes nothing.
+    async fn refused(&mut self, landing: &[Changelog]) -> Result<Vec<RefusedRow>, SinkError> {
+        let _ = landing;
+        Ok(Vec::new())
+    }
+
     /// Durable when it returns `Ok`; committing the same epoch again changes nothing.
+    ///
+    /// A row of a result that the target refuses is left out and becomes a dead letter in the same
+    /// transaction. A refused landing row is [`SinkError::RowsRefused`]: its event has to come again as a
+    /// dead letter, computed without the row.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
 }
 

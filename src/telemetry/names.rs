@@ -20,6 +20,7 @@ pub const ALERTS: &str = "cdc_alerts_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
 pub const EPOCHS: &str = "cdc_epochs_total";
 pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
+pub const REFUSED_ROWS: &str = "cdc_refused_rows_total";
 pub const COMMIT_SECONDS: &str = "cdc_commit_seconds";
 pub const PROCESS_SECONDS: &str = "cdc_process_seconds";
 pub const STAGE_SECONDS: &str = "cdc_stage_seconds";
@@ -71,6 +72,7 @@ pub(super) fn describe() {
     describe_counter!(RESULT_ROWS, "rows written or deleted in targets, by result");
     describe_counter!(EPOCHS, "epochs committed");
     describe_counter!(COMMIT_RETRIES, "commits that failed and were tried again");
+    describe_target_faults();
     describe_histogram!(COMMIT_SECONDS, "time of the commit transaction");
     describe_histogram!(PROCESS_SECONDS, "time to decode, fold and run the SQL of an epoch");
     describe_histogram!(
@@ -88,14 +90,21 @@ pub(super) fn describe() {
     describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
     describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
     describe_gauge!(LOOKUP_BYTES, "bytes that keeping what rows show takes, by view");
-    describe_gauge!(
-        BREAKER_STATE,
-        "circuit breaker of a target, by target and use: 0 closed, 1 half-open, 2 open"
-    );
     describe_counter!(
         REST_REQUESTS,
         "requests to the REST API, by path and outcome: delivered, refused or failed"
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+}
+
+fn describe_target_faults() {
+    describe_gauge!(
+        BREAKER_STATE,
+        "circuit breaker of a target, by target and use: 0 closed, 1 half-open, 2 open"
+    );
+    describe_counter!(
+        REFUSED_ROWS,
+        "rows that the target refused and that are dead letters instead, by table"
+    );
 }

@@ -4,7 +4,7 @@ use crate::referee;
 use crate::shop::{Shop, pause};
 
 /// Publishes to the queue and waits for the generator's end; how many messages the broker holds.
-async fn publish(shop: &Shop, arguments: &[&str]) -> u64 {
+pub(crate) async fn publish(shop: &Shop, arguments: &[&str]) -> u64 {
     let mut generator = shop.stack.generator(arguments).expect("a generator");
     assert!(shop.wait_for_end(&mut generator).await, "{}", shop.log_tail("generate"));
     shop.stack.published().expect("a count")
@@ -53,7 +53,7 @@ async fn a_non_exclusive_queue_is_exact_too() {
 }
 
 /// The answer of a page: status line and body.
-async fn get(shop: &Shop, path: &str) -> Option<(String, String)> {
+pub(crate) async fn get(shop: &Shop, path: &str) -> Option<(String, String)> {
     let address = ("127.0.0.1", shop.stack.http_port);
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;

@@ -11,6 +11,7 @@ mod interop;
 mod lookup;
 mod modes;
 mod referee;
+mod refused_rows;
 mod rest;
 mod samples;
 mod schema_drift;

@@ -37,6 +37,8 @@ pub struct Settings {
     pub checkpoint_interval: &'static str,
     /// A section of the processor's configuration that is put at its end.
     pub more_config: String,
+    /// Of the target's circuit breaker, such as `30s`.
+    pub breaker_pause: &'static str,
 }
 
 impl Settings {
@@ -51,6 +53,7 @@ impl Settings {
             access: "exclusive",
             checkpoint_interval: "10s",
             more_config: String::new(),
+            breaker_pause: "30s",
         }
     }
 }
@@ -187,7 +190,7 @@ impl Stack {
             "pipeline = '{PIPELINE}'\n\n\
              [source]\nkind = 'solace'\nhost = '{}'\nusername = 'demo'\npassword = 'demo'\n\
              queue = '{QUEUE}'\nmax_unacked = {}\n\n\
-             [sink.postgres]\nurl = '{}'\n\n\
+             [sink.postgres]\nurl = '{}'\nbreaker_pause = '{}'\n\n\
              [sql]\nfolder = '{}'\n\n\
              [batch]\nmax_messages = {}\n\n\
              [checkpoint]\nurl = '{}'\ninterval = '{}'\n\n\
@@ -195,6 +198,7 @@ impl Stack {
             self.broker_url(),
             settings.max_unacked,
             self.postgres.url(),
+            settings.breaker_pause,
             sql.display(),
             settings.max_messages,
             self.checkpoints().display(),

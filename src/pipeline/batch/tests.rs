@@ -5,6 +5,7 @@ use futures::poll;
 use super::*;
 use crate::changelog::{Offset, Receipt};
 use crate::pipeline::committer::{Committer, Job, Jobs};
+use crate::recovery::CircuitBreaker;
 use crate::sink::memory::MemoryTarget;
 use crate::source::memory::{MemoryAcknowledger, MemoryQueue, MemorySource};
 
@@ -27,7 +28,11 @@ impl Bench {
         let queue = MemoryQueue::new(7, 100);
         let source = queue.bind();
         let sink = Box::new(MemoryTarget::default().sink("p", "q"));
-        let (committer, jobs) = Committer::new(sink, source.acknowledger(), Health::default());
+        let (committer, jobs) = Committer::new(
+            sink,
+            source.acknowledger(),
+            (Health::default(), CircuitBreaker::default()),
+        );
         let collector = Collector::new(source, limits);
         let (in_flight, shutdown) = (jobs.in_flight(), CancellationToken::new());
         let mut bench = Self { queue, collector, committer, jobs, in_flight, shutdown };

@@ -6,6 +6,7 @@ use super::*;
 use crate::changelog::Epoch;
 use crate::sink::conformance::epoch;
 use crate::sink::memory::{Fault, MemoryTarget};
+use crate::telemetry::Condition;
 
 /// Remembers what was acknowledged, and how many epochs the target held at that moment.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ impl Bench {
         let acks = Acks { target: target.clone(), seen: Arc::default() };
         let (health, shutdown) = (Health::default(), CancellationToken::new());
         let sink = Box::new(target.sink("p", "q"));
-        let (committer, jobs) = Committer::new(sink, acks.clone(), health.clone());
+        let (committer, jobs) = Committer::new(sink, acks.clone(), (health.clone(), breaker()));
         let running = tokio::spawn(committer.run(shutdown.clone()));
         Self { target, acks, health, shutdown, jobs, running }
     }
@@ -72,6 +73,10 @@ impl Bench {
     fn acked(&self) -> Vec<(u64, usize)> {
         self.acks.seen.lock().unwrap().clone()
     }
+}
+
+fn breaker() -> CircuitBreaker {
+    CircuitBreaker::new(5, Duration::from_millis(50))
 }
 
 fn receipt(id: u64) -> Receipt {

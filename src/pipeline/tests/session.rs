@@ -14,7 +14,7 @@ const LIMITS: BatchLimits =
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lasting() -> Lasting {
-    Lasting { edits: Edits::never(), narrowing: Narrowing::default() }
+    Lasting { edits: Edits::never(), narrowing: Narrowing::default(), has_started: false }
 }
 
 /// A loop over the shipped SQL, and its committer.
@@ -25,7 +25,11 @@ async fn started(
     let (processor, sink) = processor(&sql().await, target).await;
     let source = queue.bind();
     let acknowledger = source.acknowledger();
-    let (committer, jobs) = Committer::new(Box::new(sink), acknowledger, Health::default());
+    let (committer, jobs) = Committer::new(
+        Box::new(sink),
+        acknowledger,
+        (Health::default(), CircuitBreaker::default()),
+    );
     let committer = tokio::spawn(committer.run(CancellationToken::new()));
     let collector = Collector::new(source, LIMITS);
     (Session { collector, processor, jobs, has_stood_by: false }, committer)

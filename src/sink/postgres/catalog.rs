@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::quote;
@@ -9,18 +10,31 @@ use super::value::Wire;
 pub(super) struct CatalogTable {
     pub(super) columns: HashMap<String, CatalogColumn>,
     pub(super) unique_keys: Vec<UniqueKey>,
+    /// Changes when somebody alters a column.
+    pub(super) fingerprint: String,
 }
 
 pub(super) struct CatalogColumn {
     /// As `\d` prints it.
     pub(super) type_name: String,
-    /// `None` for a type that the sink cannot write.
-    pub(super) wire: Option<Wire>,
+    /// The same without its modifier: an explicit cast to varchar(3) would cut a text off.
+    pub(super) bare_type: String,
+    pub(super) wire: Wire,
     pub(super) is_required: bool,
     pub(super) is_nullable: bool,
     pub(super) is_generated: bool,
-    /// Places after the point of a NUMERIC(p, s).
-    pub(super) scale: Option<i32>,
+    pub(super) limits: Limits,
+}
+
+/// What a column refuses although its type fits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Characters of a VARCHAR(n) or CHAR(n).
+    pub(super) characters: Option<usize>,
+    /// Digits of a NUMERIC(p, s), and those after the point.
+    pub(super) digits: Option<(i32, i32)>,
+    /// NULL is refused. Not known where a trigger may fill it in.
+    pub(super) is_required: bool,
 }
 
 /// A unique index over plain columns that always holds (not partial, not deferred).
@@ -32,10 +46,12 @@ pub(super) struct UniqueKey {
 
 const COLUMNS: &str = "\
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
-       COALESCE(NULLIF(t.typbasetype, 0), t.oid), a.attnotnull, \
+       (WITH RECURSIVE base AS (SELECT t.oid, t.typbasetype UNION ALL \
+          SELECT d.oid, d.typbasetype FROM base JOIN pg_type d ON d.oid = base.typbasetype) \
+        SELECT oid FROM base WHERE typbasetype = 0), a.attnotnull, \
        a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a', \
-       CASE WHEN a.atttypid = 'numeric'::regtype AND a.atttypmod >= 4 \
-            THEN (((a.atttypmod - 4) & 2047) # 1024) - 1024 END \
+       a.atttypmod, a.atttypid, EXISTS (SELECT FROM pg_trigger g \
+         WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal), format_type(a.atttypid, NULL) \
 FROM pg_attribute a \
 JOIN pg_type t ON t.oid = a.atttypid \
 JOIN pg_class c ON c.oid = a.attrelid \
@@ -57,6 +73,14 @@ WHERE n.nspname = $1 AND c.relname = $2 \
   AND i.indisunique AND i.indisvalid AND i.indimmediate \
   AND i.indpred IS NULL AND i.indexprs IS NULL";
 
+/// Names and types of the columns of a table, which binary COPY takes on trust.
+pub(super) const FINGERPRINT: &str = "\
+SELECT COALESCE(string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' \
+                           ORDER BY a.attnum), '') \
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+JOIN pg_namespace n ON n.oid = c.relnamespace \
+WHERE n.nspname = $1::text AND c.relname = $2::text AND a.attnum > 0 AND NOT a.attisdropped";
+
 /// `None` if there is no such table.
 pub(super) async fn read(
     client: &Client,
@@ -67,13 +91,17 @@ pub(super) async fn read(
     let mut columns = HashMap::new();
     for row in client.query(COLUMNS, &[&schema, &table]).await? {
         let (is_not_null, has_default): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
+        let has_trigger: bool = row.try_get(8)?;
+        let is_required = is_not_null && !has_trigger;
+        let limits = limits((row.try_get(7)?, row.try_get(6)?), is_required);
         let column = CatalogColumn {
             type_name: row.try_get(1)?,
+            bare_type: row.try_get(9)?,
             wire: Wire::of_column(row.try_get(2)?),
             is_required: is_not_null && !has_default,
             is_nullable: !is_not_null,
             is_generated: row.try_get(5)?,
-            scale: row.try_get(6)?,
+            limits,
         };
         columns.insert(row.try_get(0)?, column);
     }
@@ -84,5 +112,24 @@ pub(super) async fn read(
     for row in client.query(UNIQUE_KEYS, &[&schema, &table]).await? {
         unique_keys.push(UniqueKey { columns: row.try_get(0)?, nulls_are_equal: row.try_get(1)? });
     }
-    Ok(Some(CatalogTable { columns, unique_keys }))
+    let fingerprint = client.query_one(FINGERPRINT, &[&schema, &table]).await?.try_get(0)?;
+    Ok(Some(CatalogTable { columns, unique_keys, fingerprint }))
+}
+
+/// What the modifier of a type says; the columns of a domain are left to the server.
+fn limits((oid, modifier): (u32, i32), is_required: bool) -> Limits {
+    let mut limits = Limits { is_required, ..Limits::default() };
+    // Postgres counts the length of its header in.
+    let length = modifier - 4;
+    match Type::from_oid(oid) {
+        Some(Type::VARCHAR | Type::BPCHAR) if length > 0 => {
+            limits.characters = usize::try_from(length).ok();
+        }
+        Some(Type::NUMERIC) if length >= 0 => {
+            let scale = ((length & 2047) ^ 1024) - 1024;
+            limits.digits = Some(((length >> 16) & 0xffff, scale));
+        }
+        _ => {}
+    }
+    limits
 }

@@ -1,8 +1,11 @@
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio_postgres::config::SslMode as ClientSslMode;
+
+use crate::recovery::CircuitBreaker;
 
 /// How to reach Postgres, and how long to wait for it.
 ///
@@ -41,6 +44,18 @@ pub struct PostgresConfig {
     /// `true`.
     #[serde(default = "default_create_tables")]
     pub create_tables: bool,
+    /// A table of which more than this share of rows is refused, over an epoch and about a thousand rows
+    /// before it, is at fault itself: nothing is diverted, and the flow stops. Up to 20 rows always are
+    /// diverted. Percent; default 10; 100 diverts whatever is refused.
+    #[serde(default = "default_max_refused_percent")]
+    pub max_refused_percent: u8,
+    /// How many failures in a row open the circuit breaker, for kinds of failures without a number of their
+    /// own (docs/FAILURES.md). Default 5.
+    #[serde(default = "default_breaker_failures")]
+    pub breaker_failures: NonZeroU32,
+    /// How long an open circuit breaker leaves the server alone. Default 30 s.
+    #[serde(default = "default_breaker_pause", with = "humantime_serde")]
+    pub breaker_pause: Duration,
     /// `disable` or `prefer` (the default); both connect without TLS, which this version lacks.
     #[serde(default)]
     pub sslmode: SslMode,
@@ -92,6 +107,18 @@ fn default_create_tables() -> bool {
     true
 }
 
+fn default_max_refused_percent() -> u8 {
+    10
+}
+
+fn default_breaker_failures() -> NonZeroU32 {
+    NonZeroU32::new(CircuitBreaker::default().limit()).unwrap_or(NonZeroU32::MIN)
+}
+
+fn default_breaker_pause() -> Duration {
+    CircuitBreaker::default().pause()
+}
+
 fn default_connect_timeout() -> Duration {
     Duration::from_secs(10)
 }
@@ -123,8 +150,16 @@ impl PostgresConfig {
             statement_timeout: default_statement_timeout(),
             lock_timeout: default_lock_timeout(),
             create_tables: default_create_tables(),
+            max_refused_percent: default_max_refused_percent(),
+            breaker_failures: default_breaker_failures(),
+            breaker_pause: default_breaker_pause(),
             sslmode: SslMode::default(),
         }
+    }
+
+    /// The circuit breaker that these options describe.
+    pub fn breaker(&self) -> CircuitBreaker {
+        CircuitBreaker::new(self.breaker_failures.get(), self.breaker_pause)
     }
 
     /// Everything that is wrong, each with its key; empty if it can be used.
@@ -135,6 +170,10 @@ impl PostgresConfig {
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
                 problems.push(format!("sslmode: {NO_TLS}"));
             }
+        }
+        if self.max_refused_percent > 100 {
+            let given = self.max_refused_percent;
+            problems.push(format!("max_refused_percent: {given} is no percentage"));
         }
         if self.schema.is_empty() {
             problems.push("schema: must not be empty".to_owned());

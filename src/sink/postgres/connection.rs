@@ -14,6 +14,8 @@ pub(super) struct Connection {
     pub(super) client: Client,
     statements: HashMap<String, Statement>,
     io: JoinHandle<()>,
+    /// The client library no longer knows which answer belongs to which request.
+    pub(super) is_out_of_step: bool,
 }
 
 impl Connection {
@@ -28,7 +30,7 @@ impl Connection {
                     tracing::debug!(%error, "postgres connection ended");
                 }
             });
-            let connection = Self { client, statements: HashMap::new(), io };
+            let connection = Self { client, statements: HashMap::new(), io, is_out_of_step: false };
             connection.client.batch_execute(&settings(config)).await?;
             Ok(connection)
         };

@@ -1,14 +1,16 @@
 //! The dead-letter table.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 
 use super::catalog::CatalogTable;
+use super::refused::RefusedResult;
 use super::rows::{Bound, Rows, micros};
 use super::target::{Rounding, Target, Wanted, stamp_type};
-use crate::changelog::{DeadLetter, EpochCommit};
+use crate::changelog::{DeadLetter, EpochCommit, ErrorType, Phase};
 use crate::sink::SinkError;
 
 pub(super) const TABLE: &str = "cdc_dlq";
@@ -49,25 +51,71 @@ pub(super) fn inserts(
     if letters.is_empty() {
         return Ok(Vec::new());
     }
-    let text = |value: fn(&DeadLetter) -> Option<String>| -> ArrayRef {
+    let written = letters.iter().map(|letter| Written {
+        topic: &letter.topic,
+        error_type: letter.error_type,
+        message: &letter.message,
+        phase: letter.phase,
+        payload: &letter.payload,
+        properties: properties(letter),
+        event_id: Some(letter.offset.to_string()),
+    });
+    rows(&written.collect::<Vec<_>>(), target, (run_id, commit.closed_at))
+}
+
+/// The statements that add the refused rows of results: letters without an event.
+pub(super) fn of_results(
+    refused: &[RefusedResult],
+    target: &Target,
+    written_by: (&str, SystemTime),
+) -> Result<Vec<Bound>, SinkError> {
+    let written = refused.iter().map(|row| Written {
+        topic: &row.place,
+        error_type: ErrorType::RowRefused,
+        message: &row.message,
+        phase: Phase::Sink,
+        payload: row.row.as_bytes(),
+        properties: "{}".to_owned(),
+        event_id: None,
+    });
+    rows(&written.collect::<Vec<_>>(), target, written_by)
+}
+
+/// What the table holds of a letter.
+struct Written<'a> {
+    topic: &'a str,
+    error_type: ErrorType,
+    message: &'a str,
+    phase: Phase,
+    payload: &'a [u8],
+    properties: String,
+    event_id: Option<String>,
+}
+
+fn rows(
+    letters: &[Written<'_>],
+    target: &Target,
+    (run_id, closed_at): (&str, SystemTime),
+) -> Result<Vec<Bound>, SinkError> {
+    let text = |value: fn(&Written<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(letters.iter().map(value).collect::<StringArray>())
     };
-    let failed_at = TimestampMicrosecondArray::from_value(micros(commit.closed_at), letters.len());
+    let failed_at = TimestampMicrosecondArray::from_value(micros(closed_at), letters.len());
     let failed_at: ArrayRef = Arc::new(failed_at.with_timezone("UTC"));
     let arrays = vec![
-        text(|letter| Some(printable(&letter.topic))),
+        text(|letter| Some(printable(letter.topic))),
         text(|letter| Some(letter.error_type.as_str().to_owned())),
-        text(|letter| Some(printable(&letter.message))),
+        text(|letter| Some(printable(letter.message))),
         text(|letter| Some(letter.phase.as_str().to_owned())),
-        Arc::new(BinaryArray::from_iter_values(letters.iter().map(|letter| &letter.payload))),
-        text(|letter| jsonb(&letter.payload)),
-        text(|letter| Some(properties(letter))),
-        text(|letter| Some(letter.offset.to_string())),
+        Arc::new(BinaryArray::from_iter_values(letters.iter().map(|letter| letter.payload))),
+        text(|letter| jsonb(letter.payload)),
+        text(|letter| Some(letter.properties.clone())),
+        text(|letter| letter.event_id.clone()),
         ArrayRef::clone(&failed_at),
         failed_at,
         Arc::new(StringArray::from(vec![run_id; letters.len()])),
     ];
-    Rows::new(target, arrays, commit.closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
+    Rows::new(target, arrays, closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
 }
 
 /// A dead letter must be writable whatever is in it; the exact bytes are in `original_payload`.

@@ -12,18 +12,18 @@ use tokio_postgres::{Client, Error, Statement};
 use super::connection::Connection;
 use super::fault::{classify, classify_write};
 use super::ledger::{Ledger, epoch_number};
-use super::rows::{Bound, Rows};
+use super::piece::Piece;
+use super::rows::Bound;
 use crate::changelog::Epoch;
 use crate::sink::SinkError;
 
-/// Everything that the transaction sends, encoded before it begins.
+/// Everything that the transaction sends.
 pub(super) struct EpochWrite<'a> {
     pub(super) epoch: Epoch,
     pub(super) ledger_row: Bound,
-    /// In this order: deletes of a table before its upserts, because they make room in its other
-    /// unique indexes.
-    pub(super) statements: Vec<Bound>,
-    pub(super) copies: Vec<Rows<'a>>,
+    /// In this order: landing tables first, and deletes of a table before its upserts, because they make
+    /// room in its other unique indexes.
+    pub(super) pieces: Vec<Piece<'a>>,
     /// After everything else has landed.
     pub(super) truncates: Vec<Bound>,
 }
@@ -42,29 +42,53 @@ pub(super) enum Failure {
 }
 
 impl EpochWrite<'_> {
+    /// As fast as it can be. After [`Failure::Nothing`] the transaction may still be open.
     pub(super) async fn run(
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
     ) -> Result<Written, Failure> {
-        let is_fresh = self.send(connection).await.map_err(Failure::Nothing)?;
+        let (mut encoded, mut copies) = (Vec::new(), Vec::new());
+        for piece in &self.pieces {
+            let Piece::Rows(piece) = piece else { continue };
+            match piece.statements().map_err(Failure::Nothing)? {
+                Some(statements) => encoded.push(statements),
+                None => {
+                    encoded.push(Vec::new());
+                    copies.push(&piece.rows);
+                }
+            }
+        }
+        let mut of_rows = encoded.iter();
+        let statements: Vec<&Bound> = self
+            .pieces
+            .iter()
+            .flat_map(|piece| match piece {
+                Piece::Own(bound) => std::slice::from_ref(bound),
+                Piece::Rows(_) => of_rows.next().map_or(&[][..], Vec::as_slice),
+            })
+            .collect();
+        let is_fresh = self.send(connection, &statements).await.map_err(Failure::Nothing)?;
         if !is_fresh {
-            let rolled_back = connection.client.batch_execute("ROLLBACK").await;
-            rolled_back.map_err(|error| Failure::Nothing(classify("rolling back", error)))?;
+            roll_back(connection).await.map_err(Failure::Nothing)?;
             return Ok(Written::NotAbove);
         }
-        for rows in &self.copies {
-            rows.copy(connection).await.map_err(Failure::Nothing)?;
+        for rows in copies {
+            rows.copy(connection, 0..rows.count()).await.map_err(Failure::Nothing)?;
         }
         self.truncate(connection).await.map_err(Failure::Nothing)?;
         self.finish(connection, ledger).await
     }
 
     /// BEGIN and the small statements; `false` if the ledger refused the epoch.
-    async fn send(&self, connection: &mut Connection) -> Result<bool, SinkError> {
+    async fn send(
+        &self,
+        connection: &mut Connection,
+        statements: &[&Bound],
+    ) -> Result<bool, SinkError> {
         let ledger_row = prepare(connection, &self.ledger_row).await?;
-        let mut prepared = Vec::with_capacity(self.statements.len());
-        for bound in &self.statements {
+        let mut prepared = Vec::with_capacity(statements.len());
+        for bound in statements {
             prepared.push((prepare(connection, bound).await?, bound));
         }
         let client = &connection.client;
@@ -84,13 +108,13 @@ impl EpochWrite<'_> {
             Err(error) if is_unique_violation(&error) => return Ok(false),
             Err(error) => return Err(classify_write(&self.ledger_row.table, error)),
         }
-        for (result, bound) in rest.into_iter().zip(&self.statements) {
+        for (result, bound) in rest.into_iter().zip(statements) {
             result.map_err(|error| classify_write(&bound.table, error))?;
         }
         Ok(true)
     }
 
-    async fn truncate(&self, connection: &mut Connection) -> Result<(), SinkError> {
+    pub(super) async fn truncate(&self, connection: &mut Connection) -> Result<(), SinkError> {
         if self.truncates.is_empty() {
             return Ok(());
         }
@@ -99,15 +123,14 @@ impl EpochWrite<'_> {
         let lifted = connection.client.batch_execute(unlimited).await;
         lifted.map_err(|error| classify("truncating", error))?;
         for bound in &self.truncates {
-            let statement = prepare(connection, bound).await?;
-            let executed = execute(&connection.client, &statement, bound).await;
-            let rows = executed.map_err(|error| classify_write(&bound.table, error))?;
+            let rows = bound.execute(connection).await?;
             tracing::info!(table = bound.table, rows, "landed deletes of a truncated table");
         }
         Ok(())
     }
 
-    async fn finish(
+    /// Commits, and asks the ledger whether that is so.
+    pub(super) async fn finish(
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
@@ -120,7 +143,16 @@ impl EpochWrite<'_> {
         let client = &connection.client;
         let (committed, row) =
             futures::join!(client.batch_execute("COMMIT"), client.query_opt(&committer, &params),);
-        let row = committed.and(row).map_err(|error| Failure::InDoubt(failed(error)))?;
+        if let Err(error) = committed {
+            // An answer other than that the server goes away is a rollback: a deferred constraint.
+            let is_answered = error.as_db_error().is_some();
+            return Err(match failed(error) {
+                away @ SinkError::Unavailable { .. } => Failure::InDoubt(away),
+                error if is_answered => Failure::Nothing(error),
+                error => Failure::InDoubt(error),
+            });
+        }
+        let row = row.map_err(|error| Failure::InDoubt(failed(error)))?;
         match ledger.is_run(row.as_ref()) {
             Ok(true) => Ok(Written::Committed),
             Ok(false) => Err(Failure::Nothing(SinkError::RolledBack { epoch: self.epoch })),
@@ -134,11 +166,15 @@ async fn prepare(connection: &mut Connection, bound: &Bound) -> Result<Statement
 }
 
 async fn execute(client: &Client, statement: &Statement, bound: &Bound) -> Result<u64, Error> {
-    let params: Vec<&(dyn ToSql + Sync)> =
-        bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-    client.execute(statement, &params).await
+    client.execute(statement, &bound.values()).await
 }
 
-fn is_unique_violation(error: &Error) -> bool {
+/// Ends a transaction that is open, failed or not there.
+pub(super) async fn roll_back(connection: &mut Connection) -> Result<(), SinkError> {
+    let rolled_back = connection.client.batch_execute("ROLLBACK").await;
+    rolled_back.map_err(|error| classify("rolling back", error))
+}
+
+pub(super) fn is_unique_violation(error: &Error) -> bool {
     error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION)
 }

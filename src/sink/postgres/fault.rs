@@ -1,13 +1,12 @@
-//! What a Postgres error means for the pipeline.
-//!
-//! Source: PostgreSQL documentation, appendix A "PostgreSQL Error Codes".
+//! A Postgres error as the error of a sink; [`super::sqlstate`] decides.
 
 use std::error::Error as _;
 use std::io;
 
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::DbError;
 
+use super::sqlstate::{Fault, meaning};
 use crate::sink::{DataError, SinkError};
 
 /// Turns an error into the decision it asks for. `doing` completes "while ...".
@@ -25,23 +24,26 @@ pub(super) fn classify(doing: &str, error: Error) -> SinkError {
         };
     };
     let message = sentence(db);
-    let code = db.code().code();
-    match &code[..2] {
-        _ if is_unavailable(db.code()) => SinkError::Unavailable { doing, source: error.into() },
-        _ if is_interrupted(db.code()) => {
-            SinkError::Interrupted { doing, reason: message, source: error.into() }
+    let meaning = meaning(db.code().code());
+    let advice = meaning.advice;
+    match meaning.fault {
+        Fault::Away => SinkError::Unavailable { doing, source: error.into() },
+        Fault::Interrupted => SinkError::Interrupted {
+            doing,
+            reason: if advice.is_empty() { message } else { format!("{message}; {advice}") },
+            attempts: meaning.attempts,
+            source: error.into(),
+        },
+        Fault::Environment => {
+            SinkError::Refused { doing, message, advice, source: Some(error.into()) }
         }
-        "22" | "23" => SinkError::Data(DataError {
+        Fault::Row => SinkError::Data(DataError {
             table: db.table().map(str::to_owned),
             column: db.column().map(str::to_owned).or_else(|| copy_column(db)),
-            row: None,
+            row: copy_row(db),
             message,
             source: Some(error.into()),
         }),
-        class => {
-            let advice = advice(class);
-            SinkError::Refused { doing, message, advice, source: Some(error.into()) }
-        }
     }
 }
 
@@ -70,36 +72,12 @@ pub(super) fn is_connection_lost(error: &Error) -> bool {
     false
 }
 
-/// The server went away, is coming up, or is a standby after a failover.
-fn is_unavailable(code: &SqlState) -> bool {
-    let code = code.code();
-    // 25P03: we were idle in a transaction for too long, and the server closed the connection.
-    code.starts_with("08")
-        || (code.starts_with("57P") && code != "57P04")
-        || matches!(code, "25P03" | "25006")
-}
-
-/// The server works, and this transaction did not: conflicts, timeouts, resources.
-fn is_interrupted(code: &SqlState) -> bool {
-    let code = code.code();
-    let class = &code[..2];
-    matches!(class, "40" | "53" | "58") || matches!(code, "55P03" | "57014")
-}
-
-fn advice(class: &str) -> &'static str {
-    match class {
-        "28" => "check user and password of the sink and the server's pg_hba.conf",
-        "3D" | "57" => "check the database's name, or create it",
-        "3F" => "create the schema, or correct the name",
-        "42" => "create what is missing in a file of sql/ods, or grant the role its rights",
-        _ => "nothing was written; look at the server's log",
-    }
-}
-
 /// Message, detail and place in one line.
 fn sentence(db: &DbError) -> String {
     let mut text = format!("{} ({})", db.message(), db.code().code());
-    for more in [db.detail(), db.hint(), db.where_()].into_iter().flatten() {
+    // The whole row has no place in a log; a dead letter has it anyway.
+    let detail = db.detail().filter(|detail| !detail.starts_with("Failing row contains"));
+    for more in [detail, db.hint(), db.where_()].into_iter().flatten() {
         text.push_str(", ");
         text.push_str(more.lines().next().unwrap_or_default());
     }
@@ -108,7 +86,17 @@ fn sentence(db: &DbError) -> String {
 
 /// The column in a context such as `COPY orders, line 3, column total_amount: "x"`.
 fn copy_column(db: &DbError) -> Option<String> {
-    let context = db.where_()?.strip_prefix("COPY ")?;
-    let (_, column) = context.lines().next()?.rsplit_once(", column ")?;
+    let (_, column) = copy_place(db)?.rsplit_once(", column ")?;
     Some(column.split(':').next().unwrap_or(column).to_owned())
+}
+
+/// The row in such a context, counted from 0.
+fn copy_row(db: &DbError) -> Option<usize> {
+    let (_, line) = copy_place(db)?.split_once(", line ")?;
+    let digits = line.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse::<usize>().ok()?.checked_sub(1)
+}
+
+fn copy_place(db: &DbError) -> Option<&str> {
+    db.where_()?.lines().find_map(|line| line.strip_prefix("COPY "))
 }

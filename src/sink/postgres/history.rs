@@ -14,7 +14,7 @@ use super::fault::classify;
 use super::landing::CHANGE_SEQ;
 use super::quote;
 use super::rows::Rows;
-use super::target::{Target, unnest};
+use super::target::Target;
 use crate::changelog::{Changelog, Table};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
@@ -56,11 +56,11 @@ fn select(table: &Table, (landing, wanted): (&Target, &Target)) -> String {
     let same: Vec<String> = keys.iter().map(|key| format!("newest.{key} = wanted.{key}")).collect();
     let order: Vec<String> = keys.iter().map(|key| format!("newest.{key}")).collect();
     format!(
-        "WITH wanted ({names}) AS (SELECT DISTINCT * FROM {arrays}) \
+        "WITH wanted ({names}) AS (SELECT DISTINCT * FROM {arrays} AS given) \
          SELECT {columns} FROM wanted JOIN {landing} AS newest ON {same} \
          ORDER BY {order}, newest.{seq}",
         names = keys.join(", "),
-        arrays = unnest(wanted.wires()),
+        arrays = wanted.given(),
         columns = bootstrap::newest_columns(table, Some(landing)),
         landing = wanted.sql_name,
         same = same.join(" AND "),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::catalog::{CatalogTable, UniqueKey};
 use super::quote;
 use super::rows::{Bound, Rows};
-use super::target::{Rounding, Target, TargetColumn, Wanted, unnest};
+use super::target::{Rounding, Target, TargetColumn, Wanted};
 use crate::changelog::{ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 
@@ -87,13 +87,17 @@ impl ResultTarget {
         self.keyed.as_ref().map(|_| Bound { table, sql, params: Vec::new() })
     }
 
-    /// Deletes of the keys that are gone; none for appends.
-    pub(super) fn deletes(&self, changes: &ResultChanges) -> Result<Vec<Bound>, SinkError> {
+    /// The keys that are gone and the statement that deletes them; `None` for appends or if there are none.
+    pub(super) fn deletes(
+        &self,
+        changes: &ResultChanges,
+    ) -> Result<Option<(Rows<'_>, &str)>, SinkError> {
         let Some(keyed) = self.keyed.as_ref().filter(|_| changes.deletes.num_rows() > 0) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let keys = changes.deletes.columns().iter().map(Arc::clone).collect();
-        Rows::new(&keyed.key, keys, SystemTime::UNIX_EPOCH)?.bind(&keyed.delete_sql)
+        let rows = Rows::new(&keyed.key, keys, SystemTime::UNIX_EPOCH)?;
+        Ok(Some((rows, &keyed.delete_sql)))
     }
 }
 
@@ -141,7 +145,7 @@ fn delete_sql(key: &Target, nulls_are_equal: bool) -> String {
     format!(
         "DELETE FROM {} AS kept USING {} AS gone({}) WHERE {}",
         key.sql_name,
-        unnest(key.wires()),
+        key.given(),
         names.join(", "),
         names.iter().map(same).collect::<Vec<_>>().join(" AND "),
     )

@@ -7,10 +7,11 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use tokio_postgres::{Client, Error, Row};
 
 use super::connection::Connection;
+use super::epoch::is_unique_violation;
 use super::fault::classify;
 use super::own_tables::{COMMITTED, LEDGER, RESULTS, SPOOLS};
 use super::quote;
-use super::rows::Bound;
+use super::rows::{Bound, Params};
 use super::value::POSTGRES_EPOCH_MICROS;
 use crate::changelog::{
     Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
@@ -68,6 +69,35 @@ impl Ledger {
                 Box::new(commit.closed_at),
             ],
         })
+    }
+
+    /// Writes an epoch's ledger row; `false` if the epoch is not above all others.
+    pub(super) async fn is_taken(
+        &self,
+        connection: &mut Connection,
+        row: &Bound,
+    ) -> Result<bool, SinkError> {
+        match row.execute(connection).await {
+            Ok(count) => Ok(count == 1),
+            // Two commits of one epoch at the same moment: the other one was faster.
+            Err(SinkError::Data(error)) if is_taken_already(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Counts rows of results that were refused.
+    pub(super) fn add_dead_letters(&self, epoch: Epoch, count: usize) -> Result<Bound, SinkError> {
+        let sql = format!(
+            "UPDATE {} SET dead_letters = dead_letters + $3::bigint \
+             WHERE pipeline = $1::text AND epoch = $2::bigint",
+            self.ledger
+        );
+        let params: Params = vec![
+            Box::new(self.pipeline.clone()),
+            Box::new(epoch_number(epoch)?),
+            Box::new(count as i64),
+        ];
+        Ok(Bound { table: LEDGER.to_owned(), sql, params })
     }
 
     /// Adds the spools that the ledger does not know.
@@ -236,6 +266,11 @@ impl Ledger {
         let count: i64 = row.and_then(|row| row.try_get(0)).map_err(failed)?;
         Ok(count.unsigned_abs())
     }
+}
+
+fn is_taken_already(error: &DataError) -> bool {
+    let cause = error.source.as_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    cause.is_some_and(is_unique_violation)
 }
 
 fn ledger_row(row: &Row) -> Result<LedgerRow, SinkError> {

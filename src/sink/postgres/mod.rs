@@ -13,6 +13,7 @@
 //! no temporary table has to be kept per connection.
 
 mod bootstrap;
+mod careful;
 mod catalog;
 mod config;
 mod connection;
@@ -20,7 +21,10 @@ mod create;
 mod dead_letters;
 mod epoch;
 mod fault;
+mod fit;
+mod flood;
 mod history;
+mod isolate;
 mod keyed;
 mod landing;
 mod ledger;
@@ -29,10 +33,15 @@ mod newest_rows;
 mod numeric;
 mod outbox;
 mod own_tables;
+mod piece;
 mod quote;
+mod refused;
+mod refusing;
 mod rows;
 mod schema_changes;
+mod sqlstate;
 mod target;
+mod targets;
 mod truncate;
 mod value;
 
@@ -45,14 +54,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
+use self::careful::Judge;
 use self::connection::Connection;
-use self::epoch::{EpochWrite, Failure, Written};
+use self::epoch::{EpochWrite, Failure, Written, roll_back};
 use self::fault::classify;
-use self::keyed::ResultTarget;
+use self::flood::FloodGauge;
 use self::ledger::{Ledger, epoch_number};
-use self::rows::{Bound, FEW_ROWS, Rows};
-use self::target::Target;
-use super::{LedgerRow, Sink, SinkError, new_run_id};
+use self::piece::{How, Origin, Piece, RowsPiece};
+use self::rows::Bound;
+use self::targets::Targets;
+use super::{LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
 use crate::changelog::{
     Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultChanges, ResultTable,
     SchemaChange, Table,
@@ -66,16 +77,11 @@ pub struct PostgresSink {
     /// `None` before the first call, after an error, and while a call has it.
     connection: Option<Connection>,
     targets: Targets,
+    floods: FloodGauge,
+    /// Tables whose rows are tried out, and for how many epochs more.
+    distrusted: HashMap<String, u32>,
     /// Spools of the order that are surely in the database.
     known_spools: usize,
-}
-
-/// Checked targets by the names of their tables and results.
-#[derive(Default)]
-struct Targets {
-    landing: HashMap<String, Target>,
-    results: HashMap<String, ResultTarget>,
-    dead_letters: Option<Target>,
 }
 
 impl PostgresSink {
@@ -93,8 +99,17 @@ impl PostgresSink {
             return Err(SinkError::Config { problems });
         }
         let ledger = Ledger::new(&config.schema, pipeline.into(), new_run_id());
-        let (queue, targets) = (queue.into(), Targets::default());
-        Ok(Self { config, queue, ledger, connection: None, targets, known_spools: 0 })
+        let floods = FloodGauge::new(config.max_refused_percent);
+        Ok(Self {
+            config,
+            queue: queue.into(),
+            ledger,
+            connection: None,
+            targets: Targets::default(),
+            floods,
+            distrusted: HashMap::new(),
+            known_spools: 0,
+        })
     }
 
     /// Applies the files of `sql/ods` (name, text) that were not applied yet, in the order of their
@@ -137,31 +152,22 @@ impl PostgresSink {
         results: &[Arc<ResultTable>],
     ) -> Result<(), SinkError> {
         let connection = self.connect().await?;
-        let (mut checked, mut problems) = (Targets::default(), Vec::new());
-        let schema = self.config.schema.as_str();
-        for table in tables {
-            let Some(name) = landing::target_name(table) else { continue };
-            if let Some(catalog) = catalog_of(&connection, schema, name, &mut problems).await? {
-                let target = landing::check(table, schema, (name, &catalog), &mut problems);
-                checked.landing.insert(table.name.clone(), target);
-            }
-        }
-        for result in results.iter().filter(|result| result.channel == Channel::Table) {
-            let name = &result.target;
-            if let Some(catalog) = catalog_of(&connection, schema, name, &mut problems).await? {
-                let target = ResultTarget::check(result, schema, &catalog, &mut problems);
-                checked.results.insert(result.name.clone(), target);
-            }
-        }
-        let dlq = catalog_of(&connection, schema, dead_letters::TABLE, &mut problems).await?;
-        checked.dead_letters =
-            dlq.map(|catalog| dead_letters::check(schema, &catalog, &mut problems));
+        let described = (tables.to_vec(), results.to_vec());
+        self.targets = Targets::read(&connection, &self.config.schema, described).await?;
         self.connection = Some(connection);
-        if !problems.is_empty() {
-            return Err(SinkError::Targets { problems });
-        }
-        self.targets = checked;
         Ok(())
+    }
+
+    /// The same for what was checked before: somebody may have altered the tables.
+    async fn check_again(&mut self, connection: &Connection) -> Result<(), SinkError> {
+        let described = self.targets.described.clone();
+        self.targets = Targets::read(connection, &self.config.schema, described).await?;
+        Ok(())
+    }
+
+    /// Rows of these tables are tried out before they are applied, until that was for nothing for a while.
+    pub fn distrust<'a>(&mut self, tables: impl IntoIterator<Item = &'a String>) {
+        self.distrusted.extend(tables.into_iter().map(|table| (table.clone(), refusing::TRIALS)));
     }
 
     /// The ledger rows above `after`, lowest epochs first.
@@ -202,24 +208,23 @@ impl PostgresSink {
         }
     }
 
-    /// Encodes an epoch.
-    fn prepare<'a>(&'a self, commit: &EpochCommit) -> Result<EpochWrite<'a>, SinkError> {
+    /// The parts of an epoch's transaction.
+    fn prepare<'a>(&'a self, commit: &'a EpochCommit) -> Result<EpochWrite<'a>, SinkError> {
         let mut write = EpochWrite {
             epoch: commit.epoch,
             ledger_row: self.ledger.insert(commit)?,
-            statements: Vec::new(),
-            copies: Vec::new(),
+            pieces: Vec::new(),
             truncates: Vec::new(),
         };
         if commit.spools.spools().len() > self.known_spools {
-            write.statements.push(self.ledger.insert_spools(commit));
+            write.pieces.push(Piece::Own(self.ledger.insert_spools(commit)));
         }
-        let landed = commit.landing.iter().filter(|changelog| !changelog.is_empty());
-        for changelog in landed.filter(|c| landing::target_name(&c.table).is_some()) {
-            let target = self.targets.landing.get(&changelog.table.name);
-            let target = target.ok_or_else(|| unchecked(&changelog.table.name))?;
-            append(&mut write, target, landing::rows(changelog, target, commit.closed_at)?)?;
-            write.truncates.extend(truncate::statements(changelog, target));
+        for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
+            let piece = self.targets.landing_piece(changelog, commit.closed_at)?;
+            write.pieces.extend(piece.map(Piece::Rows));
+            if let Some(target) = self.targets.landing.get(&changelog.table.name) {
+                write.truncates.extend(truncate::statements(changelog, target));
+            }
         }
         for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
             if changes.table.channel != Channel::Table {
@@ -229,23 +234,26 @@ impl PostgresSink {
             let target = self.targets.results.get(&changes.table.name);
             let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
             if changes.is_new_definition {
-                write.statements.extend(target.delete_all());
-                write.statements.push(self.ledger.define_result(&changes.table));
+                write.pieces.extend(target.delete_all().map(Piece::Own));
+                write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
             }
-            write.statements.extend(target.deletes(changes)?);
+            if let Some((rows, sql)) = target.deletes(changes)? {
+                let (how, origin) = (How::Statement(sql.to_owned()), Origin::Deletes(changes));
+                write.pieces.push(Piece::Rows(RowsPiece { rows, how, origin }));
+            }
             let rows = target.rows(changes, commit.closed_at)?;
-            match target.upsert_sql() {
-                Some(sql) => write.statements.extend(rows.bind(sql)?),
-                None => append(&mut write, &target.target, rows)?,
-            }
+            let how = target.upsert_sql();
+            let how = how.map_or(How::Append, |sql| How::Statement(sql.to_owned()));
+            let origin = Origin::Upserts(changes);
+            write.pieces.push(Piece::Rows(RowsPiece { rows, how, origin }));
         }
         if !commit.retired.is_empty() {
-            write.statements.push(self.ledger.retire_results(&commit.retired));
+            write.pieces.push(Piece::Own(self.ledger.retire_results(&commit.retired)));
         }
-        write.statements.extend(self.dead_letters(commit)?);
+        write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
         if !commit.schema_changes.is_empty() {
             let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
-            write.statements.push(schema_changes::insert(schema, pipeline, commit)?);
+            write.pieces.push(Piece::Own(schema_changes::insert(schema, pipeline, commit)?));
         }
         Ok(write)
     }
@@ -258,10 +266,11 @@ impl PostgresSink {
         write: &mut EpochWrite<'_>,
     ) -> Result<(), SinkError> {
         if changes.is_new_definition {
-            write.statements.push(self.ledger.define_result(&changes.table));
+            write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
         }
         let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
-        write.statements.extend(outbox::inserts(changes, commit, place)?);
+        let rows = outbox::inserts(changes, commit, place)?;
+        write.pieces.extend(rows.into_iter().map(Piece::Own));
         Ok(())
     }
 
@@ -272,6 +281,26 @@ impl PostgresSink {
         let target = self.targets.dead_letters.as_ref();
         let target = target.ok_or_else(|| unchecked(dead_letters::TABLE))?;
         dead_letters::inserts(commit, target, &self.ledger.run_id)
+    }
+
+    /// Piece by piece, leaving out rows of results that are refused.
+    async fn commit_carefully(
+        &mut self,
+        connection: &mut Connection,
+        commit: &EpochCommit,
+    ) -> Result<Written, Failure> {
+        let mut floods = std::mem::replace(&mut self.floods, FloodGauge::new(0));
+        let judge = Judge {
+            floods: &mut floods,
+            letters: self.targets.dead_letters.as_ref(),
+            closed_at: commit.closed_at,
+        };
+        let written = match self.prepare(commit) {
+            Ok(write) => write.run_carefully(connection, &self.ledger, judge).await,
+            Err(error) => Err(Failure::Nothing(error)),
+        };
+        self.floods = floods;
+        written
     }
 
     /// The epoch is in the ledger by our hand, or by somebody else's.
@@ -356,9 +385,21 @@ impl Sink for PostgresSink {
         Ok(rows)
     }
 
+    async fn refused(&mut self, landing: &[Changelog]) -> Result<Vec<RefusedRow>, SinkError> {
+        refusing::refused(self, landing).await
+    }
+
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut connection = self.connect().await?;
-        let written = self.prepare(commit)?.run(&mut connection, &self.ledger).await;
+        let mut written = self.prepare(commit)?.run(&mut connection, &self.ledger).await;
+        if let Err(Failure::Nothing(SinkError::Data(_) | SinkError::Refused { .. })) = &written {
+            match connection.is_out_of_step {
+                true => connection = self.connect().await?,
+                false => roll_back(&mut connection).await?,
+            }
+            self.check_again(&connection).await?;
+            written = self.commit_carefully(&mut connection, commit).await;
+        }
         match written {
             Ok(Written::Committed) => {}
             Ok(Written::NotAbove) => self.ours_or_fenced(&mut connection, commit.epoch).await?,
@@ -381,34 +422,6 @@ impl Sink for PostgresSink {
         self.connection = Some(connection);
         Ok(())
     }
-}
-
-fn append<'a>(
-    write: &mut EpochWrite<'a>,
-    target: &Target,
-    rows: Rows<'a>,
-) -> Result<(), SinkError> {
-    if rows.count() > FEW_ROWS {
-        write.copies.push(rows);
-    } else {
-        write.statements.extend(rows.bind(&target.insert_sql(""))?);
-    }
-    Ok(())
-}
-
-async fn catalog_of(
-    connection: &Connection,
-    schema: &str,
-    table: &str,
-    problems: &mut Vec<String>,
-) -> Result<Option<catalog::CatalogTable>, SinkError> {
-    let read = catalog::read(&connection.client, schema, table).await;
-    let catalog = read.map_err(|error| classify("reading the catalog", error))?;
-    if catalog.is_none() {
-        let (schema, table) = quote::split(schema, table);
-        problems.push(format!("{table}: there is no such table in schema {schema}"));
-    }
-    Ok(catalog)
 }
 
 fn unchecked(name: &str) -> SinkError {

@@ -13,7 +13,7 @@ use super::fault::classify;
 use super::landing::{CHANGE_SEQ, OPERATION};
 use super::quote;
 use super::rows::Rows;
-use super::target::{Target, unnest};
+use super::target::Target;
 use crate::changelog::{Changelog, Table};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
@@ -90,12 +90,12 @@ fn select((table, newest): (&Table, &str), columns: &[usize], wanted: &Target) -
     };
     let own = |name: &str| quote::ident(&table.free_name(name));
     format!(
-        "WITH wanted ({asked_names}) AS (SELECT * FROM {arrays}), found AS ({found}) \
+        "WITH wanted ({asked_names}) AS (SELECT * FROM {arrays} AS given), found AS ({found}) \
          SELECT {newest} FROM found CROSS JOIN LATERAL (\
          SELECT * FROM {landing} AS landed WHERE {same_key} ORDER BY landed.{seq} DESC LIMIT 1\
          ) AS newest WHERE newest.{operation} <> 'd' {still_asked}LIMIT ${limit}",
         asked_names = asked.join(", "),
-        arrays = unnest(wanted.wires()),
+        arrays = wanted.given(),
         same_key = same(&keys, "landed", "found"),
         seq = own(CHANGE_SEQ),
         operation = own(OPERATION),

@@ -11,9 +11,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::catalog::FINGERPRINT;
 use super::connection::Connection;
 use super::fault::classify_write;
-use super::target::Target;
+use super::target::{Target, TargetColumn};
 use super::value::{Cells, Wire};
 use crate::sink::{DataError, SinkError};
 
@@ -75,6 +76,29 @@ impl<'a> Rows<'a> {
         self.count
     }
 
+    /// The target as the configuration names it.
+    pub(super) fn table(&self) -> &str {
+        &self.target.name
+    }
+
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&Cells, &TargetColumn)> {
+        self.cells.iter().zip(&self.target.columns)
+    }
+
+    /// The statement that adds them.
+    pub(super) fn insert_sql(&self) -> String {
+        self.target.insert_sql("")
+    }
+
+    pub(super) fn can_copy(&self) -> bool {
+        self.target.can_copy()
+    }
+
+    pub(super) fn misfit(&self, column: &str, row: Option<usize>, message: String) -> DataError {
+        let (table, column) = (Some(self.target.name.clone()), Some(column.to_owned()));
+        DataError { table, column, row, message, source: None }
+    }
+
     /// All rows as statements `sql`, whose parameters are the columns as arrays.
     pub(super) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
         let fitting = STATEMENT_BYTES * self.count / self.bytes.max(1);
@@ -83,7 +107,7 @@ impl<'a> Rows<'a> {
         starts.map(|start| self.bind_range(sql, start..(start + step).min(self.count))).collect()
     }
 
-    fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
+    pub(super) fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
         let mut params = Params::with_capacity(self.cells.len());
         for (cells, column) in self.cells.iter().zip(&self.target.columns) {
             let array = ArrayParam::new(cells, column.wire, range.clone())
@@ -93,15 +117,30 @@ impl<'a> Rows<'a> {
         Ok(Bound { table: self.target.name.clone(), sql: sql.to_owned(), params })
     }
 
-    /// Streams all rows; encoding goes on while the server takes what was encoded.
-    pub(super) async fn copy(&self, connection: &mut Connection) -> Result<(), SinkError> {
-        let failed = |error| classify_write(&self.target.name, error);
+    /// Streams rows; encoding goes on while the server takes what was encoded. The row of an error is
+    /// that of the batch.
+    pub(super) async fn copy(
+        &self,
+        connection: &mut Connection,
+        range: Range<usize>,
+    ) -> Result<(), SinkError> {
+        let failed = |error| match classify_write(&self.target.name, error) {
+            SinkError::Data(data) => {
+                let row = data.row.map(|row| row + range.start);
+                SinkError::Data(DataError { row, ..data })
+            }
+            other => other,
+        };
+        self.check_columns(connection).await?;
         let statement = connection.prepare(&self.target.copy_sql()).await.map_err(failed)?;
-        let sink = connection.client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?;
+        let begun = connection.client.copy_in::<_, Bytes>(&statement).await;
+        // The library ends the COPY that never began, and the server's answer to that is one too many.
+        connection.is_out_of_step |= begun.is_err();
+        let sink = begun.map_err(failed)?;
         let mut sink = pin!(sink);
         let mut buffer = BytesMut::with_capacity(COPY_CHUNK + COPY_CHUNK / 8);
         buffer.put_slice(COPY_HEADER);
-        for row in 0..self.count {
+        for row in range.clone() {
             self.write_row(row, &mut buffer)?;
             if buffer.len() >= COPY_CHUNK {
                 sink.feed(buffer.split().freeze()).await.map_err(failed)?;
@@ -112,6 +151,31 @@ impl<'a> Rows<'a> {
         sink.feed(buffer.freeze()).await.map_err(failed)?;
         sink.finish().await.map_err(failed)?;
         Ok(())
+    }
+
+    /// Binary COPY would take a bigint for a timestamp: both are 8 bytes. So the columns are looked at
+    /// once more, with the lock held that keeps others from altering them.
+    async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        let failed = |error| classify_write(&self.target.name, error);
+        let statement = connection.prepare(FINGERPRINT).await.map_err(failed)?;
+        let (schema, table) = &self.target.place;
+        let place: [&(dyn ToSql + Sync); 2] = [schema, table];
+        let lock = format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", self.target.sql_name);
+        let (locked, row) = futures::join!(
+            connection.client.batch_execute(&lock),
+            connection.client.query_one(&statement, &place)
+        );
+        locked.map_err(failed)?;
+        let now: String = row.and_then(|row| row.try_get(0)).map_err(failed)?;
+        if now == self.target.fingerprint {
+            return Ok(());
+        }
+        Err(SinkError::Refused {
+            doing: format!("writing to {}", self.target.name),
+            message: "its columns were altered since they were checked".to_owned(),
+            advice: "they are checked again by themselves",
+            source: None,
+        })
     }
 
     fn write_row(&self, row: usize, out: &mut BytesMut) -> Result<(), SinkError> {

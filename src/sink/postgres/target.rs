@@ -2,7 +2,7 @@
 
 use arrow::datatypes::DataType;
 
-use super::catalog::CatalogTable;
+use super::catalog::{CatalogColumn, CatalogTable, Limits};
 use super::quote;
 use super::value::Wire;
 
@@ -23,6 +23,10 @@ pub(super) struct Target {
     /// Quoted, with its schema.
     pub(super) sql_name: String,
     pub(super) columns: Vec<TargetColumn>,
+    /// Schema and name as the catalog has them.
+    pub(super) place: (String, String),
+    /// What [`super::catalog::FINGERPRINT`] answered when the columns were checked.
+    pub(super) fingerprint: String,
     /// The last column is [`STAMP`], which the batches don't have.
     pub(super) is_stamped: bool,
 }
@@ -32,6 +36,9 @@ pub(super) struct TargetColumn {
     pub(super) name: String,
     pub(super) wire: Wire,
     pub(super) is_nullable: bool,
+    pub(super) limits: Limits,
+    /// The type that the server casts the text to; only of [`Wire::Literal`].
+    pub(super) cast: Option<String>,
 }
 
 /// Whether digits after the point may be rounded to the target's scale, as INSERT does.
@@ -53,22 +60,26 @@ impl Target {
         let mut columns = Vec::new();
         for column in wanted {
             match check_column(catalog, column, rounding) {
-                Ok(wire) => {
-                    let there = catalog.columns.get(column.name);
-                    let is_nullable = there.is_some_and(|there| there.is_nullable);
-                    let name = column.name.to_owned();
-                    columns.push(TargetColumn { name, wire, is_nullable });
-                }
+                Ok((wire, there)) => columns.push(TargetColumn {
+                    name: column.name.to_owned(),
+                    wire,
+                    is_nullable: there.is_nullable,
+                    limits: there.limits,
+                    cast: (wire == Wire::Literal).then(|| there.bare_type.clone()),
+                }),
                 Err(problem) => problems.push(format!("{name}.{}: {problem}", column.name)),
             }
         }
         let is_wanted = |name: &str| wanted.iter().any(|column| column.name == name);
         let stamp = catalog.columns.get(STAMP).filter(|_| !is_wanted(STAMP));
-        let stamp = stamp.and_then(|c| c.wire).filter(|wire| wire.accepts(&stamp_type()));
+        let stamp = stamp.map(|c| c.wire).filter(|wire| wire.accepts(&stamp_type()));
+        let limits = Limits::default();
         columns.extend(stamp.map(|wire| TargetColumn {
             name: STAMP.to_owned(),
             wire,
             is_nullable: false,
+            limits,
+            cast: None,
         }));
         let mut missing: Vec<&str> = catalog
             .columns
@@ -82,15 +93,19 @@ impl Target {
             format!("{name}.{column}: is NOT NULL without a default, and nothing fills it")
         }));
         let sql_name = quote::table(schema, name);
-        Self { name: name.to_owned(), sql_name, columns, is_stamped: stamp.is_some() }
+        let (in_schema, bare) = quote::split(schema, name);
+        Self {
+            name: name.to_owned(),
+            sql_name,
+            columns,
+            place: (in_schema.to_owned(), bare.to_owned()),
+            fingerprint: catalog.fingerprint.clone(),
+            is_stamped: stamp.is_some(),
+        }
     }
 
     pub(super) fn has_column(&self, name: &str) -> bool {
         self.columns.iter().any(|column| column.name == name)
-    }
-
-    pub(super) fn wires(&self) -> impl Iterator<Item = Wire> + '_ {
-        self.columns.iter().map(|column| column.wire)
     }
 
     fn column_list(&self) -> String {
@@ -101,13 +116,35 @@ impl Target {
         format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.sql_name, self.column_list())
     }
 
+    /// Binary COPY has no place for a cast.
+    pub(super) fn can_copy(&self) -> bool {
+        self.columns.iter().all(|column| column.cast.is_none())
+    }
+
+    /// The rows of a statement whose parameters are the columns as arrays, to be selected from.
+    pub(super) fn given(&self) -> String {
+        let columns = || self.columns.iter().enumerate().map(|(at, column)| (at + 1, column));
+        let arrays = columns().map(|(at, column)| format!("${at}::{}[]", column.wire.sql()));
+        let unnest = format!("unnest({})", arrays.collect::<Vec<_>>().join(", "));
+        if self.can_copy() {
+            return unnest;
+        }
+        let names = columns().map(|(at, _)| format!("c{at}")).collect::<Vec<_>>();
+        let cast = columns().map(|(at, column)| match &column.cast {
+            Some(name) => format!("c{at}::{name}"),
+            None => format!("c{at}"),
+        });
+        let cast = cast.collect::<Vec<_>>().join(", ");
+        format!("(SELECT {cast} FROM {unnest} AS text({}))", names.join(", "))
+    }
+
     /// One array per column; `on_conflict` may be empty.
     pub(super) fn insert_sql(&self, on_conflict: &str) -> String {
         format!(
-            "INSERT INTO {} ({}) SELECT * FROM {} {on_conflict}",
+            "INSERT INTO {} ({}) SELECT * FROM {} AS given {on_conflict}",
             self.sql_name,
             self.column_list(),
-            unnest(self.wires()),
+            self.given(),
         )
     }
 }
@@ -117,20 +154,11 @@ pub(super) fn stamp_type() -> DataType {
     DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// `unnest($1::int8[], $2::text[], ...)`
-pub(super) fn unnest(wires: impl Iterator<Item = Wire>) -> String {
-    let arrays: Vec<String> = wires
-        .enumerate()
-        .map(|(index, wire)| format!("${}::{}[]", index + 1, wire.sql()))
-        .collect();
-    format!("unnest({})", arrays.join(", "))
-}
-
-fn check_column(
-    catalog: &CatalogTable,
+fn check_column<'a>(
+    catalog: &'a CatalogTable,
     wanted: &Wanted<'_>,
     rounding: Rounding,
-) -> Result<Wire, String> {
+) -> Result<(Wire, &'a CatalogColumn), String> {
     let data_type = wanted.data_type;
     let there = catalog
         .columns
@@ -139,14 +167,14 @@ fn check_column(
     if there.is_generated {
         return Err("the column is generated, so it cannot be written".to_owned());
     }
-    let wire = there.wire.filter(|wire| wire.accepts(data_type)).ok_or_else(|| {
+    let wire = Some(there.wire).filter(|wire| wire.accepts(data_type)).ok_or_else(|| {
         format!("the column is {}, which cannot take {data_type}", there.type_name)
     })?;
     if let (DataType::Decimal128(_, scale), Some(target), Rounding::Refused) =
-        (data_type, there.scale, rounding)
-        && i32::from(*scale) > target
+        (data_type, there.limits.digits, rounding)
+        && i32::from(*scale) > target.1
     {
         return Err(format!("the column is {}, which would round {data_type}", there.type_name));
     }
-    Ok(wire)
+    Ok((wire, there))
 }

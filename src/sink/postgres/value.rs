@@ -1,8 +1,10 @@
 //! Arrow cells in Postgres's binary wire format.
 
+use std::sync::Arc;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
-    Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -10,6 +12,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;
 
@@ -37,12 +40,16 @@ pub(super) enum Wire {
     Date,
     Timestamp,
     TimestampTz,
+    /// Any other type, enums and arrays among them: the text that Postgres reads it from.
+    Literal,
 }
 
 impl Wire {
     /// The wire form of a column of this type; text, varchar and char travel alike.
-    pub(super) fn of_column(oid: u32) -> Option<Self> {
-        Some(match Type::from_oid(oid)? {
+    pub(super) fn of_column(oid: u32) -> Self {
+        // Types of extensions and users have no fixed number.
+        let Some(known) = Type::from_oid(oid) else { return Self::Literal };
+        match known {
             Type::BOOL => Self::Bool,
             Type::INT2 => Self::Int2,
             Type::INT4 => Self::Int4,
@@ -57,8 +64,8 @@ impl Wire {
             Type::DATE => Self::Date,
             Type::TIMESTAMP => Self::Timestamp,
             Type::TIMESTAMPTZ => Self::TimestampTz,
-            _ => return None,
-        })
+            _ => Self::Literal,
+        }
     }
 
     /// The type that holds any value of a declared column: what bootstrap reads it as.
@@ -88,7 +95,7 @@ impl Wire {
             Self::Float4 => Type::FLOAT4,
             Self::Float8 => Type::FLOAT8,
             Self::Numeric => Type::NUMERIC,
-            Self::Text => Type::TEXT,
+            Self::Text | Self::Literal => Type::TEXT,
             Self::Json => Type::JSON,
             Self::Jsonb => Type::JSONB,
             Self::Bytea => Type::BYTEA,
@@ -117,7 +124,8 @@ impl Wire {
                 let is_single = *data_type == DataType::Float32 && self == Self::Float4;
                 is_single || self == Self::Float8
             }
-            Form::Text => matches!(self, Self::Text | Self::Json | Self::Jsonb),
+            Form::Text => matches!(self, Self::Text | Self::Json | Self::Jsonb | Self::Literal),
+            Form::List => self == Self::Literal,
             Form::Binary => self == Self::Bytea,
             Form::Date => self == Self::Date,
             Form::Timestamp => matches!(self, Self::Timestamp | Self::TimestampTz),
@@ -136,6 +144,7 @@ enum Form {
     Binary,
     Date,
     Timestamp,
+    List,
 }
 
 impl Form {
@@ -153,6 +162,10 @@ impl Form {
             DataType::Date32 => Self::Date,
             DataType::Timestamp(_, _) => Self::Timestamp,
             DataType::Dictionary(_, values) => return Self::of(values),
+            DataType::List(items) => match Self::of(items.data_type())? {
+                Self::Binary | Self::List => return None,
+                _ => Self::List,
+            },
             _ => return None,
         })
     }
@@ -164,7 +177,7 @@ impl Form {
             Self::Int => DataType::Int64,
             Self::Decimal { scale } => DataType::Decimal128(38, scale),
             Self::Float => DataType::Float64,
-            Self::Text => DataType::Utf8,
+            Self::Text | Self::List => DataType::Utf8,
             Self::Binary => DataType::Binary,
             Self::Date => DataType::Date32,
             Self::Timestamp => match given {
@@ -185,7 +198,7 @@ pub(super) struct Cells {
     has_nulls: bool,
 }
 
-enum Values {
+pub(super) enum Values {
     Bool(BooleanArray),
     Int(Int64Array),
     Decimal(Decimal128Array, i8),
@@ -206,6 +219,7 @@ impl Cells {
         let array = match (form, array.data_type()) {
             // The precision that is stated may be smaller; the values are the same.
             (Form::Decimal { .. }, DataType::Decimal128(_, _)) => ArrayRef::clone(array),
+            (Form::List, _) => Arc::new(array_literals(array.as_list())?),
             (_, given) => cast(array, &form.canonical(given))?,
         };
         let values = match form {
@@ -215,7 +229,7 @@ impl Cells {
                 Values::Decimal(array.as_primitive::<Decimal128Type>().clone(), scale)
             }
             Form::Float => Values::Float(array.as_primitive::<Float64Type>().clone()),
-            Form::Text => Values::Text(array.as_string::<i32>().clone()),
+            Form::Text | Form::List => Values::Text(array.as_string::<i32>().clone()),
             Form::Binary => Values::Binary(array.as_binary::<i32>().clone()),
             Form::Date => Values::Date(array.as_primitive::<Date32Type>().clone()),
             Form::Timestamp => {
@@ -225,18 +239,42 @@ impl Cells {
         Ok(Self { has_nulls: array.null_count() > 0, values, wire })
     }
 
-    fn is_null(&self, row: usize) -> bool {
-        self.has_nulls
-            && match &self.values {
-                Values::Bool(array) => array.is_null(row),
-                Values::Int(array) => array.is_null(row),
-                Values::Decimal(array, _) => array.is_null(row),
-                Values::Float(array) => array.is_null(row),
-                Values::Text(array) => array.is_null(row),
-                Values::Binary(array) => array.is_null(row),
-                Values::Date(array) => array.is_null(row),
-                Values::Timestamp(array) => array.is_null(row),
-            }
+    pub(super) fn values(&self) -> &Values {
+        &self.values
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    fn array(&self) -> &dyn Array {
+        match &self.values {
+            Values::Bool(array) => array,
+            Values::Int(array) => array,
+            Values::Decimal(array, _) => array,
+            Values::Float(array) => array,
+            Values::Text(array) => array,
+            Values::Binary(array) => array,
+            Values::Date(array) => array,
+            Values::Timestamp(array) => array,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.array().len()
+    }
+
+    pub(super) fn null_count(&self) -> usize {
+        self.array().null_count()
+    }
+
+    /// Why the number of this cell does not fit; it must not be NULL.
+    pub(super) fn out_of_range(&self, row: usize) -> Option<String> {
+        self.write(row, &mut BytesMut::with_capacity(16)).err()
+    }
+
+    pub(super) fn is_null(&self, row: usize) -> bool {
+        self.has_nulls && self.array().is_null(row)
     }
 
     /// Appends the cell with its length in front, as COPY and array elements have it.
@@ -272,19 +310,19 @@ impl Cells {
             Values::Date(array) => {
                 let days = array.value(row).checked_sub(POSTGRES_EPOCH_DAYS);
                 out.put_i32(4);
-                out.put_i32(days.ok_or("the date is before what Postgres can hold")?);
+                out.put_i32(days.ok_or("date out of range (22008)")?);
             }
             Values::Timestamp(array) => {
                 let micros = array.value(row).checked_sub(POSTGRES_EPOCH_MICROS);
                 out.put_i32(8);
-                out.put_i64(micros.ok_or("the timestamp is before what Postgres can hold")?);
+                out.put_i64(micros.ok_or("timestamp out of range (22008)")?);
             }
         }
         Ok(())
     }
 
     fn write_integer(&self, value: i128, out: &mut BytesMut) -> Result<(), String> {
-        let refused = |_| format!("{value} is out of the range of {}", self.wire.sql());
+        let refused = |_| format!("{value} is out of the range of {} (22003)", self.wire.sql());
         match self.wire {
             Wire::Int2 => {
                 out.put_i32(2);
@@ -310,13 +348,16 @@ impl Cells {
         }
         let whole = 10i128.checked_pow(u32::from(scale.unsigned_abs()));
         let whole = whole.and_then(|factor| value.checked_mul(factor));
-        let whole = whole.ok_or_else(|| format!("{value}e{} is too large", -i32::from(scale)))?;
+        let whole =
+            whole.ok_or_else(|| format!("{value}e{} is too large (22003)", -i32::from(scale)))?;
         self.write_integer(whole, out)
     }
 
     fn write_text(&self, text: &str, out: &mut BytesMut) -> Result<(), String> {
         if let Some(at) = text.as_bytes().iter().position(|byte| *byte == 0) {
-            return Err(format!("a NUL character at byte {at}, which Postgres cannot store"));
+            return Err(format!(
+                "a NUL character at byte {at}, which Postgres can't store (22021)"
+            ));
         }
         let version: &[u8] = if self.wire == Wire::Jsonb { &[1] } else { &[] };
         let length = i32::try_from(text.len() + version.len());
@@ -334,4 +375,20 @@ fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     write(out);
     let length = (out.len() - at - 4) as i32;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// Each list as Postgres reads an array: `{"a","b",NULL}`.
+fn array_literals(lists: &ListArray) -> Result<StringArray, ArrowError> {
+    let literal = |items: ArrayRef| {
+        let item = |at: usize| match items.is_null(at) {
+            true => Ok("NULL".to_owned()),
+            false => {
+                let text = array_value_to_string(&items, at)?;
+                Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+            }
+        };
+        let items = (0..items.len()).map(item).collect::<Result<Vec<_>, ArrowError>>()?;
+        Ok(format!("{{{}}}", items.join(",")))
+    };
+    lists.iter().map(|items| items.map(literal).transpose()).collect()
 }

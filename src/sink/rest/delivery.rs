@@ -189,6 +189,7 @@ impl Round<'_> {
                     return Err(SinkError::Interrupted {
                         doing: "posting a row".to_owned(),
                         reason: "the request's task ended without an outcome".to_owned(),
+                        attempts: None,
                         source: error.into(),
                     });
                 }

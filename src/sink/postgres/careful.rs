@@ -1,0 +1,137 @@
+//! An epoch once more, piece by piece, because the target refused a row of it.
+
+use super::connection::Connection;
+use super::dead_letters;
+use super::epoch::{EpochWrite, Failure, Written, roll_back};
+use super::fault::classify;
+use super::flood::FloodGauge;
+use super::isolate::{Refusal, write_again, write_fitting};
+use super::ledger::Ledger;
+use super::piece::{Origin, Piece, RowsPiece};
+use super::refused::{self, RefusedResult};
+use super::target::Target;
+use crate::sink::{RefusedRow, SinkError};
+
+/// Deferred constraints are checked at once, so that the row is known that violates one.
+const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
+
+/// What a careful run needs to judge refused rows.
+pub(super) struct Judge<'a> {
+    pub(super) floods: &'a mut FloodGauge,
+    /// Where refused rows of results go; not needed while there are none.
+    pub(super) letters: Option<&'a Target>,
+    pub(super) closed_at: std::time::SystemTime,
+}
+
+/// Rows of a piece that were refused.
+type Refused<'w, 'a> = (&'w RowsPiece<'a>, Vec<Refusal>);
+
+impl EpochWrite<'_> {
+    /// As [`Self::run`], but refused rows of results are left out and become dead letters.
+    ///
+    /// # Errors
+    /// [`SinkError::RowsRefused`] for landing rows, [`SinkError::Flood`]; nothing is written then.
+    pub(super) async fn run_carefully(
+        &self,
+        connection: &mut Connection,
+        ledger: &Ledger,
+        mut judge: Judge<'_>,
+    ) -> Result<Written, Failure> {
+        let written = self.write_pieces(connection, ledger, &mut judge).await;
+        match written.map_err(Failure::Nothing)? {
+            Written::NotAbove => Ok(Written::NotAbove),
+            Written::Committed => self.finish(connection, ledger).await,
+        }
+    }
+
+    /// Everything but the COMMIT.
+    async fn write_pieces(
+        &self,
+        connection: &mut Connection,
+        ledger: &Ledger,
+        judge: &mut Judge<'_>,
+    ) -> Result<Written, SinkError> {
+        let begun = connection.client.batch_execute(BEGIN).await;
+        begun.map_err(|error| classify("beginning a transaction", error))?;
+        if !ledger.is_taken(connection, &self.ledger_row).await? {
+            roll_back(connection).await?;
+            return Ok(Written::NotAbove);
+        }
+        let mut refused: Vec<Refused<'_, '_>> = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Own(bound) => {
+                    bound.execute(connection).await?;
+                }
+                Piece::Rows(piece) => {
+                    let refusals = write_fitting(connection, piece).await?;
+                    refused.extend((!refusals.is_empty()).then_some((piece, refusals)));
+                }
+            }
+        }
+        for (piece, refusals) in &mut refused {
+            let once_more = std::mem::take(refusals);
+            *refusals = write_again(connection, piece, once_more).await?;
+        }
+        refused.retain(|(_, refusals)| !refusals.is_empty());
+        self.truncate(connection).await?;
+        let results = judge.judge(&refused)?;
+        self.write_letters(connection, ledger, (&results, judge)).await?;
+        Ok(Written::Committed)
+    }
+
+    async fn write_letters(
+        &self,
+        connection: &mut Connection,
+        ledger: &Ledger,
+        (results, judge): (&[RefusedResult], &Judge<'_>),
+    ) -> Result<(), SinkError> {
+        let (Some(target), false) = (judge.letters, results.is_empty()) else { return Ok(()) };
+        let inserts = dead_letters::of_results(results, target, (&ledger.run_id, judge.closed_at))?;
+        for bound in inserts {
+            bound.execute(connection).await?;
+        }
+        ledger.add_dead_letters(self.epoch, results.len())?.execute(connection).await?;
+        Ok(())
+    }
+}
+
+impl Judge<'_> {
+    /// The refused rows of results; those of landing tables, or too many of any table, are errors.
+    fn judge(&mut self, refused: &[Refused<'_, '_>]) -> Result<Vec<RefusedResult>, SinkError> {
+        let (mut landing, mut results): (Vec<RefusedRow>, Vec<RefusedResult>) =
+            (Vec::new(), Vec::new());
+        for (piece, refusals) in refused {
+            let counts = (refusals.len(), piece.rows.count());
+            let first = refusals.first().map_or_else(String::new, |r| r.error.to_string());
+            self.floods.note(piece.rows.table(), counts, &first)?;
+            match piece.origin {
+                Origin::Landing(changelog) => {
+                    landing.extend(refusals.iter().map(|r| refused::of_landing(changelog, r)));
+                }
+                Origin::Upserts(_) | Origin::Deletes(_) => {
+                    results.extend(
+                        refusals.iter().filter_map(|r| refused::of_result(piece.origin, r)),
+                    );
+                }
+            }
+        }
+        match landing.is_empty() {
+            true => Ok(results),
+            false => Err(SinkError::RowsRefused { rows: landing }),
+        }
+    }
+}
+
+/// Which rows would be refused if they were written now; writes nothing.
+pub(super) async fn try_out(
+    connection: &mut Connection,
+    piece: &RowsPiece<'_>,
+) -> Result<Vec<Refusal>, SinkError> {
+    let begun = connection.client.batch_execute(BEGIN).await;
+    begun.map_err(|error| classify("beginning a transaction", error))?;
+    let refusals = write_fitting(connection, piece).await?;
+    let refusals = write_again(connection, piece, refusals).await?;
+    roll_back(connection).await?;
+    Ok(refusals)
+}

@@ -1,0 +1,200 @@
+//! What the codes of Postgres mean for the pipeline: the one table of it, and the same in
+//! `docs/FAILURES.md`, which a test compares.
+//!
+//! Source: PostgreSQL documentation, appendix A "PostgreSQL Error Codes".
+
+use crate::sink::ATTEMPTS_AWAY;
+
+/// What is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The server is away, coming up, or a standby.
+    Away,
+    /// The server works, and this transaction did not.
+    Interrupted,
+    /// Somebody has to repair the database, the rights or the disk.
+    Environment,
+    /// A row: its values, or a rule of its table.
+    Row,
+}
+
+/// Codes that mean the same.
+pub(super) struct Meaning {
+    /// Whole codes, or the two letters of a class. The longest match counts.
+    codes: &'static [&'static str],
+    pub(super) fault: Fault,
+    /// Failures in a row after which the target is left alone for a while; `None`: as configured.
+    pub(super) attempts: Option<u32>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for readers; a test compares it with the page")
+    )]
+    what: &'static str,
+    /// What an operator can do; empty where there is nothing to do.
+    pub(super) advice: &'static str,
+}
+
+const ATTEMPTS_TIMED_OUT: u32 = 3;
+
+const TABLE: &[Meaning] = &[
+    Meaning {
+        codes: &["08", "57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"],
+        fault: Fault::Away,
+        attempts: Some(ATTEMPTS_AWAY),
+        what: "connection lost, shutdown, start, failover to a standby, too many connections",
+        advice: "",
+    },
+    Meaning {
+        codes: &["57014", "55P03"],
+        fault: Fault::Interrupted,
+        attempts: Some(ATTEMPTS_TIMED_OUT),
+        what: "statement time-out, lock time-out",
+        advice: "see in pg_stat_activity and pg_locks who holds the lock, or raise the time-out",
+    },
+    Meaning {
+        codes: &["40"],
+        fault: Fault::Interrupted,
+        attempts: None,
+        what: "serialization failure, deadlock",
+        advice: "",
+    },
+    Meaning {
+        codes: &["53", "58"],
+        fault: Fault::Interrupted,
+        attempts: None,
+        what: "out of memory or other resources, system error",
+        advice: "look at the server's log and its machine",
+    },
+    Meaning {
+        codes: &["53100", "58030"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "disk full, I/O error",
+        advice: "give the server's disk space; writing goes on by itself",
+    },
+    Meaning {
+        codes: &["22", "23", "44", "54000", "P0"],
+        fault: Fault::Row,
+        attempts: None,
+        what: "value out of range, too long, invalid text, NUL; NOT NULL, CHECK, unique, foreign key, no \
+               partition; too large for an index; an exception of a trigger",
+        advice: "correct the column, the rule or the event, then publish its bytes again",
+    },
+    Meaning {
+        codes: &["28"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "login refused",
+        advice: "check user and password of the sink and the server's pg_hba.conf",
+    },
+    Meaning {
+        codes: &["3D", "57P04"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "no such database",
+        advice: "check the database's name, or create it",
+    },
+    Meaning {
+        codes: &["3F"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "no such schema",
+        advice: "create the schema, or correct the name",
+    },
+    Meaning {
+        codes: &["42501"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "permission denied",
+        advice: "grant the role its rights",
+    },
+    Meaning {
+        codes: &["42"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "a table, column or type is missing or another",
+        advice: "restore it, or create what is missing in a file of sql/ods",
+    },
+    Meaning {
+        codes: &["26", "42P05"],
+        fault: Fault::Environment,
+        attempts: Some(1),
+        what: "a prepared statement that is not there, or there twice",
+        advice: "a connection pooler in transaction mode is in between: connect to the server itself",
+    },
+];
+
+const OTHER: Meaning = Meaning {
+    codes: &["any other"],
+    fault: Fault::Environment,
+    attempts: Some(1),
+    what: "internal errors, damaged data, unsupported features",
+    advice: "nothing was written; look at the server's log",
+};
+
+/// What a code means.
+pub(super) fn meaning(code: &str) -> &'static Meaning {
+    let length = |meaning: &Meaning| {
+        let matching = meaning.codes.iter().filter(|known| code.starts_with(**known));
+        matching.map(|known| known.len()).max()
+    };
+    let known = TABLE.iter().filter_map(|meaning| Some((length(meaning)?, meaning)));
+    known.max_by_key(|(length, _)| *length).map_or(&OTHER, |(_, meaning)| meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_match_counts() {
+        let cases = [
+            ("57P01", Fault::Away),
+            ("57P04", Fault::Environment),
+            ("57014", Fault::Interrupted),
+            ("40001", Fault::Interrupted),
+            ("40P01", Fault::Interrupted),
+            ("53200", Fault::Interrupted),
+            ("53100", Fault::Environment),
+            ("53300", Fault::Away),
+            ("22001", Fault::Row),
+            ("22003", Fault::Row),
+            ("23505", Fault::Row),
+            ("P0001", Fault::Row),
+            ("54000", Fault::Row),
+            ("54001", Fault::Environment),
+            ("42501", Fault::Environment),
+            ("42P01", Fault::Environment),
+            ("28P01", Fault::Environment),
+            ("XX001", Fault::Environment),
+        ];
+        for (code, fault) in cases {
+            assert_eq!(meaning(code).fault, fault, "{code}");
+        }
+        assert_eq!(meaning("55P03").attempts, Some(3));
+        assert_eq!(meaning("40001").attempts, None);
+        assert!(meaning("42P05").advice.contains("pooler"));
+    }
+
+    /// A line of the table in `docs/FAILURES.md`.
+    fn documented(meaning: &Meaning) -> String {
+        let attempts = meaning.attempts.map_or("breaker_failures".to_owned(), |n| n.to_string());
+        let does = match meaning.fault {
+            Fault::Away | Fault::Interrupted => {
+                format!("tried again; the breaker opens after {attempts} in a row")
+            }
+            Fault::Environment => "the flow stops; the breaker opens at once".to_owned(),
+            Fault::Row => "the row is found and becomes a dead letter".to_owned(),
+        };
+        format!("| {} | {} | {does} | {} |", meaning.codes.join(", "), meaning.what, meaning.advice)
+    }
+
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let page = include_str!("../../../docs/FAILURES.md");
+        for meaning in TABLE.iter().chain([&OTHER]) {
+            let line = documented(meaning);
+            assert!(page.lines().any(|text| text == line), "docs/FAILURES.md lacks:\n{line}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! All targets of a sink, as the catalog describes them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::connection::Connection;
+use super::fault::classify;
+use super::keyed::ResultTarget;
+use super::piece::{How, Origin, RowsPiece};
+use super::target::Target;
+use super::{catalog, dead_letters, landing, quote, unchecked};
+use crate::changelog::{Changelog, Channel, ResultTable, Table};
+use crate::sink::SinkError;
+
+/// Checked targets by the names of their tables and results.
+#[derive(Default)]
+pub(super) struct Targets {
+    pub(super) landing: HashMap<String, Target>,
+    pub(super) results: HashMap<String, ResultTarget>,
+    pub(super) dead_letters: Option<Target>,
+    /// What they were checked for.
+    pub(super) described: Described,
+}
+
+pub(super) type Described = (Vec<Arc<Table>>, Vec<Arc<ResultTable>>);
+
+impl Targets {
+    /// # Errors
+    /// [`SinkError::Targets`] with all problems at once.
+    pub(super) async fn read(
+        connection: &Connection,
+        schema: &str,
+        described: Described,
+    ) -> Result<Self, SinkError> {
+        let (mut checked, mut problems) = (Self::default(), Vec::new());
+        let (tables, results) = &described;
+        for table in tables {
+            let Some(name) = landing::target_name(table) else { continue };
+            if let Some(catalog) = catalog_of(connection, schema, name, &mut problems).await? {
+                let target = landing::check(table, schema, (name, &catalog), &mut problems);
+                checked.landing.insert(table.name.clone(), target);
+            }
+        }
+        for result in results.iter().filter(|result| result.channel == Channel::Table) {
+            let name = &result.target;
+            if let Some(catalog) = catalog_of(connection, schema, name, &mut problems).await? {
+                let target = ResultTarget::check(result, schema, &catalog, &mut problems);
+                checked.results.insert(result.name.clone(), target);
+            }
+        }
+        let dlq = catalog_of(connection, schema, dead_letters::TABLE, &mut problems).await?;
+        checked.dead_letters =
+            dlq.map(|catalog| dead_letters::check(schema, &catalog, &mut problems));
+        if !problems.is_empty() {
+            return Err(SinkError::Targets { problems });
+        }
+        checked.described = described;
+        Ok(checked)
+    }
+
+    /// The rows of a changelog; `None` for a table that lands nowhere.
+    pub(super) fn landing_piece<'a>(
+        &'a self,
+        changelog: &'a Changelog,
+        processed_at: SystemTime,
+    ) -> Result<Option<RowsPiece<'a>>, SinkError> {
+        let name = &changelog.table.name;
+        if landing::target_name(&changelog.table).is_none() {
+            return Ok(None);
+        }
+        let target = self.landing.get(name).ok_or_else(|| unchecked(name))?;
+        let rows = landing::rows(changelog, target, processed_at)?;
+        Ok(Some(RowsPiece { rows, how: How::Append, origin: Origin::Landing(changelog) }))
+    }
+}
+
+async fn catalog_of(
+    connection: &Connection,
+    schema: &str,
+    table: &str,
+    problems: &mut Vec<String>,
+) -> Result<Option<catalog::CatalogTable>, SinkError> {
+    let read = catalog::read(&connection.client, schema, table).await;
+    let catalog = read.map_err(|error| classify("reading the catalog", error))?;
+    if catalog.is_none() {
+        let (schema, table) = quote::split(schema, table);
+        problems.push(format!("{table}: there is no such table in schema {schema}"));
+    }
+    Ok(catalog)
+}

@@ -25,3 +25,4 @@ pub mod source;
 pub mod state;
 pub mod telemetry;
 pub mod transform;
+pub mod xml;

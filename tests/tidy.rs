@@ -8,14 +8,15 @@ use std::process::Command;
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 16] = [
     ("changelog", &[]),
     ("recovery", &[]),
     ("telemetry", &["changelog"]),
     ("source", COMPONENT),
-    ("decode", COMPONENT),
+    ("xml", &["changelog"]),
+    ("decode", EXTRACTING),
     ("state", COMPONENT),
-    ("transform", COMPONENT),
+    ("transform", EXTRACTING),
     ("sink", COMPONENT),
     ("checkpoint", COMPONENT),
     ("broker", &[]),
@@ -27,6 +28,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("pipeline", PROCESSOR),
 ];
 const COMPONENT: &[&str] = &["changelog", "recovery", "telemetry"];
+const EXTRACTING: &[&str] = &["changelog", "recovery", "telemetry", "xml"];
 const CONFIGURED: &[&str] = &[
     "changelog",
     "recovery",
@@ -35,6 +37,7 @@ const CONFIGURED: &[&str] = &[
     "decode",
     "state",
     "transform",
+    "xml",
     "sink",
     "checkpoint",
     "dashboard",
@@ -48,6 +51,7 @@ const PROCESSOR: &[&str] = &[
     "decode",
     "state",
     "transform",
+    "xml",
     "sink",
     "checkpoint",
     "dashboard",

@@ -64,6 +64,9 @@ pub struct TableOptions {
     pub truncate: Truncate,
     /// How values of columns are written, where their form alone may not tell; by position.
     pub encodings: Vec<(usize, WrittenAs)>,
+    /// Its rows are read from a column of this declared table, whose key its first columns are: it has no
+    /// events of its own.
+    pub extracted_from: Option<String>,
 }
 
 impl Default for TableOptions {
@@ -81,6 +84,7 @@ impl Default for TableOptions {
             memory_limit: None,
             truncate: Truncate::default(),
             encodings: Vec::new(),
+            extracted_from: None,
         }
     }
 }

@@ -1,0 +1,458 @@
+//! The open elements of a document, and what was found in those before.
+
+use std::ops::Range;
+
+use super::Tag;
+use crate::xml::attributes::{Attributes, local};
+use crate::xml::error::{Limits, Problem, XmlError};
+use crate::xml::matching::{Entry, PathOf, Program};
+use crate::xml::path::Part;
+use crate::xml::text;
+
+/// The document, and how large what is found in it may be.
+type Input<'a> = (&'a str, &'a Limits);
+
+/// Where no instance is.
+const NONE: usize = usize::MAX;
+
+/// So many times its own bytes the values of a document's rows may take, and a little more for small ones.
+const MAX_REPETITION: usize = 16;
+const SMALL: usize = 64 << 10;
+
+/// All of it is reused between documents.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    frames: Vec<Frame>,
+    /// The entries of all open elements, one after the other.
+    active: Vec<Entry>,
+    /// Per open element: how many children matched each counted step.
+    counts: Vec<u32>,
+    /// Per open element: its instance for each group.
+    group_instances: Vec<usize>,
+    captures: Vec<Capture>,
+    reached: Vec<PathOf>,
+    attributes: Attributes,
+    above: Attributes,
+    instances: Vec<Instance>,
+    cells: Vec<Cell>,
+    rows: Vec<Row>,
+    /// Per shape.
+    row_counts: Vec<usize>,
+    /// Per row: its instance for each group of its shape.
+    row_instances: Vec<usize>,
+    /// Text of elements, in document order.
+    text: String,
+    /// Values of attributes.
+    values: String,
+    /// Of all rows, once they are found.
+    value_bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Frame {
+    tag: Tag,
+    /// Where its entries begin.
+    entries: usize,
+    /// How many instances and cells there were before it.
+    before: (usize, usize),
+}
+
+/// The cells of one element: of a row, or of an element above rows.
+#[derive(Debug, Clone, Copy)]
+struct Instance {
+    cells: usize,
+    is_used: bool,
+}
+
+/// A found row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) shape: usize,
+    cells: usize,
+    instances: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Missing,
+    /// Its element is still open.
+    Open,
+    Text {
+        start: usize,
+        length: usize,
+    },
+    Value {
+        start: usize,
+        length: usize,
+    },
+}
+
+/// An element whose text is a cell, while it is open.
+#[derive(Debug, Clone, Copy)]
+struct Capture {
+    cell: usize,
+    depth: usize,
+    start: usize,
+    /// Only down to its first child, if there is text before that.
+    is_own: bool,
+    has_children: bool,
+    /// Of own text that has ended.
+    length: Option<usize>,
+}
+
+impl State {
+    pub(super) fn clear(&mut self, program: &Program) {
+        self.row_counts.clear();
+        self.row_counts.resize(program.shapes.len(), 0);
+        self.frames.clear();
+        self.active.clear();
+        self.counts.clear();
+        self.group_instances.clear();
+        self.captures.clear();
+        self.instances.clear();
+        self.cells.clear();
+        self.rows.clear();
+        self.row_instances.clear();
+        self.text.clear();
+        self.values.clear();
+        self.value_bytes = 0;
+    }
+
+    /// The document itself is the outermost frame.
+    pub(super) fn begin(&mut self, program: &Program) {
+        self.push_frame(program, Tag { name: 0..0, attributes: 0..0 });
+        let rows = (0..program.shapes.len()).map(|shape| Entry::first(PathOf::Row(shape)));
+        self.active.extend(rows);
+    }
+
+    /// How many elements are open.
+    pub(super) fn depth(&self) -> usize {
+        self.frames.len().saturating_sub(1)
+    }
+
+    /// The name of the innermost open element.
+    pub(super) fn innermost(&self) -> Range<usize> {
+        self.frames.last().map_or(0..0, |frame| frame.tag.name.clone())
+    }
+
+    fn push_frame(&mut self, program: &Program, tag: Tag) {
+        let before = (self.instances.len(), self.cells.len());
+        self.frames.push(Frame { tag, entries: self.active.len(), before });
+        self.counts.resize(self.counts.len() + program.counted.len(), 0);
+        self.group_instances.resize(self.group_instances.len() + program.groups.len(), NONE);
+    }
+
+    pub(super) fn open(
+        &mut self,
+        program: &Program,
+        (document, limits): Input<'_>,
+        tag: Tag,
+    ) -> Result<(), XmlError> {
+        self.attributes.read(document, tag.attributes.clone())?;
+        self.end_own_texts();
+        let name = local(&document.as_bytes()[tag.name.clone()]);
+        let parent = self.frames.len() - 1;
+        let counts = parent * program.counted.len()..(parent + 1) * program.counted.len();
+        for (count, counted) in self.counts[counts.clone()].iter_mut().zip(&program.counted) {
+            *count += u32::from(counted.as_deref().is_none_or(|counted| counted == name));
+        }
+        let entries = self.frames[parent].entries..self.active.len();
+        let at = tag.name.start;
+        self.push_frame(program, tag);
+        self.reached.clear();
+        for entry in entries {
+            let entry = self.active[entry];
+            let advance = program.advance(entry, name, &self.counts[counts.clone()]);
+            if advance.stays {
+                self.add_entry(entry);
+            }
+            if let Some(next) = advance.next {
+                self.add_entry(next);
+            }
+            if advance.is_reached && !self.reached.contains(&entry.path) {
+                self.reached.push(entry.path);
+            }
+        }
+        self.begin_groups(program, (document, limits))?;
+        for at_path in 0..self.reached.len() {
+            match self.reached[at_path] {
+                PathOf::Row(shape) => self.begin_row(program, (document, limits), (shape, at))?,
+                PathOf::Column { instance, shape, column } => {
+                    self.reach(program, (document, limits), (instance, shape, column))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One path may come to one step on several ways.
+    fn add_entry(&mut self, entry: Entry) {
+        let own = self.frames.last().map_or(0, |frame| frame.entries);
+        if !self.active[own..].contains(&entry) {
+            self.active.push(entry);
+        }
+    }
+
+    /// Cells for columns that rows below this element have in it.
+    fn begin_groups(
+        &mut self,
+        program: &Program,
+        (document, limits): Input<'_>,
+    ) -> Result<(), XmlError> {
+        let own = self.frames.last().map_or(0, |frame| frame.entries);
+        let first = (self.frames.len() - 1) * program.groups.len();
+        for (number, group) in program.groups.iter().enumerate() {
+            let is_row = |entry: &Entry| entry.path == PathOf::Row(group.shape);
+            if !self.active[own..].iter().any(is_row) {
+                continue;
+            }
+            let instance = self.new_instance(group.columns.len());
+            self.group_instances[first + number] = instance;
+            for column in &group.columns {
+                self.begin_column(program, (document, limits), (instance, group.shape, *column))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_instance(&mut self, cells: usize) -> usize {
+        self.instances.push(Instance { cells: self.cells.len(), is_used: false });
+        self.cells.resize(self.cells.len() + cells, Cell::Missing);
+        self.instances.len() - 1
+    }
+
+    fn begin_column(
+        &mut self,
+        program: &Program,
+        (document, limits): Input<'_>,
+        (instance, shape, column): (usize, usize, usize),
+    ) -> Result<(), XmlError> {
+        if program.shapes[shape].columns[column].is_reached_at_once() {
+            return self.reach(program, (document, limits), (instance, shape, column));
+        }
+        self.add_entry(Entry::first(PathOf::Column { instance, shape, column }));
+        Ok(())
+    }
+
+    fn begin_row(
+        &mut self,
+        program: &Program,
+        (document, limits): Input<'_>,
+        (shape, at): (usize, usize),
+    ) -> Result<(), XmlError> {
+        if self.row_counts[shape] == limits.rows {
+            return Err(Problem::TooManyRows(limits.rows).at(at));
+        }
+        self.row_counts[shape] += 1;
+        let compiled = &program.shapes[shape];
+        let instance = self.new_instance(compiled.own_cells);
+        self.instances[instance].is_used = true;
+        let cells = self.instances[instance].cells;
+        self.rows.push(Row { shape, cells, instances: self.row_instances.len() });
+        let depth = self.frames.len() - 1;
+        for group in &compiled.groups {
+            let above = depth.checked_sub(program.groups[*group].up);
+            let known =
+                above.map(|frame| self.group_instances[frame * program.groups.len() + group]);
+            let known = known.unwrap_or(NONE);
+            if let Some(instance) = self.instances.get_mut(known) {
+                instance.is_used = true;
+            }
+            self.row_instances.push(known);
+        }
+        for (number, column) in compiled.columns.iter().enumerate() {
+            match column.group {
+                Some(_) => {}
+                None if column.is_attribute_above() => {
+                    let above = depth.checked_sub(column.up).filter(|frame| *frame > 0);
+                    self.reach_above(
+                        (document, limits),
+                        (above, &column.part),
+                        cells + column.slot,
+                    )?;
+                }
+                None => {
+                    self.begin_column(program, (document, limits), (instance, shape, number))?
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reach_above(
+        &mut self,
+        (document, limits): Input<'_>,
+        (frame, part): (Option<usize>, &Part),
+        cell: usize,
+    ) -> Result<(), XmlError> {
+        let (Some(frame), Part::Attribute(name)) = (frame, part) else { return Ok(()) };
+        self.above.read(document, self.frames[frame].tag.attributes.clone())?;
+        match self.above.get(document, name) {
+            Some(place) => self.put_value((document, limits), place, cell),
+            None => Ok(()),
+        }
+    }
+
+    /// The element at hand is where a column is. The first one counts.
+    fn reach(
+        &mut self,
+        program: &Program,
+        (document, limits): Input<'_>,
+        (instance, shape, column): (usize, usize, usize),
+    ) -> Result<(), XmlError> {
+        let column = &program.shapes[shape].columns[column];
+        let cell = self.instances[instance].cells + column.slot;
+        if self.cells[cell] != Cell::Missing {
+            return Ok(());
+        }
+        if let Part::Attribute(name) = &column.part {
+            return match self.attributes.get(document, name) {
+                Some(place) => self.put_value((document, limits), place, cell),
+                None => Ok(()),
+            };
+        }
+        self.cells[cell] = Cell::Open;
+        self.captures.push(Capture {
+            cell,
+            depth: self.frames.len() - 1,
+            start: self.text.len(),
+            is_own: column.part == Part::OwnText,
+            has_children: false,
+            length: None,
+        });
+        Ok(())
+    }
+
+    fn put_value(
+        &mut self,
+        (document, limits): Input<'_>,
+        place: Range<usize>,
+        cell: usize,
+    ) -> Result<(), XmlError> {
+        let start = self.values.len();
+        text::push_attribute(&document[place.clone()], place.start, &mut self.values)?;
+        if self.values.len() - start > limits.value_bytes {
+            return Err(Problem::ValueTooLarge(limits.value_bytes).at(place.start));
+        }
+        if self.values.len() > most_bytes(document.len()) {
+            return Err(Problem::TooMuchRepetition(MAX_REPETITION).at(place.start));
+        }
+        self.cells[cell] = Cell::Value { start, length: self.values.len() - start };
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, program: &Program) {
+        let depth = self.depth();
+        while let Some(capture) = self.captures.pop_if(|capture| capture.depth == depth) {
+            let start = capture.start;
+            let length = capture.length.unwrap_or(self.text.len() - start);
+            let text = &self.text[start..start + length];
+            let is_none = text.is_empty() || (capture.has_children && text.trim().is_empty());
+            self.cells[capture.cell] = match capture.is_own && is_none {
+                true => Cell::Missing,
+                false => Cell::Text { start, length },
+            };
+        }
+        let Some(frame) = self.frames.pop() else { return };
+        self.active.truncate(frame.entries);
+        self.counts.truncate(self.frames.len() * program.counted.len());
+        self.group_instances.truncate(self.frames.len() * program.groups.len());
+        self.forget_unused(frame.before);
+        for capture in self.captures.iter_mut().rev().take_while(|c| c.depth == depth - 1) {
+            if capture.is_own && capture.length.is_none() {
+                (capture.start, capture.has_children) = (self.text.len(), true);
+            }
+        }
+    }
+
+    /// What was made for rows that did not come.
+    fn forget_unused(&mut self, (instances, cells): (usize, usize)) {
+        if self.instances[instances..].iter().all(|instance| !instance.is_used) {
+            self.instances.truncate(instances);
+            self.cells.truncate(cells);
+        }
+    }
+
+    /// A child begins: own text ends, if there was any.
+    fn end_own_texts(&mut self) {
+        let depth = self.depth();
+        for capture in self.captures.iter_mut().rev().take_while(|c| c.depth == depth) {
+            let text = &self.text[capture.start..];
+            if capture.is_own && capture.length.is_none() && !text.trim().is_empty() {
+                capture.length = Some(text.len());
+            }
+        }
+    }
+
+    pub(super) fn push_text(&mut self, raw: &str, at: usize) -> Result<(), XmlError> {
+        match self.captures.is_empty() {
+            true => Ok(()),
+            false => text::push_text(raw, at, &mut self.text),
+        }
+    }
+
+    pub(super) fn push_character(&mut self, character: char) {
+        if !self.captures.is_empty() {
+            self.text.push(character);
+        }
+    }
+
+    pub(super) fn check_value(&self, limits: &Limits, at: usize) -> Result<(), XmlError> {
+        let depth = self.depth();
+        let grows = |c: &&Capture| !c.is_own || (c.length.is_none() && c.depth == depth);
+        let longest = self.captures.iter().filter(grows).map(|c| self.text.len() - c.start).max();
+        match longest.is_some_and(|length| length > limits.value_bytes) {
+            true => Err(Problem::ValueTooLarge(limits.value_bytes).at(at)),
+            false => Ok(()),
+        }
+    }
+
+    /// A long value above many rows, or rows inside of each other, could make much of little.
+    pub(super) fn check_repetition(
+        &mut self,
+        program: &Program,
+        bytes: usize,
+    ) -> Result<(), XmlError> {
+        let length = |cell: Option<&str>| cell.map_or(0, str::len);
+        let taken: usize = self.rows().flat_map(|row| self.cells(program, row)).map(length).sum();
+        self.value_bytes = taken;
+        match taken > most_bytes(bytes) {
+            true => Err(Problem::TooMuchRepetition(MAX_REPETITION).at(bytes)),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    pub(super) fn row_count(&self, shape: usize) -> usize {
+        self.row_counts.get(shape).copied().unwrap_or(0)
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter()
+    }
+
+    pub(super) fn cells<'a>(
+        &'a self,
+        program: &'a Program,
+        row: &'a Row,
+    ) -> impl Iterator<Item = Option<&'a str>> {
+        program.shapes[row.shape].columns.iter().map(move |column| {
+            let cells = match column.group {
+                None => row.cells,
+                Some(group) => self.instances.get(self.row_instances[row.instances + group])?.cells,
+            };
+            match self.cells[cells + column.slot] {
+                Cell::Missing | Cell::Open => None,
+                Cell::Text { start, length } => Some(&self.text[start..start + length]),
+                Cell::Value { start, length } => Some(&self.values[start..start + length]),
+            }
+        })
+    }
+}
+
+fn most_bytes(document: usize) -> usize {
+    document.saturating_mul(MAX_REPETITION).saturating_add(SMALL)
+}

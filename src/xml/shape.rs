@@ -1,0 +1,54 @@
+//! Which elements of a document are rows, and where their columns are.
+
+use arrow::datatypes::DataType;
+
+use super::path::{ColumnPath, Step, column_path, row_path};
+use super::value::{self, Parsed};
+
+/// Rows of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shape {
+    pub(super) row: Vec<Step>,
+    pub(super) columns: Vec<ShapeColumn>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShapeColumn {
+    pub name: String,
+    pub data_type: DataType,
+    pub(super) path: ColumnPath,
+    pub(super) default: Option<String>,
+}
+
+impl Shape {
+    /// # Errors
+    /// What is wrong with the path.
+    pub fn new(row: &str, columns: Vec<ShapeColumn>) -> Result<Self, String> {
+        Ok(Self { row: row_path(row)?, columns })
+    }
+
+    pub fn columns(&self) -> &[ShapeColumn] {
+        &self.columns
+    }
+}
+
+impl ShapeColumn {
+    /// # Errors
+    /// What is wrong with the path.
+    pub fn new(name: &str, data_type: DataType, path: &str) -> Result<Self, String> {
+        let path = column_path(path)?;
+        Ok(Self { name: name.to_owned(), data_type, path, default: None })
+    }
+
+    /// With a text in place of a missing one.
+    ///
+    /// # Errors
+    /// If it is no value of the column's type.
+    pub fn with_default(self, default: &str) -> Result<Self, String> {
+        match value::parse(default, &self.data_type) {
+            Ok(Parsed::Null) if !default.is_empty() => Err(format!("'{default}' is no value")),
+            Ok(_) => Ok(Self { default: Some(default.to_owned()), ..self }),
+            Err(reason) => Err(format!("'{default}' {reason}")),
+        }
+    }
+}

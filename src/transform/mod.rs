@@ -20,10 +20,12 @@ mod reads;
 mod sql_file;
 mod tables;
 mod windows;
+mod xml_rows;
+mod xml_table;
 
 pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
-pub use tables::parse_tables;
+pub use tables::{parse_tables, parse_type};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

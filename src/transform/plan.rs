@@ -22,7 +22,7 @@ use super::lookup::Rewriter;
 use super::maintain::{Maintained, Upkeep};
 use super::reads::{Reads, reads, unstable_function};
 use super::sql_file::{SqlError, SqlFile};
-use super::{Maintenance, Transforms};
+use super::{Maintenance, Transforms, xml_rows, xml_table};
 use crate::changelog::{
     Channel, Enrichment, Landing, RestChannel, ResultMode, ResultTable, Sends, Table,
 };
@@ -49,7 +49,7 @@ pub(super) async fn plan(
     let state = context.state();
     let (mut pending, mut errors) = (Vec::new(), Vec::new());
     for file in files {
-        match parse(&state, file) {
+        match parse(&state, file, tables) {
             Ok(parsed) => pending.push(parsed),
             Err(error) => errors.push(error),
         }
@@ -122,6 +122,7 @@ fn session(live: &LiveTables, watermark: &WatermarkCell) -> SessionContext {
     parser.dialect = Dialect::PostgreSQL;
     let mut context = SessionContext::new_with_config(config);
     context.register_udf(watermark.function());
+    context.register_udf(xml_rows::function());
     datafusion_functions_json::register_all(&mut context)
         .expect("a fresh session takes the JSON functions");
     for (name, table) in live.iter() {
@@ -132,16 +133,23 @@ fn session(live: &LiveTables, watermark: &WatermarkCell) -> SessionContext {
     context
 }
 
-fn parse<'a>(state: &SessionState, file: &'a SqlFile) -> Result<Pending<'a>, SqlError> {
+fn parse<'a>(
+    state: &SessionState,
+    file: &'a SqlFile,
+    tables: &[Arc<Table>],
+) -> Result<Pending<'a>, SqlError> {
     let header = parse_header(file)?;
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = state
+    let mut statement = state
         .sql_to_statement(&file.text, &dialect)
         .map_err(|error| planning_error(file, &error))?;
     let is_query =
         matches!(&statement, Statement::Statement(s) if matches!(**s, ast::Statement::Query(_)));
     if !is_query {
         return Err(file.error(None, "must be one SELECT"));
+    }
+    if let Statement::Statement(statement) = &mut statement {
+        xml_table::rewrite(statement, tables).map_err(|(at, message)| file.error(at, message))?;
     }
     let references =
         state.resolve_table_references(&statement).map_err(|error| planning_error(file, &error))?;

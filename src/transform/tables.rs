@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::live_table::changes_name;
 use super::location::{parser_error, span_start};
@@ -121,6 +122,22 @@ fn parse_columns(file: &SqlFile, create: &CreateTable) -> Result<Vec<Column>, Sq
         columns.push(Column { name, data_type, nullable });
     }
     Ok(columns)
+}
+
+/// The type that columns of this SQL type have.
+///
+/// # Errors
+/// If there is no such type.
+pub fn parse_type(text: &str) -> Result<DataType, String> {
+    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).and_then(|mut parser| {
+        let data_type = parser.parse_data_type()?;
+        parser.expect_token(&Token::EOF)?;
+        Ok(data_type)
+    });
+    match parsed {
+        Ok(data_type) => arrow_type(&data_type),
+        Err(_) => Err(format!("'{text}' is no type, as BIGINT or DECIMAL(10,2) is")),
+    }
 }
 
 fn arrow_type(sql: &ast::DataType) -> Result<DataType, String> {

@@ -39,6 +39,8 @@ pub enum ErrorType {
     UndeclaredTooLarge,
     /// An undeclared column of it is nested too deeply.
     TooDeep,
+    /// A document in a column of it is malformed, or beyond a limit.
+    MalformedXml,
     /// Its windows are closed, and its table or rows that ttl has dropped forbid to apply it.
     LateEvent,
     /// A query over its rows fails.
@@ -60,6 +62,7 @@ impl ErrorType {
             Self::TooManyColumns => "TOO_MANY_COLUMNS",
             Self::UndeclaredTooLarge => "UNDECLARED_TOO_LARGE",
             Self::TooDeep => "TOO_DEEP",
+            Self::MalformedXml => "MALFORMED_XML",
             Self::LateEvent => "LATE_EVENT",
             Self::QueryFailed => "QUERY_FAILED",
             Self::RowRefused => "ROW_REFUSED",

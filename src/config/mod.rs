@@ -19,6 +19,8 @@ use crate::sink::postgres::PostgresConfig;
 use crate::sink::rest::RestConfig;
 use crate::source::SourceConfig;
 use crate::state::default_limit;
+use crate::transform::parse_type;
+use crate::xml::{self, XmlConfig};
 
 /// The whole file. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Config {
     pub sql: SqlConfig,
     #[serde(default)]
     pub decode: DecodeConfig,
+    /// Which columns hold XML, and which rows are in it.
+    #[serde(default)]
+    pub xml: Vec<XmlConfig>,
     #[serde(default)]
     pub batch: BatchConfig,
     #[serde(default)]
@@ -140,6 +145,7 @@ impl Config {
                 self.batch.max_messages, solace.max_unacked
             ));
         }
+        problems.extend(xml::problems(&self.xml, parse_type));
         if self.checkpoint.interval.is_zero() {
             problems.push("checkpoint.interval: must be above 0".to_owned());
         }

@@ -58,10 +58,16 @@ fn limits_are_those_of_the_documentation_unless_they_are_set() {
         .map(|limit| limit.get())
     };
     assert_eq!(numbers(&limits), [16 << 20, 1000, 1 << 20, 100]);
+    assert_eq!(limits.xml(), crate::xml::Limits::default());
     let set = "[limits]\nmax_event_bytes = 1\nmax_undeclared_columns = 2\nmax_undeclared_bytes = 3\nmax_depth = 4";
     let limits = parse_with(&format!("{MINIMAL}{set}")).unwrap().limits;
     assert_eq!(numbers(&limits), [1, 2, 3, 4]);
     assert!(parse_with(&format!("{MINIMAL}[limits]\nmax_depth = 0")).is_err());
+    let set =
+        "[limits]\nmax_xml_bytes = 1\nmax_xml_depth = 2\nmax_xml_rows = 3\nmax_xml_value_bytes = 4";
+    let limits = parse_with(&format!("{MINIMAL}{set}")).unwrap().limits;
+    let expected = crate::xml::Limits { bytes: 1, depth: 2, rows: 3, value_bytes: 4 };
+    assert_eq!(limits.xml(), expected);
 }
 
 #[test]
@@ -105,4 +111,38 @@ fn an_unknown_key_is_refused_with_its_name() {
 fn a_syntax_error_names_its_line_and_not_its_text() {
     let error = parse_with("pipeline = 'x'\npassword = hunter2").unwrap_err();
     assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn mappings_of_xml_are_checked_with_their_keys() {
+    let mapping = |columns: &str, more: &str| {
+        let section = format!(
+            "[[xml]]\nsource_table = 'S.T'\nxml_column = 'DOC'\ntarget_table = 'rows'\nxpath = './/item'\n\
+             columns = [{columns}]\n{more}"
+        );
+        parse_with(&format!("{MINIMAL}{section}")).map(|config| config.xml)
+    };
+    let good =
+        "{ name = 'id', path = '@id', type = 'BIGINT', default = '7' }, { name = 'n', path = 'n' }";
+    let xml = mapping(
+        good,
+        "parent_key = ['a', 'b']\nmalformed_xml = 'SKIP'\nmissing_attributes = 'DEFAULT'",
+    );
+    let xml = xml.unwrap();
+    assert_eq!((xml[0].malformed_xml, xml[0].columns.len()), (crate::xml::Malformed::Skip, 2));
+    assert_eq!(xml[0].columns[1].sql_type, "VARCHAR");
+    let wrong = "{ name = 'a', path = 'x/..' }, { name = 'b', path = 'b', type = 'MONEY' }, \
+                 { name = 'c', path = 'c', type = 'INT', default = 'x' }, { name = '', path = 'd' }";
+    let error = mapping(wrong, "").unwrap_err();
+    for key in [
+        "xml[0].columns[0].path:",
+        "xml[0].columns[1].type:",
+        "xml[0].columns[2].default:",
+        "xml[0].columns[3].name:",
+    ] {
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    assert!(mapping("", "").unwrap_err().contains("xml[0].columns: there is none"));
+    assert!(mapping(good, "malformed_xml = 'PANIC'").is_err());
+    assert!(mapping(good, "no_such_key = 1").unwrap_err().contains("no_such_key"));
 }

@@ -101,6 +101,10 @@ impl<'a> Converted<'a> {
         &self.image
     }
 
+    pub(super) fn cells(&self) -> &[Value<'a>] {
+        &self.cells
+    }
+
     /// Bytes of `text` up to its last key field, with the separator after that.
     fn end_of_key(&self, route: &Route, text: &str) -> usize {
         let ends = route.table.key.iter().filter_map(|index| self.image.columns[*index].as_ref());

@@ -9,6 +9,7 @@ mod change;
 mod config;
 mod debezium;
 mod extra_fields;
+mod extracted;
 mod limits;
 mod profile;
 mod refusal;
@@ -20,6 +21,7 @@ mod rows;
 mod tests;
 
 pub use config::DecodeConfig;
+pub use extracted::Kept;
 pub use limits::Limits;
 pub use profile::{ColumnProfile, Evidence};
 
@@ -30,8 +32,10 @@ use crate::changelog::{
     Changelog, DeadLetter, Message, Operation, PositionError, SchemaChange, SpoolOrder, Table,
     Truncate,
 };
+use crate::xml::Extraction;
 use change::Scratch;
 use debezium::{Action, Change, Event, TopicPattern, Unavailable};
+use extracted::{Documents, ExtractedRows};
 use refusal::Refusal;
 use registry::Observed;
 use route::Route;
@@ -54,13 +58,18 @@ pub struct Decoder {
     routes: Vec<Route>,
     /// One per route.
     observed: Vec<Observed>,
+    /// One per route.
+    documents: Vec<Documents>,
+    extractions: Vec<Arc<Extraction>>,
+    unavailable: Arc<Unavailable>,
     limits: Limits,
     /// Positions in `routes` by the table's name in the source; several schemas may have it.
     by_table: HashMap<String, Vec<usize>>,
     topics: Option<TopicPattern>,
 }
 
-/// What an epoch's messages say. Every message is in exactly one of the three.
+/// What an epoch's messages say. Every message is in exactly one of the first three, but for one whose
+/// document can't be read: its row is a change, and it is a dead letter as well.
 #[derive(Debug, Default)]
 pub struct Decoded {
     /// One per table that has rows, in the order of declaration.
@@ -70,6 +79,9 @@ pub struct Decoded {
     pub passed: Passed,
     /// What is new about the tables' columns, in broker order; also of rows that are dead letters.
     pub schema_changes: Vec<SchemaChange>,
+    pub kept: Kept,
+    /// The extracted table, once for each document that could not be read.
+    pub unread_documents: Vec<String>,
 }
 
 /// Messages that rightly change no row.
@@ -92,24 +104,48 @@ pub enum DecodeError {
 
 impl Decoder {
     pub fn new(tables: Vec<Arc<Table>>, config: &DecodeConfig) -> Self {
+        // What is extracted has no events of its own.
+        let has_events = |table: &Arc<Table>| table.options.extracted_from.is_none();
+        let tables: Vec<Arc<Table>> = tables.into_iter().filter(has_events).collect();
         let mut by_table: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, table) in tables.iter().enumerate() {
             by_table.entry(table.source.table.clone()).or_default().push(index);
         }
         let unavailable = Arc::new(Unavailable::new(&config.unavailable_value));
-        let route = |table| Route::new(table, Arc::clone(&unavailable));
+        let route = |table| Route::new(table, Arc::clone(&unavailable), &[]);
         let observed = tables.iter().map(|table| Observed::new(table)).collect();
-        let (routes, topics) = (tables.into_iter().map(route).collect(), config.topic_pattern());
-        Self { routes, observed, limits: Limits::default(), by_table, topics }
+        let documents = tables.iter().map(|_| Documents::default()).collect();
+        Self {
+            routes: tables.into_iter().map(route).collect(),
+            observed,
+            documents,
+            extractions: Vec::new(),
+            unavailable,
+            limits: Limits::default(),
+            by_table,
+            topics: config.topic_pattern(),
+        }
     }
 
     pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
+        let extractions = self.extractions.clone();
+        Self { limits, ..self }.with_extractions(extractions)
     }
 
-    /// The declared tables, in their order.
+    /// Reads rows out of documents in columns too.
+    pub fn with_extractions(mut self, extractions: Vec<Arc<Extraction>>) -> Self {
+        for (route, documents) in self.routes.iter_mut().zip(&mut self.documents) {
+            *documents = Documents::new(&route.table, &extractions, self.limits.xml());
+            let (table, unavailable) = (Arc::clone(&route.table), Arc::clone(&self.unavailable));
+            *route = Route::new(table, unavailable, &documents.undeclared());
+        }
+        Self { extractions, ..self }
+    }
+
+    /// The declared tables, in their order, and those that are extracted from them.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.routes.iter().map(|route| &route.table)
+        let extracted = self.extractions.iter().map(|extraction| &extraction.table);
+        self.routes.iter().map(|route| &route.table).chain(extracted)
     }
 
     /// Takes in what decoders before this one have learned, so that it is not told again.
@@ -139,7 +175,10 @@ impl Decoder {
             return Err(DecodeError::EpochTooLarge { bytes });
         }
         let mut decoded = Decoded::default();
-        let mut rows: Vec<Option<Rows>> = self.routes.iter().map(|_| None).collect();
+        let mut rows = Collected {
+            rows: self.routes.iter().map(|_| None).collect(),
+            extracted: self.extractions.iter().map(|_| None).collect(),
+        };
         let mut scratch = Scratch::default();
         for message in messages {
             let position = spools.position(message.offset).map_err(DecodeError::Position)?;
@@ -154,34 +193,30 @@ impl Decoder {
                         source_ts,
                         topic: &message.topic,
                     };
-                    self.change(
-                        &change,
-                        &origin,
-                        (&mut scratch, &mut decoded.schema_changes),
-                        &mut rows,
-                    )
+                    self.change(&change, &origin, (&mut scratch, &mut rows), &mut decoded)
                 }
                 other => {
                     decoded.passed.count(&other);
-                    Ok(())
+                    Ok(None)
                 }
             });
-            if let Err(refusal) = outcome {
+            if let Err(refusal) | Ok(Some(refusal)) = outcome {
                 decoded.dead_letters.push(refusal.into_dead_letter(message));
             }
         }
-        decoded.changes = rows.into_iter().flatten().map(Rows::finish).collect();
+        rows.finish(&mut decoded)?;
         Ok(decoded)
     }
 
-    /// Appends the rows of a change, or none if it is refused.
+    /// Appends the rows of a change, or none if it is refused. What comes back is wrong with a document alone.
     fn change<'a>(
         &mut self,
         change: &Change<'a>,
         origin: &Origin<'_>,
-        (scratch, learned): (&mut Scratch<'a>, &mut Vec<SchemaChange>),
-        rows: &mut [Option<Rows>],
-    ) -> Result<(), Refusal> {
+        (scratch, collected): (&mut Scratch<'a>, &mut Collected),
+        decoded: &mut Decoded,
+    ) -> Result<Option<Refusal>, Refusal> {
+        let rows = &mut collected.rows;
         let index = self.route(change)?;
         let route = &mut self.routes[index];
         let operation = match (change.action, route.table.options.truncate) {
@@ -189,7 +224,7 @@ impl Decoder {
             (Action::Truncate, Truncate::Apply) => {
                 let rows = rows[index].get_or_insert_with(|| Rows::new(Arc::clone(&route.table)));
                 rows.truncate(origin);
-                return Ok(());
+                return Ok(None);
             }
             (Action::Truncate, Truncate::Dlq) => return Err(unsupported(route, TRUNCATED)),
             (Action::Message, _) => return Err(unsupported(route, MESSAGE)),
@@ -197,17 +232,26 @@ impl Decoder {
         route.follow(change.schema_section)?;
         let limits = &self.limits;
         let key_changes = scratch.fill(route, limits, change, operation)?;
+        let mut problem = None;
+        let documents = &mut self.documents[index];
         // The image of a delete may be no more than a key.
         if operation != Operation::Delete {
-            let image = scratch.current.image();
+            let (image, cells) = (scratch.current.image(), scratch.current.cells());
+            let learned = &mut decoded.schema_changes;
             self.observed[index].observe((route, limits), image, origin.offset, learned)?;
+            let unread = &mut decoded.unread_documents;
+            problem = documents.read(&route.table, (image, cells), unread)?;
         }
         let rows = rows[index].get_or_insert_with(|| Rows::new(Arc::clone(&route.table)));
         if key_changes {
             rows.append(&scratch.before.row(Operation::Delete, BEFORE_SUFFIX), origin);
         }
         rows.append(&scratch.current.row(operation, ""), origin);
-        Ok(())
+        if operation != Operation::Delete {
+            let into = (&mut collected.extracted[..], &mut decoded.kept);
+            documents.append((scratch.current.cells(), operation), origin, into);
+        }
+        Ok(problem)
     }
 
     fn route(&self, change: &Change<'_>) -> Result<usize, Refusal> {
@@ -234,6 +278,28 @@ impl Decoder {
         if bytes > limit {
             return Err(Refusal::EventTooLarge { bytes, limit });
         }
+        Ok(())
+    }
+}
+
+/// The rows of an epoch in the making.
+struct Collected {
+    /// One per route.
+    rows: Vec<Option<Rows>>,
+    /// One per extraction.
+    extracted: Vec<Option<ExtractedRows>>,
+}
+
+impl Collected {
+    fn finish(self, decoded: &mut Decoded) -> Result<(), DecodeError> {
+        let largest = self.extracted.iter().flatten().map(ExtractedRows::bytes).max();
+        if let Some(bytes) = largest.filter(|bytes| *bytes > MAX_EPOCH_BYTES) {
+            return Err(DecodeError::EpochTooLarge { bytes });
+        }
+        let extracted = self.extracted.into_iter().flatten().map(ExtractedRows::finish);
+        let extracted = extracted.filter(|changelog| !changelog.is_empty());
+        decoded.changes =
+            self.rows.into_iter().flatten().map(Rows::finish).chain(extracted).collect();
         Ok(())
     }
 }

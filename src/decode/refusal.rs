@@ -43,6 +43,8 @@ pub(super) enum Refusal {
          declare it as VARCHAR, or raise it"
     )]
     TooDeep { table: String, column: String, limit: usize },
+    #[error("table {table}: the XML in column {column} can't be read: {reason}")]
+    MalformedXml { table: String, column: String, reason: String },
 }
 
 impl Refusal {
@@ -58,7 +60,16 @@ impl Refusal {
             Self::TooManyColumns { .. } => ErrorType::TooManyColumns,
             Self::UndeclaredTooLarge { .. } => ErrorType::UndeclaredTooLarge,
             Self::TooDeep { .. } => ErrorType::TooDeep,
+            Self::MalformedXml { .. } => ErrorType::MalformedXml,
         }
+    }
+
+    /// One dead letter for two documents of one event.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        if let Self::MalformedXml { reason, .. } | Self::SchemaMismatch { reason, .. } = &mut self {
+            *reason = format!("{reason}; also: {other}");
+        }
+        self
     }
 
     pub(super) fn into_dead_letter(self, message: &Message) -> DeadLetter {

@@ -71,7 +71,8 @@ impl Observed {
                 }
             }
         }
-        for (column, field) in image.columns.iter().enumerate() {
+        // Behind the declared columns are documents that are not declared.
+        for (column, field) in image.columns[..table.columns.len()].iter().enumerate() {
             if field.is_none() && !std::mem::replace(&mut self.missing[column], true) {
                 let name = &table.columns[column].name;
                 learned.push(note(name, SchemaChangeKind::Missing, SeenType::Null));

@@ -23,6 +23,8 @@ pub(super) struct Route {
     pub(super) table: Arc<Table>,
     columns: Vec<ColumnRoute>,
     names: FieldNames,
+    /// How many of an image's fields have a place.
+    fields: usize,
     /// The schema section that `columns` follows, to recognise it: it is the same for months.
     section: Option<Box<str>>,
     pub(super) unavailable: Arc<Unavailable>,
@@ -38,7 +40,12 @@ struct ColumnRoute {
 }
 
 impl Route {
-    pub(super) fn new(table: Arc<Table>, unavailable: Arc<Unavailable>) -> Self {
+    /// `documents` are fields that get a place in the image behind the declared columns.
+    pub(super) fn new(
+        table: Arc<Table>,
+        unavailable: Arc<Unavailable>,
+        documents: &[String],
+    ) -> Self {
         let columns = table.columns.iter().enumerate().map(|(index, column)| {
             let kind =
                 Kind::of(&column.data_type).expect("a column has one of the types it may have");
@@ -48,9 +55,10 @@ impl Route {
             let (is_key, semantic) = (table.key.contains(&index), declared.unwrap_or_default());
             ColumnRoute { kind, is_key, semantic, declared }
         });
-        let columns = columns.collect();
-        let names = FieldNames::new(&table);
-        Self { table, columns, names, section: None, unavailable }
+        let columns: Vec<ColumnRoute> = columns.collect();
+        let names = FieldNames::new(&table, documents);
+        let fields = columns.len() + documents.len();
+        Self { table, columns, names, fields, section: None, unavailable }
     }
 
     /// Takes over what the event's schema section says.
@@ -68,8 +76,8 @@ impl Route {
             column.semantic = column.declared.unwrap_or_default();
         }
         for (name, semantic) in fields {
-            if let Some(target) = self.names.by_name.get(name.as_str()) {
-                let column = &mut self.columns[target.column];
+            let target = self.names.by_name.get(name.as_str());
+            if let Some(column) = target.and_then(|target| self.columns.get_mut(target.column)) {
                 column.semantic = semantic.or(column.declared);
             }
         }
@@ -91,7 +99,7 @@ impl Route {
 
     pub(super) fn read<'a>(&mut self, text: &'a str, image: &mut Image<'a>) -> Result<(), Refusal> {
         let names = &mut self.names;
-        let read = image.read(text, self.columns.len(), |place, name| names.target(place, name));
+        let read = image.read(text, self.fields, |place, name| names.target(place, name));
         read.map_err(|error| Refusal::UnknownEnvelope {
             reason: format!("its before or after is no row: {error}"),
         })
@@ -106,7 +114,7 @@ impl Route {
         cells: &mut Vec<Value<'a>>,
     ) -> Result<(), Refusal> {
         cells.clear();
-        for (index, field) in image.columns.iter().enumerate() {
+        for (index, field) in image.columns[..self.columns.len()].iter().enumerate() {
             let value = self.cell(index, field.as_ref(), is_remembered)?;
             let is_missing = value == Value::Null && operation != Operation::Delete;
             if is_missing && !self.table.columns[index].nullable {
@@ -163,7 +171,7 @@ struct FieldNames {
 }
 
 impl FieldNames {
-    fn new(table: &Table) -> Self {
+    fn new(table: &Table, documents: &[String]) -> Self {
         let mut by_name = HashMap::new();
         for (column, declared) in table.columns.iter().enumerate() {
             by_name.insert(declared.name.as_str().into(), Target { column, is_exact: true });
@@ -171,6 +179,10 @@ impl FieldNames {
         for (column, declared) in table.columns.iter().enumerate() {
             let upper = declared.name.to_uppercase().into_boxed_str();
             by_name.entry(upper).or_insert(Target { column, is_exact: false });
+        }
+        for (at, document) in documents.iter().enumerate() {
+            let target = Target { column: table.columns.len() + at, is_exact: true };
+            by_name.insert(document.as_str().into(), target);
         }
         Self { by_name, order: Vec::new() }
     }

@@ -128,7 +128,7 @@ fn batch(schema: Arc<Schema>, arrays: Vec<ArrayRef>) -> RecordBatch {
     RecordBatch::try_new(schema, arrays).expect("the builders follow the changelog schema")
 }
 
-enum Builder {
+pub(super) enum Builder {
     Boolean(BooleanBuilder),
     Int16(Int16Builder),
     Int32(Int32Builder),
@@ -142,7 +142,7 @@ enum Builder {
 }
 
 impl Builder {
-    fn new(data_type: &DataType) -> Self {
+    pub(super) fn new(data_type: &DataType) -> Self {
         match data_type {
             DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
             DataType::Int16 => Self::Int16(Int16Builder::new()),
@@ -162,7 +162,7 @@ impl Builder {
     }
 
     /// Appends a value that was converted for this column's type; anything else is null.
-    fn append(&mut self, value: &Value<'_>) {
+    pub(super) fn append(&mut self, value: &Value<'_>) {
         match self {
             Self::Boolean(builder) => builder.append_option(match value {
                 Value::Bool(value) => Some(*value),
@@ -193,7 +193,7 @@ impl Builder {
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
+    pub(super) fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::Int16(builder) => Arc::new(builder.finish()),

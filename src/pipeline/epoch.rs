@@ -87,7 +87,11 @@ impl Processor {
         stages.done("late");
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
         count_rows(&landed_only);
-        let (mut landing, deltas) = self.fold(decoded.changes)?;
+        for table in decoded.unread_documents {
+            counter!(names::UNREAD_DOCUMENTS, "table" => table).increment(1);
+        }
+        let changes = self.stores.extract(decoded.changes, &decoded.kept)?;
+        let (mut landing, deltas) = self.fold(changes)?;
         stages.done("fold");
         let watermark = self.stores.clock().watermark;
         let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;

@@ -272,6 +272,8 @@ pub(super) fn take_out(
     messages: &[Message],
     mut reasons: HashMap<Offset, Diversion>,
 ) {
+    // Its document alone was a dead letter so far.
+    decoded.dead_letters.retain(|letter| !reasons.contains_key(&letter.offset));
     for changelog in std::mem::take(&mut decoded.changes) {
         let is_late: Vec<bool> =
             changelog.offsets.iter().map(|offset| reasons.contains_key(offset)).collect();

@@ -28,7 +28,7 @@ mod start;
 pub use batch::BatchLimits;
 pub use committer::CommitError;
 pub use rehearsal::Rehearsal;
-pub use start::{Sql, load_sql};
+pub use start::{Sql, load_sql, load_sql_with};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -106,7 +106,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
     let texts = reload::texts(&config.sql.folder).await;
-    let mut sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
+    let sql = load_sql_with(&config.sql.folder, &config.xml).await;
+    let mut sql = sql.map_err(PipelineError::Sql)?;
     let mut lasting = Lasting {
         edits: Edits::watch(config, texts),
         narrowing: Narrowing::default(),

@@ -56,13 +56,17 @@ impl<'a> ReadBack<'a> {
         let (wanted, found, late) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut new = Self { stores, changes, wanted, found, late, rest: MOST_ROWS };
         for (at, changelog) in changes.iter().enumerate() {
+            for missing in stores.missing_looked_up(changelog)? {
+                want(&mut new.wanted, Some(missing), |row| vec![(at, row)])?;
+            }
+            // Extracted rows come back with the row that they were extracted from.
+            if changelog.table.options.extracted_from.is_some() {
+                continue;
+            }
             for missing in [stores.missing_changed(changelog)?, stores.missing_parents(changelog)?]
             {
                 let wanted = &mut new.wanted;
                 want(wanted, missing, |row| vec![(at, row)])?;
-            }
-            for missing in stores.missing_looked_up(changelog)? {
-                want(&mut new.wanted, Some(missing), |row| vec![(at, row)])?;
             }
             if let Some(missing) = stores.made_anew(changelog)? {
                 let found = new.found.entry(changelog.table.name.clone()).or_default();

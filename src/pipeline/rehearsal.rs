@@ -114,6 +114,7 @@ async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError>
     );
     let parts = (stores, transforms);
     let decoder = Decoder::new(sql.tables.clone(), &DecodeConfig::default());
+    let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })
 }

@@ -11,7 +11,7 @@ use tracing::{error, info};
 
 use super::PipelineError;
 use super::delivering::check_results;
-use super::start::{Sql, load_sql};
+use super::start::{Sql, load_sql_with};
 use crate::changelog::ResultTable;
 use crate::config::Config;
 use crate::recovery::{Recovery, chain};
@@ -110,7 +110,8 @@ pub(super) async fn texts(folder: &Path) -> Texts {
 
 /// Everything that a start would refuse is refused here, while the old SQL still runs.
 async fn check(config: &Config) -> Result<Sql, PipelineError> {
-    let sql = load_sql(&config.sql.folder).await.map_err(PipelineError::Sql)?;
+    let sql = load_sql_with(&config.sql.folder, &config.xml).await;
+    let sql = sql.map_err(PipelineError::Sql)?;
     let transforms =
         Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();

@@ -22,7 +22,11 @@ use crate::sink::postgres::PostgresSink;
 use crate::sink::{Sink, SinkError};
 use crate::state::{StateError, StateStores, Ticks};
 use crate::telemetry::{Condition, Health};
-use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, read_folder};
+use crate::transform::{SqlError, SqlFile, Transforms, parse_tables, parse_type, read_folder};
+use crate::xml::{Extraction, XmlConfig, resolve};
+
+/// What problems of `[[xml]]` sections are told to be in.
+const CONFIG: &str = "tidemark.toml";
 
 /// The histories of what so many rows look up are in memory at once at a start.
 const LOOKED_UP_ROWS: usize = 8192;
@@ -34,6 +38,8 @@ pub struct Sql {
     pub transforms: Vec<SqlFile>,
     /// Name and text of each file of `ods/`.
     pub ods: Vec<(String, String)>,
+    /// Whose tables are among `tables`.
+    pub extractions: Vec<Arc<Extraction>>,
 }
 
 /// Reads the SQL folder and plans everything in it; needs no connection.
@@ -41,18 +47,31 @@ pub struct Sql {
 /// # Errors
 /// All problems of all files.
 pub async fn load_sql(folder: &Path) -> Result<Sql, Vec<SqlError>> {
+    load_sql_with(folder, &[]).await
+}
+
+/// As [`load_sql`], with tables that are extracted from columns with XML.
+///
+/// # Errors
+/// As there.
+pub async fn load_sql_with(folder: &Path, xml: &[XmlConfig]) -> Result<Sql, Vec<SqlError>> {
     let read = |name: &str| read_folder(&folder.join(name)).map_err(|error| vec![error]);
-    let tables = parse_tables(&read("tables")?)?;
+    let mut tables = parse_tables(&read("tables")?)?;
     if tables.is_empty() {
         let path = folder.join("tables");
         let message =
             "declares no table: one CREATE TABLE file per source table goes here".to_owned();
         return Err(vec![SqlError { path, at: None, message }]);
     }
+    let extractions = resolve(xml, &tables, parse_type).map_err(|problems| {
+        let error = |message| SqlError { path: CONFIG.into(), at: None, message };
+        problems.into_iter().map(error).collect::<Vec<_>>()
+    })?;
+    tables.extend(extractions.iter().map(|extraction| Arc::clone(&extraction.table)));
     let transforms = read("transforms")?;
     Transforms::plan(&tables, &transforms).await?;
     let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
-    Ok(Sql { tables, transforms, ods })
+    Ok(Sql { tables, transforms, ods, extractions })
 }
 
 /// A processor that is up to date with the ledger, and the sink for its epochs.
@@ -133,6 +152,7 @@ async fn attempt(
     }
     let decoder = Decoder::new(sql.tables.clone(), &config.decode);
     let decoder = decoder.with_limits(config.limits.clone());
+    let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
     health.clear(Condition::State);
     Ok(Started { processor, sink })

@@ -1,6 +1,7 @@
 //! The order-free property: however a stream is cut into batches, redelivered and interrupted by
 //! restarts, every result is its SELECT over the current rows. And what ttl does to it.
 
+mod extracted;
 mod late_events;
 mod lookup;
 mod read_back;
@@ -188,6 +189,7 @@ async fn processor_with(
         shutdown.clone(),
     );
     let decoder = Decoder::new(sql.tables.clone(), &decode);
+    let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, "cdc").await.unwrap();
     (processor, sink)
 }

@@ -83,7 +83,11 @@ impl Store {
         Ok(())
     }
 
-    fn find(&self, lookup: Lookup<'_>, projection: &[usize]) -> Result<Found, ArrowError> {
+    pub(super) fn find(
+        &self,
+        lookup: Lookup<'_>,
+        projection: &[usize],
+    ) -> Result<Found, ArrowError> {
         let (mut places, mut key_of) = (Vec::new(), Vec::new());
         self.each(lookup, |key, place| {
             places.push(place);

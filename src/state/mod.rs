@@ -8,6 +8,7 @@
 mod clock;
 mod enriched;
 mod expiry;
+mod extracted;
 mod groups;
 mod index;
 mod keys;

@@ -48,6 +48,10 @@ impl StateStores {
             .into_iter()
             .map(Store::new)
             .collect::<Result<_, StateError>>()?;
+        let mut stores = stores;
+        for store in &mut stores {
+            index_extracted(store, tables)?;
+        }
         let by_name: HashMap<String, usize> =
             stores.iter().enumerate().map(|(at, s)| (s.table().name.clone(), at)).collect();
         let of_tables = stores.iter().map(|store| &**store.table());
@@ -191,6 +195,19 @@ impl StateStores {
             forget_deletes_before: source.saturating_sub(ttl.unwrap_or(DELETES_KEPT)),
             landed,
         })
+    }
+}
+
+/// The rows that were extracted from one row of the source table are found by its key.
+fn index_extracted(store: &mut Store, tables: &[Arc<Table>]) -> Result<(), StateError> {
+    let table = Arc::clone(store.table());
+    let Some(name) = &table.options.extracted_from else { return Ok(()) };
+    match tables.iter().find(|parent| parent.name == *name) {
+        Some(parent) => store.add_index(&(0..parent.key.len()).collect::<Vec<_>>()),
+        None => {
+            let (table, parent) = (table.name.clone(), name.clone());
+            Err(StateError::UnknownParent { table, parent })
+        }
     }
 }
 

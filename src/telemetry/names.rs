@@ -11,6 +11,7 @@ pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
 pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
 pub const TRUNCATES: &str = "cdc_truncates_total";
 pub const UNAVAILABLE_VALUES: &str = "cdc_unavailable_values_total";
+pub const UNREAD_DOCUMENTS: &str = "cdc_unread_documents_total";
 pub const LATE_ROWS: &str = "cdc_late_rows_total";
 pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
@@ -54,6 +55,7 @@ pub(super) fn describe() {
         UNAVAILABLE_VALUES,
         "values that events did not carry because a LOB was unchanged, by table"
     );
+    describe_counter!(UNREAD_DOCUMENTS, "XML documents that could not be read, by extracted table");
     describe_counter!(
         LATE_ROWS,
         "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"

@@ -1,0 +1,307 @@
+//! Rows that are extracted from a column of another table: what its changes make of them.
+//!
+//! An event has a whole document, or says nothing about it. So the rows that a row of the source table had are
+//! replaced as a whole: what differs is written, what is not there any more is deleted, and what is the same
+//! stays as it was.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array, new_null_array,
+};
+use arrow::compute::{cast, interleave, take};
+use arrow::datatypes::{DataType, Int32Type};
+use arrow::error::ArrowError;
+use arrow::row::Rows;
+
+use super::keys::KeyEncoder;
+use super::{StateError, StateStores, Store};
+use crate::changelog::{Changelog, Lookup, Offset, Operation, Position, SystemColumn};
+
+impl StateStores {
+    /// Makes of the rows of new documents the changes of their tables; the changes of other tables stay
+    /// as they are. `kept` has, by table, the changes of its source table that say nothing about its rows.
+    ///
+    /// To be called before any of it is folded, and when all rows that it needs are in memory.
+    ///
+    /// # Errors
+    /// If Arrow can't process a batch.
+    pub fn extract(
+        &self,
+        changes: Vec<Changelog>,
+        kept: &HashMap<String, HashSet<Offset>>,
+    ) -> Result<Vec<Changelog>, StateError> {
+        let is_extracted = |c: &Changelog| c.table.options.extracted_from.is_some();
+        let (found, mut rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_extracted);
+        let mut extracted = Vec::new();
+        for store in &self.stores {
+            let table = &store.table;
+            let Some(parent) = &table.options.extracted_from else { continue };
+            let parent_changes = rest.iter().find(|changelog| changelog.table.name == *parent);
+            let Some(changes) = parent_changes else { continue };
+            let replacing = Replacing {
+                store,
+                parent: &self.stores[self.by_name[parent]],
+                changes,
+                found: found.iter().find(|changelog| changelog.table.name == table.name),
+                kept: kept.get(&table.name),
+            };
+            let changelog = replacing.changelog().map_err(|source| store.error(source))?;
+            extracted.extend((!changelog.is_empty()).then_some(changelog));
+        }
+        rest.extend(extracted);
+        Ok(rest)
+    }
+}
+
+/// One table and one epoch.
+struct Replacing<'a> {
+    store: &'a Store,
+    parent: &'a Store,
+    changes: &'a Changelog,
+    found: Option<&'a Changelog>,
+    kept: Option<&'a HashSet<Offset>>,
+}
+
+/// Where a row is: in memory or in the changelog of found rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Stored(usize),
+    Found(usize),
+}
+
+/// The rows of one row of the source table, by `row_no`.
+type Children = BTreeMap<i32, Source>;
+
+/// A row of the source table while its changes are gone through.
+struct Parent {
+    /// Its newest change so far; older ones are stale.
+    newest: Option<Position>,
+    children: Children,
+}
+
+/// A change to be written: made by which row of the source table's changelog.
+struct Written {
+    by: usize,
+    source: Source,
+    operation: Operation,
+}
+
+/// The rows that the changes are about, and found rows, as Arrow has them.
+struct Known {
+    stored: RecordBatch,
+    found: RecordBatch,
+    stored_rows: Rows,
+    found_rows: Rows,
+    /// The found rows of each event.
+    of_event: HashMap<Offset, std::ops::Range<usize>>,
+}
+
+impl Replacing<'_> {
+    fn changelog(&self) -> Result<Changelog, ArrowError> {
+        let keys = self.parent.keys.encode(&self.changes.batch)?;
+        let mut ids = HashMap::new();
+        let mut first = Vec::new();
+        let of_row: Vec<usize> = (0..self.changes.len())
+            .map(|row| {
+                *ids.entry(keys.row(row)).or_insert_with(|| {
+                    first.push(row as u64);
+                    first.len() - 1
+                })
+            })
+            .collect();
+        let (known, children) = self.known(&UInt64Array::from(first.clone()))?;
+        let mut parents: Vec<Parent> = Vec::with_capacity(first.len());
+        for (row, children) in first.iter().zip(children) {
+            let entry = self.parent.entries.get(keys.row(*row as usize).as_ref());
+            let newest = entry.map(|entry| entry.position).max(self.parent.truncated);
+            parents.push(Parent { newest, children });
+        }
+        let written = self.written(&known, &of_row, &mut parents);
+        self.batch(&known, &written)
+    }
+
+    /// How many columns the key of the source table has.
+    fn width(&self) -> usize {
+        self.parent.table.key.len()
+    }
+
+    /// The rows that the source table's rows have now; `first` has one change of each.
+    fn known(&self, first: &UInt64Array) -> Result<(Known, Vec<Children>), ArrowError> {
+        let keys = self.parent.table.key.iter();
+        let keys = keys.map(|at| take(self.changes.batch.column(*at), first, None));
+        let keys = keys.collect::<Result<Vec<ArrayRef>, _>>()?;
+        let columns: Vec<usize> = (0..self.width()).collect();
+        let all: Vec<usize> = (0..self.store.schema.fields().len()).collect();
+        let lookup = Lookup { columns: &columns, keys: &keys, nulls_match: false };
+        let stored = self.store.find(lookup, &all)?;
+        let found = match self.found {
+            Some(changelog) => changelog.batch.project(&all)?,
+            None => RecordBatch::new_empty(Arc::clone(&self.store.schema)),
+        };
+        let content = KeyEncoder::new(&self.store.schema, &all[self.width()..])?;
+        let mut children = vec![Children::new(); first.len()];
+        let numbers = stored.rows.column(self.width()).as_primitive::<Int32Type>();
+        for (row, of) in stored.key_of.iter().enumerate() {
+            children[*of as usize].insert(numbers.value(row), Source::Stored(row));
+        }
+        let known = Known {
+            stored_rows: content.encode(&stored.rows)?,
+            found_rows: content.encode(&found)?,
+            of_event: self.of_event(),
+            stored: stored.rows,
+            found,
+        };
+        Ok((known, children))
+    }
+
+    fn of_event(&self) -> HashMap<Offset, std::ops::Range<usize>> {
+        let mut of_event: HashMap<Offset, std::ops::Range<usize>> = HashMap::new();
+        for (row, offset) in self.found.iter().flat_map(|found| found.offsets.iter().enumerate()) {
+            of_event.entry(*offset).or_insert(row..row).end = row + 1;
+        }
+        of_event
+    }
+
+    /// Goes through the changes of the source table in their order.
+    fn written(&self, known: &Known, of_row: &[usize], parents: &mut [Parent]) -> Vec<Written> {
+        let mut written = Vec::new();
+        let mut truncations = self.changes.truncations.iter().peekable();
+        // An event that changes a key is a delete under the old one, and then the row under the new one.
+        let mut moved: Option<(Offset, Children)> = None;
+        for (row, parent) in of_row.iter().enumerate() {
+            let (position, offset) = (self.changes.positions[row], self.changes.offsets[row]);
+            if truncations.next_if(|t| t.position < position).is_some() {
+                while truncations.next_if(|t| t.position < position).is_some() {}
+                parents.iter_mut().for_each(|parent| parent.children.clear());
+            }
+            let parent = &mut parents[*parent];
+            if parent.newest.is_some_and(|newest| newest >= position) {
+                continue;
+            }
+            parent.newest = Some(position);
+            let is_kept = self.kept.is_some_and(|kept| kept.contains(&offset));
+            let new = match self.changes.operations[row] {
+                Operation::Delete => {
+                    moved = Some((offset, parent.children.clone()));
+                    Children::new()
+                }
+                _ if is_kept => match moved.take().filter(|(of, _)| *of == offset) {
+                    Some((_, children)) => children,
+                    None => continue,
+                },
+                _ => self.new_children(known, offset),
+            };
+            self.replace(known, row, (&mut parent.children, new), &mut written);
+        }
+        written
+    }
+
+    fn new_children(&self, known: &Known, offset: Offset) -> Children {
+        let numbers = known.found.column(self.width()).as_primitive::<Int32Type>();
+        let rows = known.of_event.get(&offset).cloned().unwrap_or(0..0);
+        rows.map(|row| (numbers.value(row), Source::Found(row))).collect()
+    }
+
+    fn replace(
+        &self,
+        known: &Known,
+        by: usize,
+        (old, new): (&mut Children, Children),
+        written: &mut Vec<Written>,
+    ) {
+        for (number, source) in old.iter().filter(|(number, _)| !new.contains_key(number)) {
+            debug_assert!(*number > 0, "numbers count from 1");
+            written.push(Written { by, source: *source, operation: Operation::Delete });
+        }
+        let new_row = match self.changes.operations[by] {
+            Operation::Read => Operation::Read,
+            _ => Operation::Create,
+        };
+        let mut now = Children::new();
+        for (number, source) in new {
+            let (source, operation) = match old.get(&number) {
+                // What stays as it is keeps its place, so that nothing is written.
+                Some(before) if known.are_equal(*before, source) => {
+                    now.insert(number, *before);
+                    continue;
+                }
+                Some(_) => (source, Operation::Update),
+                None => (source, new_row),
+            };
+            written.push(Written { by, source, operation });
+            now.insert(number, source);
+        }
+        *old = now;
+    }
+
+    fn batch(&self, known: &Known, written: &[Written]) -> Result<Changelog, ArrowError> {
+        let (width, parent) = (self.width(), &self.parent.table);
+        let by = UInt64Array::from_iter_values(written.iter().map(|written| written.by as u64));
+        let of_parent = |at: usize| take(self.changes.batch.column(at), &by, None);
+        let places: Vec<(usize, usize)> = written.iter().map(|w| w.source.place()).collect();
+        let mut arrays = Vec::new();
+        for (at, field) in self.store.schema.fields().iter().enumerate() {
+            arrays.push(match parent.key.get(at) {
+                Some(key) => cast(&of_parent(*key)?, field.data_type())?,
+                None => {
+                    let columns = [known.stored.column(at), known.found.column(at)];
+                    interleave(&columns.map(|column| column.as_ref() as &dyn Array), &places)?
+                }
+            });
+        }
+        debug_assert_eq!(width, parent.key.len());
+        let letters = written.iter().map(|written| written.operation.letter());
+        arrays.push(Arc::new(StringArray::from_iter_values(letters)));
+        let source_ts = of_parent(parent.system_column(SystemColumn::SourceTs))?;
+        arrays.extend([Arc::clone(&source_ts), source_ts]);
+        let offsets: Vec<Offset> = written.iter().map(|w| self.changes.offsets[w.by]).collect();
+        arrays.push(Arc::new(event_ids(&offsets)));
+        arrays.push(of_parent(parent.system_column(SystemColumn::Topic))?);
+        arrays.push(new_null_array(&DataType::Utf8, written.len()));
+        Ok(Changelog {
+            table: Arc::clone(&self.store.table),
+            batch: RecordBatch::try_new(self.store.table.changelog_schema(), arrays)?,
+            positions: written.iter().map(|w| self.changes.positions[w.by]).collect(),
+            offsets,
+            operations: written.iter().map(|written| written.operation).collect(),
+            unchanged: Vec::new(),
+            truncations: self.changes.truncations.clone(),
+        })
+    }
+}
+
+impl Known {
+    fn are_equal(&self, one: Source, other: Source) -> bool {
+        self.content(one) == self.content(other)
+    }
+
+    fn content(&self, source: Source) -> arrow::row::Row<'_> {
+        match source {
+            Source::Stored(row) => self.stored_rows.row(row),
+            Source::Found(row) => self.found_rows.row(row),
+        }
+    }
+}
+
+impl Source {
+    /// As `interleave` takes it.
+    fn place(self) -> (usize, usize) {
+        match self {
+            Self::Stored(row) => (0, row),
+            Self::Found(row) => (1, row),
+        }
+    }
+}
+
+/// The offset with the number of the row among those of its event.
+fn event_ids(offsets: &[Offset]) -> StringArray {
+    let (mut last, mut number) = (None, 0);
+    let ids = offsets.iter().map(|offset| {
+        number = if last == Some(*offset) { number + 1 } else { 1 };
+        last = Some(*offset);
+        format!("{offset}#{number}")
+    });
+    StringArray::from_iter_values(ids)
+}

@@ -171,6 +171,11 @@ pub(in crate::decode) enum ValueError {
     )]
     AmbiguousDecimal,
     #[error(
+        "is not a number, but may be one in base64: enable the schema section of the converter, or say so in \
+         the option encodings of the table"
+    )]
+    UntoldBase64,
+    #[error(
         "may be base64 or hexadecimal: enable the schema section of the converter, or say which in the option \
          encodings of the table"
     )]
@@ -273,8 +278,8 @@ fn float(json: &Json<'_>, encoding: Encoding) -> Result<f64, ValueError> {
 
 /// A number in any of its forms: JSON number, decimal text, base64, `VariableScaleDecimal`.
 ///
-/// Without a schema section text that is a decimal number is one, although it might be base64;
-/// other text is base64 at `declared_scale`.
+/// Text that nobody told about is base64 only in a DECIMAL column, at its scale, and there it is refused if it
+/// is a number as well, such as `1234`.
 fn exact(
     json: &Json<'_>,
     encoding: Encoding,
@@ -293,14 +298,34 @@ fn exact(
         (Semantic::Decimal { scale }, _) if unscaled(text, scale).is_ok() => {
             Err(ValueError::AmbiguousDecimal)
         }
-        (
-            Semantic::Unknown | Semantic::Instant(_) | Semantic::VariableScale,
-            Err(ValueError::Not { expected }),
-        ) => {
-            let scale = declared_scale.ok_or(ValueError::Not { expected })?;
-            unscaled(text, scale.into())
+        (Semantic::Unknown | Semantic::Instant(_), parsed) => untold(text, parsed, declared_scale),
+        // A plain NUMBER, which is never base64 alone.
+        (Semantic::VariableScale, parsed) => parsed,
+        (Semantic::Base64 | Semantic::Base64Url | Semantic::Hex, _) => {
+            Err(ValueError::Not { expected: "a number" })
         }
-        (_, parsed) => parsed,
+        (Semantic::Decimal { .. } | Semantic::Text, parsed) => parsed,
+    }
+}
+
+/// Both readings are refused even if only one of them fits into the column: the other one may be the value,
+/// and too large for it.
+fn untold(
+    text: &str,
+    parsed: Result<Exact, ValueError>,
+    declared_scale: Option<i8>,
+) -> Result<Exact, ValueError> {
+    let Some(scale) = declared_scale else {
+        let is_base64 = !text.is_empty() && STANDARD.decode(text).is_ok();
+        return match parsed {
+            Err(ValueError::Not { .. }) if is_base64 => Err(ValueError::UntoldBase64),
+            parsed => parsed,
+        };
+    };
+    match (parsed, unscaled(text, scale.into())) {
+        (Ok(_), Ok(_)) => Err(ValueError::AmbiguousDecimal),
+        (Err(ValueError::Not { .. }), base64) => base64,
+        (parsed, _) => parsed,
     }
 }
 
@@ -341,7 +366,7 @@ fn timestamp(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
 
 fn date(json: &Json<'_>, encoding: Encoding) -> Result<i64, ValueError> {
     if let Json::Nested(raw) = json {
-        return time::days_of(time_struct::micros(raw)?);
+        return time::date_in_range(time::days_of(time_struct::micros(raw)?)?);
     }
     let days = match (count(json)?, encoding.semantic) {
         (Ok(count), Semantic::Instant(Unit::Days)) => count,

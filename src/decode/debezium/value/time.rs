@@ -101,19 +101,18 @@ pub(super) fn micros_of_days(days: i64) -> Option<i64> {
 
 /// Microseconds since 1970 of `2024-01-20`, `2024-01-15T10:00:00Z`, `2024-01-15 10:00:00.5 +02:00`.
 ///
-/// Text without an offset is taken as UTC, which is what Debezium sends.
+/// Text without an offset is taken as UTC, which is what Debezium sends. As counts of nanoseconds are, what is
+/// below a microsecond is cut.
 ///
 /// # Errors
-/// [`ValueError::Not`] if it is no such text, [`ValueError::Inexact`] if it has digits below a
-/// microsecond.
+/// [`ValueError::Not`] if it is no such text.
 pub(super) fn micros_of_text(text: &str) -> Result<i64, ValueError> {
     let mut rest = Scanner { bytes: text.as_bytes() };
     let parsed = date_and_time(&mut rest).filter(|_| rest.bytes.is_empty());
-    let (micros, is_exact) = parsed.ok_or(ValueError::Not { expected: "a date or time" })?;
-    if is_exact { Ok(micros) } else { Err(ValueError::Inexact) }
+    parsed.ok_or(ValueError::Not { expected: "a date or time" })
 }
 
-fn date_and_time(text: &mut Scanner<'_>) -> Option<(i64, bool)> {
+fn date_and_time(text: &mut Scanner<'_>) -> Option<i64> {
     let year = year(text)?;
     text.expect(b'-')?;
     let month = text.digits(2)?;
@@ -123,7 +122,7 @@ fn date_and_time(text: &mut Scanner<'_>) -> Option<(i64, bool)> {
     // A date as ISO text of Debezium ends in Z.
     if matches!(text.bytes, b"" | b"Z") {
         text.bytes = &[];
-        return Some((midnight, true));
+        return Some(midnight);
     }
     text.expect(b'T').or_else(|| text.expect(b' '))?;
     let hour = text.digits(2).filter(|hour| *hour < 24)?;
@@ -135,8 +134,7 @@ fn date_and_time(text: &mut Scanner<'_>) -> Option<(i64, bool)> {
     };
     let nanos = if text.expect(b'.').is_some() { text.fraction()? } else { 0 };
     let seconds = i64::from(hour * 3600 + minute * 60 + second) - offset_seconds(text)?;
-    let micros = midnight + seconds * MICROS_PER_SECOND + nanos / 1000;
-    Some((micros, nanos % 1000 == 0))
+    Some(midnight + seconds * MICROS_PER_SECOND + nanos / 1000)
 }
 
 /// Four digits, or more after a sign. Year 0 is 1 BC.

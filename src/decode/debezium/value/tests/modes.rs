@@ -93,16 +93,33 @@ fn years_before_christ_and_after_9999_and_structs() {
     assert_eq!(at(part), Ok(Some(1_705_708_801_000_005)));
     let zoned = r#"{"year":2024,"month":1,"day":20,"hour":2,"offset":7200}"#;
     assert_eq!(at(zoned), instant(2024, 1, 20));
+    // As the connector writes it, with all fields.
+    let whole = |time: &str, zone: &str| {
+        at(&format!(
+            r#"{{"year":2018,"month":3,"day":27,"hour":1,"minute":34,"second":56,{time},"offsetSeconds":-39600,"zoneId":{zone},"specialValue":null,"precision":9}}"#
+        ))
+    };
+    let expected = Ok(Some(1_522_154_096_007_890));
+    assert_eq!(whole(r#""nanos":7890999"#, "null"), expected);
+    assert_eq!(whole(r#""picoseconds":7890999999"#, "\"Pacific/Niue\""), expected);
+    assert_eq!(whole(r#""nanos":1,"picoseconds":1"#, "null"), not("a date or time"));
+    let infinite = r#"{"year":null,"month":null,"day":null,"specialValue":"POSITIVE_INFINITY"}"#;
+    assert_eq!(at(infinite), Err(ValueError::OutOfRange));
     for raw in [
         r#"{"year":2024,"month":2,"day":30}"#,
         r#"{"year":2024,"month":1}"#,
         r#"{"year":1,"month":1,"day":1,"era":0}"#,
+        r#"{"year":1,"month":1,"day":1,"zoneId":"Europe/Paris"}"#,
+        r#"{"year":1,"month":1,"day":1,"offset":64801}"#,
+        r#"{"year":1,"month":1,"day":1,"picoseconds":1000000000000}"#,
     ] {
         assert_eq!(at(raw), not("a date or time"), "{raw}");
     }
     // Postgres begins in 4714 BC.
     assert_eq!(at("\"-4714-01-01\""), Err(ValueError::OutOfRange));
-    assert_eq!(plain("\"-4714-01-01\"", Kind::Date), Err(ValueError::OutOfRange));
+    for raw in ["\"-4714-01-01\"", r#"{"year":-4990,"month":1,"day":1,"nanos":5}"#] {
+        assert_eq!(plain(raw, Kind::Date), Err(ValueError::OutOfRange), "{raw}");
+    }
     let micros = known(Semantic::Instant(Unit::Micros));
     assert_eq!(
         convert("-9223372036854775808", Kind::Timestamp, micros),

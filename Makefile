@@ -10,7 +10,11 @@ IMAGE ?= tidemark
 # Empty, or --network=host where containers reach package sources only over the host's network.
 DOCKER_FLAGS ?=
 
-.PHONY: help setup setup-check build demo demo-psql clean-demo test fuzz-sql check bench image
+# How long `make fuzz` runs each of its targets.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := events decimals times smf
+
+.PHONY: help setup setup-check build demo demo-psql clean-demo test fuzz fuzz-sql check bench image
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -36,6 +40,17 @@ clean-demo: ## Remove what the demo left
 test: setup ## Run all tests
 	cargo test --locked --doc
 	cargo test --locked --lib --bins --tests
+
+fuzz: setup ## Any bytes into the decoder and the broker's wire format, FUZZ_SECONDS (600) each
+	cp Cargo.lock tests/fuzz/Cargo.lock
+	RUSTC_WRAPPER="$(CURDIR)/tests/fuzz/rustc-coverage" cargo build --manifest-path tests/fuzz/Cargo.toml
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(CARGO_TARGET_DIR)/fuzz/$$target"; \
+		LD_LIBRARY_PATH="$(CURDIR)/vendor/solclient/lib" "$(CARGO_TARGET_DIR)/debug/$$target" \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-artifact_prefix=tests/fuzz/corpus/$$target/ \
+			"$(CARGO_TARGET_DIR)/fuzz/$$target" tests/fuzz/corpus/$$target || exit 1; \
+	done
 
 fuzz-sql: setup ## Random streams over the SQL corpus, against the SQL run from scratch, until one fails
 	TIDEMARK_FUZZ_SECONDS=$${TIDEMARK_FUZZ_SECONDS:-1000000000} \

@@ -24,6 +24,8 @@ mod codec;
 mod config;
 mod core;
 mod flow;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod partition;
 mod queue;
 mod server;

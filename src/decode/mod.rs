@@ -10,6 +10,8 @@ mod config;
 mod debezium;
 mod extra_fields;
 mod extracted;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod profile;
 mod refusal;

@@ -20,3 +20,5 @@ pub(super) use topic::TopicPattern;
 pub(super) use value::{
     Encoding, Kind, Semantic, Unavailable, Value, convert, has_bad_escape, micros_of_days,
 };
+#[cfg(any(test, fuzzing))]
+pub(super) use value::{Unit, ValueError};

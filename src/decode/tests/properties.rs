@@ -1,22 +1,7 @@
-use std::collections::HashMap;
-
 use proptest::prelude::*;
 
 use super::*;
-
-/// How often each message is in the result: rows count once per message.
-fn accounted(decoded: &Decoded) -> HashMap<u64, usize> {
-    let mut seen = HashMap::new();
-    for changes in &decoded.changes {
-        let mut ids: Vec<u64> = changes.offsets.iter().map(|offset| offset.id).collect();
-        assert!(ids.is_sorted());
-        ids.dedup();
-        let truncates = changes.truncations.iter().map(|truncation| truncation.offset.id);
-        ids.into_iter().chain(truncates).for_each(|id| *seen.entry(id).or_default() += 1);
-    }
-    decoded.dead_letters.iter().for_each(|d| *seen.entry(d.offset.id).or_default() += 1);
-    seen
-}
+use crate::decode::fuzzing::account;
 
 fn json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -52,8 +37,24 @@ fn row() -> impl Strategy<Value = String> {
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let change =
         ("[cudrtmx]", row(), row()).prop_map(|(op, before, after)| event(&op, &before, &after));
+    let wrapped = (json(), row()).prop_map(|(section, row)| {
+        format!(r#"{{"schema":{section},"payload":{}}}"#, event("c", "null", &row))
+    });
+    let flat = (row(), json(), "[cudrtm]").prop_map(|(row, deleted, op)| {
+        let start = row.strip_suffix('}').unwrap_or("{\"ORDER_ID\":1");
+        format!(r#"{start},"__op":"{op}","__deleted":{deleted},"__table":"ORDERS"}}"#)
+    });
+    let cloud = ("[cudrtmx]", row()).prop_map(|(op, row)| {
+        format!(
+            r#"{{"specversion":"1.0","iodebeziumop":"{op}","iodebeziumtable":"ORDERS","data":{{"before":{row},"after":{row}}}}}"#
+        )
+    });
     prop_oneof![
         6 => change.prop_map(String::into_bytes),
+        2 => wrapped.prop_map(String::into_bytes),
+        2 => flat.prop_map(String::into_bytes),
+        2 => cloud.prop_map(String::into_bytes),
+        1 => row().prop_map(String::into_bytes),
         1 => json().prop_map(String::into_bytes),
         1 => Just(Vec::new()),
         1 => Just(br#"{"ts_ms":1}"#.to_vec()),
@@ -62,19 +63,30 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Mostly none, or those of the header form.
+fn properties() -> impl Strategy<Value = Vec<(String, String)>> {
+    let header =
+        ("[cudrtx]|insert|delete", row(), any::<bool>()).prop_map(|(op, row, is_named)| {
+            let property = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            let mut all = vec![property("cdc_operation", &op), property("cdc_before", &row)];
+            all.extend(is_named.then(|| property("cdc_table_name", "SALES.ORDERS")));
+            all
+        });
+    prop_oneof![3 => Just(Vec::new()), 1 => header]
+}
+
 proptest! {
     #[test]
-    fn every_message_is_accounted_for_exactly_once(payloads in prop::collection::vec(payload(), 0..20)) {
-        let decoded = decode(orders(), &payloads);
-        let seen = accounted(&decoded);
-        prop_assert!(seen.values().all(|count| *count == 1));
-        let Passed { tombstones, heartbeats, transaction_markers, schema_changes } = decoded.passed;
-        let passed = tombstones + heartbeats + transaction_markers + schema_changes;
-        prop_assert_eq!(seen.len() + passed, payloads.len());
-        for letter in &decoded.dead_letters {
-            prop_assert_eq!(&letter.payload[..], &payloads[letter.offset.id as usize][..]);
-            prop_assert!(letter.message.chars().count() <= 500);
+    fn every_message_is_accounted_for_exactly_once(
+        sent in prop::collection::vec((payload(), properties()), 0..20)
+    ) {
+        let (payloads, properties): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
+        let mut messages = messages(&payloads);
+        for (message, properties) in messages.iter_mut().zip(properties) {
+            message.properties = properties;
         }
+        let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+        account(&messages, &decoder.decode(&messages, &spools()).expect("registered"));
     }
 
     #[test]

@@ -5,11 +5,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
 mod crash_matrix;
+mod dialects;
 mod end_to_end;
 mod failing_query;
 mod interop;
 mod lookup;
-mod modes;
+mod oracle_types;
 mod referee;
 mod refused_rows;
 mod rest;

@@ -2,6 +2,7 @@
 //! does something else; nothing but tests calls them.
 
 mod keys;
+mod large;
 mod newest_rows;
 mod truncate;
 
@@ -67,6 +68,8 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
     a_new_definition_replaces_the_rows_and_is_remembered(&mut stage().await).await;
     the_schema_registry_grows_with_the_epochs(&mut stage().await).await;
+    large::changes_of_a_key_stay_in_their_order(&mut stage().await).await;
+    large::an_epoch_of_a_hundred_thousand_rows_is_whole(&mut stage().await, 100_000).await;
 }
 
 /// Runs what holds for a target that is told of changes and keeps no table: it is told nothing when a result
@@ -77,6 +80,8 @@ pub async fn check_posted<S: Stage>(stage: impl AsyncFn() -> S) {
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     keys::a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;
+    large::changes_of_a_key_stay_in_their_order(&mut stage().await).await;
+    large::an_epoch_of_a_hundred_thousand_rows_is_whole(&mut stage().await, 1_000).await;
 }
 
 async fn rewriting_an_epoch_changes_nothing(stage: &mut dyn Stage) {

@@ -2,13 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
-#[path = "../support/cutting_proxy.rs"]
-mod cutting_proxy;
+#[path = "../support/certificates.rs"]
+mod certificates;
+#[path = "../support/fault_proxy.rs"]
+mod fault_proxy;
+mod faults;
+mod nights;
+mod pooled;
+#[path = "../support/pooler.rs"]
+mod pooler;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod refused;
 mod repairs;
 mod rest;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
+mod tls;
 mod types;
 
 use async_trait::async_trait;
@@ -21,7 +31,7 @@ use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::sink::{ResultCounts, Sink, SinkError};
 use tokio_postgres::Client;
 
-use cutting_proxy::CuttingProxy;
+use fault_proxy::{Fault, FaultProxy, Step};
 use postgres::{Durability, PostgresServer};
 
 const TARGETS: &str = "
@@ -72,7 +82,7 @@ fn files(files: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 struct PostgresStage {
-    url: String,
+    config: PostgresConfig,
     schema: String,
     client: Client,
 }
@@ -81,7 +91,7 @@ struct PostgresStage {
 impl Stage for PostgresStage {
     async fn sink(&mut self, queue: &str) -> Box<dyn Sink> {
         let schema = self.schema.clone();
-        let config = PostgresConfig { schema, ..PostgresConfig::from_url(&self.url) };
+        let config = PostgresConfig { schema, ..self.config.clone() };
         let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
         sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
         sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
@@ -119,7 +129,7 @@ async fn the_postgres_sink_conforms() {
     let server = PostgresServer::start(Durability::Off).await;
     let next = std::sync::atomic::AtomicUsize::new(0);
     conformance::check_all(async || PostgresStage {
-        url: server.url(),
+        config: PostgresConfig::from_url(server.url()),
         schema: format!("stage_{}", next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)),
         client: server.client().await,
     })
@@ -312,17 +322,17 @@ async fn environment_faults_say_what_to_do() {
 #[tokio::test]
 async fn a_lost_answer_of_commit_is_found_out() {
     let database = Database::start(Durability::Off).await;
-    let proxy = CuttingProxy::start(database.server.port()).await;
+    let proxy = FaultProxy::start(database.server.port()).await;
     let config = PostgresConfig::from_url(database.server.url_through(proxy.port));
     let mut sink = database.sink_at(config, QUEUE).await;
     for number in 1..=20 {
-        proxy.arm();
+        proxy.arm(Step::Query("COMMIT"), Fault::CutAfter);
         let commit = epoch(number).created(number, 1, "x").logged(1, "x").build();
         while let Err(error) = sink.commit(&commit).await {
             assert_eq!(error.recovery(), Recovery::Retry, "{error:?}");
         }
     }
-    assert_eq!(proxy.cuts(), 20);
+    assert_eq!(proxy.fired(), 20);
     assert_eq!(database.count(LANDING).await, 20);
     assert_eq!(database.count(APPENDED).await, 20);
     assert_eq!(sink.resume().await.unwrap().offsets.count(), 20);

@@ -77,26 +77,29 @@ impl Running {
     }
 }
 
+/// The epoch with the results of these targets for the API.
+pub(crate) fn posted(commit: &EpochCommit, target: &str) -> EpochCommit {
+    post(commit, Sends::Changes, |table| table == target)
+}
+
+fn post(commit: &EpochCommit, sends: Sends, is_posted: impl Fn(&str) -> bool) -> EpochCommit {
+    let mut commit = commit.clone();
+    for changes in commit.results.iter_mut().filter(|changes| is_posted(&changes.table.target)) {
+        let rest = RestChannel { order: vec![0], sends, payload: Payload::Row };
+        let is_keyed = changes.table.target == KEYED;
+        changes.table = Arc::new(ResultTable {
+            target: if is_keyed { KEYED_PATH } else { APPENDED_PATH }.to_owned(),
+            channel: Channel::Rest(rest),
+            ..(*changes.table).clone()
+        });
+    }
+    commit
+}
+
 /// A sink whose results go to the API instead of into tables.
 struct Posting {
     inner: Box<dyn Sink>,
     sends: Sends,
-}
-
-impl Posting {
-    fn post(&self, commit: &EpochCommit) -> EpochCommit {
-        let mut commit = commit.clone();
-        for changes in &mut commit.results {
-            let rest = RestChannel { order: vec![0], sends: self.sends, payload: Payload::Row };
-            let is_keyed = changes.table.target == KEYED;
-            changes.table = Arc::new(ResultTable {
-                target: if is_keyed { KEYED_PATH } else { APPENDED_PATH }.to_owned(),
-                channel: Channel::Rest(rest),
-                ..(*changes.table).clone()
-            });
-        }
-        commit
-    }
 }
 
 #[async_trait]
@@ -135,7 +138,7 @@ impl Sink for Posting {
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
-        let commit = self.post(commit);
+        let commit = post(commit, self.sends, |_| true);
         self.inner.commit(&commit).await
     }
 }
@@ -148,13 +151,14 @@ struct RestStage {
 
 impl RestStage {
     async fn new(server: &PostgresServer, name: String) -> Self {
-        let (url, client) = (server.url(), server.client().await);
-        Self { tables: PostgresStage { url, schema: name, client }, api: Api::start().await }
+        let config = PostgresConfig::from_url(server.url());
+        let client = server.client().await;
+        Self { tables: PostgresStage { config, schema: name, client }, api: Api::start().await }
     }
 
     fn config(&self) -> PostgresConfig {
         let schema = self.tables.schema.clone();
-        PostgresConfig { schema, ..PostgresConfig::from_url(&self.tables.url) }
+        PostgresConfig { schema, ..self.tables.config.clone() }
     }
 
     async fn waiting(&self) -> i64 {

@@ -28,6 +28,8 @@ pub(crate) struct PostgresServer {
     binaries: PathBuf,
     port: u16,
     durability: Durability,
+    /// Further settings: name and value.
+    settings: Vec<(String, String)>,
     postmaster: Option<Child>,
     run_as: Option<(u32, u32)>,
 }
@@ -35,6 +37,16 @@ pub(crate) struct PostgresServer {
 impl PostgresServer {
     /// Makes a cluster and starts it; panics with the server's log if it does not come up.
     pub(crate) async fn start(durability: Durability) -> Self {
+        Self::start_with(durability, &[], |_| Vec::new()).await
+    }
+
+    /// The same with files (name, content) in a folder that only the server may read, and settings
+    /// (name, value), which may name the folder.
+    pub(crate) async fn start_with(
+        durability: Durability,
+        files: &[(&str, Vec<u8>)],
+        settings: impl FnOnce(&Path) -> Vec<(String, String)>,
+    ) -> Self {
         let binaries = find_binaries();
         let folder = tempfile::Builder::new()
             .prefix("tidemark-pg-")
@@ -45,8 +57,13 @@ impl PostgresServer {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).expect("chown");
         }
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
-        let mut server = Self { folder, binaries, port: 0, durability, postmaster: None, run_as };
+        let settings = settings(folder.path());
+        let mut server =
+            Self { folder, binaries, port: 0, durability, settings, postmaster: None, run_as };
         server.init();
+        for (name, content) in files {
+            server.add_file(name, content);
+        }
         server.port = free_port();
         server.spawn().await;
         server
@@ -82,6 +99,16 @@ impl PostgresServer {
         }
     }
 
+    /// As an administrator in a hurry: no shutdown, no flush, every session is ended.
+    pub(crate) fn stop_immediately(&mut self) {
+        let mut command = self.command("pg_ctl");
+        command.args(["stop", "-m", "immediate", "-s", "-D"]).arg(self.data());
+        assert!(command.status().expect("pg_ctl runs").success(), "{}", self.log());
+        if let Some(mut postmaster) = self.postmaster.take() {
+            postmaster.wait().expect("the postmaster ends");
+        }
+    }
+
     /// Starts the same cluster again on the same port, after [`Self::kill`].
     pub(crate) async fn restart(&mut self) {
         let deadline = Instant::now() + START_LIMIT;
@@ -91,6 +118,25 @@ impl PostgresServer {
             }
             // While children of the old one hold its shared memory, a start is refused.
             assert!(Instant::now() < deadline, "no restart: {}", self.log());
+        }
+    }
+
+    /// The user that the server runs as, if it is not this process's.
+    pub(crate) fn run_as(&self) -> Option<(u32, u32)> {
+        self.run_as
+    }
+
+    fn add_file(&self, name: &str, content: &[u8]) {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("a file for the server");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        self.give(&path);
+    }
+
+    /// Makes the server the owner of a file or folder.
+    pub(crate) fn give(&self, path: &Path) {
+        if let Some((uid, gid)) = self.run_as {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown");
         }
     }
 
@@ -125,6 +171,9 @@ impl PostgresServer {
         if self.durability == Durability::Off {
             command.args(["-c", "fsync=off", "-c", "synchronous_commit=off"]);
             command.args(["-c", "full_page_writes=off"]);
+        }
+        for (name, value) in &self.settings {
+            command.arg("-c").arg(format!("{name}={value}"));
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut postmaster = command.spawn().expect("postgres runs");

@@ -12,9 +12,10 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use futures::TryStreamExt;
+use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Row};
 
+use super::connection::Connection;
 use super::fault::classify;
 use super::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, UNAVAILABLE, target_name,
@@ -26,9 +27,13 @@ use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
 use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
+/// A transaction that takes as long as its tables are large: the time limit is for epochs.
+pub(super) const LONG_READ: &str =
+    "ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 0";
+
 /// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
 pub(super) async fn read(
-    client: &Client,
+    connection: &mut Connection,
     (schema, target): (&str, Option<&Target>),
     table: &Arc<Table>,
     since: Option<i64>,
@@ -36,13 +41,12 @@ pub(super) async fn read(
     let Some(name) = target_name(table) else { return Ok(Vec::new()) };
     let doing = format!("reading {name}");
     let failed = |error| classify(&doing, error);
-    // A landing table may be large: the time limit is for epochs.
-    let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
-    client.batch_execute(begin).await.map_err(failed)?;
+    connection.begin(LONG_READ).await.map_err(failed)?;
     let columns = newest_columns(table, target);
     let sql = select((table, &columns), &quote::table(schema, name), since.is_some());
     let since = since.map(|since| since.saturating_sub(POSTGRES_EPOCH_MICROS));
-    let rows = client.query_raw(&sql, since.iter()).await.map_err(failed)?;
+    let since = since.iter().map(|since| (since, Type::INT8));
+    let rows = connection.client.query_typed_raw(&sql, since).await.map_err(failed)?;
     let mut rows = pin!(rows);
     let (mut changelogs, mut chunk) = (Vec::new(), Vec::new());
     while let Some(row) = rows.try_next().await.map_err(failed)? {
@@ -55,7 +59,7 @@ pub(super) async fn read(
     if !chunk.is_empty() {
         changelogs.push(changelog(table, name, &chunk)?);
     }
-    client.batch_execute("COMMIT").await.map_err(failed)?;
+    connection.commit().await.map_err(failed)?;
     Ok(changelogs)
 }
 

@@ -13,7 +13,7 @@ use super::target::Target;
 use crate::sink::{RefusedRow, SinkError};
 
 /// Deferred constraints are checked at once, so that the row is known that violates one.
-const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
+const IMMEDIATE: &str = "ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// What a careful run needs to judge refused rows.
 pub(super) struct Judge<'a> {
@@ -51,7 +51,7 @@ impl EpochWrite<'_> {
         ledger: &Ledger,
         judge: &mut Judge<'_>,
     ) -> Result<Written, SinkError> {
-        let begun = connection.client.batch_execute(BEGIN).await;
+        let begun = connection.begin(IMMEDIATE).await;
         begun.map_err(|error| classify("beginning a transaction", error))?;
         if !ledger.is_taken(connection, &self.ledger_row).await? {
             roll_back(connection).await?;
@@ -128,7 +128,7 @@ pub(super) async fn try_out(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<Refusal>, SinkError> {
-    let begun = connection.client.batch_execute(BEGIN).await;
+    let begun = connection.begin(IMMEDIATE).await;
     begun.map_err(|error| classify("beginning a transaction", error))?;
     let refusals = write_fitting(connection, piece).await?;
     let refusals = write_again(connection, piece, refusals).await?;

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use super::quote;
@@ -88,8 +88,9 @@ pub(super) async fn read(
     table: &str,
 ) -> Result<Option<CatalogTable>, Error> {
     let (schema, table) = quote::split(schema, table);
+    let place: [(&(dyn ToSql + Sync), Type); 2] = [(&schema, Type::TEXT), (&table, Type::TEXT)];
     let mut columns = HashMap::new();
-    for row in client.query(COLUMNS, &[&schema, &table]).await? {
+    for row in client.query_typed(COLUMNS, &place).await? {
         let (is_not_null, has_default): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
         let has_trigger: bool = row.try_get(8)?;
         let is_required = is_not_null && !has_trigger;
@@ -109,10 +110,10 @@ pub(super) async fn read(
         return Ok(None);
     }
     let mut unique_keys = Vec::new();
-    for row in client.query(UNIQUE_KEYS, &[&schema, &table]).await? {
+    for row in client.query_typed(UNIQUE_KEYS, &place).await? {
         unique_keys.push(UniqueKey { columns: row.try_get(0)?, nulls_are_equal: row.try_get(1)? });
     }
-    let fingerprint = client.query_one(FINGERPRINT, &[&schema, &table]).await?.try_get(0)?;
+    let fingerprint = client.query_typed_one(FINGERPRINT, &place).await?.try_get(0)?;
     Ok(Some(CatalogTable { columns, unique_keys, fingerprint }))
 }
 

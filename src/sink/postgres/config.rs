@@ -1,5 +1,6 @@
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -56,21 +57,67 @@ pub struct PostgresConfig {
     /// How long an open circuit breaker leaves the server alone. Default 30 s.
     #[serde(default = "default_breaker_pause", with = "humantime_serde")]
     pub breaker_pause: Duration,
-    /// `disable` or `prefer` (the default); both connect without TLS, which this version lacks.
+    /// Whether the connection is encrypted, and which servers are trusted. Default: what `url` says, else
+    /// `prefer`.
+    pub sslmode: Option<SslMode>,
+    /// A file with the certificates of trusted authorities, or the server's own self-signed one. Default:
+    /// those of the operating system.
+    pub root_certificate: Option<PathBuf>,
+    /// A file with the certificate by which the server knows us, and those between it and its authority.
+    pub client_certificate: Option<PathBuf>,
+    /// A file with the private key of `client_certificate`.
+    pub client_key: Option<PathBuf>,
+    /// What a connection pooler in between keeps together. Default `session`.
     #[serde(default)]
-    pub sslmode: SslMode,
+    pub pooler: Pooler,
+}
+
+/// What is sure to go to one server process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooler {
+    /// A whole connection: there is no pooler, or one in session mode.
+    #[default]
+    Session,
+    /// A transaction, as with pgbouncer's `pool_mode = transaction`. Nothing is then kept on the server between
+    /// transactions; each costs one more round trip.
+    Transaction,
 }
 
 /// The `sslmode` words of libpq.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
+    /// No TLS.
     Disable,
+    /// TLS if the server has it; whoever the server is.
     #[default]
     Prefer,
+    /// TLS, with any server; with a `root_certificate`, as `verify-ca`.
     Require,
+    /// TLS, with a server whose certificate a trusted authority has signed.
     VerifyCa,
+    /// The same, and the certificate is for the host that we connect to.
     VerifyFull,
+}
+
+impl SslMode {
+    /// Whether a server without TLS is refused.
+    pub(super) fn is_required(self) -> bool {
+        match self {
+            Self::Disable | Self::Prefer => false,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => true,
+        }
+    }
+}
+
+/// What is checked of a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verifies {
+    /// Who signed it.
+    Authority,
+    /// That, and that it is for the host.
+    Host,
 }
 
 /// A text that never shows in logs.
@@ -131,9 +178,6 @@ fn default_lock_timeout() -> Duration {
     Duration::from_secs(10)
 }
 
-const NO_TLS: &str =
-    "TLS is not supported yet; use sslmode = \"prefer\" or \"disable\" on a trusted network";
-
 impl PostgresConfig {
     /// The defaults with a connection URL.
     pub fn from_url(url: impl Into<String>) -> Self {
@@ -153,7 +197,11 @@ impl PostgresConfig {
             max_refused_percent: default_max_refused_percent(),
             breaker_failures: default_breaker_failures(),
             breaker_pause: default_breaker_pause(),
-            sslmode: SslMode::default(),
+            sslmode: None,
+            root_certificate: None,
+            client_certificate: None,
+            client_key: None,
+            pooler: Pooler::default(),
         }
     }
 
@@ -165,12 +213,7 @@ impl PostgresConfig {
     /// Everything that is wrong, each with its key; empty if it can be used.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        match self.sslmode {
-            SslMode::Disable | SslMode::Prefer => {}
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                problems.push(format!("sslmode: {NO_TLS}"));
-            }
-        }
+        self.tls_problems(&mut problems);
         if self.max_refused_percent > 100 {
             let given = self.max_refused_percent;
             problems.push(format!("max_refused_percent: {given} is no percentage"));
@@ -201,15 +244,56 @@ impl PostgresConfig {
         for (key, _) in both.into_iter().filter(|(_, is_set)| *is_set) {
             problems.push(format!("{key}: excluded by url, which says the same"));
         }
+        let says_mode = |mode: &str| url.expose().contains(&format!("sslmode={mode}"));
+        if self.sslmode.is_some() && says_mode("") {
+            problems.push("sslmode: excluded by url, which also says one".to_owned());
+        }
+        // The parser's own text could repeat a part of the password.
         match url.expose().parse::<tokio_postgres::Config>() {
-            Ok(parsed) if matches!(parsed.get_ssl_mode(), ClientSslMode::Require) => {
-                problems.push(format!("url: sslmode=require: {NO_TLS}"));
-            }
             Ok(_) => {}
-            // The parser's own text could repeat a part of the password.
+            Err(_) if says_mode("verify-") => {
+                problems.push("url: say verify-ca and verify-full by the option sslmode".to_owned())
+            }
             Err(_) => problems.push(
                 "url: is not a connection URL such as postgres://user@host:5432/dbname".to_owned(),
             ),
+        }
+    }
+
+    fn tls_problems(&self, problems: &mut Vec<String>) {
+        if self.client_certificate.is_some() != self.client_key.is_some() {
+            problems.push("client_certificate, client_key: one without the other".to_owned());
+        }
+        let mode = self.effective_sslmode();
+        if mode == SslMode::Disable && self.client_certificate.is_some() {
+            problems.push("client_certificate: of no use with sslmode = \"disable\"".to_owned());
+        }
+        if self.root_certificate.is_some() && !mode.is_required() {
+            let advice = "say sslmode = \"verify-full\", \"verify-ca\" or \"require\"";
+            problems.push(format!("root_certificate: nothing would be checked by it; {advice}"));
+        }
+    }
+
+    /// As the option or the URL says.
+    pub(super) fn effective_sslmode(&self) -> SslMode {
+        let of_url = || -> Option<SslMode> {
+            let parsed: tokio_postgres::Config = self.url.as_ref()?.expose().parse().ok()?;
+            Some(match parsed.get_ssl_mode() {
+                ClientSslMode::Disable => SslMode::Disable,
+                ClientSslMode::Require => SslMode::Require,
+                _ => SslMode::Prefer,
+            })
+        };
+        self.sslmode.or_else(of_url).unwrap_or_default()
+    }
+
+    /// `None`: any server is taken.
+    pub(super) fn verifies(&self) -> Option<Verifies> {
+        match self.effective_sslmode() {
+            SslMode::Disable | SslMode::Prefer => None,
+            SslMode::Require => self.root_certificate.as_ref().map(|_| Verifies::Authority),
+            SslMode::VerifyCa => Some(Verifies::Authority),
+            SslMode::VerifyFull => Some(Verifies::Host),
         }
     }
 
@@ -229,7 +313,11 @@ impl PostgresConfig {
             None => self.field_config(),
         };
         config.application_name(&self.application_name).connect_timeout(self.connect_timeout);
-        config.ssl_mode(ClientSslMode::Disable);
+        config.ssl_mode(match self.effective_sslmode() {
+            SslMode::Disable => ClientSslMode::Disable,
+            SslMode::Prefer => ClientSslMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => ClientSslMode::Require,
+        });
         // A peer that vanished without a word is noticed in about this time, not in two hours.
         config.keepalives_idle(Duration::from_secs(10));
         config.keepalives_interval(Duration::from_secs(5)).keepalives_retries(4);
@@ -285,14 +373,45 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_in_words() {
-        for mode in ["require", "verify-ca", "verify-full"] {
-            let text = format!("url = 'postgres://me@db/ods'\nsslmode = '{mode}'");
-            let problems = parsed(&text).unwrap().problems();
-            assert_eq!(problems, [format!("sslmode: {NO_TLS}")]);
+    fn what_is_checked_of_a_server_follows_sslmode() {
+        let verifies = |more: &str| {
+            let config = parsed(&format!("url = 'postgres://me@db/ods'\n{more}")).unwrap();
+            assert_eq!(config.problems(), Vec::<String>::new(), "{more}");
+            (config.client_config().unwrap().get_ssl_mode(), config.verifies())
+        };
+        let root = "root_certificate = '/ca.pem'";
+        assert_eq!(verifies(""), (ClientSslMode::Prefer, None));
+        assert_eq!(verifies("sslmode = 'disable'"), (ClientSslMode::Disable, None));
+        let required = |verifies| (ClientSslMode::Require, verifies);
+        assert_eq!(verifies("sslmode = 'require'"), required(None));
+        let authority = Some(Verifies::Authority);
+        assert_eq!(verifies(&format!("sslmode = 'require'\n{root}")), required(authority));
+        assert_eq!(verifies("sslmode = 'verify-ca'"), required(authority));
+        assert_eq!(verifies("sslmode = 'verify-full'"), required(Some(Verifies::Host)));
+        let of_url = PostgresConfig::from_url("postgres://me@db/ods?sslmode=require");
+        assert_eq!(of_url.effective_sslmode(), SslMode::Require);
+    }
+
+    #[test]
+    fn tls_options_that_would_not_do_what_they_say_are_refused() {
+        let cases = [
+            ("root_certificate = '/ca.pem'", "root_certificate: nothing would be checked"),
+            ("client_key = '/key.pem'", "one without the other"),
+            (
+                "sslmode = 'disable'\nclient_key = '/k'\nclient_certificate = '/c'",
+                "client_certificate: of no use",
+            ),
+        ];
+        for (text, says) in cases {
+            let config = parsed(&format!("url = 'postgres://me@db/ods'\n{text}")).unwrap();
+            let problems = config.problems();
+            assert!(problems.len() == 1 && problems[0].contains(says), "{text}: {problems:?}");
         }
-        let config = PostgresConfig::from_url("postgres://me@db/ods?sslmode=require");
-        assert!(config.problems()[0].starts_with("url: sslmode=require"));
+        let mut config = PostgresConfig::from_url("postgres://me@db/ods?sslmode=verify-full");
+        assert_eq!(config.problems(), ["url: say verify-ca and verify-full by the option sslmode"]);
+        config.url = Some(Secret::new("postgres://me@db/ods?sslmode=require"));
+        config.sslmode = Some(SslMode::Disable);
+        assert_eq!(config.problems(), ["sslmode: excluded by url, which also says one"]);
     }
 
     #[test]

@@ -1,43 +1,77 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use futures::future::join_all;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
-use super::config::PostgresConfig;
+use super::config::{Pooler, PostgresConfig};
 use super::fault::classify;
 use super::quote;
+use super::silence::Silence;
+use super::tls::{self, Tls};
 use crate::sink::SinkError;
 
 /// One session with its prepared statements. Dropping it closes the socket, and the server then
 /// rolls back what was open.
+///
+/// Behind a pooler in transaction mode, settings and prepared statements live from BEGIN to COMMIT: what
+/// follows may go to another server process, and what is left may meet another client. So outside of
+/// transactions only `query_typed` and `execute_typed` are used, which need no name.
 pub(super) struct Connection {
     pub(super) client: Client,
     statements: HashMap<String, Statement>,
+    /// Each transaction begins with it; `None` if the session has the settings.
+    settings: Option<String>,
     io: JoinHandle<()>,
+    pub(super) silence: Silence,
     /// The client library no longer knows which answer belongs to which request.
     pub(super) is_out_of_step: bool,
 }
 
 impl Connection {
-    pub(super) async fn open(config: &PostgresConfig) -> Result<Self, SinkError> {
+    /// Its answers break `silence`.
+    pub(super) async fn open(
+        config: &PostgresConfig,
+        silence: &Silence,
+    ) -> Result<Self, SinkError> {
         let client_config =
             config.client_config().map_err(|problems| SinkError::Config { problems })?;
+        let tls = Tls::load(config).await?;
         let opening = async {
-            let (client, io) = client_config.connect(NoTls).await?;
+            let (client, io) = client_config.connect(tls).await?;
             // The error also reaches whoever waits for an answer; here it would be a second report.
             let io = tokio::spawn(async move {
                 if let Err(error) = io.await {
                     tracing::debug!(%error, "postgres connection ended");
                 }
             });
-            let connection = Self { client, statements: HashMap::new(), io, is_out_of_step: false };
-            connection.client.batch_execute(&settings(config)).await?;
+            let mut connection = Self {
+                client,
+                statements: HashMap::new(),
+                settings: None,
+                io,
+                silence: silence.clone(),
+                is_out_of_step: false,
+            };
+            match config.pooler {
+                Pooler::Session => {
+                    connection.client.batch_execute(&settings(config, Scope::Session)).await?;
+                }
+                Pooler::Transaction => {
+                    connection.settings = Some(settings(config, Scope::Transaction));
+                }
+            }
             Ok(connection)
         };
         // The client's own timeout ends with the TCP connection; a server that then says nothing
         // would hold us for ever.
-        match tokio::time::timeout(config.connect_timeout, opening).await {
-            Ok(opened) => opened.map_err(|error| classify("connecting", error)),
+        let opened = tokio::time::timeout(config.connect_timeout, opening).await;
+        silence.is_broken();
+        match opened {
+            Ok(opened) => opened.map_err(|error| {
+                let of_tls = tls::explain(&error, config.effective_sslmode());
+                of_tls.unwrap_or_else(|| classify("connecting", error))
+            }),
             Err(elapsed) => Err(SinkError::Unavailable {
                 doing: "connecting".to_owned(),
                 source: elapsed.into(),
@@ -55,6 +89,58 @@ impl Connection {
         Ok(statement)
     }
 
+    /// Prepares what is not yet prepared, in one round trip.
+    ///
+    /// # Errors
+    /// The first failure, with the text that failed.
+    pub(super) async fn prepare_all<'s>(
+        &mut self,
+        texts: impl Iterator<Item = &'s str>,
+    ) -> Result<(), (&'s str, tokio_postgres::Error)> {
+        let missing: HashSet<&str> =
+            texts.filter(|text| !self.statements.contains_key(*text)).collect();
+        let client = &self.client;
+        let prepared = missing.into_iter().map(async |text| (text, client.prepare(text).await));
+        for (text, statement) in join_all(prepared).await {
+            let statement = statement.map_err(|error| (text, error))?;
+            self.statements.insert(text.to_owned(), statement);
+        }
+        self.silence.is_broken();
+        Ok(())
+    }
+
+    /// Whether everything of a transaction, also what prepares it, must come after its BEGIN.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// Begins a transaction, `with` its characteristics and further statements.
+    pub(super) async fn begin(&mut self, with: &str) -> Result<(), tokio_postgres::Error> {
+        self.forget_statements();
+        let (characteristics, more) = with.split_once(';').unwrap_or((with, ""));
+        let settings = self.settings.as_deref().unwrap_or_default();
+        self.client.batch_execute(&format!("BEGIN {characteristics}; {settings}{more}")).await
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.forget_statements();
+        self.client.batch_execute("COMMIT").await
+    }
+
+    /// Ends a transaction that is open, failed or not there.
+    pub(super) async fn roll_back(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.forget_statements();
+        self.client.batch_execute("ROLLBACK").await
+    }
+
+    /// To be called before the end of a transaction: the server process may be another client's after it.
+    pub(super) fn forget_statements(&mut self) {
+        if self.is_pooled() {
+            // Each of them says so to the server when it is dropped.
+            self.statements.clear();
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
@@ -66,16 +152,25 @@ impl Drop for Connection {
     }
 }
 
-fn settings(config: &PostgresConfig) -> String {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Session,
+    Transaction,
+}
+
+fn settings(config: &PostgresConfig, scope: Scope) -> String {
     // A commit that outlives its client must not keep its locks: the next one waits for them. A
     // server that answers before it has written to disk would break `commit`'s promise.
+    let (set, is_local, isolation) = match scope {
+        Scope::Session => ("SET", false, "SET default_transaction_isolation = 'read committed'; "),
+        Scope::Transaction => ("SET LOCAL", true, ""),
+    };
     format!(
-        "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
-         SET idle_in_transaction_session_timeout = {statement}; \
-         SET search_path = {schema}, public; SET TimeZone = 'UTC'; \
-         SET default_transaction_isolation = 'read committed'; \
-         SELECT set_config('synchronous_commit', 'on', false) \
-         WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+        "{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; \
+         {set} idle_in_transaction_session_timeout = {statement}; \
+         {set} search_path = {schema}, public; {set} TimeZone = 'UTC'; {isolation}\
+         SELECT set_config('synchronous_commit', 'on', {is_local}) \
+         WHERE current_setting('synchronous_commit') IN ('off', 'local');",
         statement = config.statement_timeout.as_millis(),
         lock = config.lock_timeout.as_millis(),
         schema = quote::ident(&config.schema),

@@ -17,18 +17,19 @@ const ROOM_FOR_UPDATES: &str = " WITH (fillfactor = 70)";
 /// Creates a result's table if there is none: the columns of its SELECT, the key as primary key, and when
 /// a row was written.
 pub(super) async fn create_missing(
-    connection: &Connection,
+    connection: &mut Connection,
     schema: &str,
     result: &ResultTable,
 ) -> Result<(), SinkError> {
-    let client = &connection.client;
     let failed = |error| classify(DOING, error);
-    if catalog::read(client, schema, &result.target).await.map_err(failed)?.is_some() {
+    if catalog::read(&connection.client, schema, &result.target).await.map_err(failed)?.is_some() {
         return Ok(());
     }
     let sql = definition(schema, result)
         .map_err(|problem| SinkError::Targets { problems: vec![problem] })?;
-    client.batch_execute(&sql).await.map_err(failed)?;
+    connection.begin("").await.map_err(failed)?;
+    connection.client.batch_execute(&sql).await.map_err(failed)?;
+    connection.commit().await.map_err(failed)?;
     tracing::info!(result = result.name, table = result.target, "created the table of a result");
     Ok(())
 }

@@ -6,16 +6,20 @@
 //! transaction, and the ledger row says the same.
 
 use futures::future::join_all;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
 use super::connection::Connection;
 use super::fault::{classify, classify_write};
 use super::ledger::{Ledger, epoch_number};
+use super::own_tables::LEDGER;
 use super::piece::Piece;
 use super::rows::Bound;
+use super::silence::Silence;
 use crate::changelog::Epoch;
 use crate::sink::SinkError;
+
+/// What later statements of a transaction see, whatever the role's default is.
+pub(super) const READ_COMMITTED: &str = "ISOLATION LEVEL READ COMMITTED";
 
 /// Everything that the transaction sends.
 pub(super) struct EpochWrite<'a> {
@@ -86,21 +90,38 @@ impl EpochWrite<'_> {
         connection: &mut Connection,
         statements: &[&Bound],
     ) -> Result<bool, SinkError> {
+        let begin = |error| classify("beginning a transaction", error);
+        let is_begun = connection.is_pooled();
+        if is_begun {
+            connection.begin(READ_COMMITTED).await.map_err(begin)?;
+        }
+        let all = || std::iter::once(&self.ledger_row).chain(statements.iter().copied());
+        let prepared = connection.prepare_all(all().map(|bound| bound.sql.as_str())).await;
+        prepared.map_err(|(text, error)| {
+            let bound = all().find(|bound| bound.sql == text);
+            classify_write(bound.map_or(LEDGER, |bound| &bound.table), error)
+        })?;
         let ledger_row = prepare(connection, &self.ledger_row).await?;
         let mut prepared = Vec::with_capacity(statements.len());
         for bound in statements {
             prepared.push((prepare(connection, bound).await?, bound));
         }
         let client = &connection.client;
+        let told = (client, &connection.silence);
         // Requests go out in the order in which their futures are polled first, and `join!` and
         // `join_all` poll in order; the answers come in the same order.
-        let rest = prepared.iter().map(|(statement, bound)| execute(client, statement, bound));
+        let rest = prepared.iter().map(|(statement, bound)| execute(told, statement, bound));
         let (begun, inserted, rest) = futures::join!(
-            client.batch_execute("BEGIN"),
-            execute(client, &ledger_row, &self.ledger_row),
+            async {
+                match is_begun {
+                    true => Ok(()),
+                    false => client.batch_execute(&format!("BEGIN {READ_COMMITTED}")).await,
+                }
+            },
+            execute(told, &ledger_row, &self.ledger_row),
             join_all(rest),
         );
-        begun.map_err(|error| classify("beginning a transaction", error))?;
+        begun.map_err(begin)?;
         match inserted {
             Ok(1) => {}
             Ok(_) => return Ok(false),
@@ -118,11 +139,12 @@ impl EpochWrite<'_> {
         if self.truncates.is_empty() {
             return Ok(());
         }
-        // It takes as long as the table is large: the time limit is for ordinary epochs.
+        // It takes as long as the table is large: the time limits are for ordinary epochs.
         let unlimited = "SET LOCAL statement_timeout = 0";
         let lifted = connection.client.batch_execute(unlimited).await;
         lifted.map_err(|error| classify("truncating", error))?;
         for bound in &self.truncates {
+            connection.silence.is_expected();
             let rows = bound.execute(connection).await?;
             tracing::info!(table = bound.table, rows, "landed deletes of a truncated table");
         }
@@ -136,13 +158,15 @@ impl EpochWrite<'_> {
         ledger: &Ledger,
     ) -> Result<Written, Failure> {
         let failed = |error| classify(&format!("committing epoch {}", self.epoch), error);
-        let committer = connection.prepare(&ledger.committer_sql()).await;
-        let committer = committer.map_err(|error| Failure::Nothing(failed(error)))?;
         let epoch = epoch_number(self.epoch).map_err(Failure::Nothing)?;
-        let params: [&(dyn ToSql + Sync); 2] = [&ledger.pipeline, &epoch];
+        connection.silence.is_broken();
+        let (committer, of_epoch) = (ledger.committer_sql(), ledger.of_epoch(&epoch));
+        connection.forget_statements();
         let client = &connection.client;
-        let (committed, row) =
-            futures::join!(client.batch_execute("COMMIT"), client.query_opt(&committer, &params),);
+        let (committed, row) = futures::join!(
+            client.batch_execute("COMMIT"),
+            client.query_typed_opt(&committer, &of_epoch),
+        );
         if let Err(error) = committed {
             // An answer other than that the server goes away is a rollback: a deferred constraint.
             let is_answered = error.as_db_error().is_some();
@@ -165,14 +189,17 @@ async fn prepare(connection: &mut Connection, bound: &Bound) -> Result<Statement
     connection.prepare(&bound.sql).await.map_err(|error| classify_write(&bound.table, error))
 }
 
-async fn execute(client: &Client, statement: &Statement, bound: &Bound) -> Result<u64, Error> {
-    client.execute(statement, &bound.values()).await
+async fn execute(
+    (client, silence): (&Client, &Silence),
+    statement: &Statement,
+    bound: &Bound,
+) -> Result<u64, Error> {
+    silence.is_broken_by(client.execute(statement, &bound.values())).await
 }
 
 /// Ends a transaction that is open, failed or not there.
 pub(super) async fn roll_back(connection: &mut Connection) -> Result<(), SinkError> {
-    let rolled_back = connection.client.batch_execute("ROLLBACK").await;
-    rolled_back.map_err(|error| classify("rolling back", error))
+    connection.roll_back().await.map_err(|error| classify("rolling back", error))
 }
 
 pub(super) fn is_unique_violation(error: &Error) -> bool {

@@ -32,9 +32,7 @@ pub(super) async fn read(
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let sql = select(table, (landing, &wanted));
-    // Without an index it takes as long as it takes: the time limit is for epochs.
-    let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
-    connection.client.batch_execute(begin).await.map_err(failed)?;
+    connection.begin(bootstrap::LONG_READ).await.map_err(failed)?;
     let mut changelogs = Vec::new();
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
@@ -45,7 +43,7 @@ pub(super) async fn read(
             changelogs.push(bootstrap::changelog(table, &landing.name, &chunk)?);
         }
     }
-    connection.client.batch_execute("COMMIT").await.map_err(failed)?;
+    connection.commit().await.map_err(failed)?;
     Ok(changelogs)
 }
 

@@ -67,6 +67,7 @@ async fn attempt(
 ) -> Result<Option<DataError>, SinkError> {
     let failed = |error| classify("looking for rows that are refused", error);
     connection.client.batch_execute("SAVEPOINT part").await.map_err(failed)?;
+    connection.silence.is_broken();
     match piece.write(connection, range).await {
         Ok(()) => {
             connection.client.batch_execute("RELEASE SAVEPOINT part").await.map_err(failed)?;

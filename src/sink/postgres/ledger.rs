@@ -157,16 +157,21 @@ impl Ledger {
         format!("SELECT run_id FROM {} WHERE pipeline = $1 AND epoch = $2", self.ledger)
     }
 
+    /// The parameters of [`Self::committer_sql`].
+    pub(super) fn of_epoch<'a>(&'a self, epoch: &'a i64) -> [(&'a (dyn ToSql + Sync), Type); 2] {
+        [(&self.pipeline, Type::TEXT), (epoch, Type::INT8)]
+    }
+
     /// Whether this run has committed the epoch.
     pub(super) async fn is_ours(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         epoch: Epoch,
     ) -> Result<bool, SinkError> {
         let failed = |error| classify("asking the ledger who committed an epoch", error);
-        let statement = connection.prepare(&self.committer_sql()).await.map_err(failed)?;
-        let params: [&(dyn ToSql + Sync); 2] = [&self.pipeline, &epoch_number(epoch)?];
-        let row = connection.client.query_opt(&statement, &params).await.map_err(failed)?;
+        let (sql, epoch) = (self.committer_sql(), epoch_number(epoch)?);
+        let row = connection.client.query_typed_opt(&sql, &self.of_epoch(&epoch)).await;
+        let row = row.map_err(failed)?;
         self.is_run(row.as_ref()).map_err(failed)
     }
 
@@ -239,7 +244,9 @@ impl Ledger {
         );
         let after = after.map_or(Ok(-1), epoch_number)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = client.query(&sql, &[&self.pipeline, &after, &limit]).await.map_err(failed)?;
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&self.pipeline, Type::TEXT), (&after, Type::INT8), (&limit, Type::INT8)];
+        let rows = client.query_typed(&sql, &params).await.map_err(failed)?;
         rows.iter().map(ledger_row).collect()
     }
 
@@ -262,7 +269,8 @@ impl Ledger {
             committed = self.committed
         );
         let failed = |error| classify("compacting the ledger", error);
-        let row = client.query_one(&sql, &[&self.pipeline, &epoch_number(up_to)?]).await;
+        let up_to = epoch_number(up_to)?;
+        let row = client.query_typed_one(&sql, &self.of_epoch(&up_to)).await;
         let count: i64 = row.and_then(|row| row.try_get(0)).map_err(failed)?;
         Ok(count.unsigned_abs())
     }

@@ -1,5 +1,7 @@
 //! The files of `sql/ods`: applied once each, in the order of their names.
 
+use tokio_postgres::types::{ToSql, Type};
+
 use super::config::PostgresConfig;
 use super::connection::Connection;
 use super::fault::{classify, is_connection_lost};
@@ -8,52 +10,80 @@ use super::quote;
 use crate::sink::SinkError;
 
 const DOING: &str = "applying the files of sql/ods";
-/// Two processors that start at once take turns.
-const LOCK: &str = "SELECT pg_advisory_lock(hashtext('tidemark migrations'), hashtext($1))";
-const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtext('tidemark migrations'), hashtext($1))";
+/// Two processors that start at once take turns; until the end of the transaction.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('tidemark migrations'), hashtext($1))";
 
 /// Applies what is new, then creates what the sink itself needs.
 pub(super) async fn apply(
-    connection: &Connection,
+    connection: &mut Connection,
     config: &PostgresConfig,
     files: &[(String, String)],
 ) -> Result<(), SinkError> {
-    let (client, schema) = (&connection.client, config.schema.as_str());
-    let failed = |error| classify(DOING, error);
-    client.query_one(LOCK, &[&schema]).await.map_err(failed)?;
-    own_tables::create_missing(client, schema, own_tables::BEFORE_FILES).await.map_err(failed)?;
+    let schema = config.schema.as_str();
+    create_own(connection, schema, own_tables::BEFORE_FILES).await?;
     let mut files: Vec<&(String, String)> = files.iter().collect();
     files.sort();
     for (file, text) in files {
-        apply_file(connection, schema, (file, text)).await?;
+        if !is_applied(connection, schema, (file, text)).await? {
+            apply_file(connection, schema, (file, text)).await?;
+        }
     }
-    own_tables::create_missing(client, schema, own_tables::AFTER_FILES).await.map_err(failed)?;
-    client.query_one(UNLOCK, &[&schema]).await.map_err(failed)?;
+    create_own(connection, schema, own_tables::AFTER_FILES).await
+}
+
+async fn create_own(
+    connection: &mut Connection,
+    schema: &str,
+    tables: &[(&str, &str)],
+) -> Result<(), SinkError> {
+    let failed = |error| classify(DOING, error);
+    begin(connection, schema).await?;
+    own_tables::create_missing(&connection.client, schema, tables).await.map_err(failed)?;
+    connection.commit().await.map_err(failed)
+}
+
+/// A transaction in which nobody else applies files.
+async fn begin(connection: &mut Connection, schema: &str) -> Result<(), SinkError> {
+    let failed = |error| classify(DOING, error);
+    // An index over a large table takes longer than any statement of an epoch may.
+    connection.begin("; SET LOCAL statement_timeout = 0").await.map_err(failed)?;
+    let schema: [(&(dyn ToSql + Sync), Type); 1] = [(&schema, Type::TEXT)];
+    connection.client.query_typed(LOCK, &schema).await.map_err(failed)?;
     Ok(())
 }
 
-async fn apply_file(
+async fn is_applied(
     connection: &Connection,
     schema: &str,
     (file, text): (&str, &str),
-) -> Result<(), SinkError> {
-    let client = &connection.client;
+) -> Result<bool, SinkError> {
     let failed = |error| classify(DOING, error);
-    let migrations = quote::table(schema, MIGRATIONS);
-    let recorded = format!(
-        "SELECT checksum = encode(sha256(convert_to($2, 'UTF8')), 'hex') \
-         FROM {migrations} WHERE file = $1"
+    let sql = format!(
+        "SELECT checksum = encode(sha256(convert_to($2, 'UTF8')), 'hex') FROM {} WHERE file = $1",
+        quote::table(schema, MIGRATIONS)
     );
-    if let Some(row) = client.query_opt(&recorded, &[&file, &text]).await.map_err(failed)? {
-        return match row.try_get(0).map_err(failed)? {
-            true => Ok(()),
-            false => Err(SinkError::MigrationChanged { file: file.to_owned() }),
-        };
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&file, Type::TEXT), (&text, Type::TEXT)];
+    let row = connection.client.query_typed_opt(&sql, &params).await.map_err(failed)?;
+    let Some(row) = row else { return Ok(false) };
+    match row.try_get(0).map_err(failed)? {
+        true => Ok(true),
+        false => Err(SinkError::MigrationChanged { file: file.to_owned() }),
     }
-    // An index over a large table takes longer than any statement of an epoch may.
-    client.batch_execute("BEGIN; SET LOCAL statement_timeout = 0").await.map_err(failed)?;
+}
+
+async fn apply_file(
+    connection: &mut Connection,
+    schema: &str,
+    (file, text): (&str, &str),
+) -> Result<(), SinkError> {
+    let failed = |error| classify(DOING, error);
+    begin(connection, schema).await?;
+    // Another processor may have been at it until now.
+    if is_applied(connection, schema, (file, text)).await? {
+        return connection.roll_back().await.map_err(failed);
+    }
     let transaction = transaction_id(connection).await?;
-    client.batch_execute(text).await.map_err(|error| in_file(file, error))?;
+    connection.client.batch_execute(text).await.map_err(|error| in_file(file, error))?;
     if transaction_id(connection).await? != transaction {
         return Err(SinkError::Migration {
             file: file.to_owned(),
@@ -64,18 +94,20 @@ async fn apply_file(
         });
     }
     let record = format!(
-        "INSERT INTO {migrations} (file, checksum) \
-         VALUES ($1, encode(sha256(convert_to($2, 'UTF8')), 'hex'))"
+        "INSERT INTO {} (file, checksum) \
+         VALUES ($1, encode(sha256(convert_to($2, 'UTF8')), 'hex'))",
+        quote::table(schema, MIGRATIONS)
     );
-    client.execute(&record, &[&file, &text]).await.map_err(failed)?;
-    client.batch_execute("COMMIT").await.map_err(|error| in_file(file, error))?;
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&file, Type::TEXT), (&text, Type::TEXT)];
+    connection.client.execute_typed(&record, &params).await.map_err(failed)?;
+    connection.commit().await.map_err(|error| in_file(file, error))?;
     tracing::info!(file, "migration applied");
     Ok(())
 }
 
 async fn transaction_id(connection: &Connection) -> Result<String, SinkError> {
     let sql = "SELECT pg_current_xact_id()::text";
-    let row = connection.client.query_one(sql, &[]).await;
+    let row = connection.client.query_typed_one(sql, &[]).await;
     row.and_then(|row| row.try_get(0)).map_err(|error| classify(DOING, error))
 }
 

@@ -39,13 +39,15 @@ mod refused;
 mod refusing;
 mod rows;
 mod schema_changes;
+mod silence;
 mod sqlstate;
 mod target;
 mod targets;
+mod tls;
 mod truncate;
 mod value;
 
-pub use config::{PostgresConfig, Secret, SslMode};
+pub use config::{Pooler, PostgresConfig, Secret, SslMode};
 pub use outbox::{Outbox, Turn};
 
 use std::collections::HashMap;
@@ -62,6 +64,7 @@ use self::flood::FloodGauge;
 use self::ledger::{Ledger, epoch_number};
 use self::piece::{How, Origin, Piece, RowsPiece};
 use self::rows::Bound;
+use self::silence::Silence;
 use self::targets::Targets;
 use super::{LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
 use crate::changelog::{
@@ -82,6 +85,7 @@ pub struct PostgresSink {
     distrusted: HashMap<String, u32>,
     /// Spools of the order that are surely in the database.
     known_spools: usize,
+    silence: Silence,
 }
 
 impl PostgresSink {
@@ -100,6 +104,7 @@ impl PostgresSink {
         }
         let ledger = Ledger::new(&config.schema, pipeline.into(), new_run_id());
         let floods = FloodGauge::new(config.max_refused_percent);
+        let silence = Silence::new(&config);
         Ok(Self {
             config,
             queue: queue.into(),
@@ -109,6 +114,7 @@ impl PostgresSink {
             floods,
             distrusted: HashMap::new(),
             known_spools: 0,
+            silence,
         })
     }
 
@@ -120,8 +126,8 @@ impl PostgresSink {
     /// [`SinkError::MigrationChanged`] for an applied file with another text,
     /// [`SinkError::Migration`] for one that Postgres refuses.
     pub async fn apply_ods(&mut self, files: &[(String, String)]) -> Result<(), SinkError> {
-        let connection = self.connect().await?;
-        migrations::apply(&connection, &self.config, files).await?;
+        let mut connection = self.connect().await?;
+        migrations::apply(&mut connection, &self.config, files).await?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -134,9 +140,9 @@ impl PostgresSink {
         if !self.config.create_tables {
             return Ok(());
         }
-        let connection = self.connect().await?;
+        let mut connection = self.connect().await?;
         for result in results.iter().filter(|result| result.channel == Channel::Table) {
-            create::create_missing(&connection, &self.config.schema, result).await?;
+            create::create_missing(&mut connection, &self.config.schema, result).await?;
         }
         self.connection = Some(connection);
         Ok(())
@@ -204,7 +210,7 @@ impl PostgresSink {
     async fn connect(&mut self) -> Result<Connection, SinkError> {
         match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => Ok(connection),
-            None => Connection::open(&self.config).await,
+            None => Connection::open(&self.config, &self.silence).await,
         }
     }
 
@@ -303,12 +309,43 @@ impl PostgresSink {
         written
     }
 
+    /// Writes an epoch, and finds out what became of it.
+    async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
+        let mut connection = self.connect().await?;
+        let mut written = self.prepare(commit)?.run(&mut connection, &self.ledger).await;
+        if let Err(Failure::Nothing(SinkError::Data(_) | SinkError::Refused { .. })) = &written {
+            match connection.is_out_of_step {
+                true => connection = self.connect().await?,
+                false => roll_back(&mut connection).await?,
+            }
+            self.check_again(&connection).await?;
+            written = self.commit_carefully(&mut connection, commit).await;
+        }
+        match written {
+            Ok(Written::Committed) => {}
+            Ok(Written::NotAbove) => self.ours_or_fenced(&connection, commit.epoch).await?,
+            Err(Failure::Nothing(error)) => return Err(error),
+            Err(Failure::InDoubt(error)) => {
+                drop(connection);
+                connection = self.connect().await?;
+                // Not there: rolled back, or the old server process is still at it. The next
+                // `commit` waits for that process at the ledger's primary key and then knows.
+                if !self.ledger.is_ours(&connection, commit.epoch).await? {
+                    return Err(error);
+                }
+                tracing::warn!(
+                    epoch = commit.epoch.0,
+                    "answer of a commit was lost; it is in the ledger"
+                );
+            }
+        }
+        self.known_spools = self.known_spools.max(commit.spools.spools().len());
+        self.connection = Some(connection);
+        Ok(())
+    }
+
     /// The epoch is in the ledger by our hand, or by somebody else's.
-    async fn ours_or_fenced(
-        &self,
-        connection: &mut Connection,
-        epoch: Epoch,
-    ) -> Result<(), SinkError> {
+    async fn ours_or_fenced(&self, connection: &Connection, epoch: Epoch) -> Result<(), SinkError> {
         match self.ledger.is_ours(connection, epoch).await? {
             true => Ok(()),
             false => Err(SinkError::Fenced { pipeline: self.ledger.pipeline.clone(), epoch }),
@@ -323,15 +360,15 @@ impl Sink for PostgresSink {
     }
 
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
-        let connection = self.connect().await?;
+        let mut connection = self.connect().await?;
         let failed = |error| classify("reading the ledger", error);
+        let snapshot = "ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        connection.begin(snapshot).await.map_err(failed)?;
         let client = &connection.client;
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        client.batch_execute(begin).await.map_err(failed)?;
         let mut position = self.ledger.position(client, &self.queue).await?;
         let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
         position.schema_changes = schema_changes::read(client, schema, pipeline).await?;
-        client.batch_execute("COMMIT").await.map_err(failed)?;
+        connection.commit().await.map_err(failed)?;
         self.known_spools = position.spools.spools().len();
         self.connection = Some(connection);
         Ok(position)
@@ -342,10 +379,10 @@ impl Sink for PostgresSink {
         table: &Arc<Table>,
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError> {
-        let connection = self.connect().await?;
+        let mut connection = self.connect().await?;
         let schema = self.config.schema.as_str();
         let landing = self.targets.landing.get(&table.name);
-        let read = bootstrap::read(&connection.client, (schema, landing), table, since);
+        let read = bootstrap::read(&mut connection, (schema, landing), table, since);
         let changelogs = read.await?;
         self.connection = Some(connection);
         Ok(changelogs)
@@ -390,37 +427,9 @@ impl Sink for PostgresSink {
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
-        let mut connection = self.connect().await?;
-        let mut written = self.prepare(commit)?.run(&mut connection, &self.ledger).await;
-        if let Err(Failure::Nothing(SinkError::Data(_) | SinkError::Refused { .. })) = &written {
-            match connection.is_out_of_step {
-                true => connection = self.connect().await?,
-                false => roll_back(&mut connection).await?,
-            }
-            self.check_again(&connection).await?;
-            written = self.commit_carefully(&mut connection, commit).await;
-        }
-        match written {
-            Ok(Written::Committed) => {}
-            Ok(Written::NotAbove) => self.ours_or_fenced(&mut connection, commit.epoch).await?,
-            Err(Failure::Nothing(error)) => return Err(error),
-            Err(Failure::InDoubt(error)) => {
-                drop(connection);
-                connection = self.connect().await?;
-                // Not there: rolled back, or the old server process is still at it. The next
-                // `commit` waits for that process at the ledger's primary key and then knows.
-                if !self.ledger.is_ours(&mut connection, commit.epoch).await? {
-                    return Err(error);
-                }
-                tracing::warn!(
-                    epoch = commit.epoch.0,
-                    "answer of a commit was lost; it is in the ledger"
-                );
-            }
-        }
-        self.known_spools = self.known_spools.max(commit.spools.spools().len());
-        self.connection = Some(connection);
-        Ok(())
+        let silence = self.silence.clone();
+        let doing = format!("committing epoch {}", commit.epoch);
+        silence.limited(&doing, self.write(commit)).await
     }
 }
 

@@ -32,9 +32,7 @@ pub(super) async fn read(
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let newest = bootstrap::newest_columns(table, Some(landing));
     let sql = select((table, &newest), columns, &wanted);
-    // Without an index it takes as long as it takes: the time limit is for epochs.
-    let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = 0";
-    connection.client.batch_execute(begin).await.map_err(failed)?;
+    connection.begin(bootstrap::LONG_READ).await.map_err(failed)?;
     let mut found: Vec<Row> = Vec::new();
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
@@ -46,7 +44,7 @@ pub(super) async fn read(
             break;
         }
     }
-    connection.client.batch_execute("COMMIT").await.map_err(failed)?;
+    connection.commit().await.map_err(failed)?;
     if found.len() > limit {
         return Ok(None);
     }

@@ -3,12 +3,14 @@
 use std::time::SystemTime;
 
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::config::PostgresConfig;
 use super::connection::Connection;
 use super::fault::classify;
 use super::own_tables::OUTBOX;
 use super::rows::Bound;
+use super::silence::Silence;
 use super::{dead_letters, epoch_number, quote};
 use crate::changelog::{EpochCommit, ResultChanges};
 use crate::sink::SinkError;
@@ -16,8 +18,13 @@ use crate::sink::rest::{Outgoing, Refused, Waiting, render};
 
 /// The most rows in one statement.
 const STATEMENT_ROWS: usize = 1_000;
-/// One process per pipeline and schema posts.
+/// One process per pipeline and schema posts, as long as it holds this lock.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('tidemark outbox'), hashtext($1))";
+const POOLED_LOCK: &str =
+    "SELECT pg_try_advisory_xact_lock(hashtext('tidemark outbox'), hashtext($1))";
+/// A transaction that is open as long as the turn lasts. It reads nothing, so it keeps nothing from VACUUM.
+const HOLD: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY; \
+     SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// The statements that add the changes of a result to the outbox.
 ///
@@ -73,13 +80,28 @@ impl Outbox {
     /// # Errors
     /// If the database can't be reached.
     pub async fn turn(&self) -> Result<Option<Turn>, SinkError> {
-        let connection = Connection::open(&self.config).await?;
+        let silence = Silence::new(&self.config);
+        silence.limited("asking for the turn", self.ask(&silence)).await
+    }
+
+    async fn ask(&self, silence: &Silence) -> Result<Option<Turn>, SinkError> {
+        let connection = Connection::open(&self.config, silence).await?;
         let failed = |error| classify("asking for the turn to deliver the outbox", error);
         let name = format!("{} {}", self.config.schema, self.pipeline);
-        let row = connection.client.query_one(LOCK, &[&name]).await.map_err(failed)?;
-        let has_turn: bool = row.try_get(0).map_err(failed)?;
+        let name: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
+        let (holder, asked) = match connection.is_pooled() {
+            false => (None, connection.client.query_typed_one(LOCK, &name).await),
+            true => {
+                let mut holder = Connection::open(&self.config, silence).await?;
+                holder.begin(HOLD).await.map_err(failed)?;
+                let asked = holder.client.query_typed_one(POOLED_LOCK, &name).await;
+                (Some(holder), asked)
+            }
+        };
+        let has_turn: bool = asked.and_then(|row| row.try_get(0)).map_err(failed)?;
         Ok(has_turn.then(|| Turn {
             connection,
+            holder,
             pipeline: self.pipeline.clone(),
             table: quote::table(&self.config.schema, OUTBOX),
             dead_letters: quote::table(&self.config.schema, dead_letters::TABLE),
@@ -91,13 +113,17 @@ impl Outbox {
     /// # Errors
     /// If the database can't be reached.
     pub async fn count(&self) -> Result<usize, SinkError> {
-        let connection = Connection::open(&self.config).await?;
+        let silence = Silence::new(&self.config);
+        let connection = Connection::open(&self.config, &silence).await?;
         let failed = |error| classify("counting the outbox", error);
         let sql = format!(
             "SELECT count(*) FROM {} WHERE pipeline = $1 AND delivered_at IS NULL",
             quote::table(&self.config.schema, OUTBOX)
         );
-        let row = connection.client.query_one(&sql, &[&self.pipeline]).await.map_err(failed)?;
+        let pipeline: [(&(dyn ToSql + Sync), Type); 1] = [(&self.pipeline, Type::TEXT)];
+        let counted =
+            async { connection.client.query_typed_one(&sql, &pipeline).await.map_err(failed) };
+        let row = silence.limited("counting the outbox", counted).await?;
         Ok(row.try_get::<_, i64>(0).map_err(failed)?.unsigned_abs() as usize)
     }
 }
@@ -105,6 +131,8 @@ impl Outbox {
 /// See [`Outbox::turn`]. After an error it is to be dropped: what was settled is then not known.
 pub struct Turn {
     connection: Connection,
+    /// Behind a pooler in transaction mode, who holds the lock.
+    holder: Option<Connection>,
     pipeline: String,
     table: String,
     dead_letters: String,
@@ -122,11 +150,13 @@ impl Turn {
              WHERE pipeline = $1 AND id > $2 AND delivered_at IS NULL ORDER BY id LIMIT $3",
             self.table
         );
-        let statement = self.connection.prepare(&sql).await.map_err(failed)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let client = &self.connection.client;
-        let rows = client.query(&statement, &[&self.pipeline, &after, &limit]).await;
-        let rows = rows.map_err(failed)?;
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&self.pipeline, Type::TEXT), (&after, Type::INT8), (&limit, Type::INT8)];
+        self.check()?;
+        let Connection { client, silence, .. } = &self.connection;
+        let read = async { client.query_typed(&sql, &params).await.map_err(failed) };
+        let rows = silence.limited("reading the outbox", read).await?;
         rows.iter().map(|row| waiting(row).map_err(failed)).collect()
     }
 
@@ -151,13 +181,30 @@ impl Turn {
             dead = self.dead_letters,
             outbox = self.table
         );
-        let statement = self.connection.prepare(&sql).await.map_err(failed)?;
         let ids: Vec<i64> = refused.iter().map(|row| row.id).collect();
         let reasons: Vec<&str> = refused.iter().map(|row| row.reason.as_str()).collect();
-        let client = &self.connection.client;
         let now = SystemTime::now();
-        client.execute(&statement, &[&answered, &ids, &reasons, &now]).await.map_err(failed)?;
+        let params: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&answered, Type::INT8_ARRAY),
+            (&ids, Type::INT8_ARRAY),
+            (&reasons, Type::TEXT_ARRAY),
+            (&now, Type::TIMESTAMPTZ),
+        ];
+        let Connection { client, silence, .. } = &self.connection;
+        let settled = async { client.execute_typed(&sql, &params).await.map_err(failed) };
+        silence.limited("settling rows of the outbox", settled).await?;
         Ok(())
+    }
+
+    /// Whether the lock is still ours.
+    fn check(&self) -> Result<(), SinkError> {
+        if !self.holder.as_ref().is_some_and(Connection::is_closed) {
+            return Ok(());
+        }
+        Err(SinkError::Unavailable {
+            doing: "delivering the outbox".to_owned(),
+            source: "the connection that holds the turn is gone".into(),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The tables that the sink keeps for itself, and the dead-letter table if nobody made one.
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::{dead_letters, quote};
@@ -82,12 +83,13 @@ pub(super) async fn create_missing(
     tables: &[(&str, &str)],
 ) -> Result<(), Error> {
     let has_schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-    if !client.query_one(has_schema, &[&schema]).await?.try_get::<_, bool>(0)? {
+    if !client.query_typed_one(has_schema, &[(&schema, Type::TEXT)]).await?.try_get::<_, bool>(0)? {
         client.batch_execute(&format!("CREATE SCHEMA {}", quote::ident(schema))).await?;
     }
     for (table, columns) in tables {
         let name = quote::table(schema, table);
-        let found = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?;
+        let found = "SELECT to_regclass($1) IS NOT NULL";
+        let found = client.query_typed_one(found, &[(&name, Type::TEXT)]).await?;
         if !found.try_get::<_, bool>(0)? {
             client.batch_execute(&format!("CREATE TABLE {name} ({columns})")).await?;
         }

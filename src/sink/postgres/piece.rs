@@ -75,7 +75,9 @@ impl Bound {
     pub(super) async fn execute(&self, connection: &mut Connection) -> Result<u64, SinkError> {
         let failed = |error| classify_write(&self.table, error);
         let statement = connection.prepare(&self.sql).await.map_err(failed)?;
-        connection.client.execute(&statement, &self.values()).await.map_err(failed)
+        let values = self.values();
+        let executed = connection.client.execute(&statement, &values);
+        connection.silence.is_broken_by(executed).await.map_err(failed)
     }
 
     pub(super) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {

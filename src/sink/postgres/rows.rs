@@ -137,6 +137,7 @@ impl<'a> Rows<'a> {
         // The library ends the COPY that never began, and the server's answer to that is one too many.
         connection.is_out_of_step |= begun.is_err();
         let sink = begun.map_err(failed)?;
+        connection.silence.is_broken();
         let mut sink = pin!(sink);
         let mut buffer = BytesMut::with_capacity(COPY_CHUNK + COPY_CHUNK / 8);
         buffer.put_slice(COPY_HEADER);
@@ -144,12 +145,14 @@ impl<'a> Rows<'a> {
             self.write_row(row, &mut buffer)?;
             if buffer.len() >= COPY_CHUNK {
                 sink.feed(buffer.split().freeze()).await.map_err(failed)?;
+                connection.silence.is_broken();
                 buffer.reserve(COPY_CHUNK + COPY_CHUNK / 8);
             }
         }
         buffer.put_i16(-1);
         sink.feed(buffer.freeze()).await.map_err(failed)?;
         sink.finish().await.map_err(failed)?;
+        connection.silence.is_broken();
         Ok(())
     }
 

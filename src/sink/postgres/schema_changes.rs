@@ -1,5 +1,6 @@
 //! The schema registry: one row per thing that an event taught about a column, never changed.
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use super::fault::classify;
@@ -52,7 +53,7 @@ pub(super) async fn read(
          WHERE pipeline = $1 ORDER BY id",
         quote::table(schema, SCHEMA_CHANGES)
     );
-    let rows = client.query(&sql, &[&pipeline]).await;
+    let rows = client.query_typed(&sql, &[(&pipeline, Type::TEXT)]).await;
     let rows = rows.map_err(|error| classify("reading the schema registry", error))?;
     rows.iter().map(change).collect()
 }

@@ -120,7 +120,8 @@ const TABLE: &[Meaning] = &[
         fault: Fault::Environment,
         attempts: Some(1),
         what: "a prepared statement that is not there, or there twice",
-        advice: "a connection pooler in transaction mode is in between: connect to the server itself",
+        advice: "a connection pooler in transaction mode is in between: say pooler = \"transaction\", or connect to the \
+                 server itself",
     },
 ];
 

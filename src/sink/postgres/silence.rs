@@ -1,0 +1,128 @@
+//! How long the server may say nothing to an epoch.
+//!
+//! TCP notices a peer that is gone, and the server gives up statements that take too long. Neither helps
+//! against a server that is frozen, or a proxy in between that takes bytes and forwards none.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::config::PostgresConfig;
+use crate::sink::SinkError;
+
+/// Shared by a sink and its connections, which tell of the answers that come.
+#[derive(Debug, Clone)]
+pub(super) struct Silence(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// For one answer; `None` waits for ever.
+    limit: Option<Duration>,
+    /// `None`: the answer may take as long as it takes.
+    since: Mutex<Option<Instant>>,
+}
+
+impl Silence {
+    /// A statement may take `statement_timeout`, and its answer as long as a connection.
+    pub(super) fn new(config: &PostgresConfig) -> Self {
+        let is_limited = !config.statement_timeout.is_zero();
+        let limit = is_limited.then(|| config.statement_timeout + config.connect_timeout);
+        Self(Arc::new(Shared { limit, since: Mutex::new(None) }))
+    }
+
+    /// An answer has come.
+    pub(super) fn is_broken(&self) {
+        self.set(Some(Instant::now()));
+    }
+
+    /// The same when `answer` is there.
+    pub(super) async fn is_broken_by<T>(&self, answer: impl Future<Output = T>) -> T {
+        let answer = answer.await;
+        self.is_broken();
+        answer
+    }
+
+    /// The next answer may take as long as it takes.
+    pub(super) fn is_expected(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives `work` up when no answer comes for too long. What it had sent is then in doubt.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`].
+    pub(super) async fn limited<T>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        let Some(limit) = self.0.limit else { return work.await };
+        self.is_broken();
+        let mut work = pin!(work);
+        loop {
+            let ends = self.since().unwrap_or_else(Instant::now) + limit;
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep_until(ends) => {}
+            }
+            if self.since().is_some_and(|since| since.elapsed() >= limit) {
+                return Err(SinkError::Unavailable {
+                    doing: doing.to_owned(),
+                    source: format!("no answer for {}", humantime::format_duration(limit)).into(),
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_millis(200);
+
+    fn silence(statement_timeout: Duration) -> Silence {
+        let config = PostgresConfig::from_url("postgres://me@db/ods");
+        Silence::new(&PostgresConfig { statement_timeout, connect_timeout: TIME, ..config })
+    }
+
+    #[tokio::test]
+    async fn only_a_silence_is_limited_and_not_the_work() {
+        let silence = silence(4 * TIME);
+        let talkative = silence.limited("x", async {
+            for _ in 0..7 {
+                silence.is_broken_by(tokio::time::sleep(TIME)).await;
+            }
+            silence.is_expected();
+            tokio::time::sleep(6 * TIME).await;
+            Ok(())
+        });
+        talkative.await.unwrap();
+        let started = Instant::now();
+        let silent = silence.limited("writing", std::future::pending::<Result<(), SinkError>>());
+        let error = silent.await.unwrap_err();
+        assert!(started.elapsed() >= 5 * TIME);
+        assert!(crate::recovery::chain(&error).contains("no answer for 1s"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn without_a_time_limit_of_statements_there_is_none() {
+        let work = async {
+            tokio::time::sleep(2 * TIME).await;
+            Ok(())
+        };
+        silence(Duration::ZERO).limited("x", work).await.unwrap();
+    }
+}

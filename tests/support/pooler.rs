@@ -1,0 +1,93 @@
+//! A pgbouncer of its own before a test's server: transaction mode, and each transaction goes to another
+//! of its server connections if one is free. Gone when the value is dropped.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::postgres::PostgresServer;
+
+pub(crate) struct Pooler {
+    folder: TempDir,
+    port: u16,
+    process: Child,
+}
+
+/// Server connections, all of which are opened at once.
+pub(crate) const SERVER_CONNECTIONS: usize = 5;
+
+impl Pooler {
+    pub(crate) async fn start(server: &PostgresServer) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for pgbouncer");
+        let port = free_port();
+        write(folder.path(), "users", "\"postgres\" \"\"\n");
+        let config = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} dbname=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = trust\nauth_file = {}/users\nadmin_users = postgres\n\
+             pool_mode = transaction\nserver_round_robin = 1\n\
+             default_pool_size = {SERVER_CONNECTIONS}\nmin_pool_size = {SERVER_CONNECTIONS}\n",
+            server.port(),
+            folder.path().display()
+        );
+        let config = write(folder.path(), "pgbouncer.ini", &config);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let log = fs::File::create(folder.path().join("log")).expect("a log file");
+        let mut command = Command::new(program());
+        command.arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if let Some((uid, gid)) = server.run_as() {
+            command.uid(uid).gid(gid);
+        }
+        let process = command.spawn().expect("pgbouncer runs");
+        let mut pooler = Self { folder, port, process };
+        pooler.wait_until_up().await;
+        pooler
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    async fn wait_until_up(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.is_err() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let has_ended = self.process.try_wait().expect("it can be asked").is_some();
+            assert!(!has_ended && Instant::now() < deadline, "pgbouncer does not start: {log}");
+            // sleep: it says nothing when it is ready, so it is asked again and again
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("a file for pgbouncer");
+    path
+}
+
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders =
+        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let program = folders.map(|folder| folder.join("pgbouncer")).find(|file| file.is_file());
+    program.expect("pgbouncer; .ci/setup installs it")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}

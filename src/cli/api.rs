@@ -10,7 +10,7 @@ use crate::api;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Address and port. It asks nobody who they are: keep it on loopback.
-    #[arg(long, default_value = "127.0.0.1:8090")]
+    #[arg(long, default_value = "127.0.0.1:8095")]
     listen: SocketAddr,
     /// The newest requests that it remembers.
     #[arg(long, default_value_t = api::DEFAULT_KEPT)]

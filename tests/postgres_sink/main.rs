@@ -16,6 +16,7 @@ mod postgres;
 mod refused;
 mod repairs;
 mod rest;
+mod rest_access;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 mod tls;

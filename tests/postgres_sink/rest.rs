@@ -9,7 +9,7 @@ use tidemark::changelog::{
     Table,
 };
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
-use tidemark::sink::postgres::{Outbox, PostgresConfig};
+use tidemark::sink::postgres::{Outbox, PostgresConfig, Secret};
 use tidemark::sink::rest::{Backlog, Delivery, RestConfig};
 use tidemark::sink::{Sink, SinkError};
 use tidemark::telemetry::{Condition, Health};
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::fault_proxy::{Fault, FaultProxy, Step};
 use crate::postgres::{Durability, PostgresServer};
 use crate::{PostgresStage, count};
 
@@ -44,14 +45,14 @@ impl Api {
 }
 
 /// Where a delivery runs, with what it shows.
-struct Running {
+pub(crate) struct Running {
     task: JoinHandle<()>,
     stop: CancellationToken,
-    health: Health,
+    pub(crate) health: Health,
     backlog: Backlog,
 }
 
-fn deliver(config: PostgresConfig, api: &str, more: &str) -> Running {
+pub(crate) fn deliver(config: PostgresConfig, api: &str, more: &str) -> Running {
     let text = format!(
         "base_url = '{api}'\nfirst_wait = '2ms'\nlongest_wait = '20ms'\nbreaker_pause = '50ms'\n{more}"
     );
@@ -65,7 +66,7 @@ fn deliver(config: PostgresConfig, api: &str, more: &str) -> Running {
 }
 
 impl Running {
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
@@ -144,24 +145,29 @@ impl Sink for Posting {
 }
 
 /// A stage whose results are what a receiver has that takes each idempotency key once.
-struct RestStage {
+pub(crate) struct RestStage {
     tables: PostgresStage,
     api: Api,
 }
 
 impl RestStage {
-    async fn new(server: &PostgresServer, name: String) -> Self {
+    pub(crate) async fn new(server: &PostgresServer, name: String) -> Self {
         let config = PostgresConfig::from_url(server.url());
         let client = server.client().await;
         Self { tables: PostgresStage { config, schema: name, client }, api: Api::start().await }
     }
 
-    fn config(&self) -> PostgresConfig {
+    /// A sink whose results go where they say.
+    pub(crate) async fn tables_sink(&mut self, queue: &str) -> Box<dyn Sink> {
+        self.tables.sink(queue).await
+    }
+
+    pub(crate) fn config(&self) -> PostgresConfig {
         let schema = self.tables.schema.clone();
         PostgresConfig { schema, ..self.tables.config.clone() }
     }
 
-    async fn waiting(&self) -> i64 {
+    pub(crate) async fn waiting(&self) -> i64 {
         let table = format!("{}.tidemark_outbox WHERE delivered_at IS NULL", self.tables.schema);
         count(&self.tables.client, &table).await
     }
@@ -308,6 +314,103 @@ async fn what_is_sent_once_stays_sent() {
     }
     running.end().await;
     assert_eq!(keyed(&stage.api), [(1, "first".to_owned()), (2, "other".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_is_sent_once_is_forgotten_after_its_retention() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    let mut sink = Posting { inner: stage.tables.sink(QUEUE).await, sends: Sends::Once };
+    let running = deliver(stage.config(), &stage.api.url, "once_retention = '1ms'");
+    sink.commit(&epoch(1).upserted(1, "first").build()).await.unwrap();
+    while count(&stage.tables.client, "rest.tidemark_outbox").await > 0 {}
+    assert_eq!(keyed(&stage.api), [(1, "first".to_owned())]);
+    running.end().await;
+    let running = deliver(stage.config(), &stage.api.url, "once_retention = '1h'");
+    sink.commit(&epoch(2).upserted(2, "second").build()).await.unwrap();
+    stage.until_delivered().await;
+    running.end().await;
+    assert_eq!(count(&stage.tables.client, "rest.tidemark_outbox").await, 1);
+}
+
+#[tokio::test]
+async fn what_waits_is_found_by_an_index_of_its_own() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    drop(stage.sink(QUEUE).await);
+    let client = &stage.tables.client;
+    let fill = "INSERT INTO rest.tidemark_outbox (pipeline, epoch, result, path, lane, operation, idempotency_key, body, \
+        is_once, delivered_at) SELECT 'conformance', 1, '', '', '', '', i::text, '', true, now() FROM generate_series(1, 20000) i; \
+        ANALYZE rest.tidemark_outbox";
+    client.batch_execute(fill).await.unwrap();
+    let sql = "EXPLAIN SELECT id FROM rest.tidemark_outbox \
+        WHERE pipeline = 'conformance' AND id > 0 AND delivered_at IS NULL ORDER BY id LIMIT 1000";
+    let plan = client.query(sql, &[]).await.unwrap();
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("tidemark_outbox_waiting"), "{plan}");
+    // An installation of before gets it too, unless the role may not.
+    client.batch_execute("DROP INDEX rest.tidemark_outbox_waiting").await.unwrap();
+    drop(stage.sink(QUEUE).await);
+    let has_index = "SELECT to_regclass('rest.tidemark_outbox_waiting') IS NOT NULL";
+    assert!(stage.tables.client.query_one(has_index, &[]).await.unwrap().get::<_, bool>(0));
+    let clerk = "CREATE ROLE clerk LOGIN; GRANT USAGE ON SCHEMA rest TO clerk; \
+        GRANT ALL ON ALL TABLES IN SCHEMA rest TO clerk; DROP INDEX rest.tidemark_outbox_waiting";
+    stage.tables.client.batch_execute(clerk).await.unwrap();
+    stage.tables.config = PostgresConfig::from_url(server.url().replace("postgres@", "clerk@"));
+    drop(stage.sink(QUEUE).await);
+    assert!(!stage.tables.client.query_one(has_index, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+#[tokio::test]
+async fn faults_of_the_way_to_the_api_lose_nothing_and_keep_the_order_of_each_key() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "rest".to_owned()).await;
+    let mut sink = stage.sink(QUEUE).await;
+    let api_port = stage.api.url.rsplit(':').next().unwrap().parse().unwrap();
+    let (to_api, to_postgres) =
+        (FaultProxy::start(api_port).await, FaultProxy::start(server.port()).await);
+    let time = std::time::Duration::from_millis(500);
+    let config = PostgresConfig {
+        url: Some(Secret::new(server.url_through(to_postgres.port))),
+        statement_timeout: time,
+        connect_timeout: time,
+        ..stage.config()
+    };
+    let url = format!("http://127.0.0.1:{}", to_api.port);
+    let running = deliver(config, &url, "timeout = '300ms'");
+    let steps = [
+        (&to_api, "a request", Step::Packet("POST /api/v1/events")),
+        (&to_postgres, "reading the outbox", Step::Statement(&["ORDER BY id LIMIT"])),
+        (&to_postgres, "settling rows", Step::Statement(&["WITH dead AS"])),
+    ];
+    let delay = Fault::Delay(std::time::Duration::from_millis(20));
+    let faults = [Fault::Cut, Fault::CutAfter, Fault::Reset, Fault::BlackHole, delay];
+    let mut number = 0;
+    for (proxy, name, step) in steps {
+        for fault in faults {
+            number += 1;
+            let fired = proxy.fired();
+            proxy.arm(step.clone(), fault);
+            let commit = (0..5).fold(epoch(number), |e, key| e.upserted(key, &number.to_string()));
+            sink.commit(&commit.build()).await.unwrap();
+            running.backlog.add(5);
+            stage.until_delivered().await;
+            while proxy.fired() == fired {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(keyed(&stage.api).len() as u64, number * 5, "{fault:?} at {name}");
+        }
+    }
+    running.end().await;
+    let rows = keyed(&stage.api);
+    for key in 0..5 {
+        let of_key = rows.iter().filter(|row| row.0 == key).map(|row| row.1.clone());
+        let expected: Vec<String> = (1..=number).map(|number| number.to_string()).collect();
+        assert_eq!(of_key.collect::<Vec<_>>(), expected, "key {key}");
+    }
+    assert!(stage.api.store.stats().duplicates > 0, "answers were lost");
+    assert_eq!(count(&stage.tables.client, "rest.cdc_dlq").await, 0);
 }
 
 #[tokio::test]

@@ -28,7 +28,11 @@ pub(super) async fn apply(
             apply_file(connection, schema, (file, text)).await?;
         }
     }
-    create_own(connection, schema, own_tables::AFTER_FILES).await
+    create_own(connection, schema, own_tables::AFTER_FILES).await?;
+    let failed = |error| classify(DOING, error);
+    begin(connection, schema).await?;
+    own_tables::create_missing_indexes(&connection.client, schema).await.map_err(failed)?;
+    connection.commit().await.map_err(failed)
 }
 
 async fn create_own(

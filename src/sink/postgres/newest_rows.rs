@@ -44,15 +44,18 @@ pub(super) async fn read(
             break;
         }
     }
+    let changelogs = match found.len() > limit {
+        true => None,
+        false => {
+            let chunks = found.chunks(BOOTSTRAP_ROWS);
+            let changelogs = chunks.map(|rows| bootstrap::changelog(table, &landing.name, rows));
+            Some(changelogs.collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    // Rows keep their statements, which must be gone before the transaction is.
+    drop(found);
     connection.commit().await.map_err(failed)?;
-    if found.len() > limit {
-        return Ok(None);
-    }
-    let chunks = found.chunks(BOOTSTRAP_ROWS);
-    chunks
-        .map(|rows| bootstrap::changelog(table, &landing.name, rows))
-        .collect::<Result<_, _>>()
-        .map(Some)
+    Ok(changelogs)
 }
 
 /// One index look-up per key, if there is an index on the key and `change_seq`; other columns need one

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::config::PostgresConfig;
 use super::connection::Connection;
@@ -20,8 +20,6 @@ use crate::sink::rest::{Outgoing, Refused, Waiting, render};
 const STATEMENT_ROWS: usize = 1_000;
 /// One process per pipeline and schema posts, as long as it holds this lock.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('tidemark outbox'), hashtext($1))";
-const POOLED_LOCK: &str =
-    "SELECT pg_try_advisory_xact_lock(hashtext('tidemark outbox'), hashtext($1))";
 /// A transaction that is open as long as the turn lasts. It reads nothing, so it keeps nothing from VACUUM.
 const HOLD: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY; \
      SET LOCAL idle_in_transaction_session_timeout = 0";
@@ -88,17 +86,19 @@ impl Outbox {
         let connection = Connection::open(&self.config, silence).await?;
         let failed = |error| classify("asking for the turn to deliver the outbox", error);
         let name = format!("{} {}", self.config.schema, self.pipeline);
-        let name: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
-        let (holder, asked) = match connection.is_pooled() {
-            false => (None, connection.client.query_typed_one(LOCK, &name).await),
+        let (holder, has_turn) = match connection.is_pooled() {
+            false => {
+                let name: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
+                let asked = connection.client.query_typed_one(LOCK, &name).await;
+                (None, asked.and_then(|row| row.try_get(0)).map_err(failed)?)
+            }
             true => {
                 let mut holder = Connection::open(&self.config, silence).await?;
                 holder.begin(HOLD).await.map_err(failed)?;
-                let asked = holder.client.query_typed_one(POOLED_LOCK, &name).await;
-                (Some(holder), asked)
+                let has_turn = held(&holder, &name).await.map_err(failed)?;
+                (Some(holder), has_turn)
             }
         };
-        let has_turn: bool = asked.and_then(|row| row.try_get(0)).map_err(failed)?;
         Ok(has_turn.then(|| Turn {
             connection,
             holder,
@@ -196,6 +196,23 @@ impl Turn {
         Ok(())
     }
 
+    /// Forgets the keys of rows that are sent once and were delivered before that time; how many.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub async fn forget(&mut self, before: SystemTime) -> Result<u64, SinkError> {
+        let failed = |error| classify("forgetting rows of the outbox", error);
+        let sql = format!(
+            "DELETE FROM {} WHERE pipeline = $1 AND is_once AND delivered_at < $2",
+            self.table
+        );
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&self.pipeline, Type::TEXT), (&before, Type::TIMESTAMPTZ)];
+        let Connection { client, silence, .. } = &self.connection;
+        let forgotten = async { client.execute_typed(&sql, &params).await.map_err(failed) };
+        silence.limited("forgetting rows of the outbox", forgotten).await
+    }
+
     /// Whether the lock is still ours.
     fn check(&self) -> Result<(), SinkError> {
         if !self.holder.as_ref().is_some_and(Connection::is_closed) {
@@ -206,6 +223,19 @@ impl Turn {
             source: "the connection that holds the turn is gone".into(),
         })
     }
+}
+
+/// The lock until the end of the transaction. A simple query: others keep their snapshot until the next one.
+async fn held(holder: &Connection, name: &str) -> Result<bool, tokio_postgres::Error> {
+    let lock = format!(
+        "SELECT pg_try_advisory_xact_lock(hashtext('tidemark outbox'), hashtext({}))",
+        quote::literal(name)
+    );
+    let answers = holder.client.simple_query(&lock).await?;
+    Ok(answers.iter().any(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
+        _ => false,
+    }))
 }
 
 fn waiting(row: &Row) -> Result<Waiting, tokio_postgres::Error> {

@@ -1,6 +1,6 @@
 //! The tables that the sink keeps for itself, and the dead-letter table if nobody made one.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use super::{dead_letters, quote};
@@ -74,6 +74,29 @@ pub(super) const AFTER_FILES: &[(&str, &str)] = &[
     (OUTBOX, OUTBOX_DDL),
     (dead_letters::TABLE, DEAD_LETTERS_DDL),
 ];
+
+/// What waits in the outbox is found without the rows that stay in it.
+const WAITING_INDEX: &str = "tidemark_outbox_waiting";
+
+/// Creates the indexes of the sink's own tables that are missing. An installation of before lacks them, and runs
+/// without them if the role may not create them.
+pub(super) async fn create_missing_indexes(client: &Client, schema: &str) -> Result<(), Error> {
+    let may = "SELECT to_regclass($3) IS NULL AND pg_has_role(c.relowner, 'USAGE') \
+               AND has_schema_privilege(n.oid, 'CREATE') \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = $2";
+    let index = quote::table(schema, WAITING_INDEX);
+    let params: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&schema, Type::TEXT), (&OUTBOX, Type::TEXT), (&index, Type::TEXT)];
+    let row = client.query_typed_opt(may, &params).await?;
+    if row.map(|row| row.try_get::<_, bool>(0)).transpose()?.unwrap_or(false) {
+        let (name, table) = (quote::ident(WAITING_INDEX), quote::table(schema, OUTBOX));
+        let sql =
+            format!("CREATE INDEX {name} ON {table} (pipeline, id) WHERE delivered_at IS NULL");
+        client.batch_execute(&sql).await?;
+    }
+    Ok(())
+}
 
 /// Creates those that are missing, and the schema. A role that may not create anything can run on
 /// tables that are there: CREATE ... IF NOT EXISTS would refuse it.

@@ -64,6 +64,10 @@ pub struct RestConfig {
     /// Rows in the outbox above which no further epoch with rows for it is committed. Default 10000.
     #[serde(default = "default_outbox_limit")]
     pub outbox_limit: NonZeroUsize,
+    /// How long the key of a row that is sent once is remembered after its delivery; then it could be sent again.
+    /// Default: for ever.
+    #[serde(default, with = "humantime_serde")]
+    pub once_retention: Option<Duration>,
     /// `http://proxy:3128`. Default: what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
     pub proxy: Option<WebUrl>,
     /// A PEM file with further certificate authorities to trust besides the system's.
@@ -145,7 +149,7 @@ mod tests {
     fn every_option_is_read() {
         let text = "base_url = 'https://api/base'\ntimeout = '2s'\nconnect_timeout = '1s'\nparallel = 4\n\
             attempts = 2\nfirst_wait = '5ms'\nlongest_wait = '9s'\nbreaker_failures = 7\n\
-            breaker_pause = '3s'\noutbox_limit = 50\nproxy = 'http://proxy:3128'\nca_file = '/ca.pem'\n\
+            breaker_pause = '3s'\noutbox_limit = 50\nonce_retention = '30d'\nproxy = 'http://proxy:3128'\nca_file = '/ca.pem'\n\
             auth = { kind = 'basic', username = 'me', password = 'hunter2' }";
         let config = parsed(text).unwrap();
         assert_eq!(config.problems(), [""; 0]);
@@ -154,6 +158,7 @@ mod tests {
         assert_eq!((config.first_wait.as_millis(), config.longest_wait.as_secs()), (5, 9));
         assert_eq!((config.breaker_failures.get(), config.breaker_pause.as_secs()), (7, 3));
         assert_eq!(config.outbox_limit.get(), 50);
+        assert_eq!(config.once_retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!(config.proxy.as_ref().and_then(|proxy| proxy.url().port()), Some(3128));
         assert_eq!(config.ca_file, Some("/ca.pem".into()));
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -165,6 +170,7 @@ mod tests {
         assert_eq!((config.attempts.get(), config.first_wait.as_secs()), (3, 1));
         assert_eq!((config.longest_wait.as_secs(), config.breaker_failures.get()), (30, 5));
         assert_eq!((config.breaker_pause.as_secs(), config.outbox_limit.get()), (30, 10_000));
+        assert_eq!(config.once_retention, None);
     }
 
     #[test]

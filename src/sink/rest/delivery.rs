@@ -1,6 +1,6 @@
 //! Empties the outbox, row by row, as long as the processor runs.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use metrics::{counter, gauge};
 use tokio::task::JoinSet;
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Waits between attempts at an outbox that can't be read.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Keys that are too old are looked for at least so often.
+const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 /// Rows that are read at once.
 const PORTION: usize = 1_000;
 /// Rows in memory at which no more are read.
@@ -38,6 +40,7 @@ pub struct Delivery {
     client: RestClient,
     rules: LaneRules,
     parallel: usize,
+    once_retention: Option<Duration>,
     backlog: Backlog,
     health: Health,
 }
@@ -60,8 +63,9 @@ impl Delivery {
             breaker_failures: config.breaker_failures.get(),
             breaker_pause: config.breaker_pause,
         };
+        let (parallel, once_retention) = (config.parallel.get(), config.once_retention);
         let client = RestClient::new(config)?;
-        Ok(Self { outbox, client, rules, parallel: config.parallel.get(), backlog, health })
+        Ok(Self { outbox, client, rules, parallel, once_retention, backlog, health })
     }
 
     /// Runs until `stop`; requests that are under way then are waited for, and their rows settled.
@@ -108,6 +112,7 @@ impl Delivery {
             requests: JoinSet::new(),
             last: 0,
             has_more: true,
+            forgets_at: Instant::now(),
             is_failing: false,
         };
         round.run(&mut turn, stop).await
@@ -123,6 +128,8 @@ struct Round<'a> {
     last: i64,
     /// Whether the outbox may hold rows above it.
     has_more: bool,
+    /// When keys that are too old are looked for.
+    forgets_at: Instant,
     is_failing: bool,
 }
 
@@ -130,6 +137,7 @@ impl Round<'_> {
     async fn run(&mut self, turn: &mut Turn, stop: &CancellationToken) -> Result<(), SinkError> {
         while !stop.is_cancelled() {
             self.load(turn).await?;
+            self.forget(turn).await?;
             self.start_requests();
             self.report();
             let wakes_at = self.lanes.wakes_at().unwrap_or_else(|| Instant::now() + LOOK);
@@ -157,6 +165,19 @@ impl Round<'_> {
         }
         if !self.has_more {
             self.delivery.backlog.set(self.lanes.len());
+        }
+        Ok(())
+    }
+
+    async fn forget(&mut self, turn: &mut Turn) -> Result<(), SinkError> {
+        let (now, kept) = (Instant::now(), self.delivery.once_retention);
+        let Some(kept) = kept.filter(|_| self.forgets_at <= now) else { return Ok(()) };
+        self.forgets_at = now + (kept / 10).clamp(LOOK, LONGEST_KEPT);
+        if let Some(before) = SystemTime::now().checked_sub(kept) {
+            let rows = turn.forget(before).await?;
+            if rows > 0 {
+                info!(rows, "keys of rows that were sent once are forgotten");
+            }
         }
         Ok(())
     }

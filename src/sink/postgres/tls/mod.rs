@@ -275,7 +275,10 @@ fn failed(error: io::Error, authorities: String) -> TlsError {
     let Some(rustls) = rustls.cloned() else { return TlsError::Connection(error) };
     match &rustls {
         RustlsError::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => TlsError::UnknownAuthority(authorities),
+            // The second one: an authority of the same name with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                TlsError::UnknownAuthority(authorities)
+            }
             CertificateError::NotValidForNameContext { expected, presented } => {
                 TlsError::OtherName {
                     expected: expected.to_str().into_owned(),

@@ -103,9 +103,11 @@ mod tests {
         let silence = silence(4 * TIME);
         let talkative = silence.limited("x", async {
             for _ in 0..7 {
+                // sleep: an answer that takes this long
                 silence.is_broken_by(tokio::time::sleep(TIME)).await;
             }
             silence.is_expected();
+            // sleep: longer than the limit of a silence
             tokio::time::sleep(6 * TIME).await;
             Ok(())
         });
@@ -120,6 +122,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_time_limit_of_statements_there_is_none() {
         let work = async {
+            // sleep: longer than a connection may take
             tokio::time::sleep(2 * TIME).await;
             Ok(())
         };

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::process::on_signal;
 use super::stack::{
     LocalPostgres, Observer, PIPELINE, QUEUE, Settings, Stack, end, free_port, quantile,
+    shipped_mappings,
 };
 
 const RATE: &str = "5000/min";
@@ -24,7 +25,9 @@ pub(super) async fn run(seconds: u64, sql: &Path) -> anyhow::Result<()> {
         "Starting PostgreSQL, the development broker and the processor in {} ...",
         folder.display()
     )?;
-    let stack = Stack::start(Settings::new(std::env::current_exe()?, folder, sql)).await?;
+    let settings = Settings::new(std::env::current_exe()?, folder, sql);
+    let settings = Settings { more_config: shipped_mappings(sql).to_owned(), ..settings };
+    let stack = Stack::start(settings).await?;
     let shown = show(&stack, seconds, &shutdown).await;
     let stopped = stack.stop().await;
     shown.and(stopped)
@@ -138,9 +141,10 @@ impl LiveLine {
     }
 }
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "cdc_orders",
     "cdc_order_items",
+    "cdc_order_items_extracted",
     "cdc_customers",
     "cdc_products",
     "cdc_audit_log",

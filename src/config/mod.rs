@@ -2,7 +2,7 @@
 
 mod load;
 
-pub use load::{ConfigError, load, load_as, parse};
+pub use load::{ConfigError, load, load_as, parse, xml_sections};
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -12,9 +12,13 @@ const STREETS: [&str; 5] =
 const CITIES: [(&str, &str); 5] =
     [("Berlin", "DE"), ("Lyon", "FR"), ("Austin", "US"), ("Osaka", "JP"), ("São Paulo", "BR")];
 
-/// The SHIPPING_INFO of an order: XML with attributes, nesting and characters that need escaping.
+/// Products that items name, whether or not they exist.
+const PRODUCTS: u32 = 500;
+
+/// The SHIPPING_INFO of an order: XML with attributes, nesting and characters that need escaping, and one to three
+/// items.
 pub(super) fn shipping_info(rng: &mut StdRng) -> Arc<str> {
-    let mut writer = Writer::new(Vec::with_capacity(320));
+    let mut writer = Writer::new(Vec::with_capacity(512));
     write_shipping(&mut writer, rng).expect("a vector takes every byte");
     String::from_utf8(writer.into_inner()).expect("the writer was given text").into()
 }
@@ -34,6 +38,7 @@ fn write_shipping<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Res
         format!("{} {}", rng.random_range(1..300), STREETS[rng.random_range(0..STREETS.len())]);
     let (city, country) = CITIES[rng.random_range(0..CITIES.len())];
     let zip = format!("{:05}", rng.random_range(10_000..99_999));
+    let count = rng.random_range(1..=3);
     let weight = format!("{}.{}", rng.random_range(0..40), rng.random_range(1..10));
     writer.create_element("shipping").write_inner_content(|shipping| {
         text(shipping, "method", method)?;
@@ -49,9 +54,25 @@ fn write_shipping<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Res
             .create_element("weight")
             .with_attribute(("unit", "kg"))
             .write_text_content(quick_xml::events::BytesText::new(&weight));
-        weight.map(drop)
+        weight?;
+        shipping
+            .create_element("items")
+            .write_inner_content(|items| (0..count).try_for_each(|_| item(items, rng)))?;
+        Ok(())
     })?;
     Ok(())
+}
+
+fn item<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Result<()> {
+    let product = rng.random_range(1..=PRODUCTS).to_string();
+    let quantity = rng.random_range(1..20).to_string();
+    let price = format!("{}.{:02}", rng.random_range(1..200), rng.random_range(0..100));
+    let item = writer.create_element("item").with_attributes([
+        ("product_id", product.as_str()),
+        ("quantity", quantity.as_str()),
+        ("price", price.as_str()),
+    ]);
+    item.write_empty().map(drop)
 }
 
 fn text<W: Write>(writer: &mut Writer<W>, name: &str, text: &str) -> io::Result<()> {

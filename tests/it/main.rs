@@ -20,3 +20,4 @@ mod shop;
 mod solace_source;
 mod sql_edits;
 mod whole_way;
+mod xml;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
+use crate::config::xml_sections;
 use crate::pipeline::{self, Sql};
 use crate::transform::{SqlError, Transforms, read_folder};
 use graph::Graph;
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// The folder with tables/, transforms/ and ods/.
     #[arg(long, default_value = "sql")]
     sql: PathBuf,
+    /// A tidemark.toml, whose [[xml]] sections declare tables too; nothing else of it is read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Takes warnings, such as a full recompute, for errors.
     #[arg(long)]
     strict: bool,
@@ -36,7 +40,7 @@ pub struct Arguments {
 
 /// `tidemark check`.
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let checked = load(&arguments.sql).await?;
+    let checked = load(&arguments.sql, arguments.config.as_deref()).await?;
     let graph = Graph::new(&checked.sql.tables, &checked.transforms);
     let is_piped = arguments.dot.as_deref() == Some(Path::new("-"));
     let mut out = std::io::stdout().lock();
@@ -65,17 +69,19 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// A folder without errors.
 struct Checked {
     sql: Sql,
-    /// The file of each table, in their order.
+    /// The file of each table, in their order; of an extracted one the configuration.
     table_files: Vec<PathBuf>,
     transforms: Transforms,
 }
 
-async fn load(folder: &Path) -> anyhow::Result<Checked> {
-    let sql = pipeline::load_sql(folder).await.map_err(|errors| refused(&errors))?;
+async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Checked> {
+    let xml = config.map(xml_sections).transpose()?.unwrap_or_default();
+    let sql = pipeline::load_sql_with(folder, &xml).await.map_err(|errors| refused(&errors))?;
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await;
     let transforms = transforms.map_err(|errors| refused(&errors))?;
     let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
-    let table_files = files.into_iter().map(|file| file.path).collect();
+    let extracted = sql.extractions.iter().filter_map(|_| config.map(Path::to_owned));
+    let table_files = files.into_iter().map(|file| file.path).chain(extracted).collect();
     Ok(Checked { sql, table_files, transforms })
 }
 

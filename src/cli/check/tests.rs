@@ -34,11 +34,11 @@ fn all() -> tempfile::TempDir {
 }
 
 fn arguments(folder: &tempfile::TempDir) -> Arguments {
-    Arguments { sql: folder.path().to_owned(), strict: false, dot: None, svg: None }
+    Arguments { sql: folder.path().to_owned(), config: None, strict: false, dot: None, svg: None }
 }
 
 async fn drawn(folder: &tempfile::TempDir) -> (Checked, Graph) {
-    let checked = load(folder.path()).await.unwrap();
+    let checked = load(folder.path(), None).await.unwrap();
     let graph = Graph::new(&checked.sql.tables, &checked.transforms);
     (checked, graph)
 }
@@ -122,7 +122,7 @@ async fn look_ups_that_have_no_row_to_go_by_are_refused_with_their_line() {
         ),
     ] {
         let folder = folder(&[("named.sql", &format!("{head} {lookup}\n{select}"))]);
-        let error = load(folder.path()).await.err().map(|error| error.to_string());
+        let error = load(folder.path(), None).await.err().map(|error| error.to_string());
         let error = error.unwrap_or_default();
         assert!(error.contains("named.sql:3:") && error.contains(says), "{select}: {error}");
     }
@@ -202,4 +202,27 @@ async fn an_error_shows_its_line_and_column() {
     assert!(error.starts_with("1 problem(s):\n"), "{error}");
     assert!(error.contains("/transforms/wrong.sql:4:2: "), "{error}");
     assert!(error.ends_with("\n  4 | \tnope FROM orders\n    | \t^"), "{error}");
+}
+
+#[tokio::test]
+async fn tables_that_are_extracted_from_xml_are_declared_by_a_configuration() {
+    let text =
+        "-- writes: postgres lines\n-- key: id, row_no\nSELECT id, row_no, sku FROM order_lines";
+    let folder = folder(&[("lines.sql", text)]);
+    let error = run(&arguments(&folder)).await.unwrap_err().to_string();
+    assert!(error.contains("order_lines"), "{error}");
+    let config = folder.path().join("tidemark.toml");
+    let mapping = "password = '${NOT_SET}'\n[[xml]]\nsource_table = 'S.ORDERS'\nxml_column = 'DETAILS'\n\
+        target_table = 'order_lines'\nxpath = '//line'\ncolumns = [{ name = 'sku', path = '@sku' }]\n";
+    fs::write(&config, mapping).unwrap();
+    let checked = load(folder.path(), Some(&config)).await.unwrap();
+    let graph = Graph::new(&checked.sql.tables, &checked.transforms);
+    let said = report::text(&checked, &graph, &[]);
+    assert!(said.contains("order_lines") && said.contains("tidemark.toml"), "{said}");
+    fs::write(&config, mapping.replace("S.ORDERS", "S.OTHER")).unwrap();
+    let error = load(folder.path(), Some(&config)).await.err().unwrap().to_string();
+    assert!(
+        error.contains("xml[0].source_table: no file under sql/tables declares S.OTHER"),
+        "{error}"
+    );
 }

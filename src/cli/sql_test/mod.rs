@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+use crate::config::xml_sections;
 use crate::pipeline::{self, Sql};
 use run::Stopped;
 
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// The folder with tables/ and transforms/.
     #[arg(long, default_value = "sql")]
     sql: PathBuf,
+    /// A tidemark.toml, whose [[xml]] sections declare tables too; nothing else of it is read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The test files to run; all *.test.yaml under the folder if there is none.
     files: Vec<PathBuf>,
 }
@@ -50,7 +54,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let folder = arguments.sql.display();
         bail!("there is no test: write one beside its SQL, as in {folder}/transforms/NAME{SUFFIX}");
     }
-    let sql = load(&arguments.sql).await?;
+    let sql = load(&arguments.sql, arguments.config.as_deref()).await?;
     let mut out = std::io::stdout();
     // Hundreds of processors start; what a test is to tell, its failure tells.
     let tests = run_files(&files, &sql, &mut out).with_subscriber(NoSubscriber::default());
@@ -63,8 +67,9 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// The SQL folder, and the clock that `time:` moves.
-async fn load(folder: &Path) -> anyhow::Result<Sql> {
-    let mut sql = pipeline::load_sql(folder).await.map_err(|errors| {
+async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Sql> {
+    let xml = config.map(xml_sections).transpose()?.unwrap_or_default();
+    let mut sql = pipeline::load_sql_with(folder, &xml).await.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("{} problem(s) in the SQL files:\n  {}", lines.len(), lines.join("\n  "))
     })?;

@@ -12,7 +12,7 @@ fn shipped() -> PathBuf {
 
 /// What a test file beside the shipped SQL prints, without the folder that it is in.
 async fn output(text: &str) -> (Outcome, String) {
-    output_over(&load(&shipped()).await.unwrap(), text).await
+    output_over(&load(&shipped(), None).await.unwrap(), text).await
 }
 
 async fn output_over(sql: &Sql, text: &str) -> (Outcome, String) {
@@ -27,7 +27,7 @@ async fn output_over(sql: &Sql, text: &str) -> (Outcome, String) {
 
 #[tokio::test]
 async fn the_shipped_tests_pass_and_there_is_one_for_each_transform() {
-    let sql = load(&shipped()).await.unwrap();
+    let sql = load(&shipped(), None).await.unwrap();
     let files = find(&shipped()).unwrap();
     for transform in &sql.transforms {
         let test = transform.path.with_extension("test.yaml");
@@ -41,7 +41,7 @@ async fn the_shipped_tests_pass_and_there_is_one_for_each_transform() {
 #[tokio::test]
 async fn the_tests_of_point_in_time_look_ups_pass() {
     let folder = Path::new(ROOT).join("tests/lookup");
-    let sql = load(&folder).await.unwrap();
+    let sql = load(&folder, None).await.unwrap();
     let mut out = Vec::new();
     let outcome = run_files(&find(&folder).unwrap(), &sql, &mut out).await.unwrap();
     assert_eq!((outcome.passed, outcome.failed), (3, 0), "{}", String::from_utf8_lossy(&out));
@@ -117,7 +117,7 @@ const COUNTS_A_BATCH: &str =
 
 #[tokio::test]
 async fn a_result_that_depends_on_where_batches_end_fails() {
-    let mut sql = load(&shipped()).await.unwrap();
+    let mut sql = load(&shipped(), None).await.unwrap();
     sql.transforms.push(crate::transform::SqlFile {
         path: "counts.sql".into(),
         name: "counts".into(),
@@ -132,7 +132,7 @@ async fn a_result_that_depends_on_where_batches_end_fails() {
 
 #[tokio::test]
 async fn a_result_that_does_not_survive_a_restart_fails() {
-    let mut sql = load(&shipped()).await.unwrap();
+    let mut sql = load(&shipped(), None).await.unwrap();
     let orders = sql.tables.iter_mut().find(|table| table.name == "orders").unwrap();
     let mut lost = Table::clone(orders);
     lost.options.landing = Landing::None;
@@ -240,4 +240,31 @@ async fn nesting_that_never_ends_is_refused() {
     let (outcome, shown) = output(&format!("tests: {}", "[".repeat(10_000))).await;
     assert_eq!(outcome.failed, 1);
     assert!(shown.starts_with("FAILED  a.test.yaml:1:"), "{shown}");
+}
+
+#[tokio::test]
+async fn rows_of_xml_are_tested_like_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        "tables/orders.sql",
+        "CREATE TABLE orders (id BIGINT PRIMARY KEY, doc VARCHAR) WITH (source = 'S.ORDERS', ttl = 'none')",
+    );
+    let totals = "-- writes: postgres totals\n-- key: id\nSELECT id, sum(quantity) AS total FROM lines GROUP BY id";
+    write("transforms/totals.sql", totals);
+    write(
+        "tidemark.toml",
+        "[[xml]]\nsource_table = 'S.ORDERS'\nxml_column = 'DOC'\ntarget_table = 'lines'\nxpath = '//l'\n\
+         columns = [{ name = 'quantity', path = '@q', type = 'BIGINT' }]\n",
+    );
+    let sql = load(folder.path(), Some(&folder.path().join("tidemark.toml"))).await.unwrap();
+    let text = "tests:\n  - name: sums\n    events:\n      - insert: orders\n        row: {id: 1, doc: \"<d><l q='2'/><l q='3'/></d>\"}\n\
+        \x20     - insert: orders\n        row: {id: 2, doc: \"<d><l q='7'/></d>\"}\n      - delete: orders\n        row: {id: 2}\n\
+        \x20   expect:\n      totals:\n        - {id: 1, total: 5}\n";
+    let (outcome, said) = output_over(&sql, text).await;
+    assert_eq!((outcome.passed, outcome.failed), (1, 0), "{said}");
 }

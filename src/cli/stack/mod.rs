@@ -17,6 +17,17 @@ use anyhow::{Context, bail};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
+/// The `[[xml]]` sections of the container's configuration.
+const MAPPINGS: &str = include_str!("xml.toml");
+
+/// Those, if the SQL makes the tables that their rows land in.
+pub fn shipped_mappings(sql: &Path) -> &'static str {
+    match sql.join("ods/07_xml.sql").exists() {
+        true => MAPPINGS,
+        false => "",
+    }
+}
+
 pub const PIPELINE: &str = "sales";
 pub const QUEUE: &str = "cdc";
 
@@ -251,4 +262,28 @@ async fn wait_for_port(port: u16, server: &mut Child) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::load_sql_with;
+
+    #[tokio::test]
+    async fn the_shipped_mappings_are_those_of_the_container_and_have_their_tables() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sql = root.join("sql");
+        assert_eq!(shipped_mappings(&sql), MAPPINGS);
+        assert_eq!(shipped_mappings(root), "");
+        let container = root.join("docker/tidemark.toml");
+        assert!(std::fs::read_to_string(&container).unwrap().ends_with(MAPPINGS));
+        let sections = crate::config::xml_sections(&container).unwrap();
+        let loaded = load_sql_with(&sql, &sections).await.unwrap();
+        let names = loaded.extractions.iter().map(|extraction| extraction.table.name.as_str());
+        let names: Vec<&str> = names.collect();
+        assert_eq!(
+            names,
+            ["order_items_extracted", "order_details_extracted", "customer_addresses_extracted"]
+        );
+    }
 }

@@ -65,6 +65,7 @@ check: setup-check ## Check formatting, lints, licences, sources and the shape o
 bench: setup ## Measure, with a release build (half an hour, the first time)
 	cargo bench --locked --bench decode
 	cargo bench --locked --bench sql
+	cargo bench --locked --bench xml
 	cargo run --locked --release -- bench
 
 image: ## Build the container image IMAGE (tidemark), with a release build in it

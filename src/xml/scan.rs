@@ -52,6 +52,12 @@ impl Extractor {
         read
     }
 
+    /// Bytes that it holds on to.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.state.memory()
+    }
+
     /// How many rows of a shape, by its number, the document has.
     pub fn row_count(&self, shape: usize) -> usize {
         self.state.row_count(shape)

@@ -257,3 +257,26 @@ fn values_become_their_types_or_what_the_policy_says() {
     assert_eq!(error, "row 2, column q Int32: the value 'two' is not a number");
     assert!(column("d", DataType::Int32).with_default("x").is_err());
 }
+
+#[test]
+fn a_large_document_takes_a_small_multiple_of_itself() {
+    let item = |at: usize| format!("<item id='{at}' n='1'><name>{}</name></item>", "n".repeat(70));
+    let document = format!("<r x='y'>{}</r>", (0..46_000).map(item).collect::<String>());
+    assert!(document.len() > 5_000_000, "{}", document.len());
+    let shape = shape(".//item", &["@id", "@n", "name", "../@x", "../total"]);
+    let mut extractor = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+    extractor.read(&document).unwrap();
+    assert_eq!(extractor.row_count(0), 46_000);
+    let (memory, bytes) = (extractor.memory(), document.len());
+    assert!(memory < 4 * bytes, "{memory} for {bytes}");
+    let mut cells = Cells::new(&shape);
+    cells.append(&extractor, 0, Missing::Null).unwrap();
+    let arrays: usize = cells.finish().iter().map(|column| column.get_array_memory_size()).sum();
+    assert!(arrays < 4 * bytes, "{arrays} for {bytes}");
+    // What claims to be large is not believed, and what is refused leaves nothing behind.
+    let mut small = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+    small.read("<r size='1073741824'><item id='99999999999999999999'/></r>").unwrap();
+    let deep = "<a>".repeat(1_000_000);
+    small.read(&deep).unwrap_err();
+    assert!(small.memory() < 100_000, "{}", small.memory());
+}

@@ -422,6 +422,18 @@ impl State {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        let of_rows = self.rows.capacity() * size_of::<Row>()
+            + self.row_instances.capacity() * size_of::<usize>();
+        let of_cells = self.cells.capacity() * size_of::<Cell>()
+            + self.instances.capacity() * size_of::<Instance>();
+        let of_elements = self.frames.capacity() * size_of::<Frame>()
+            + self.active.capacity() * size_of::<Entry>()
+            + self.captures.capacity() * size_of::<Capture>();
+        of_rows + of_cells + of_elements + self.text.capacity() + self.values.capacity()
+    }
+
     pub(super) fn value_bytes(&self) -> usize {
         self.value_bytes
     }

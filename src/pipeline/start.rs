@@ -174,6 +174,9 @@ pub(super) async fn resume(
         stores.add_index(table, columns)?;
     }
     for table in decoder.tables() {
+        let mut columns = transforms.columns_read(table);
+        columns.extend(sink.needs_old_values(table));
+        stores.keep_columns(&table.name, &columns);
         stores.keep_for_windows(&table.name, transforms.windows(&table.name));
         failpoint(Failpoint::Bootstrap);
         for changelog in sink.bootstrap(table, None).await? {

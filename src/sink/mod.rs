@@ -107,6 +107,11 @@ pub trait Sink: Send {
         Ok(Vec::new())
     }
 
+    /// Columns of `table` of which a landing row needs the old value when its change did not carry one.
+    fn needs_old_values(&self, table: &Table) -> Vec<usize> {
+        (0..table.columns.len()).collect()
+    }
+
     /// Durable when it returns `Ok`; committing the same epoch again changes nothing.
     ///
     /// A row of a result that the target refuses is left out and becomes a dead letter in the same

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
@@ -49,6 +49,8 @@ pub struct Store {
     pub(super) truncated: Option<Position>,
     has_dropped: bool,
     pub(super) forgotten: Forgotten,
+    /// Columns whose values nobody asks for: they are NULL here.
+    left_out: Vec<usize>,
 }
 
 /// A key that is remembered as deleted, until [`Store`]'s entry for it may be forgotten.
@@ -104,7 +106,25 @@ impl Store {
             truncated: None,
             has_dropped: false,
             forgotten: Forgotten::default(),
+            left_out: Vec::new(),
         })
+    }
+
+    /// Leaves the values of all other columns out of memory, but for those that the store itself needs. To
+    /// be called before anything is folded, and after all indexes are there.
+    pub fn keep_columns(&mut self, read: &[usize]) {
+        let options = &self.table.options;
+        let is_needed = |at: &usize| {
+            // Extracted rows are compared with those of a newer document, whole.
+            options.extracted_from.is_some()
+                || read.contains(at)
+                || self.table.key.contains(at)
+                || options.event_time == Some(*at)
+                || options.group.is_some_and(|group| group.column == *at)
+                || options.references.as_ref().is_some_and(|r| r.column == *at)
+                || self.indexes.iter().any(|index| index.columns().contains(at))
+        };
+        self.left_out = (0..self.table.columns.len()).filter(|at| !is_needed(at)).collect();
     }
 
     pub fn table(&self) -> &Arc<Table> {
@@ -248,7 +268,10 @@ impl Store {
     }
 
     fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let columns = batch.columns()[..self.table.columns.len()].to_vec();
+        let mut columns = batch.columns()[..self.table.columns.len()].to_vec();
+        for at in &self.left_out {
+            columns[*at] = new_null_array(columns[*at].data_type(), batch.num_rows());
+        }
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 

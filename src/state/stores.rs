@@ -129,6 +129,13 @@ impl StateStores {
         }
     }
 
+    /// Leaves the values of all other columns of a table out of memory; see [`Store::keep_columns`].
+    pub fn keep_columns(&mut self, table: &str, read: &[usize]) {
+        if let Some(at) = self.by_name.get(table) {
+            self.stores[*at].keep_columns(read);
+        }
+    }
+
     /// Applies the changes of one table. The clock is moved by [`Self::advance`] before, and look-ups
     /// follow by [`Self::look_up`] when all of an epoch is folded.
     ///

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use super::*;
 use crate::changelog::{
-    Cell, Changelog, Column, Landing, Offset, Operation, Position, SourceTable, Table, TableDelta,
-    TableOptions,
+    Cell, Changelog, Column, GroupBound, Landing, Offset, Operation, Position, SourceTable, Table,
+    TableDelta, TableOptions,
 };
 
 /// Microseconds of an hour.

@@ -130,6 +130,12 @@ impl Maintained {
         self.reads.tables.iter().any(|table| tables.contains(table.as_str()))
     }
 
+    /// Whether the query reads this column of one of these tables.
+    pub(super) fn reads_column(&self, tables: &[&str], column: &str) -> bool {
+        let columns = tables.iter().filter_map(|table| self.reads.columns.get(*table));
+        columns.into_iter().any(|columns| columns.contains(column))
+    }
+
     /// The windows of the query itself.
     pub(super) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
         self.reads.windows.iter().copied()

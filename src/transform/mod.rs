@@ -41,8 +41,8 @@ use crate::changelog::{
 use crate::recovery::Recovery;
 use dataflow::{Delta, Moment, Results};
 use functions::WatermarkCell;
-use live_table::LiveTables;
-use maintain::Maintained;
+use live_table::{LiveTables, changes_name};
+use maintain::{Maintained, Told};
 
 /// Errors of running a transform.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,18 @@ impl Transforms {
             let reads: BTreeSet<&str> = m.reads().map(declared).collect();
             (m.table().name.as_str(), reads.into_iter().collect())
         })
+    }
+
+    /// The columns of a source table that some query reads, of its current rows or its changes.
+    pub fn columns_read(&self, table: &Table) -> Vec<usize> {
+        let changes = changes_name(&table.name);
+        let names = [table.name.as_str(), &changes];
+        let is_looked_up =
+            |e: &Arc<Enrichment>| e.looked_up.name == table.name || e.enriched.name == table.name;
+        let reads_all = self.enrichments.iter().any(is_looked_up);
+        let is_read = |name: &str| self.maintained.iter().any(|m| m.reads_column(&names, name));
+        let columns = table.columns.iter().enumerate();
+        columns.filter(|(_, c)| reads_all || is_read(&c.name)).map(|(at, _)| at).collect()
     }
 
     /// What the state keeps of look-up tables, each once.

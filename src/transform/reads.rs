@@ -1,6 +1,6 @@
 //! What a query reads, as its plan says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
@@ -13,6 +13,8 @@ use crate::changelog::Window;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reads {
     pub(super) tables: BTreeSet<String>,
+    /// The columns that it reads of each.
+    pub(super) columns: BTreeMap<String, BTreeSet<String>>,
     pub(super) watermark: bool,
     /// Those of constant length, of `date_bin` or `date_trunc`.
     pub(super) windows: BTreeSet<Window>,
@@ -22,7 +24,13 @@ pub(super) fn reads(plan: &LogicalPlan) -> DataFusionResult<Reads> {
     let mut reads = Reads::default();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            reads.tables.insert(scan.table_name.table().to_owned());
+            let name = scan.table_name.table().to_owned();
+            let columns = reads.columns.entry(name.clone()).or_default();
+            columns.extend(scan.projected_schema.fields().iter().map(|field| field.name().clone()));
+            for filter in &scan.filters {
+                columns.extend(filter.column_refs().into_iter().map(|column| column.name.clone()));
+            }
+            reads.tables.insert(name);
         }
         node.apply_expressions(|expr| {
             expr.apply(|inner| {

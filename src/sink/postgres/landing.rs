@@ -74,6 +74,13 @@ pub(super) fn check(
     Target::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
 }
 
+/// Columns whose landing rows hold the old value where a change did not carry one.
+pub(super) fn needs_old_values(table: &Table, target: &Target) -> Vec<usize> {
+    let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
+    let is_blank = |at: &usize| names_unavailable && target.columns[*at].is_nullable;
+    (0..table.columns.len()).filter(|at| !is_blank(at)).collect()
+}
+
 /// The rows of a changelog in the target's columns.
 pub(super) fn rows<'a>(
     changelog: &Changelog,

@@ -285,6 +285,11 @@ impl PostgresSink {
             return Ok(Vec::new());
         }
         let target = self.targets.dead_letters.as_ref();
+    fn needs_old_values(&self, table: &Table) -> Vec<usize> {
+        let target = self.targets.landing.get(&table.name);
+        target.map_or_else(Vec::new, |target| landing::needs_old_values(table, target))
+    }
+
         let target = target.ok_or_else(|| unchecked(dead_letters::TABLE))?;
         dead_letters::inserts(commit, target, &self.ledger.run_id)
     }

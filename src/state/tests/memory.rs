@@ -18,6 +18,33 @@ fn a_table_may_not_take_more_memory_than_its_option_says() {
 }
 
 #[test]
+fn values_that_nobody_reads_take_no_memory() {
+    let table = table("orders", an_hour());
+    let [mut all, mut few] = [0, 1].map(|_| Store::new(Arc::clone(&table)).unwrap());
+    few.keep_columns(&[]);
+    let note = "x".repeat(1000);
+    let changes: Vec<Change> = (0..100).map(|id| change(id, id, &note).of(7)).collect();
+    let landed = [&mut all, &mut few]
+        .map(|store| store.fold(changelog(&table, &changes)).unwrap().changelog.batch);
+    assert_eq!(landed[0], landed[1], "what is landed has them");
+    assert_eq!((rows(&few).len(), rows(&few)[7].clone()), (100, (7, "NULL".to_owned())));
+    assert!(all.memory() > 100_000 && few.memory() < 20_000, "{} {}", all.memory(), few.memory());
+}
+
+#[test]
+fn what_the_store_needs_itself_is_kept() {
+    let group = GroupBound { column: 1, limit: 2, keep: 1 };
+    let options = TableOptions { event_time: Some(3), group: Some(group), ..an_hour() };
+    let table = table("items", options);
+    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    store.add_index(&[2]).unwrap();
+    store.keep_columns(&[]);
+    store.fold(changelog(&table, &[change(1, 1, "a").of(7).at(5)])).unwrap();
+    let batches = store.rows().unwrap();
+    assert!(batches[0].columns().iter().all(|column| column.null_count() == 0), "{batches:?}");
+}
+
+#[test]
 fn all_tables_and_results_together_have_a_limit_too() {
     let table = table("orders", an_hour());
     let mut stores = StateStores::new(&[Arc::clone(&table)], Duration::ZERO).unwrap();

@@ -237,6 +237,27 @@ async fn the_span_of_a_table_is_its_longest_window() {
 }
 
 #[tokio::test]
+async fn a_column_counts_as_read_if_any_query_reads_it() {
+    let read = async |files: &[(&str, &str)]| -> Vec<String> {
+        let transforms = planned(files).await;
+        let tables = parse_tables(&[file("orders", ORDERS)]).unwrap();
+        let columns = transforms.columns_read(&tables[0]).into_iter();
+        columns.map(|at| tables[0].columns[at].name.clone()).collect()
+    };
+    let filtered =
+        "-- writes: postgres t1\n-- key: order_id\nSELECT order_id FROM orders WHERE amount > 1";
+    assert_eq!(read(&[("a", filtered)]).await, ["order_id", "amount"]);
+    let changed = "-- writes: postgres t2\nSELECT event_id, order_date FROM orders_changes";
+    assert_eq!(
+        read(&[("a", filtered), ("b", changed)]).await,
+        ["order_id", "order_date", "amount"]
+    );
+    let whole = "-- writes: postgres t3\n-- key: order_id\nSELECT order_id, (SELECT MAX(customer_id) \
+        FROM orders) AS newest FROM orders";
+    assert_eq!(read(&[("a", whole)]).await, ["order_id", "customer_id"]);
+}
+
+#[tokio::test]
 async fn windows_over_a_result_count_for_the_tables_that_it_reads() {
     let a = windows(&bin("1 hour"), "orders", "t1");
     let plain = "-- writes: postgres t2\n-- key: start\nSELECT start, n FROM a";

@@ -26,7 +26,9 @@ pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};
 pub use offset_set::OffsetSet;
-pub use result::{Channel, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends};
+pub use result::{
+    Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
+};
 pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
 pub use spool_order::{Position, PositionError, SpoolOrder};
 pub use table::{

@@ -74,6 +74,47 @@ pub enum Payload {
     Notification { kind: String, priority: String },
 }
 
+/// What a target holds under the key of a row, as far as the epochs before have told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Held {
+    Nothing,
+    /// A row that differs in these columns.
+    Other(ColumnSet),
+    /// A row that nobody remembers: while ttl had it out of memory, the target was not told of changes.
+    Unknown,
+}
+
+/// Columns of a result; never those of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ColumnSet(u64);
+
+impl ColumnSet {
+    pub const ALL: Self = Self(u64::MAX);
+    pub const NONE: Self = Self(0);
+
+    /// With one more, which is the position in the schema. Positions above 62 are not told apart from others:
+    /// the set is then [`Self::ALL`].
+    #[must_use]
+    pub fn with(self, column: usize) -> Self {
+        match column {
+            0..63 => Self(self.0 | 1 << column),
+            _ => Self::ALL,
+        }
+    }
+
+    pub fn contains(self, column: usize) -> bool {
+        self == Self::ALL || (column < 63 && self.0 & (1 << column) != 0)
+    }
+
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+}
+
 /// How a result changed in one epoch.
 ///
 /// No key is in both batches, and none is twice in either.
@@ -82,9 +123,9 @@ pub struct ResultChanges {
     pub table: Arc<ResultTable>,
     /// New and changed rows, whole, with the result's schema.
     pub upserts: RecordBatch,
-    /// Per row of `upserts`: whether its key had no row before. Empty for appends, and for the whole of a
-    /// result with a new definition.
-    pub appeared: Vec<bool>,
+    /// Per row of `upserts`: what its key had before. Empty for appends, and for the whole of a result with a
+    /// new definition.
+    pub held: Vec<Held>,
     /// The keys of rows that are gone: the key columns alone, in key order. Empty for appends.
     pub deletes: RecordBatch,
     /// The definition is new to the target: what it holds goes first, unless rows are appended.
@@ -94,5 +135,20 @@ pub struct ResultChanges {
 impl ResultChanges {
     pub fn is_empty(&self) -> bool {
         self.upserts.num_rows() == 0 && self.deletes.num_rows() == 0 && !self.is_new_definition
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_was_added_and_beyond_its_size_everything() {
+        let set = ColumnSet::NONE.with(0).with(62);
+        assert!(set.contains(0) && set.contains(62) && !set.contains(1) && !set.contains(63));
+        assert_eq!(set.len(), 2);
+        assert!(ColumnSet::NONE.is_empty() && !set.is_empty());
+        assert_eq!(set.with(63), ColumnSet::ALL);
+        assert!(ColumnSet::ALL.contains(500));
     }
 }

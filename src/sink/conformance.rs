@@ -490,6 +490,6 @@ fn changes_of(table: Arc<ResultTable>, rows: &[(i64, String)], gone: &[i64]) -> 
     let key = Arc::new(table.schema.project(&[0]).expect("the first column"));
     let gone = Int64Array::from_iter_values(gone.iter().copied());
     let deletes = RecordBatch::try_new(key, vec![Arc::new(gone)]).expect("the key alone");
-    let appeared = vec![true; rows.len()];
-    ResultChanges { table, upserts, appeared, deletes, is_new_definition: false }
+    let held = Vec::new();
+    ResultChanges { table, upserts, held, deletes, is_new_definition: false }
 }

@@ -63,6 +63,14 @@ impl fmt::Display for Maintenance {
     }
 }
 
+/// Who hears of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    Target,
+    /// The target is taken to show it already, or to show it for ever.
+    Nobody,
+}
+
 /// The means by which a result is kept.
 #[derive(Debug)]
 pub(super) enum Upkeep {
@@ -122,18 +130,18 @@ impl Maintained {
         self.upkeep.runs_as_a_whole()
     }
 
+    /// Whether the query reads this column of one of these tables.
+    pub(super) fn reads_column(&self, tables: &[&str], column: &str) -> bool {
+        let columns = tables.iter().filter_map(|table| self.reads.columns.get(*table));
+        columns.into_iter().any(|columns| columns.contains(column))
+    }
+
     pub(super) fn delta(&self) -> Option<&Delta> {
         (!self.delta.is_empty()).then_some(&self.delta)
     }
 
     pub(super) fn reads_any(&self, tables: &HashSet<&str>) -> bool {
         self.reads.tables.iter().any(|table| tables.contains(table.as_str()))
-    }
-
-    /// Whether the query reads this column of one of these tables.
-    pub(super) fn reads_column(&self, tables: &[&str], column: &str) -> bool {
-        let columns = tables.iter().filter_map(|table| self.reads.columns.get(*table));
-        columns.into_iter().any(|columns| columns.contains(column))
     }
 
     /// The windows of the query itself.
@@ -214,6 +222,7 @@ impl Maintained {
         &mut self,
         state: &SessionState,
         moment: &Moment<'_>,
+        told: Told,
     ) -> Result<ResultChanges, TransformError> {
         let delta = match &mut self.upkeep {
             Upkeep::Incremental { root } => root.advance(moment),
@@ -225,22 +234,22 @@ impl Maintained {
                 .and_then(|batches| Ok(rows.replace(&batches)?)),
         };
         self.delta = delta.map_err(|source| self.failed(source))?;
-        let Changes { upserts, appeared, deletes } = self.count(&self.delta.clone())?;
+        let changes = self.count(&self.delta.clone())?;
+        if let (Told::Nobody, Some(output)) = (told, &mut self.output) {
+            let doubted = output.doubt(&changes);
+            doubted.map_err(|error| key_error(&self.path, error))?;
+        }
+        let Changes { upserts, held, deletes } = changes;
         let table = Arc::clone(&self.table);
-        Ok(ResultChanges { table, upserts, appeared, deletes, is_new_definition: false })
+        Ok(ResultChanges { table, upserts, held, deletes, is_new_definition: false })
     }
 
     fn count(&mut self, delta: &Delta) -> Result<Changes, TransformError> {
         let Some(output) = &mut self.output else {
-            let (upserts, appeared, deletes) = (delta.rows.clone(), Vec::new(), no_keys());
-            return Ok(Changes { upserts, appeared, deletes });
+            let (upserts, deletes) = (delta.rows.clone(), no_keys());
+            return Ok(Changes { upserts, held: Vec::new(), deletes });
         };
-        let path = || self.path.clone();
-        output.changes(delta).map_err(|error| match error {
-            KeyError::Duplicate { key } => TransformError::DuplicateKey { path: path(), key },
-            KeyError::Null { column } => TransformError::NullKey { path: path(), column },
-            KeyError::Arrow { source } => TransformError::Compare { path: path(), source },
-        })
+        output.changes(delta).map_err(|error| key_error(&self.path, error))
     }
 
     /// All rows, for a target that holds rows of another definition.
@@ -251,8 +260,8 @@ impl Maintained {
             Some(_) => self.all(moment).map_err(|source| self.failed(source))?,
             None => RecordBatch::new_empty(Arc::clone(&table.schema)),
         };
-        let (appeared, deletes) = (Vec::new(), no_keys());
-        Ok(ResultChanges { table, upserts, appeared, deletes, is_new_definition: true })
+        let (held, deletes) = (Vec::new(), no_keys());
+        Ok(ResultChanges { table, upserts, held, deletes, is_new_definition: true })
     }
 
     pub(super) fn failed(&self, source: DataFusionError) -> TransformError {
@@ -289,6 +298,15 @@ impl Upkeep {
     fn is_unique_by(&self, key: &[usize]) -> bool {
         let Self::Incremental { root } = self else { return false };
         root.unique().is_some_and(|unique| unique.iter().all(|column| key.contains(column)))
+    }
+}
+
+fn key_error(path: &str, error: KeyError) -> TransformError {
+    let path = path.to_owned();
+    match error {
+        KeyError::Duplicate { key } => TransformError::DuplicateKey { path, key },
+        KeyError::Null { column } => TransformError::NullKey { path, column },
+        KeyError::Arrow { source } => TransformError::Compare { path, source },
     }
 }
 

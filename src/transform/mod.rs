@@ -229,6 +229,16 @@ impl Transforms {
         changes: &[Changelog],
         watermark: Option<i64>,
     ) -> Result<Vec<ResultChanges>, TransformError> {
+        self.advance(tables, (deltas, changes), watermark, Told::Target).await
+    }
+
+    async fn advance(
+        &mut self,
+        tables: &dyn CurrentRows,
+        (deltas, changes): (Vec<TableDelta>, &[Changelog]),
+        watermark: Option<i64>,
+        told: Told,
+    ) -> Result<Vec<ResultChanges>, TransformError> {
         let before = std::mem::replace(&mut self.watermark, watermark);
         let has_moved = self.watermark_cell.set(watermark);
         let deltas: HashMap<String, TableDelta> = deltas
@@ -250,7 +260,7 @@ impl Transforms {
             let watermark = (before, watermark);
             let moment = Moment { tables, deltas: &deltas, results: &earlier, watermark };
             show(&self.live, maintained, &moment)?;
-            let update = maintained.update(&self.state, &moment).await?;
+            let update = maintained.update(&self.state, &moment, told).await?;
             if maintained.delta().is_some() {
                 changed.insert(maintained.table().name.clone());
             }
@@ -297,7 +307,7 @@ impl Transforms {
         tables: &dyn CurrentRows,
         put_back: Vec<TableDelta>,
     ) -> Result<(), TransformError> {
-        self.run(tables, put_back, &[], self.watermark).await.map(drop)
+        self.advance(tables, (put_back, &[]), self.watermark, Told::Nobody).await.map(drop)
     }
 
     /// Takes rows out that ttl has dropped, which takes nothing out of a target.
@@ -309,7 +319,7 @@ impl Transforms {
         tables: &dyn CurrentRows,
         dropped: Vec<TableDelta>,
     ) -> Result<(), TransformError> {
-        self.run(tables, dropped, &[], self.watermark).await.map(drop)
+        self.advance(tables, (dropped, &[]), self.watermark, Told::Nobody).await.map(drop)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, DynComparator, RecordBatch, UInt32Array, make_comparator};
+use arrow::compute::{SortOptions, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{Row, RowConverter, SortField};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::dataflow::Delta;
+use crate::changelog::{ColumnSet, Held};
 
 /// What is wrong with rows as rows of a keyed result.
 #[derive(Debug)]
@@ -30,8 +31,8 @@ impl From<ArrowError> for KeyError {
 pub(super) struct Changes {
     /// Rows that are new or different.
     pub(super) upserts: RecordBatch,
-    /// Per upserted row: whether its key had none before.
-    pub(super) appeared: Vec<bool>,
+    /// Per upserted row: what its target holds.
+    pub(super) held: Vec<Held>,
     /// The keys that are gone.
     pub(super) deletes: RecordBatch,
 }
@@ -46,6 +47,9 @@ pub(super) struct Output {
     rows: RowConverter,
     /// `None`: the query itself makes sure that no key comes twice.
     counts: Option<HashMap<Box<[u8]>, i64>>,
+    /// Keys whose rows were taken in as if the target held them, and may be others there: it was not told of
+    /// what happened to other tables while ttl had them out of memory.
+    doubted: HashSet<Box<[u8]>>,
 }
 
 /// What a key lost and gained.
@@ -54,6 +58,12 @@ struct KeyChange {
     gained: Option<u32>,
     lost: Option<u32>,
     total: i64,
+}
+
+/// A row to write, and the row that it replaces.
+struct Upsert {
+    row: u32,
+    replaced: Option<u32>,
 }
 
 impl Output {
@@ -71,6 +81,7 @@ impl Output {
             keys: RowConverter::new(key.iter().map(|at| sort_field(*at)).collect())?,
             rows: RowConverter::new((0..schema.fields().len()).map(sort_field).collect())?,
             counts: (!is_proven_unique).then(HashMap::new),
+            doubted: HashSet::new(),
         })
     }
 
@@ -80,6 +91,7 @@ impl Output {
 
     pub(super) fn clear(&mut self) {
         self.counts.iter_mut().for_each(HashMap::clear);
+        self.doubted.clear();
     }
 
     /// Rows that are new or different, and the keys that are gone. Rows that cancel out are neither.
@@ -105,24 +117,68 @@ impl Output {
                 return Err(KeyError::Duplicate { key: describe(&key_columns, row as usize) });
             }
             match change.gained {
-                Some(row) => upserts.push((row, change.lost.is_none())),
+                Some(row) => upserts.push(Upsert { row, replaced: change.lost }),
                 None if left.is_none_or(|left| left == 0) => deletes.push(row),
                 None => {}
             }
         }
         // Neighbours in the target's index one after the other: a third less work for PostgreSQL.
-        upserts.sort_unstable_by_key(|(row, _)| keys.row(*row as usize));
+        upserts.sort_unstable_by_key(|upsert| keys.row(upsert.row as usize));
         deletes.sort_unstable_by_key(|row| keys.row(*row as usize));
-        let (upserts, appeared): (Vec<u32>, Vec<bool>) = upserts.into_iter().unzip();
+        let mut held = self.held(&delta.rows, &upserts)?;
+        if !self.doubted.is_empty() {
+            for (upsert, held) in upserts.iter().zip(&mut held) {
+                if self.doubted.remove(keys.row(upsert.row as usize).as_ref()) {
+                    *held = Held::Unknown;
+                }
+            }
+            for row in &deletes {
+                self.doubted.remove(keys.row(*row as usize).as_ref());
+            }
+        }
+        let upserts: Vec<u32> = upserts.iter().map(|upsert| upsert.row).collect();
         self.refuse_nulls(&key_columns, &upserts)?;
         let upserts = take_record_batch(&delta.rows, &UInt32Array::from(upserts))?;
         let deletes = take_record_batch(&delta.rows, &UInt32Array::from(deletes))?;
         let deletes = deletes.project(&self.key)?;
         Ok(Changes {
             upserts: upserts.with_schema(SchemaRef::clone(&self.schema))?,
-            appeared,
+            held,
             deletes: deletes.with_schema(SchemaRef::clone(&self.key_schema))?,
         })
+    }
+
+    /// The rows of a change that was not told to the target: what it holds under their keys is not known.
+    pub(super) fn doubt(&mut self, changes: &Changes) -> Result<(), KeyError> {
+        let key_columns: Vec<ArrayRef> =
+            self.key.iter().map(|at| Arc::clone(changes.upserts.column(*at))).collect();
+        let keys = self.keys.convert_columns(&key_columns)?;
+        self.doubted.extend(keys.iter().map(|key| Box::from(key.as_ref())));
+        Ok(())
+    }
+
+    /// What the target held before each of these rows, if it was told of all that happened.
+    fn held(&self, rows: &RecordBatch, upserts: &[Upsert]) -> Result<Vec<Held>, ArrowError> {
+        let replacing: Vec<(usize, usize)> = upserts
+            .iter()
+            .filter_map(|upsert| Some((upsert.row as usize, upsert.replaced? as usize)))
+            .collect();
+        let mut changed = vec![ColumnSet::NONE; replacing.len()];
+        let others = rows.columns().iter().enumerate().filter(|(at, _)| !self.key.contains(at));
+        for (at, column) in others.filter(|_| !replacing.is_empty()) {
+            let compare: DynComparator = make_comparator(column, column, SortOptions::default())?;
+            for ((row, replaced), changed) in replacing.iter().zip(&mut changed) {
+                if compare(*row, *replaced).is_ne() {
+                    *changed = changed.with(at);
+                }
+            }
+        }
+        let mut changed = changed.into_iter();
+        let of_row = |upsert: &Upsert| match upsert.replaced {
+            None => Held::Nothing,
+            Some(_) => changed.next().map_or(Held::Unknown, Held::Other),
+        };
+        Ok(upserts.iter().map(of_row).collect())
     }
 
     /// Each row that does not cancel out, once, with its weight.
@@ -167,7 +223,8 @@ impl Output {
 
     pub(super) fn memory(&self) -> usize {
         const ENTRY: usize = 64;
-        self.counts.as_ref().map_or(0, |counts| counts.capacity() * ENTRY)
+        let counted = self.counts.as_ref().map_or(0, HashMap::capacity);
+        (counted + self.doubted.capacity()) * ENTRY
     }
 }
 

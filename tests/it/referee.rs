@@ -117,7 +117,7 @@ async fn datafusion_agrees(shop: &Shop) {
     let results = transforms.computed_anew(&stores, position.watermark).await.expect("results");
     let whole = |(table, upserts): (Arc<ResultTable>, RecordBatch)| {
         let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        ResultChanges { table, upserts, appeared: Vec::new(), deletes, is_new_definition: true }
+        ResultChanges { table, upserts, held: Vec::new(), deletes, is_new_definition: true }
     };
     let results: Vec<ResultChanges> = results.into_iter().map(whole).collect();
 

@@ -179,7 +179,7 @@ fn changes(
     };
     ResultChanges {
         upserts: batch(table.schema.fields().len(), upserts),
-        appeared: vec![true; upserts.len()],
+        held: Vec::new(),
         deletes: batch(key_columns, deletes),
         table: Arc::clone(table),
         is_new_definition: false,
@@ -270,9 +270,8 @@ async fn numbers_arrive_digit_by_digit() {
         let upserts = RecordBatch::try_new(schema, columns).unwrap();
         let mut commit = epoch(scale as u64 + 1).build();
         let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        let (appeared, is_new_definition) = (Vec::new(), false);
-        commit.results =
-            vec![ResultChanges { table, upserts, appeared, deletes, is_new_definition }];
+        let (held, is_new_definition) = (Vec::new(), false);
+        commit.results = vec![ResultChanges { table, upserts, held, deletes, is_new_definition }];
         commit.landing.clear();
         sink.commit(&commit).await.unwrap();
         let sql = "SELECT value::text FROM n WHERE scale = $1 ORDER BY id";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tidemark::changelog::{ResultChanges, ResultMode, ResultTable, Table};
+use tidemark::changelog::{Held, ResultChanges, ResultMode, ResultTable, Table};
 use tidemark::transform::SqlFile;
 
 use crate::corpus::tables;
@@ -144,10 +144,29 @@ fn apply(target: &mut Rows, changes: &ResultChanges) -> Result<(), String> {
         if keys.contains(&key) {
             return Err(format!("writes {key} twice"));
         }
+        if !changes.is_new_definition {
+            is_true(changes.held[row], target.get(&key), &cells)
+                .map_err(|what| format!("{what} of {cells:?}"))?;
+        }
         target.insert(key.clone(), cells);
         keys.push(key);
     }
     Ok(())
+}
+
+/// Whether the target holds what is said of it.
+fn is_true(said: Held, holds: Option<&Vec<Cell>>, cells: &[Cell]) -> Result<(), String> {
+    match (said, holds) {
+        (Held::Nothing, None) => Ok(()),
+        (Held::Other(columns), Some(old)) => {
+            let mut others = (0..cells.len()).filter(|at| !columns.contains(*at));
+            match others.find(|at| old[*at] != cells[*at]) {
+                Some(at) => Err(format!("says that column {at} does not differ: {old:?}, instead")),
+                None => Ok(()),
+            }
+        }
+        (said, holds) => Err(format!("says {said:?} of {holds:?}, instead")),
+    }
 }
 
 fn key(table: &ResultTable, changes: &ResultChanges, row: usize) -> String {

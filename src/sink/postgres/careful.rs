@@ -1,5 +1,7 @@
 //! An epoch once more, piece by piece, because the target refused a row of it.
 
+use std::collections::HashSet;
+
 use super::connection::Connection;
 use super::dead_letters;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
@@ -18,6 +20,8 @@ const IMMEDIATE: &str = "ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMM
 /// What a careful run needs to judge refused rows.
 pub(super) struct Judge<'a> {
     pub(super) floods: &'a mut FloodGauge,
+    /// Results of which rows were refused.
+    pub(super) gaps: &'a mut HashSet<String>,
     /// Where refused rows of results go; not needed while there are none.
     pub(super) letters: Option<&'a Target>,
     pub(super) closed_at: std::time::SystemTime,
@@ -92,6 +96,8 @@ impl EpochWrite<'_> {
             bound.execute(connection).await?;
         }
         ledger.add_dead_letters(self.epoch, results.len())?.execute(connection).await?;
+        let names = results.iter().map(|row| row.result.clone()).collect();
+        ledger.note_gaps(names).execute(connection).await?;
         Ok(())
     }
 }
@@ -116,6 +122,7 @@ impl Judge<'_> {
                 }
             }
         }
+        self.gaps.extend(results.iter().map(|row| row.result.clone()));
         match landing.is_empty() {
             true => Ok(results),
             false => Err(SinkError::RowsRefused { rows: landing }),

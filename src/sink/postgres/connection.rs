@@ -160,7 +160,8 @@ enum Scope {
 
 fn settings(config: &PostgresConfig, scope: Scope) -> String {
     // A commit that outlives its client must not keep its locks: the next one waits for them. A
-    // server that answers before it has written to disk would break `commit`'s promise.
+    // server that answers before it has written to disk would break `commit`'s promise. A plan for
+    // the arrays at hand could scan the whole table for them.
     let (set, is_local, isolation) = match scope {
         Scope::Session => ("SET", false, "SET default_transaction_isolation = 'read committed'; "),
         Scope::Transaction => ("SET LOCAL", true, ""),
@@ -169,6 +170,7 @@ fn settings(config: &PostgresConfig, scope: Scope) -> String {
         "{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; \
          {set} idle_in_transaction_session_timeout = {statement}; \
          {set} search_path = {schema}, public; {set} TimeZone = 'UTC'; {isolation}\
+         {set} plan_cache_mode = force_generic_plan; \
          SELECT set_config('synchronous_commit', 'on', {is_local}) \
          WHERE current_setting('synchronous_commit') IN ('off', 'local');",
         statement = config.statement_timeout.as_millis(),

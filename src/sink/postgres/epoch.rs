@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::fault::{classify, classify_write};
 use super::ledger::{Ledger, epoch_number};
 use super::own_tables::LEDGER;
-use super::piece::Piece;
+use super::piece::{Piece, Request};
 use super::rows::Bound;
 use super::silence::Silence;
 use crate::changelog::Epoch;
@@ -52,65 +52,64 @@ impl EpochWrite<'_> {
         connection: &mut Connection,
         ledger: &Ledger,
     ) -> Result<Written, Failure> {
-        let (mut encoded, mut copies) = (Vec::new(), Vec::new());
+        match self.write(connection).await.map_err(Failure::Nothing)? {
+            Written::NotAbove => {
+                roll_back(connection).await.map_err(Failure::Nothing)?;
+                Ok(Written::NotAbove)
+            }
+            Written::Committed => self.finish(connection, ledger).await,
+        }
+    }
+
+    /// Everything but the COMMIT.
+    async fn write(&self, connection: &mut Connection) -> Result<Written, SinkError> {
+        let (mut requests, mut copies) = (Vec::new(), Vec::new());
         for piece in &self.pieces {
-            let Piece::Rows(piece) = piece else { continue };
-            match piece.statements().map_err(Failure::Nothing)? {
-                Some(statements) => encoded.push(statements),
-                None => {
-                    encoded.push(Vec::new());
-                    copies.push(&piece.rows);
-                }
+            match (piece.requests(), piece) {
+                (Some(of_piece), _) => requests.push((piece, of_piece)),
+                (None, Piece::Rows(piece)) => copies.push(&piece.rows),
+                (None, Piece::Own(_)) => {}
             }
         }
-        let mut of_rows = encoded.iter();
-        let statements: Vec<&Bound> = self
-            .pieces
-            .iter()
-            .flat_map(|piece| match piece {
-                Piece::Own(bound) => std::slice::from_ref(bound),
-                Piece::Rows(_) => of_rows.next().map_or(&[][..], Vec::as_slice),
-            })
-            .collect();
-        let is_fresh = self.send(connection, &statements).await.map_err(Failure::Nothing)?;
-        if !is_fresh {
-            roll_back(connection).await.map_err(Failure::Nothing)?;
+        if !self.send(connection, &requests).await? {
             return Ok(Written::NotAbove);
         }
         for rows in copies {
-            rows.copy(connection, 0..rows.count()).await.map_err(Failure::Nothing)?;
+            rows.copy(connection, 0..rows.count()).await?;
         }
-        self.truncate(connection).await.map_err(Failure::Nothing)?;
-        self.finish(connection, ledger).await
+        self.truncate(connection).await?;
+        Ok(Written::Committed)
     }
 
     /// BEGIN and the small statements; `false` if the ledger refused the epoch.
     async fn send(
         &self,
         connection: &mut Connection,
-        statements: &[&Bound],
+        requests: &[(&Piece<'_>, Vec<Request<'_>>)],
     ) -> Result<bool, SinkError> {
         let begin = |error| classify("beginning a transaction", error);
         let is_begun = connection.is_pooled();
         if is_begun {
             connection.begin(READ_COMMITTED).await.map_err(begin)?;
         }
-        let all = || std::iter::once(&self.ledger_row).chain(statements.iter().copied());
-        let prepared = connection.prepare_all(all().map(|bound| bound.sql.as_str())).await;
-        prepared.map_err(|(text, error)| {
-            let bound = all().find(|bound| bound.sql == text);
-            classify_write(bound.map_or(LEDGER, |bound| &bound.table), error)
+        let all = || requests.iter().flat_map(|(_, requests)| requests);
+        let texts = std::iter::once(self.ledger_row.sql.as_str()).chain(all().map(|r| &*r.sql));
+        connection.prepare_all(texts).await.map_err(|(text, error)| {
+            let request = all().find(|request| &*request.sql == text);
+            classify_write(request.map_or(LEDGER, |request| request.table), error)
         })?;
         let ledger_row = prepare(connection, &self.ledger_row).await?;
-        let mut prepared = Vec::with_capacity(statements.len());
-        for bound in statements {
-            prepared.push((prepare(connection, bound).await?, bound));
+        let mut prepared = Vec::new();
+        for request in all() {
+            let statement = connection.prepare(&request.sql).await;
+            let statement = statement.map_err(|error| classify_write(request.table, error))?;
+            prepared.push((statement, request));
         }
         let client = &connection.client;
         let told = (client, &connection.silence);
         // Requests go out in the order in which their futures are polled first, and `join!` and
         // `join_all` poll in order; the answers come in the same order.
-        let rest = prepared.iter().map(|(statement, bound)| execute(told, statement, bound));
+        let rest = prepared.iter().map(|(statement, request)| request.run(told, statement));
         let (begun, inserted, rest) = futures::join!(
             async {
                 match is_begun {
@@ -129,8 +128,10 @@ impl EpochWrite<'_> {
             Err(error) if is_unique_violation(&error) => return Ok(false),
             Err(error) => return Err(classify_write(&self.ledger_row.table, error)),
         }
-        for (result, bound) in rest.into_iter().zip(statements) {
-            result.map_err(|error| classify_write(&bound.table, error))?;
+        let mut rest = rest.into_iter();
+        for (piece, requests) in requests {
+            let counts: Result<Vec<u64>, SinkError> = rest.by_ref().take(requests.len()).collect();
+            piece.check_found(counts?.iter().sum())?;
         }
         Ok(true)
     }

@@ -1,13 +1,19 @@
 //! Result tables: appended to, or kept at one row per key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
+use arrow::error::ArrowError;
+
 use super::catalog::{CatalogTable, UniqueKey};
+use super::piece::{How, Origin, RowsPiece};
 use super::quote;
 use super::rows::{Bound, Rows};
 use super::target::{Rounding, Target, TargetColumn, Wanted};
-use crate::changelog::{ResultChanges, ResultMode, ResultTable};
+use crate::changelog::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 
 /// A checked result target with its statements.
@@ -24,6 +30,10 @@ struct Keyed {
     delete_sql: String,
     /// The key columns alone, in key order.
     key: Target,
+    /// Positions of the key columns in the target, in key order.
+    key_columns: Vec<usize>,
+    /// Whether an index finds a row by its key: not if NULL is a key, or blanks at the end don't count.
+    is_found_by_key: bool,
 }
 
 impl ResultTarget {
@@ -56,28 +66,74 @@ impl ResultTarget {
         if problems.len() > before {
             return Self { target, keyed: None };
         }
+        let is_plain = |name: &&str| {
+            let column = catalog.columns.get(*name);
+            column.is_some_and(|c| !c.is_nullable && !c.type_name.starts_with("character("))
+        };
+        let key_columns = key.clone();
         let columns: Vec<TargetColumn> = key.iter().map(|at| target.columns[*at].clone()).collect();
         let key = Target { columns, is_stamped: false, ..target.clone() };
         let keyed = Keyed {
             upsert_sql: target.insert_sql(&on_conflict(&target, &names)),
             delete_sql: delete_sql(&key, unique.nulls_are_equal),
             key,
+            key_columns,
+            is_found_by_key: names.iter().all(is_plain),
         };
         Self { target, keyed: Some(keyed) }
     }
 
-    /// The rows to write; by [`Self::upsert_sql`] or, for appends, in any way.
-    pub(super) fn rows(
-        &self,
-        changes: &ResultChanges,
+    /// The rows to write, each whole.
+    pub(super) fn whole<'a>(
+        &'a self,
+        changes: &'a ResultChanges,
         processed_at: SystemTime,
-    ) -> Result<Rows<'_>, SinkError> {
-        Rows::new(&self.target, changes.upserts.columns().to_vec(), processed_at)
+    ) -> Result<RowsPiece<'a>, SinkError> {
+        let rows = Rows::new(&self.target, changes.upserts.columns().to_vec(), processed_at)?;
+        let upsert = |keyed: &Keyed| How::Statement(keyed.upsert_sql.clone());
+        let how = self.keyed.as_ref().map_or(How::Append, upsert);
+        Ok(RowsPiece { rows, how, origin: Origin::Upserts(changes) })
     }
 
-    /// `None` for appends.
-    pub(super) fn upsert_sql(&self) -> Option<&str> {
-        self.keyed.as_ref().map(|keyed| keyed.upsert_sql.as_str())
+    /// The rows to write, by what the target is said to hold: new rows are added, and of the others only
+    /// what differs is sent, which takes the server half the time of an upsert.
+    ///
+    /// If it holds something else, such a statement fails, or finds fewer rows than it should; the whole
+    /// rows are to be written then.
+    pub(super) fn by_difference<'a>(
+        &'a self,
+        changes: &'a ResultChanges,
+        processed_at: SystemTime,
+    ) -> Result<Vec<RowsPiece<'a>>, SinkError> {
+        let keyed =
+            self.keyed.as_ref().filter(|_| changes.held.len() == changes.upserts.num_rows());
+        let Some(keyed) = keyed else {
+            return Ok(vec![self.whole(changes, processed_at)?]);
+        };
+        let Sorted { new, differing, rest } = Sorted::of(changes, keyed.is_found_by_key);
+        let origin = Origin::Upserts(changes);
+        let some = |rows: Vec<u32>| take_record_batch(&changes.upserts, &UInt32Array::from(rows));
+        let failed = |error: ArrowError| SinkError::Targets {
+            problems: vec![format!("{}: {error}", self.target.name)],
+        };
+        let mut pieces = Vec::new();
+        for (columns, rows) in differing {
+            let kept = |at: &usize| keyed.key_columns.contains(at) || columns.contains(*at);
+            let kept: Vec<usize> = (0..changes.upserts.num_columns()).filter(kept).collect();
+            let batch = some(rows).and_then(|rows| rows.project(&kept)).map_err(failed)?;
+            let target = self.target.project(&kept);
+            let sql = keyed.update_sql(&target);
+            let rows = Rows::new(target, batch.columns().to_vec(), processed_at)?;
+            pieces.push(RowsPiece { rows, how: How::Update(sql), origin });
+        }
+        for (rows, how) in [(rest, How::Statement(keyed.upsert_sql.clone())), (new, How::Append)] {
+            if !rows.is_empty() {
+                let batch = some(rows).map_err(failed)?;
+                let rows = Rows::new(&self.target, batch.columns().to_vec(), processed_at)?;
+                pieces.push(RowsPiece { rows, how, origin });
+            }
+        }
+        Ok(pieces)
     }
 
     /// Empties the target of a keyed result; appended rows are never removed.
@@ -98,6 +154,66 @@ impl ResultTarget {
         let keys = changes.deletes.columns().iter().map(Arc::clone).collect();
         let rows = Rows::new(&keyed.key, keys, SystemTime::UNIX_EPOCH)?;
         Ok(Some((rows, &keyed.delete_sql)))
+    }
+}
+
+impl Keyed {
+    /// Changes the columns of `target` that are not of the key, in rows that are there.
+    fn update_sql(&self, target: &Target) -> String {
+        let is_key = |name: &str| self.key.has_column(name);
+        let names: Vec<String> = target.columns.iter().map(|c| quote::ident(&c.name)).collect();
+        let assigned =
+            target.columns.iter().zip(&names).filter(|(column, _)| !is_key(&column.name));
+        let assigned: Vec<String> = assigned.map(|(_, n)| format!("{n} = given.{n}")).collect();
+        let keys = self.key.columns.iter().map(|column| quote::ident(&column.name));
+        let same: Vec<String> = keys.map(|name| format!("kept.{name} = given.{name}")).collect();
+        format!(
+            "UPDATE {} AS kept SET {} FROM {} AS given({}) WHERE {}",
+            target.sql_name,
+            assigned.join(", "),
+            target.given(),
+            names.join(", "),
+            same.join(" AND "),
+        )
+    }
+}
+
+/// With fewer rows than this, a statement of their own costs more than it saves.
+const WORTH_A_STATEMENT: usize = 64;
+
+/// Rows of a result by how they are best written.
+#[derive(Debug, Default)]
+struct Sorted {
+    new: Vec<u32>,
+    differing: Vec<(ColumnSet, Vec<u32>)>,
+    /// To be written whole.
+    rest: Vec<u32>,
+}
+
+impl Sorted {
+    fn of(changes: &ResultChanges, is_found_by_key: bool) -> Self {
+        let mut sorted = Self::default();
+        let mut by_columns: BTreeMap<ColumnSet, Vec<u32>> = BTreeMap::new();
+        // More than half of the columns: little is saved.
+        let most = changes.upserts.num_columns() / 2;
+        for (row, held) in (0..).zip(&changes.held) {
+            match held {
+                Held::Nothing => sorted.new.push(row),
+                Held::Other(columns) if is_found_by_key && columns.len() <= most => {
+                    by_columns.entry(*columns).or_default().push(row);
+                }
+                Held::Other(_) | Held::Unknown => sorted.rest.push(row),
+            }
+        }
+        for (columns, rows) in by_columns {
+            match rows.len() >= WORTH_A_STATEMENT && !columns.is_empty() {
+                true => sorted.differing.push((columns, rows)),
+                false => sorted.rest.extend(rows),
+            }
+        }
+        // In the order of their keys, as the batch is.
+        sorted.rest.sort_unstable();
+        sorted
     }
 }
 

@@ -1,5 +1,6 @@
 //! The ledger: what was committed, by whom, and where to go on.
 
+use std::collections::HashSet;
 use std::error::Error as StdError;
 
 use bytes::{BufMut, BytesMut};
@@ -9,7 +10,7 @@ use tokio_postgres::{Client, Error, Row};
 use super::connection::Connection;
 use super::epoch::is_unique_violation;
 use super::fault::classify;
-use super::own_tables::{COMMITTED, LEDGER, RESULTS, SPOOLS};
+use super::own_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
 use super::quote;
 use super::rows::{Bound, Params};
 use super::value::POSTGRES_EPOCH_MICROS;
@@ -26,13 +27,14 @@ pub(super) struct Ledger {
     spools: String,
     committed: String,
     results: String,
+    gaps: String,
 }
 
 impl Ledger {
     pub(super) fn new(schema: &str, pipeline: String, run_id: String) -> Self {
-        let [ledger, spools, committed, results] =
-            [LEDGER, SPOOLS, COMMITTED, RESULTS].map(|table| quote::table(schema, table));
-        Self { pipeline, run_id, ledger, spools, committed, results }
+        let [ledger, spools, committed, results, gaps] =
+            [LEDGER, SPOOLS, COMMITTED, RESULTS, GAPS].map(|table| quote::table(schema, table));
+        Self { pipeline, run_id, ledger, spools, committed, results, gaps }
     }
 
     /// The ledger row of an epoch. It is inserted only if the epoch is above all others: compaction
@@ -150,6 +152,36 @@ impl Ledger {
             ),
             params: vec![Box::new(self.pipeline.clone()), Box::new(names.to_vec())],
         }
+    }
+
+    /// Remembers that rows of these results were refused.
+    pub(super) fn note_gaps(&self, names: Vec<String>) -> Bound {
+        let sql = format!(
+            "INSERT INTO {} (pipeline, result) SELECT DISTINCT $1::text, name \
+             FROM unnest($2::text[]) AS refused(name) ON CONFLICT DO NOTHING",
+            self.gaps
+        );
+        let params: Params = vec![Box::new(self.pipeline.clone()), Box::new(names)];
+        Bound { table: GAPS.to_owned(), sql, params }
+    }
+
+    /// Forgets that, because these results are written anew or not any more.
+    pub(super) fn close_gaps(&self, names: &[String]) -> Bound {
+        let sql = format!(
+            "DELETE FROM {} WHERE pipeline = $1::text AND result = ANY ($2::text[])",
+            self.gaps
+        );
+        let params: Params = vec![Box::new(self.pipeline.clone()), Box::new(names.to_vec())];
+        Bound { table: GAPS.to_owned(), sql, params }
+    }
+
+    /// Results of which rows were refused.
+    pub(super) async fn gaps(&self, client: &Client) -> Result<HashSet<String>, SinkError> {
+        let sql = format!("SELECT result FROM {} WHERE pipeline = $1", self.gaps);
+        let failed = |error| classify("reading which results lack rows", error);
+        let asked: [(&(dyn ToSql + Sync), Type); 1] = [(&self.pipeline, Type::TEXT)];
+        let rows = client.query_typed(&sql, &asked).await.map_err(failed)?;
+        rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
     }
 
     /// Text of the query that asks who committed epoch `$2` of pipeline `$1`.

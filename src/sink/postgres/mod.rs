@@ -8,17 +8,19 @@
 //! transaction; the next call makes a new one. Nothing here waits and tries again: the pipeline
 //! does, by [`SinkError::recovery`].
 //!
-//! Keyed results go by arrays and `unnest` instead of a staging table. Measured against one on
-//! PostgreSQL 15: two thirds of its time or less up to 1,000 rows, the same server CPU above; and
-//! no temporary table has to be kept per connection.
+//! Changed rows of keyed results go by arrays and `unnest` instead of a staging table. Measured against
+//! one on PostgreSQL 15: two thirds of its time or less up to 1,000 rows, the same server CPU above; and
+//! no temporary table has to be kept per connection. Only what differs from the target is sent.
 
 mod bootstrap;
 mod careful;
 mod catalog;
+mod commit;
 mod config;
 mod connection;
 mod create;
 mod dead_letters;
+mod doubts;
 mod epoch;
 mod fault;
 mod fit;
@@ -56,20 +58,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
-use self::careful::Judge;
 use self::connection::Connection;
-use self::epoch::{EpochWrite, Failure, Written, roll_back};
+use self::doubts::Doubts;
 use self::fault::classify;
 use self::flood::FloodGauge;
 use self::ledger::{Ledger, epoch_number};
-use self::piece::{How, Origin, Piece, RowsPiece};
-use self::rows::Bound;
 use self::silence::Silence;
 use self::targets::Targets;
 use super::{LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
 use crate::changelog::{
-    Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultChanges, ResultTable,
-    SchemaChange, Table,
+    Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
 };
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
@@ -81,6 +79,7 @@ pub struct PostgresSink {
     connection: Option<Connection>,
     targets: Targets,
     floods: FloodGauge,
+    doubts: Doubts,
     /// Tables whose rows are tried out, and for how many epochs more.
     distrusted: HashMap<String, u32>,
     /// Spools of the order that are surely in the database.
@@ -112,6 +111,7 @@ impl PostgresSink {
             connection: None,
             targets: Targets::default(),
             floods,
+            doubts: Doubts::default(),
             distrusted: HashMap::new(),
             known_spools: 0,
             silence,
@@ -160,6 +160,7 @@ impl PostgresSink {
         let connection = self.connect().await?;
         let described = (tables.to_vec(), results.to_vec());
         self.targets = Targets::read(&connection, &self.config.schema, described).await?;
+        self.doubts.gaps = self.ledger.gaps(&connection.client).await?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -211,149 +212,6 @@ impl PostgresSink {
         match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => Ok(connection),
             None => Connection::open(&self.config, &self.silence).await,
-        }
-    }
-
-    /// The parts of an epoch's transaction.
-    fn prepare<'a>(&'a self, commit: &'a EpochCommit) -> Result<EpochWrite<'a>, SinkError> {
-        let mut write = EpochWrite {
-            epoch: commit.epoch,
-            ledger_row: self.ledger.insert(commit)?,
-            pieces: Vec::new(),
-            truncates: Vec::new(),
-        };
-        if commit.spools.spools().len() > self.known_spools {
-            write.pieces.push(Piece::Own(self.ledger.insert_spools(commit)));
-        }
-        for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
-            let piece = self.targets.landing_piece(changelog, commit.closed_at)?;
-            write.pieces.extend(piece.map(Piece::Rows));
-            if let Some(target) = self.targets.landing.get(&changelog.table.name) {
-                write.truncates.extend(truncate::statements(changelog, target));
-            }
-        }
-        for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
-            if changes.table.channel != Channel::Table {
-                self.post(commit, changes, &mut write)?;
-                continue;
-            }
-            let target = self.targets.results.get(&changes.table.name);
-            let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
-            if changes.is_new_definition {
-                write.pieces.extend(target.delete_all().map(Piece::Own));
-                write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
-            }
-            if let Some((rows, sql)) = target.deletes(changes)? {
-                let (how, origin) = (How::Statement(sql.to_owned()), Origin::Deletes(changes));
-                write.pieces.push(Piece::Rows(RowsPiece { rows, how, origin }));
-            }
-            let rows = target.rows(changes, commit.closed_at)?;
-            let how = target.upsert_sql();
-            let how = how.map_or(How::Append, |sql| How::Statement(sql.to_owned()));
-            let origin = Origin::Upserts(changes);
-            write.pieces.push(Piece::Rows(RowsPiece { rows, how, origin }));
-        }
-        if !commit.retired.is_empty() {
-            write.pieces.push(Piece::Own(self.ledger.retire_results(&commit.retired)));
-        }
-        write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
-        if !commit.schema_changes.is_empty() {
-            let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
-            write.pieces.push(Piece::Own(schema_changes::insert(schema, pipeline, commit)?));
-        }
-        Ok(write)
-    }
-
-    /// Adds what is to be posted, and notes a new definition.
-    fn post(
-        &self,
-        commit: &EpochCommit,
-        changes: &ResultChanges,
-        write: &mut EpochWrite<'_>,
-    ) -> Result<(), SinkError> {
-        if changes.is_new_definition {
-            write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
-        }
-        let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
-        let rows = outbox::inserts(changes, commit, place)?;
-        write.pieces.extend(rows.into_iter().map(Piece::Own));
-        Ok(())
-    }
-
-    fn dead_letters(&self, commit: &EpochCommit) -> Result<Vec<Bound>, SinkError> {
-        if commit.dead_letters.is_empty() {
-            return Ok(Vec::new());
-        }
-        let target = self.targets.dead_letters.as_ref();
-    fn needs_old_values(&self, table: &Table) -> Vec<usize> {
-        let target = self.targets.landing.get(&table.name);
-        target.map_or_else(Vec::new, |target| landing::needs_old_values(table, target))
-    }
-
-        let target = target.ok_or_else(|| unchecked(dead_letters::TABLE))?;
-        dead_letters::inserts(commit, target, &self.ledger.run_id)
-    }
-
-    /// Piece by piece, leaving out rows of results that are refused.
-    async fn commit_carefully(
-        &mut self,
-        connection: &mut Connection,
-        commit: &EpochCommit,
-    ) -> Result<Written, Failure> {
-        let mut floods = std::mem::replace(&mut self.floods, FloodGauge::new(0));
-        let judge = Judge {
-            floods: &mut floods,
-            letters: self.targets.dead_letters.as_ref(),
-            closed_at: commit.closed_at,
-        };
-        let written = match self.prepare(commit) {
-            Ok(write) => write.run_carefully(connection, &self.ledger, judge).await,
-            Err(error) => Err(Failure::Nothing(error)),
-        };
-        self.floods = floods;
-        written
-    }
-
-    /// Writes an epoch, and finds out what became of it.
-    async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
-        let mut connection = self.connect().await?;
-        let mut written = self.prepare(commit)?.run(&mut connection, &self.ledger).await;
-        if let Err(Failure::Nothing(SinkError::Data(_) | SinkError::Refused { .. })) = &written {
-            match connection.is_out_of_step {
-                true => connection = self.connect().await?,
-                false => roll_back(&mut connection).await?,
-            }
-            self.check_again(&connection).await?;
-            written = self.commit_carefully(&mut connection, commit).await;
-        }
-        match written {
-            Ok(Written::Committed) => {}
-            Ok(Written::NotAbove) => self.ours_or_fenced(&connection, commit.epoch).await?,
-            Err(Failure::Nothing(error)) => return Err(error),
-            Err(Failure::InDoubt(error)) => {
-                drop(connection);
-                connection = self.connect().await?;
-                // Not there: rolled back, or the old server process is still at it. The next
-                // `commit` waits for that process at the ledger's primary key and then knows.
-                if !self.ledger.is_ours(&connection, commit.epoch).await? {
-                    return Err(error);
-                }
-                tracing::warn!(
-                    epoch = commit.epoch.0,
-                    "answer of a commit was lost; it is in the ledger"
-                );
-            }
-        }
-        self.known_spools = self.known_spools.max(commit.spools.spools().len());
-        self.connection = Some(connection);
-        Ok(())
-    }
-
-    /// The epoch is in the ledger by our hand, or by somebody else's.
-    async fn ours_or_fenced(&self, connection: &Connection, epoch: Epoch) -> Result<(), SinkError> {
-        match self.ledger.is_ours(connection, epoch).await? {
-            true => Ok(()),
-            false => Err(SinkError::Fenced { pipeline: self.ledger.pipeline.clone(), epoch }),
         }
     }
 }
@@ -425,6 +283,11 @@ impl Sink for PostgresSink {
         let rows = history::read(&mut connection, (table, target), keys).await?;
         self.connection = Some(connection);
         Ok(rows)
+    }
+
+    fn needs_old_values(&self, table: &Table) -> Vec<usize> {
+        let target = self.targets.landing.get(&table.name);
+        target.map_or_else(Vec::new, |target| landing::needs_old_values(table, target))
     }
 
     async fn refused(&mut self, landing: &[Changelog]) -> Result<Vec<RefusedRow>, SinkError> {

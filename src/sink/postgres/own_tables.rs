@@ -9,6 +9,7 @@ pub(super) const LEDGER: &str = "tidemark_ledger";
 pub(super) const SPOOLS: &str = "tidemark_spools";
 pub(super) const COMMITTED: &str = "tidemark_committed";
 pub(super) const RESULTS: &str = "tidemark_results";
+pub(super) const GAPS: &str = "tidemark_gaps";
 pub(super) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
 pub(super) const OUTBOX: &str = "tidemark_outbox";
 pub(super) const MIGRATIONS: &str = "tidemark_migrations";
@@ -36,6 +37,11 @@ offsets int8multirange NOT NULL, PRIMARY KEY (pipeline, queue, spool)";
 const RESULTS_DDL: &str = "\
 pipeline text NOT NULL, result text NOT NULL, definition text NOT NULL, \
 written_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, result)";
+
+/// Results whose targets lack rows, or keep old ones, because they refused the new ones.
+const GAPS_DDL: &str = "\
+pipeline text NOT NULL, result text NOT NULL, noted_at timestamptz NOT NULL DEFAULT now(), \
+PRIMARY KEY (pipeline, result)";
 
 /// What the events taught about the columns of their tables, in the order of `id`.
 const SCHEMA_CHANGES_DDL: &str = "\
@@ -70,6 +76,7 @@ pub(super) const AFTER_FILES: &[(&str, &str)] = &[
     (SPOOLS, SPOOLS_DDL),
     (COMMITTED, COMMITTED_DDL),
     (RESULTS, RESULTS_DDL),
+    (GAPS, GAPS_DDL),
     (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
     (OUTBOX, OUTBOX_DDL),
     (dead_letters::TABLE, DEAD_LETTERS_DDL),

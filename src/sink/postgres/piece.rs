@@ -1,14 +1,17 @@
 //! The parts of an epoch's transaction, in their order.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
 
 use super::connection::Connection;
 use super::fault::classify_write;
 use super::rows::{Bound, FEW_ROWS, Rows};
+use super::silence::Silence;
 use crate::changelog::{Changelog, ResultChanges};
-use crate::sink::SinkError;
+use crate::sink::{DataError, SinkError};
 
 /// One part.
 pub(super) enum Piece<'a> {
@@ -29,6 +32,8 @@ pub(super) enum How {
     Append,
     /// By a statement whose parameters are the columns as arrays.
     Statement(String),
+    /// The same, and it must find all of the rows.
+    Update(String),
 }
 
 /// What the rows are.
@@ -39,14 +44,81 @@ pub(super) enum Origin<'a> {
     Deletes(&'a ResultChanges),
 }
 
-impl RowsPiece<'_> {
-    /// As statements that may go out together; `None`: by [`Self::copy`].
-    pub(super) fn statements(&self) -> Result<Option<Vec<Bound>>, SinkError> {
-        match &self.how {
-            How::Statement(sql) => self.rows.bind(sql).map(Some),
-            How::Append if self.rows.count() > FEW_ROWS && self.rows.can_copy() => Ok(None),
-            How::Append => self.rows.bind(&self.rows.insert_sql()).map(Some),
+/// A statement whose values are put together when it goes out.
+pub(super) struct Request<'a> {
+    pub(super) table: &'a str,
+    pub(super) sql: Arc<str>,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Own(&'a Bound),
+    Rows(&'a Rows<'a>, Range<usize>),
+}
+
+impl Request<'_> {
+    /// Puts the values together, sends them, and tells how many rows were written. The server can be at the
+    /// statements before it meanwhile.
+    pub(super) async fn run(
+        &self,
+        (client, silence): (&Client, &Silence),
+        statement: &Statement,
+    ) -> Result<u64, SinkError> {
+        let ran = match &self.what {
+            What::Own(bound) => client.execute(statement, &bound.values()).await,
+            What::Rows(rows, range) => {
+                let bound = rows.bind_range(&self.sql, range.clone())?;
+                client.execute(statement, &bound.values()).await
+            }
+        };
+        silence.is_broken();
+        ran.map_err(|error| classify_write(self.table, error))
+    }
+}
+
+impl Piece<'_> {
+    /// As statements that may go out together; `None`: by [`Rows::copy`].
+    pub(super) fn requests(&self) -> Option<Vec<Request<'_>>> {
+        match self {
+            Self::Rows(piece) => piece.requests(),
+            Self::Own(bound) => Some(vec![Request {
+                table: &bound.table,
+                sql: bound.sql.as_str().into(),
+                what: What::Own(bound),
+            }]),
         }
+    }
+
+    /// Refuses what was written if rows to be updated were not there.
+    pub(super) fn check_found(&self, found: u64) -> Result<(), SinkError> {
+        let Self::Rows(RowsPiece { rows, how: How::Update(_), .. }) = self else { return Ok(()) };
+        let wanted = rows.count() as u64;
+        if found == wanted {
+            return Ok(());
+        }
+        Err(SinkError::Data(DataError {
+            table: Some(rows.table().to_owned()),
+            column: None,
+            row: None,
+            message: format!("{found} of {wanted} rows are there that were written before"),
+            source: None,
+        }))
+    }
+}
+
+impl RowsPiece<'_> {
+    /// As statements that may go out together; `None`: by [`Rows::copy`].
+    fn requests(&self) -> Option<Vec<Request<'_>>> {
+        let sql: Arc<str> = match &self.how {
+            How::Statement(sql) | How::Update(sql) => sql.as_str().into(),
+            How::Append if self.rows.count() > FEW_ROWS && self.rows.can_copy() => return None,
+            How::Append => self.rows.insert_sql().into(),
+        };
+        let request = |range| {
+            let what = What::Rows(&self.rows, range);
+            Request { table: self.rows.table(), sql: Arc::clone(&sql), what }
+        };
+        Some(self.rows.ranges().into_iter().map(request).collect())
     }
 
     /// Whether an error names the row that it is about.
@@ -63,7 +135,7 @@ impl RowsPiece<'_> {
         let bound = match &self.how {
             How::Append if self.rows.can_copy() => return self.rows.copy(connection, range).await,
             How::Append => self.rows.bind_range(&self.rows.insert_sql(), range)?,
-            How::Statement(sql) => self.rows.bind_range(sql, range)?,
+            How::Statement(sql) | How::Update(sql) => self.rows.bind_range(sql, range)?,
         };
         bound.execute(connection).await?;
         Ok(())

@@ -16,6 +16,7 @@ const ADVICE: &str = "correct the table or the event, then publish its bytes aga
 
 /// A refused row of a result: it comes from many events, so that the row itself is kept.
 pub(super) struct RefusedResult {
+    pub(super) result: String,
     /// In place of a topic.
     pub(super) place: String,
     pub(super) message: String,
@@ -45,6 +46,7 @@ pub(super) fn of_result(origin: Origin<'_>, refusal: &Refusal) -> Option<Refused
     let name = &changes.table.name;
     let key = key_text(batch, &key, refusal.row);
     Some(RefusedResult {
+        result: name.clone(),
         place: format!("result/{name}"),
         message: format!(
             "{what} is left out, and the target keeps what it had: {}; it is a row of the result {name}, which \

@@ -1,5 +1,6 @@
 //! Rows on their way into a target: as arrays of one statement if they are few, else by COPY.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::ops::Range;
 use std::pin::pin;
@@ -42,7 +43,7 @@ pub(super) struct Bound {
 
 /// Columns in the wire forms of a target.
 pub(super) struct Rows<'a> {
-    target: &'a Target,
+    target: Cow<'a, Target>,
     cells: Vec<Cells>,
     count: usize,
     bytes: usize,
@@ -51,10 +52,11 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// `arrays` are the target's columns without its stamp.
     pub(super) fn new(
-        target: &'a Target,
+        target: impl Into<Cow<'a, Target>>,
         mut arrays: Vec<ArrayRef>,
         processed_at: SystemTime,
     ) -> Result<Self, SinkError> {
+        let target = target.into();
         let count = arrays.first().map_or(0, |array| array.len());
         if target.is_stamped {
             let stamp = TimestampMicrosecondArray::from_value(micros(processed_at), count);
@@ -67,9 +69,10 @@ impl<'a> Rows<'a> {
         let bytes = arrays.iter().map(|array| array.get_array_memory_size()).sum();
         let cells = arrays.iter().zip(&target.columns).map(|(array, column)| {
             Cells::new(array, column.wire)
-                .map_err(|error| misfit(target, &column.name, None, error.to_string()))
+                .map_err(|error| misfit(&target, &column.name, None, error.to_string()))
         });
-        Ok(Self { target, cells: cells.collect::<Result<_, _>>()?, count, bytes })
+        let cells = cells.collect::<Result<_, _>>()?;
+        Ok(Self { target, cells, count, bytes })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -99,19 +102,25 @@ impl<'a> Rows<'a> {
         DataError { table, column, row, message, source: None }
     }
 
-    /// All rows as statements `sql`, whose parameters are the columns as arrays.
-    pub(super) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
+    /// The rows of each of the statements that write all of them.
+    pub(super) fn ranges(&self) -> Vec<Range<usize>> {
         let fitting = STATEMENT_BYTES * self.count / self.bytes.max(1);
         let step = fitting.clamp(1, STATEMENT_ROWS);
         let starts = (0..self.count).step_by(step);
-        starts.map(|start| self.bind_range(sql, start..(start + step).min(self.count))).collect()
+        starts.map(|start| start..(start + step).min(self.count)).collect()
     }
 
+    /// All rows as statements `sql`.
+    pub(super) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
+        self.ranges().into_iter().map(|range| self.bind_range(sql, range)).collect()
+    }
+
+    /// A statement `sql` whose parameters are the columns of some rows as arrays.
     pub(super) fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
         let mut params = Params::with_capacity(self.cells.len());
         for (cells, column) in self.cells.iter().zip(&self.target.columns) {
             let array = ArrayParam::new(cells, column.wire, range.clone())
-                .map_err(|(row, message)| misfit(self.target, &column.name, Some(row), message))?;
+                .map_err(|(row, message)| misfit(&self.target, &column.name, Some(row), message))?;
             params.push(Box::new(array));
         }
         Ok(Bound { table: self.target.name.clone(), sql: sql.to_owned(), params })
@@ -186,7 +195,7 @@ impl<'a> Rows<'a> {
         for (cells, column) in self.cells.iter().zip(&self.target.columns) {
             cells
                 .write(row, out)
-                .map_err(|message| misfit(self.target, &column.name, Some(row), message))?;
+                .map_err(|message| misfit(&self.target, &column.name, Some(row), message))?;
         }
         Ok(())
     }

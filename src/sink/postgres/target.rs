@@ -1,5 +1,7 @@
 //! A target table that was checked, and the statements that write to it.
 
+use std::borrow::Cow;
+
 use arrow::datatypes::DataType;
 
 use super::catalog::{CatalogColumn, CatalogTable, Limits};
@@ -108,6 +110,14 @@ impl Target {
         self.columns.iter().any(|column| column.name == name)
     }
 
+    /// The target with these of its columns, and its stamp.
+    pub(super) fn project(&self, columns: &[usize]) -> Self {
+        let stamp = self.is_stamped.then(|| self.columns.len() - 1);
+        let columns = columns.iter().copied().chain(stamp);
+        let columns = columns.map(|at| self.columns[at].clone()).collect();
+        Self { columns, ..self.clone() }
+    }
+
     fn column_list(&self) -> String {
         quote::idents(self.columns.iter().map(|column| column.name.as_str()))
     }
@@ -146,6 +156,18 @@ impl Target {
             self.column_list(),
             self.given(),
         )
+    }
+}
+
+impl<'a> From<&'a Target> for Cow<'a, Target> {
+    fn from(target: &'a Target) -> Self {
+        Self::Borrowed(target)
+    }
+}
+
+impl From<Target> for Cow<'_, Target> {
+    fn from(target: Target) -> Self {
+        Self::Owned(target)
     }
 }
 

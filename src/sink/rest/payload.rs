@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::changelog::{Channel, Epoch, Payload, RestChannel, ResultChanges, ResultMode, Sends};
+use crate::changelog::{
+    Channel, Epoch, Held, Payload, RestChannel, ResultChanges, ResultMode, Sends,
+};
 use crate::sink::SinkError;
 
 /// A row for the outbox.
@@ -73,7 +75,7 @@ enum RenderError {
 impl Renderer<'_> {
     fn rows(&self, changes: &ResultChanges) -> Result<Vec<Outgoing>, RenderError> {
         let mut rows = Vec::new();
-        let appeared = |row: usize| changes.appeared.get(row).copied().unwrap_or(true);
+        let appeared = |row: usize| changes.held.get(row).is_none_or(|held| *held == Held::Nothing);
         let (is_keyed, sends) =
             (matches!(changes.table.mode, ResultMode::Keyed { .. }), self.rest.sends);
         if is_keyed && sends == Sends::Changes {

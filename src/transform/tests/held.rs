@@ -144,6 +144,11 @@ impl Rehearsal {
         self.transforms.forget(&self.held, dropped).await
     }
 
+    pub(super) async fn remember(&mut self, tables: Vec<TableRows>) -> Result<(), TransformError> {
+        let put_back = self.replace(tables);
+        self.transforms.remember(&self.held, put_back).await
+    }
+
     pub(super) fn redefined(
         &self,
         written: &BTreeMap<String, String>,

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::changelog::ResultTable;
+use crate::changelog::{Held, ResultTable};
 
 const EPOCH: Epoch = Epoch(7);
 
@@ -51,7 +51,9 @@ fn changes(
     ResultChanges {
         table: Arc::clone(table),
         upserts: RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap(),
-        appeared: (0..rows.len()).map(|row| row == 0).collect(),
+        held: (0..rows.len())
+            .map(|row| if row == 0 { Held::Nothing } else { Held::Unknown })
+            .collect(),
         deletes: RecordBatch::try_new(Arc::new(key), vec![ids]).unwrap(),
         is_new_definition: false,
     }

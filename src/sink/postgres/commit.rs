@@ -1,0 +1,178 @@
+//! From what an epoch holds to what is sent, and what becomes of it.
+
+use super::careful::Judge;
+use super::connection::Connection;
+use super::epoch::{EpochWrite, Failure, Written, roll_back};
+use super::flood::FloodGauge;
+use super::piece::{How, Origin, Piece, RowsPiece};
+use super::rows::Bound;
+use super::{PostgresSink, dead_letters, outbox, schema_changes, truncate, unchecked};
+use crate::changelog::{Channel, Epoch, EpochCommit, ResultChanges};
+use crate::sink::SinkError;
+
+/// How an epoch is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Relying on what the targets hold.
+    Fast,
+    /// Each row whole.
+    Careful,
+}
+
+impl PostgresSink {
+    /// The parts of an epoch's transaction.
+    fn prepare<'a>(
+        &'a self,
+        commit: &'a EpochCommit,
+        manner: Manner,
+    ) -> Result<EpochWrite<'a>, SinkError> {
+        let mut write = EpochWrite {
+            epoch: commit.epoch,
+            ledger_row: self.ledger.insert(commit)?,
+            pieces: Vec::new(),
+            truncates: Vec::new(),
+        };
+        if commit.spools.spools().len() > self.known_spools {
+            write.pieces.push(Piece::Own(self.ledger.insert_spools(commit)));
+        }
+        for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
+            let piece = self.targets.landing_piece(changelog, commit.closed_at)?;
+            write.pieces.extend(piece.map(Piece::Rows));
+            if let Some(target) = self.targets.landing.get(&changelog.table.name) {
+                write.truncates.extend(truncate::statements(changelog, target));
+            }
+        }
+        for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
+            if changes.table.channel != Channel::Table {
+                self.post(commit, changes, &mut write)?;
+                continue;
+            }
+            let target = self.targets.results.get(&changes.table.name);
+            let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
+            if changes.is_new_definition {
+                write.pieces.extend(target.delete_all().map(Piece::Own));
+                write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
+                let names = std::slice::from_ref(&changes.table.name);
+                write.pieces.push(Piece::Own(self.ledger.close_gaps(names)));
+            }
+            if let Some((rows, sql)) = target.deletes(changes)? {
+                let (how, origin) = (How::Statement(sql.to_owned()), Origin::Deletes(changes));
+                write.pieces.push(Piece::Rows(RowsPiece { rows, how, origin }));
+            }
+            let is_doubted = manner == Manner::Careful || self.doubts.has(&changes.table.name);
+            let pieces = match is_doubted {
+                true => vec![target.whole(changes, commit.closed_at)?],
+                false => target.by_difference(changes, commit.closed_at)?,
+            };
+            write.pieces.extend(pieces.into_iter().map(Piece::Rows));
+        }
+        if !commit.retired.is_empty() {
+            write.pieces.push(Piece::Own(self.ledger.retire_results(&commit.retired)));
+            write.pieces.push(Piece::Own(self.ledger.close_gaps(&commit.retired)));
+        }
+        write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
+        if !commit.schema_changes.is_empty() {
+            let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
+            write.pieces.push(Piece::Own(schema_changes::insert(schema, pipeline, commit)?));
+        }
+        Ok(write)
+    }
+
+    /// Adds what is to be posted, and notes a new definition.
+    fn post(
+        &self,
+        commit: &EpochCommit,
+        changes: &ResultChanges,
+        write: &mut EpochWrite<'_>,
+    ) -> Result<(), SinkError> {
+        if changes.is_new_definition {
+            write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
+        }
+        let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
+        let rows = outbox::inserts(changes, commit, place)?;
+        write.pieces.extend(rows.into_iter().map(Piece::Own));
+        Ok(())
+    }
+
+    fn dead_letters(&self, commit: &EpochCommit) -> Result<Vec<Bound>, SinkError> {
+        if commit.dead_letters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let target = self.targets.dead_letters.as_ref();
+        let target = target.ok_or_else(|| unchecked(dead_letters::TABLE))?;
+        dead_letters::inserts(commit, target, &self.ledger.run_id)
+    }
+
+    /// Piece by piece, leaving out rows of results that are refused.
+    async fn commit_carefully(
+        &mut self,
+        connection: &mut Connection,
+        commit: &EpochCommit,
+    ) -> Result<Written, Failure> {
+        let mut floods = std::mem::replace(&mut self.floods, FloodGauge::new(0));
+        let mut gaps = std::mem::take(&mut self.doubts.gaps);
+        let judge = Judge {
+            floods: &mut floods,
+            gaps: &mut gaps,
+            letters: self.targets.dead_letters.as_ref(),
+            closed_at: commit.closed_at,
+        };
+        let written = match self.prepare(commit, Manner::Careful) {
+            Ok(write) => write.run_carefully(connection, &self.ledger, judge).await,
+            Err(error) => Err(Failure::Nothing(error)),
+        };
+        (self.floods, self.doubts.gaps) = (floods, gaps);
+        written
+    }
+
+    /// Writes an epoch, and finds out what became of it.
+    pub(super) async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
+        let mut connection = self.connect().await?;
+        let write = self.prepare(commit, Manner::Fast)?;
+        let mut written = write.run(&mut connection, &self.ledger).await;
+        drop(write);
+        if let Err(Failure::Nothing(error @ (SinkError::Data(_) | SinkError::Refused { .. }))) =
+            &written
+        {
+            let table =
+                if let SinkError::Data(data) = error { data.table.as_deref() } else { None };
+            self.doubts.surprise(table, commit.results.iter().map(|changes| &*changes.table));
+            match connection.is_out_of_step {
+                true => connection = self.connect().await?,
+                false => roll_back(&mut connection).await?,
+            }
+            self.check_again(&connection).await?;
+            written = self.commit_carefully(&mut connection, commit).await;
+        }
+        match written {
+            Ok(Written::Committed) => {}
+            Ok(Written::NotAbove) => self.ours_or_fenced(&connection, commit.epoch).await?,
+            Err(Failure::Nothing(error)) => return Err(error),
+            Err(Failure::InDoubt(error)) => {
+                drop(connection);
+                connection = self.connect().await?;
+                // Not there: rolled back, or the old server process is still at it. The next
+                // `commit` waits for that process at the ledger's primary key and then knows.
+                if !self.ledger.is_ours(&connection, commit.epoch).await? {
+                    return Err(error);
+                }
+                tracing::warn!(
+                    epoch = commit.epoch.0,
+                    "answer of a commit was lost; it is in the ledger"
+                );
+            }
+        }
+        self.doubts.fade();
+        self.known_spools = self.known_spools.max(commit.spools.spools().len());
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// The epoch is in the ledger by our hand, or by somebody else's.
+    async fn ours_or_fenced(&self, connection: &Connection, epoch: Epoch) -> Result<(), SinkError> {
+        match self.ledger.is_ours(connection, epoch).await? {
+            true => Ok(()),
+            false => Err(SinkError::Fenced { pipeline: self.ledger.pipeline.clone(), epoch }),
+        }
+    }
+}

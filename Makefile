@@ -12,7 +12,7 @@ DOCKER_FLAGS ?=
 
 # How long `make fuzz` runs each of its targets.
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := events decimals times smf
+FUZZ_TARGETS := events decimals times xml smf
 
 .PHONY: help setup setup-check build demo demo-psql clean-demo test fuzz fuzz-sql check bench image
 
@@ -41,7 +41,7 @@ test: setup ## Run all tests
 	cargo test --locked --doc
 	cargo test --locked --lib --bins --tests
 
-fuzz: setup ## Any bytes into the decoder and the broker's wire format, FUZZ_SECONDS (600) each
+fuzz: setup ## Any bytes into decoders and the broker's wire format, FUZZ_SECONDS (600) each
 	cp Cargo.lock tests/fuzz/Cargo.lock
 	RUSTC_WRAPPER="$(CURDIR)/tests/fuzz/rustc-coverage" cargo build --manifest-path tests/fuzz/Cargo.toml
 	for target in $(FUZZ_TARGETS); do \

@@ -13,6 +13,8 @@ mod config;
 mod encoding;
 mod error;
 mod extraction;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod matching;
 mod path;
 mod scan;

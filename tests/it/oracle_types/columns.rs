@@ -25,16 +25,17 @@ pub(super) enum Shown {
     Always(&'static str),
     /// The second in `time.precision.mode=connect`, which loses digits in the connector.
     Connect(&'static str, &'static str),
-    /// `interval.handling.mode` numeric, and text.
-    Interval(&'static str, &'static str),
+    /// `interval.handling.mode` numeric, and text; and in `time.precision.mode=structured`, which knows no other.
+    Interval(&'static str, &'static str, &'static str),
 }
 
 impl Shown {
     pub(super) fn text(&self, modes: Modes) -> &'static str {
         match self {
             Self::Connect(_, text) if modes.times == Times::Connect => text,
-            Self::Interval(_, text) if modes.intervals == Intervals::Text => text,
-            Self::Always(text) | Self::Connect(text, _) | Self::Interval(text, _) => text,
+            Self::Interval(_, _, text) if modes.times == Times::Structured => text,
+            Self::Interval(_, text, _) if modes.intervals == Intervals::Text => text,
+            Self::Always(text) | Self::Connect(text, _) | Self::Interval(text, ..) => text,
         }
     }
 }
@@ -143,8 +144,8 @@ fn zoned(at: DateTime<Utc>, hours: i32, shown: &'static str) -> Case {
     always(Oracle::Zoned { at, offset: hours * 3600 }, shown)
 }
 
-fn interval(value: Oracle, micros: &'static str, text: &'static str) -> Case {
-    Case { value, shown: Shown::Interval(micros, text) }
+fn interval(value: Oracle, [micros, text, structured]: [&'static str; 3]) -> Case {
+    Case { value, shown: Shown::Interval(micros, text, structured) }
 }
 
 const NINES: i128 = 99_999_999_999_999_999_999_999_999_999_999_999_999;
@@ -268,7 +269,10 @@ fn integers() -> Vec<Column> {
 }
 
 fn small_integers() -> Vec<Column> {
+    let flag = |text, shown| binary("boolean", text, shown);
     vec![
+        // NUMBER(1) behind `NumberOneToBooleanConverter`
+        column("val_boolean", "BOOLEAN", flag("true", "t"), flag("false", "f")),
         column("val_number_2", "SMALLINT", number(2, 0, 99, "99"), number(2, 0, -99, "-99")),
         column(
             "val_number_4",
@@ -406,21 +410,41 @@ fn zones_and_intervals() -> Vec<Column> {
         column(
             "val_int_ytm",
             "TEXT",
-            interval(Oracle::YearToMonth { months: -42 }, "-110451600000000", "P-3Y-6M0DT0H0M0S"),
-            interval(Oracle::YearToMonth { months: 0 }, "0", "P0Y0M0DT0H0M0S"),
+            interval(
+                Oracle::YearToMonth { months: -42 },
+                [
+                    "-110451600000000",
+                    "P-3Y-6M0DT0H0M0S",
+                    r#"{"years":-3,"months":-6,"days":0,"hours":0,"minutes":0,"seconds":0,"nanos":0}"#,
+                ],
+            ),
+            interval(
+                Oracle::YearToMonth { months: 0 },
+                [
+                    "0",
+                    "P0Y0M0DT0H0M0S",
+                    r#"{"years":0,"months":0,"days":0,"hours":0,"minutes":0,"seconds":0,"nanos":0}"#,
+                ],
+            ),
         ),
         column(
             "val_int_dts",
             "TEXT",
             interval(
                 Oracle::DayToSecond { micros: -93_784_560_000 },
-                "-93784560000",
-                "P0Y0M-1DT-2H-3M-4.56S",
+                [
+                    "-93784560000",
+                    "P0Y0M-1DT-2H-3M-4.56S",
+                    r#"{"years":0,"months":0,"days":-1,"hours":-2,"minutes":-3,"seconds":-4,"nanos":-560000000}"#,
+                ],
             ),
             interval(
                 Oracle::DayToSecond { micros: 86_399_999_999_999_999 },
-                "86399999999999999",
-                "P0Y0M999999DT23H59M59.999999S",
+                [
+                    "86399999999999999",
+                    "P0Y0M999999DT23H59M59.999999S",
+                    r#"{"years":0,"months":0,"days":999999,"hours":23,"minutes":59,"seconds":59,"nanos":999999000}"#,
+                ],
             ),
         ),
     ]

@@ -134,10 +134,17 @@ impl Oracle {
             Self::Zoned { at, offset } => zoned(*at, *offset, modes.times),
             Self::YearToMonth { months } => {
                 let text = format!("P{}Y{}M0DT0H0M0S", months / 12, months % 12);
+                let parts = [months / 12, months % 12, 0, 0, 0, 0, 0];
                 // A month is 365.25 / 12 days.
-                interval(months * 2_629_800_000_000, &text, modes)
+                interval(months * 2_629_800_000_000, &text, parts, modes)
             }
-            Self::DayToSecond { micros } => interval(*micros, &day_to_second(*micros), modes),
+            Self::DayToSecond { micros } => {
+                let seconds = micros / 1_000_000;
+                let (days, hours, minutes) =
+                    (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+                let parts = [0, 0, days, hours, minutes, seconds % 60, micros % 1_000_000 * 1000];
+                interval(*micros, &day_to_second(*micros), parts, modes)
+            }
         }
     }
 }
@@ -303,7 +310,15 @@ fn zoned(at: DateTime<Utc>, offset: i32, mode: Times) -> Field {
     (quoted(&text), typed("string", "io.debezium.time.ZonedTimestamp"))
 }
 
-fn interval(micros: i64, text: &str, modes: Modes) -> Field {
+/// `parts` are years to nanoseconds.
+fn interval(micros: i64, text: &str, parts: [i64; 7], modes: Modes) -> Field {
+    if modes.times == Times::Structured {
+        let [years, months, days, hours, minutes, seconds, nanos] = parts;
+        let value = format!(
+            r#"{{"years":{years},"months":{months},"days":{days},"hours":{hours},"minutes":{minutes},"seconds":{seconds},"nanos":{nanos}}}"#
+        );
+        return (value, typed("struct", "io.debezium.time.StructuredDuration"));
+    }
     match modes.intervals {
         Intervals::Numeric => {
             (micros.to_string(), typed("int64", "io.debezium.time.MicroDuration"))

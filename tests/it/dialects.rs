@@ -91,13 +91,18 @@ fn inserts() -> [String; 8] {
     let wrapped = json!({"schema": section, "payload": envelope(&row(2, "section"), "ORDERS")});
     let flat_headers = with(flat("c"), json!({"__source_ts_ms": "1706000000000"}));
     let data = json!({"before": null, "after": row(5, "cloud")});
+    // The schema of the body: without it, nobody knows the unit of 5.
+    let date =
+        json!({"field": "ORDER_DATE", "type": "int64", "name": "io.debezium.time.MicroTimestamp"});
+    let body_schema = json!({"type": "struct", "fields": [date]}).to_string();
+    let told = orders("insert", json!({"cdc_after_schema": body_schema}));
     [
         message(ELSEWHERE, &envelope(&row(1, "envelope"), "ORDERS"), none()),
         message(ELSEWHERE, &wrapped, none()),
         message(ELSEWHERE, &with(row(3, "flat"), flat("c")), none()),
         message(ELSEWHERE, &row(4, "flat headers"), flat_headers),
         message(ELSEWHERE, &cloud_event(5, "c", data), none()),
-        message(ELSEWHERE, &row(6, "header"), orders("insert", none())),
+        message(ELSEWHERE, &with(row(6, "header"), json!({"ORDER_DATE": 5})), told),
         message(HERE, &row(7, "topic"), header("c", none())),
         message(HERE, &row(8, "row and topic"), none()),
     ]
@@ -157,6 +162,8 @@ async fn a_row_of_each_dialect_is_inserted_changed_and_deleted() {
         [r#"12.50|2024-01-23 08:53:20|{"COUPON": "x"}"#],
         "one row in all dialects"
     );
+    let date = "SELECT order_date FROM cdc_orders WHERE order_id = 6 AND operation = 'c'";
+    assert_eq!(shown(&shop, date).await, ["1970-01-01 00:00:00.000005"]);
     let current = "SELECT order_id FROM cdc_orders_current ORDER BY 1";
     assert_eq!(shown(&shop, current).await, ["1", "2", "4", "8"]);
     shop.stack.stop().await.expect("the servers end");

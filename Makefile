@@ -66,6 +66,7 @@ bench: setup ## Measure, with a release build (half an hour, the first time)
 	cargo bench --locked --bench decode
 	cargo bench --locked --bench sql
 	cargo bench --locked --bench xml
+	cargo bench --locked --bench postgres
 	cargo run --locked --release -- bench
 
 image: ## Build the container image IMAGE (tidemark), with a release build in it

@@ -19,5 +19,6 @@ mod schema_drift;
 mod shop;
 mod solace_source;
 mod sql_edits;
+mod stock_outs;
 mod whole_way;
 mod xml;

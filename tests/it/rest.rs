@@ -10,20 +10,22 @@ use tidemark::api::{Faults, Received, Store, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::end_to_end::{get, publish};
 use crate::shop::{Shop, copied_sql, pause};
 
 const EVENTS: &str = "/api/v1/events";
 const ITEMS: &str = "/api/v1/order-items";
+const WAITING: &str = "SELECT count(*) FROM tidemark_outbox WHERE delivered_at IS NULL";
 
 /// An API in this process, so that it survives the processor.
-struct Api {
-    store: Store,
-    url: String,
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) url: String,
     _stop: DropGuard,
 }
 
 impl Api {
-    async fn start(faults: Faults) -> Self {
+    pub(crate) async fn start(faults: Faults) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (store, stop) = (Store::keeping(1_000_000), CancellationToken::new());
@@ -85,8 +87,7 @@ async fn an_api_that_fails_gets_every_change_in_order_per_key_over_two_kills() {
     }
     assert!(shop.wait_for_end(&mut generator).await, "{}", shop.log_tail("generate"));
     shop.wait_for(shop.stack.published().expect("a count")).await;
-    let waiting = "SELECT count(*) FROM tidemark_outbox WHERE delivered_at IS NULL";
-    while shop.number(waiting).await > 0 {
+    while shop.number(WAITING).await > 0 {
         pause().await;
     }
     shop.end(&mut processor).await;
@@ -99,6 +100,51 @@ async fn an_api_that_fails_gets_every_change_in_order_per_key_over_two_kills() {
     let stats = api.store.stats();
     assert!(stats.duplicates > 0, "answers were lost: {stats:?}");
     assert_eq!(shop.number("SELECT count(*) FROM cdc_dlq WHERE phase = 'rest'").await, 0);
+    shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn a_full_outbox_holds_the_flow_also_over_a_kill_until_the_api_is_back() {
+    let api = Api::start(Faults { unavailable_percent: 100, ..Faults::default() }).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let sql = sql_with_alerts(folder.path());
+    let more_config = format!(
+        "[sink.rest]\nbase_url = '{}'\nfirst_wait = '5ms'\nlongest_wait = '50ms'\nbreaker_pause = '100ms'\n\
+         outbox_limit = 100\n",
+        api.url
+    );
+    let settings = |settings| tidemark::cli::stack::Settings {
+        sql,
+        more_config,
+        max_messages: 100,
+        ..settings
+    };
+    let shop = Shop::open_with(settings).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    let published = publish(&shop, &["--rate", "max", "--events", "2000"]).await;
+    for _ in 0..2 {
+        while get(&shop, "/ready").await.is_none_or(|(status, page)| {
+            !(status.contains("503") && page.contains("the outbox is full"))
+        }) {
+            pause().await;
+        }
+        let waiting = shop.number(WAITING).await;
+        assert!((100..=1000).contains(&waiting), "{waiting} rows wait");
+        processor.kill().await.expect("a kill");
+        processor = shop.stack.processor(None).expect("a processor");
+    }
+    assert!(shop.committed().await < published, "the flow is held");
+    assert!(api.store.list(usize::MAX, |_| true).is_empty());
+    api.store.set_faults(Faults::default());
+    shop.wait_for(published).await;
+    while shop.number(WAITING).await > 0 {
+        pause().await;
+    }
+    shop.end(&mut processor).await;
+    for (path, landing) in [(EVENTS, "cdc_orders"), (ITEMS, "cdc_order_items")] {
+        assert_eq!(api.events(path), landed(&shop, landing).await, "{path}");
+    }
+    assert_eq!(shop.number("SELECT count(*) FROM cdc_dlq").await, 0);
     shop.stack.stop().await.expect("the servers end");
 }
 

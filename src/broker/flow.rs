@@ -42,6 +42,8 @@ pub(crate) struct ConsumerFlow {
     held: usize,
     /// Wants to hear when it becomes the active flow of an exclusive queue.
     pub(crate) wants_changes: bool,
+    /// It only looks: the message that it saw last. It holds nothing, and its acknowledgements settle nothing.
+    pub(crate) browsed: Option<u64>,
 }
 
 /// The ids one delivery goes out with.
@@ -64,7 +66,13 @@ impl ConsumerFlow {
             unacked: VecDeque::new(),
             held: 0,
             wants_changes: false,
+            browsed: None,
         }
+    }
+
+    /// A flow that looks at the messages of a queue and leaves them there.
+    pub(crate) fn browser(self) -> Self {
+        Self { browsed: Some(0), ..self }
     }
 
     /// How many more messages may be sent now.
@@ -86,8 +94,13 @@ impl ConsumerFlow {
         };
         let previous_id = std::mem::replace(&mut self.last_sent, wire_id);
         self.in_transit.push_back(wire_id);
-        self.unacked.push_back(Held { wire_id, entry: Some(entry) });
-        self.held += 1;
+        match &mut self.browsed {
+            Some(browsed) => *browsed = entry.id,
+            None => {
+                self.unacked.push_back(Held { wire_id, entry: Some(entry) });
+                self.held += 1;
+            }
+        }
         Sent { wire_id, previous_id, has_private_id }
     }
 
@@ -164,6 +177,17 @@ mod tests {
         let mut flow = ConsumerFlow::new(1, WireIds::Spool, 255, 100);
         let sent = [40, 50, 40, 60].map(|id| flow.send(entry(id)).wire_id);
         assert_eq!(sent, [40, 50, 51, 52]);
+    }
+
+    #[test]
+    fn a_browser_holds_nothing_and_settles_nothing() {
+        let mut flow = ConsumerFlow::new(1, WireIds::Spool, 2, 5).browser();
+        flow.send(entry(4));
+        flow.send(entry(7));
+        assert_eq!((flow.browsed, flow.room()), (Some(7), 0));
+        flow.transport_ack(Some(7), None);
+        assert_eq!(flow.room(), 2);
+        assert!(flow.take_range(0, u64::MAX).is_empty() && flow.take_all().is_empty());
     }
 
     #[test]

@@ -116,13 +116,15 @@ pub(crate) struct Queue {
     lanes: Vec<Lane>,
     /// In the order of binding; the first one is the active one of an exclusive queue.
     flows: Vec<FlowKey>,
+    /// Flows that only look.
+    browsers: Vec<FlowKey>,
 }
 
 impl Queue {
     pub(crate) fn new(settings: QueueSettings, owner: Option<u64>) -> Self {
         let lanes = settings.partitions.clamp(1, u32::from(u16::MAX)) as usize;
         let lanes = (0..lanes).map(|_| Lane::default()).collect();
-        Self { settings, owner, used_bytes: 0, lanes, flows: Vec::new() }
+        Self { settings, owner, used_bytes: 0, lanes, flows: Vec::new(), browsers: Vec::new() }
     }
 
     pub(crate) fn is_exclusive(&self) -> bool {
@@ -135,6 +137,26 @@ impl Queue {
 
     pub(crate) fn flows(&self) -> &[FlowKey] {
         &self.flows
+    }
+
+    /// All flows that may have something to send.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &FlowKey> {
+        self.flows.iter().chain(&self.browsers)
+    }
+
+    pub(crate) fn add_browser(&mut self, flow: FlowKey) {
+        self.browsers.push(flow);
+    }
+
+    /// The first message above `after` that waits, as it would be delivered; it stays where it is.
+    pub(crate) fn browse(&self, after: u64) -> Option<Entry> {
+        let of_lane = |lane: &Lane| {
+            let returned = lane.returned.range(after + 1..).next().map(|(_, entry)| *entry);
+            let at = lane.fresh.partition_point(|entry| entry.id <= after);
+            returned.into_iter().chain(lane.fresh.get(at).copied()).min_by_key(|entry| entry.id)
+        };
+        let next = self.lanes.iter().filter_map(of_lane).min_by_key(|entry| entry.id)?;
+        Some(Entry { deliveries: next.deliveries + 1, ..next })
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -197,6 +219,7 @@ impl Queue {
     /// Removes a flow whose messages have been given back.
     pub(crate) fn unbind(&mut self, flow: FlowKey) {
         self.flows.retain(|bound| *bound != flow);
+        self.browsers.retain(|bound| *bound != flow);
         self.assign_partitions();
     }
 

@@ -6,7 +6,7 @@ use crate::broker::codec::CodecError;
 use crate::broker::codec::assured::{AckRange, Message, Request, kind, par};
 use crate::broker::codec::frame::Response;
 use crate::broker::flow::{ConsumerFlow, WireIds};
-use crate::broker::queue::{Access, FlowKey};
+use crate::broker::queue::{FlowKey, Queue};
 use crate::broker::spool::catalog::TEMPORARY_BIT;
 
 const NON_DURABLE: u8 = 2;
@@ -31,8 +31,6 @@ impl Core {
             Some(NO_TOPIC_ENDPOINTS)
         } else if !selector.is_empty() {
             Some(Response::new(400, "Invalid Selector"))
-        } else if request.u8(par::FLOW_TYPE) == Some(FLOW_TYPE_BROWSER) {
-            Some(Response::new(400, "Browsing Is Not Supported"))
         } else if request.has(par::REPLAY_START) {
             Some(Response::new(400, "Message Replay Is Not Supported"))
         } else {
@@ -66,6 +64,10 @@ impl Core {
                 if owner.is_some_and(|owner| owner != connection) {
                     return Err(DENIED);
                 }
+                let is_browser = request.u8(par::FLOW_TYPE) == Some(FLOW_TYPE_BROWSER);
+                if is_browser && self.queues.get(&queue).is_some_and(|q| q.settings.partitions > 0) {
+                    return Err(Response::new(400, "Browsing Not Supported on Partitioned Queue"));
+                }
                 Ok(queue)
             }
             None if is_temporary && !name.is_empty() => {
@@ -91,29 +93,25 @@ impl Core {
         let window = request.window().unwrap_or(0);
         let mut flow = ConsumerFlow::new(queue_id, ids, window, max_unacked);
         flow.wants_changes = request.u8(par::WANTS_FLOW_CHANGES) == Some(1);
+        let is_browser = request.u8(par::FLOW_TYPE) == Some(FLOW_TYPE_BROWSER);
+        if is_browser {
+            flow = flow.browser();
+        }
         let wants_changes = flow.wants_changes;
         known.flows.insert(flow_id, flow);
         let key = FlowKey { connection, flow: flow_id };
-        queue.bind(key);
-        let is_exclusive = queue.settings.access == Access::Exclusive;
-        let mut answer = Message::new(request.version, kind::BIND)
-            .u32(par::FLOW_ID, flow_id)
-            .u64(par::LAST_ACKED, 0)
-            .text(par::QUEUE, &queue.settings.name)
-            .u8(par::DURABILITY, if queue.owner.is_some() { NON_DURABLE } else { 1 })
-            .u8(par::ACCESS, if is_exclusive { 1 } else { 2 })
+        match is_browser {
+            true => queue.add_browser(key),
+            false => queue.bind(key),
+        }
+        let mut answer = bound(request.version, queue, (flow_id, queue_id))
             .window(window)
-            .u32(par::GRANTED_PERMISSIONS, ALL_PERMISSIONS)
-            .u32(par::OTHERS_PERMISSIONS, ALL_PERMISSIONS)
             .u32(par::QUOTA_MB, queue.settings.quota_mb.unwrap_or(self.default_quota_mb))
             .u32(par::MAX_MESSAGE_SIZE, self.max_message_size as u32)
-            .u8(par::RESPECTS_TTL, 0)
-            .bytes(par::BEHAVIOUR, &BEHAVIOUR.to_be_bytes())
             .u32(par::MAX_UNACKED, max_unacked as u32)
-            .u32(par::ENDPOINT_ID, queue_id & !TEMPORARY_BIT)
             .u64(par::SUID, suid);
         if wants_changes {
-            let is_active = u8::from(queue.is_active(key));
+            let is_active = u8::from(is_browser || queue.is_active(key));
             answer = answer.u8(par::WANTS_FLOW_CHANGES, 1).u8(par::ACTIVE, is_active);
         }
         answer.put(&mut known.outbox, tag, Some(Response::OK));
@@ -194,6 +192,22 @@ impl Core {
         self.settle(queue, settled);
         Ok(())
     }
+}
+
+/// The part of the answer to a bind that tells of the queue.
+fn bound(version: u8, queue: &Queue, (flow_id, queue_id): (u32, u32)) -> Message {
+    let is_exclusive = queue.is_exclusive();
+    Message::new(version, kind::BIND)
+        .u32(par::FLOW_ID, flow_id)
+        .u64(par::LAST_ACKED, 0)
+        .text(par::QUEUE, &queue.settings.name)
+        .u8(par::DURABILITY, if queue.owner.is_some() { NON_DURABLE } else { 1 })
+        .u8(par::ACCESS, if is_exclusive { 1 } else { 2 })
+        .u32(par::GRANTED_PERMISSIONS, ALL_PERMISSIONS)
+        .u32(par::OTHERS_PERMISSIONS, ALL_PERMISSIONS)
+        .u8(par::RESPECTS_TTL, 0)
+        .bytes(par::BEHAVIOUR, &BEHAVIOUR.to_be_bytes())
+        .u32(par::ENDPOINT_ID, queue_id & !TEMPORARY_BIT)
 }
 
 /// Which ids a new flow shows. `next_id` is the spool's next one.

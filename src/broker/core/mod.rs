@@ -332,7 +332,7 @@ impl Core {
     /// Lets the sessions of a queue's consumers look for deliveries.
     fn wake_consumers(&self, queue: u32) {
         let Some(queue) = self.queues.get(&queue) else { return };
-        for flow in queue.flows() {
+        for flow in queue.listeners() {
             if let Some(connection) = self.connections.get(&flow.connection) {
                 connection.notify.notify_one();
             }

@@ -47,7 +47,11 @@ impl Core {
                 if planned_bytes >= ROUND_BYTES {
                     return;
                 }
-                let Some(entry) = queue.take(key) else { break };
+                let next = match flow.browsed {
+                    Some(after) => queue.browse(after),
+                    None => queue.take(key),
+                };
+                let Some(entry) = next else { break };
                 let Some(location) = self.spool.locate(entry.id) else { continue };
                 planned_bytes += location.length as usize;
                 let sent = flow.send(entry);

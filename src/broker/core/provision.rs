@@ -112,7 +112,7 @@ impl Core {
         self.queue_names.remove(&queue.settings.name);
         self.subscriptions.remove_target(Target::Queue(id));
         let mut ids = queue.drain_waiting();
-        for key in queue.flows() {
+        for key in queue.listeners() {
             let Some(connection) = self.connections.get_mut(&key.connection) else { continue };
             if let Some(mut flow) = connection.flows.remove(&key.flow) {
                 ids.extend(flow.take_all().iter().map(|entry| entry.id));

@@ -79,6 +79,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether the broker or the library refuses this one message and would take others.
+    pub fn is_of_message(&self) -> bool {
+        matches!(
+            self.subcode,
+            sys::solClient_subCode_SOLCLIENT_SUBCODE_MESSAGE_TOO_LARGE
+                | sys::solClient_subCode_SOLCLIENT_SUBCODE_NO_SUBSCRIPTION_MATCH
+                | sys::solClient_subCode_SOLCLIENT_SUBCODE_TOPIC_TOO_LARGE
+                | sys::solClient_subCode_SOLCLIENT_SUBCODE_INVALID_TOPIC_SYNTAX
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

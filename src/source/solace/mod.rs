@@ -6,6 +6,7 @@
 //! acknowledge, [`inbox`] is between the library's thread and ours, and [`publisher`] sends.
 
 mod bound;
+mod browse;
 mod config;
 mod failure;
 mod ffi;
@@ -15,6 +16,7 @@ mod publisher;
 mod session;
 mod supervisor;
 
+pub use browse::{browse, try_to_consume};
 pub use config::{Access, Secret, SolaceConfig};
 pub use failure::Failure;
 pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled};

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::{Changelog, DeadLetter, Epoch, OffsetSet, ResultChanges, SchemaChange, SpoolOrder};
+use super::{
+    Changelog, DeadLetter, Epoch, OffsetSet, Replayed, ResultChanges, SchemaChange, SpoolOrder,
+};
 
 /// Everything that one epoch writes, in one transaction.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct EpochCommit {
     /// Results that no file describes any more: their definitions are forgotten, their rows stay.
     pub retired: Vec<String>,
     pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters of earlier epochs that this one has processed again. Its offsets don't hold theirs.
+    pub replayed: Vec<Replayed>,
     /// What the epoch's events taught about the columns of their tables.
     pub schema_changes: Vec<SchemaChange>,
     /// Event time in microseconds since 1970 below which nothing is expected; `None` before the first event.

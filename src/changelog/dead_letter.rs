@@ -13,7 +13,16 @@ pub struct DeadLetter {
     pub error_type: ErrorType,
     /// One sentence: what is wrong, where, and what to do about it.
     pub message: String,
-    pub phase: Phase,
+    /// The table as the source names it, `SCHEMA.TABLE`, where that is known.
+    pub table: Option<String>,
+    /// The column whose value is to blame.
+    pub column: Option<String>,
+}
+
+impl DeadLetter {
+    pub fn phase(&self) -> Phase {
+        self.error_type.phase()
+    }
 }
 
 /// Why an event became a dead letter; the text is what operators filter by.
@@ -50,6 +59,26 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
+    /// The step that finds this kind of error.
+    pub fn phase(self) -> Phase {
+        match self {
+            Self::MalformedJson
+            | Self::UnknownEnvelope
+            | Self::UnsupportedOperation
+            | Self::EventTooLarge => Phase::Decode,
+            Self::UnknownTable
+            | Self::SchemaMismatch
+            | Self::InvalidKey
+            | Self::TooManyColumns
+            | Self::UndeclaredTooLarge
+            | Self::TooDeep => Phase::Schema,
+            Self::MalformedXml => Phase::Xml,
+            Self::LateEvent => Phase::Late,
+            Self::QueryFailed => Phase::Sql,
+            Self::RowRefused => Phase::Sink,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MalformedJson => "MALFORMED_JSON",
@@ -70,22 +99,32 @@ impl ErrorType {
     }
 }
 
-/// The step of the epoch that refused the event.
+/// The step that refused the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// It can't be read.
     Decode,
-    Fold,
-    Transform,
+    /// It does not fit the tables that are declared.
+    Schema,
+    /// A document in a column of it can't be read.
+    Xml,
+    Late,
+    Sql,
     Sink,
+    /// Not of events: the REST API refuses a row.
+    Rest,
 }
 
 impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Decode => "decode",
-            Self::Fold => "fold",
-            Self::Transform => "transform",
+            Self::Schema => "schema",
+            Self::Xml => "xml",
+            Self::Late => "late",
+            Self::Sql => "sql",
             Self::Sink => "sink",
+            Self::Rest => "rest",
         }
     }
 }

@@ -11,6 +11,7 @@ mod ledger_entry;
 mod message;
 mod offset;
 mod offset_set;
+mod replay;
 mod result;
 mod schema_change;
 mod spool_order;
@@ -26,6 +27,7 @@ pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};
 pub use offset_set::OffsetSet;
+pub use replay::{ReplayOutcome, ReplayRequest, Replayed};
 pub use result::{
     Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
 };

@@ -5,6 +5,7 @@ mod bench;
 mod broker;
 mod check;
 mod demo;
+mod dlq;
 mod generate;
 mod health;
 mod process;
@@ -30,6 +31,8 @@ pub enum Command {
     Test(sql_test::Arguments),
     /// Shows how each column of a table is decoded, and from which evidence.
     Profile(profile::Arguments),
+    /// Lists, shows, exports, replays and purges dead letters.
+    Dlq(dlq::Arguments),
     /// Runs the development broker; production is a Solace PubSub+ broker.
     Broker(broker::Arguments),
     /// Runs a REST API for development that shows what transforms post; its faults can be switched.
@@ -77,6 +80,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Test(arguments) => sql_test::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Dlq(arguments) => dlq::run(arguments).await,
         Command::Broker(arguments) => broker::run(arguments).await,
         Command::Api(arguments) => api::run(&arguments).await,
         Command::Generate(arguments) => generate::run(arguments).await,

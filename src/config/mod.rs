@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::checkpoint;
 use crate::dashboard;
 use crate::decode::{DecodeConfig, Limits};
-use crate::pipeline::BatchLimits;
+use crate::pipeline::{BatchLimits, DeadLetterConfig};
 use crate::sink::postgres::PostgresConfig;
 use crate::sink::rest::RestConfig;
 use crate::source::SourceConfig;
@@ -42,6 +42,8 @@ pub struct Config {
     pub batch: BatchConfig,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub dead_letters: DeadLetterConfig,
     #[serde(default)]
     pub checkpoint: checkpoint::Config,
     #[serde(default)]
@@ -134,6 +136,8 @@ impl Config {
             self.sink.postgres.problems().into_iter().map(|p| format!("sink.postgres.{p}")),
         );
         problems.extend(self.decode.problems().into_iter().map(|p| format!("decode.{p}")));
+        let letters = self.dead_letters.problems();
+        problems.extend(letters.into_iter().map(|p| format!("dead_letters.{p}")));
         let rest = self.sink.rest.iter().flat_map(RestConfig::problems);
         problems.extend(rest.map(|p| format!("sink.rest.{p}")));
         if let SourceConfig::Solace(solace) = &self.source

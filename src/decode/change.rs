@@ -123,6 +123,7 @@ fn has_same_start(before: &str, after: &str, length: usize) -> bool {
 fn no_old_key(route: &Route) -> Refusal {
     Refusal::InvalidKey {
         table: route.table.source.to_string(),
+        column: None,
         reason: "before does not hold the key of the old row: enable supplemental logging of the \
                  primary key in the source"
             .to_owned(),

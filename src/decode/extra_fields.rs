@@ -25,6 +25,7 @@ pub(super) fn write(
         }
         let unkept = |what: &str| Refusal::SchemaMismatch {
             table: source(),
+            column: Some(name.to_string()),
             reason: format!("undeclared field {name} holds {what}, which Postgres cannot store"),
         };
         if name.contains('\0') || has_bad_escape(raw) {

@@ -197,6 +197,7 @@ impl Document {
             let checked = Cells::check(&kind.shape, &self.extractor, shape, kind.missing);
             checked.map_err(|reason| Refusal::SchemaMismatch {
                 table: table.source.to_string(),
+                column: Some(self.column.clone()),
                 reason: format!("column {}, {}: {reason}", self.column, kind.table.name),
             })?;
         }

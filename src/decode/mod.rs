@@ -319,7 +319,7 @@ impl Passed {
 }
 
 const TRUNCATED: &str = "the source truncated it (op t), and the option truncate of the table is 'dlq': \
-                         set it to 'apply' and publish the event's bytes again";
+                         set it to 'apply' and replay the dead letter (tidemark dlq replay)";
 const MESSAGE: &str = "a generic message (op m) changes no row";
 
 fn unsupported(route: &Route, reason: &str) -> Refusal {

@@ -1,6 +1,6 @@
 //! Why an event is not decoded, and the dead letter that it becomes.
 
-use crate::changelog::{DeadLetter, ErrorType, Message, Phase};
+use crate::changelog::{DeadLetter, ErrorType, Message};
 
 /// Characters of a dead letter's message.
 const MAX_MESSAGE: usize = 500;
@@ -18,14 +18,14 @@ pub(super) enum Refusal {
     )]
     UnknownTable { source_table: String, name: String },
     #[error("table {table}: {reason}")]
-    SchemaMismatch { table: String, reason: String },
+    SchemaMismatch { table: String, column: Option<String>, reason: String },
     #[error("table {table}: {reason}")]
-    InvalidKey { table: String, reason: String },
+    InvalidKey { table: String, column: Option<String>, reason: String },
     #[error("table {table}: {reason}")]
     UnsupportedOperation { table: String, reason: String },
     #[error(
         "the payload has {bytes} bytes, which is above limits.max_event_bytes ({limit}): raise it and \
-         publish the bytes again"
+         replay it (tidemark dlq replay)"
     )]
     EventTooLarge { bytes: usize, limit: usize },
     #[error(
@@ -72,7 +72,28 @@ impl Refusal {
         self
     }
 
+    /// Which table of the source, and which column of it.
+    fn place(&self) -> (Option<&String>, Option<&String>) {
+        match self {
+            Self::MalformedJson { .. }
+            | Self::UnknownEnvelope { .. }
+            | Self::EventTooLarge { .. } => (None, None),
+            Self::UnknownTable { source_table, .. } => (Some(source_table), None),
+            Self::SchemaMismatch { table, column, .. } | Self::InvalidKey { table, column, .. } => {
+                (Some(table), column.as_ref())
+            }
+            Self::TooDeep { table, column, .. } | Self::MalformedXml { table, column, .. } => {
+                (Some(table), Some(column))
+            }
+            Self::UnsupportedOperation { table, .. }
+            | Self::TooManyColumns { table, .. }
+            | Self::UndeclaredTooLarge { table, .. } => (Some(table), None),
+        }
+    }
+
     pub(super) fn into_dead_letter(self, message: &Message) -> DeadLetter {
+        let (table, column) = self.place();
+        let (table, column) = (table.cloned(), column.cloned());
         DeadLetter {
             offset: message.offset,
             topic: message.topic.clone(),
@@ -80,7 +101,8 @@ impl Refusal {
             properties: message.properties.clone(),
             error_type: self.error_type(),
             message: clip(&self.to_string(), MAX_MESSAGE),
-            phase: Phase::Decode,
+            table,
+            column,
         }
     }
 }

@@ -106,6 +106,7 @@ fn refuse_undeclared(table: &Table, image: &Image<'_>) -> Result<(), Refusal> {
         Some(field) if table.options.new_columns == NewColumns::Strict => {
             Err(Refusal::SchemaMismatch {
                 table: table.source.to_string(),
+                column: Some(field.name.to_string()),
                 reason: format!(
                     "column {} is not declared, and new_columns = 'strict' refuses it: declare it",
                     field.name

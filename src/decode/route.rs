@@ -154,10 +154,11 @@ impl Route {
         let column = &self.table.columns[index];
         let table = self.table.source.to_string();
         let reason = format!("column {} {}: {reason}", column.name, column.data_type);
+        let column = Some(column.name.clone());
         if self.columns[index].is_key {
-            Refusal::InvalidKey { table, reason }
+            Refusal::InvalidKey { table, column, reason }
         } else {
-            Refusal::SchemaMismatch { table, reason }
+            Refusal::SchemaMismatch { table, column, reason }
         }
     }
 }

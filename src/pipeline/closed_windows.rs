@@ -106,7 +106,7 @@ fn forgotten(
     format!(
         "{} is of {whose}{time}, and rows of its windows were dropped from memory after their ttl of \
          {ttl}, so this change is not applied and the results keep their last value: raise ttl in \
-         sql/tables/{}.sql, then publish its bytes again",
+         sql/tables/{}.sql, then replay it (tidemark dlq replay)",
         row_name(table, &changelog.batch, (&table.key, row)),
         windows_of.name,
     )

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::delivering::rows_for_outbox;
+use super::letters::Publishing;
 use super::patience::Patience;
 use super::schema_changes;
 use crate::changelog::{EpochCommit, Receipt};
@@ -93,6 +94,8 @@ pub(super) struct Committer<A> {
     had_committed: bool,
     /// Of the outbox, if there is one.
     backlog: Option<Backlog>,
+    /// Of dead letters, if they are.
+    publishing: Option<Publishing>,
 }
 
 impl<A: Acknowledge> Committer<A> {
@@ -106,8 +109,23 @@ impl<A: Acknowledge> Committer<A> {
         let (count, _) = watch::channel(0);
         let handle = Jobs { sender, count: count.clone() };
         let patience = Patience::new(breaker, health.clone(), "write");
-        let (had_committed, backlog) = (false, None);
-        (Self { sink, acknowledger, health, patience, jobs, count, had_committed, backlog }, handle)
+        let committer = Self {
+            sink,
+            acknowledger,
+            health,
+            patience,
+            jobs,
+            count,
+            had_committed: false,
+            backlog: None,
+            publishing: None,
+        };
+        (committer, handle)
+    }
+
+    /// Acknowledges messages only after their dead letters are published.
+    pub(super) fn with_publishing(self, publishing: Option<Publishing>) -> Self {
+        Self { publishing, ..self }
     }
 
     /// With an outbox that is bounded.
@@ -148,7 +166,17 @@ impl<A: Acknowledge> Committer<A> {
             // nothing of the target, so the next commit does not wait for it.
             std::mem::take(acking).join_all().await;
             let (acknowledger, count) = (self.acknowledger.clone(), self.count.clone());
+            let (mut publishing, shutdown) = (self.publishing.clone(), shutdown.clone());
+            let has_died =
+                job.commit.as_ref().is_some_and(|commit| !commit.dead_letters.is_empty());
             acking.spawn(async move {
+                if let Some(publishing) = &mut publishing {
+                    let published = publishing.finished(has_died);
+                    if shutdown.run_until_cancelled(published).await != Some(true) {
+                        // They come again, and the ledger knows them.
+                        return;
+                    }
+                }
                 let mut stages = Stages::start();
                 acknowledger.ack(job.receipts).await;
                 stages.done("ack");

@@ -1,7 +1,7 @@
 //! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, read back
 //! what it needs, fold, run the SQL.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use metrics::{counter, gauge};
@@ -10,10 +10,11 @@ use tracing::info;
 use super::committer::Job;
 use super::doubted_times::DoubtedTimes;
 use super::late::{Diversion, LandedRows};
-use super::{PipelineError, closed_windows};
+use super::letters::DeadLetterConfig;
+use super::{PipelineError, closed_windows, replaying};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, Offset, OffsetSet, Receipt,
-    SpoolOrder, TableDelta,
+    ReplayOutcome, ReplayRequest, Replayed, SpoolOrder, TableDelta,
 };
 use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::{Excess, StateStores};
@@ -30,6 +31,8 @@ pub(super) struct Processor {
     doubted: DoubtedTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
+    /// Whose topics are those of published dead letters.
+    letters: DeadLetterConfig,
     spools: SpoolOrder,
     last: Epoch,
 }
@@ -50,13 +53,18 @@ impl Processor {
             landed,
             doubted: DoubtedTimes::default(),
             known: position.offsets,
+            letters: DeadLetterConfig::default(),
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
         }
     }
 
-    /// One epoch; events in `failing` become dead letters. Its number is used up only if there is something to commit. `None`: shutdown came
-    /// while the target was away.
+    pub(super) fn with_letters(self, letters: &DeadLetterConfig) -> Self {
+        Self { letters: letters.clone(), ..self }
+    }
+
+    /// One epoch; events in `failing` become dead letters. Its number is used up only if there is something
+    /// to commit. `None`: shutdown came while the target was away.
     pub(super) async fn process(
         &mut self,
         messages: Vec<Message>,
@@ -69,11 +77,60 @@ impl Processor {
         if fresh.is_empty() {
             return Ok(Some(Job { commit: None, receipts }));
         }
+        let fresh = self.pass_own(fresh);
+        let commit = self.compute((fresh, opened_at), failing, None).await?;
+        Ok(commit.map(|commit| Job { commit: Some(EpochCommit { offsets, ..commit }), receipts }))
+    }
+
+    /// Dead letters once more, as an epoch of their own; nothing may be under way to the target. `None` as
+    /// in [`Self::process`].
+    pub(super) async fn replay(
+        &mut self,
+        asked: Vec<ReplayRequest>,
+        failing: &HashMap<Offset, Diversion>,
+    ) -> Result<Option<Job>, PipelineError> {
+        let (asked, lost) = replaying::placed(asked, |at| self.spools.position(at).ok());
+        let messages = asked.iter().map(|request| request.message.clone()).collect();
+        let mut superseded = HashSet::new();
+        let work = (messages, SystemTime::now());
+        let Some(mut commit) = self.compute(work, failing, Some(&mut superseded)).await? else {
+            return Ok(None);
+        };
+        replaying::settle(&mut commit, &asked, &superseded, lost);
+        Ok(Some(Job { commit: Some(commit), receipts: Vec::new() }))
+    }
+
+    /// An epoch that says of dead letters that they are not looked at, and why.
+    pub(super) fn refuse(&mut self, asked: &[ReplayRequest], reason: &str) -> Job {
+        self.last = self.last.next();
+        let now = SystemTime::now();
+        let outcome = || ReplayOutcome::NotTried(reason.to_owned());
+        let replayed =
+            asked.iter().map(|request| Replayed { id: request.id, outcome: outcome() }).collect();
+        let commit = EpochCommit { replayed, ..self.empty(now) };
+        Job { commit: Some(commit), receipts: Vec::new() }
+    }
+
+    /// What the epoch of these messages commits, without their offsets; of dead letters with those that
+    /// have newer rows.
+    async fn compute(
+        &mut self,
+        (fresh, opened_at): (Vec<Message>, SystemTime),
+        failing: &HashMap<Offset, Diversion>,
+        superseded: Option<&mut HashSet<Offset>>,
+    ) -> Result<Option<EpochCommit>, PipelineError> {
         let (failed, fresh) = divert_failing(fresh, failing);
         let mut stages = Stages::start();
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         stages.done("decode");
         decoded.dead_letters.extend(failed);
+        if let Some(superseded) = superseded {
+            let (stores, landed) = (&self.stores, &mut self.landed);
+            match replaying::take_superseded(stores, landed, &mut decoded).await? {
+                Some(offsets) => *superseded = offsets,
+                None => return Ok(None),
+            }
+        }
         if !self.landed.divert_refused(&fresh, &mut decoded).await? {
             return Ok(None);
         }
@@ -100,21 +157,28 @@ impl Processor {
         self.expire().await?;
         stages.done("ttl");
         self.last = self.last.next();
-        let commit = EpochCommit {
+        let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
+        let empty = self.empty(opened_at);
+        Ok(Some(EpochCommit { landing, results, dead_letters, schema_changes, watermark, ..empty }))
+    }
+
+    /// The epoch at hand without anything in it.
+    fn empty(&self, opened_at: SystemTime) -> EpochCommit {
+        EpochCommit {
             epoch: self.last,
             queue: self.queue.clone(),
-            offsets,
+            offsets: OffsetSet::default(),
             spools: self.spools.clone(),
-            landing,
-            results,
+            landing: Vec::new(),
+            results: Vec::new(),
             retired: Vec::new(),
-            dead_letters: decoded.dead_letters,
-            schema_changes: decoded.schema_changes,
-            watermark,
+            dead_letters: Vec::new(),
+            replayed: Vec::new(),
+            schema_changes: Vec::new(),
+            watermark: self.stores.clock().watermark,
             opened_at,
             closed_at: SystemTime::now(),
-        };
-        Ok(Some(Job { commit: Some(commit), receipts }))
+        }
     }
 
     #[cfg(test)]
@@ -145,6 +209,18 @@ impl Processor {
             .collect();
         counter!(names::DUPLICATES).increment((delivered - fresh.len()) as u64);
         (fresh, offsets)
+    }
+
+    /// Without dead letters that were published: a queue may subscribe to their topics as well, and each
+    /// of them would die again and be published again.
+    fn pass_own(&self, mut messages: Vec<Message>) -> Vec<Message> {
+        let all = messages.len();
+        messages.retain(|message| !self.letters.is_own(&message.topic));
+        if messages.len() < all {
+            let passed = (all - messages.len()) as u64;
+            counter!(names::PASSED, "kind" => "dead_letter").increment(passed);
+        }
+        messages
     }
 
     /// The changes as they are to be landed, and how the current rows differ after them.

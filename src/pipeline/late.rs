@@ -13,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::PipelineError;
 use super::patience::Patience;
 use super::read_back::ReadBack;
-use crate::changelog::{
-    Changelog, DeadLetter, ErrorType, Message, Offset, Phase, Table, TableDelta,
-};
+use crate::changelog::{Changelog, DeadLetter, ErrorType, Message, Offset, Table, TableDelta};
 use crate::decode::Decoded;
 use crate::recovery::{CircuitBreaker, Recovery};
 use crate::sink::{RefusedRow, Sink, SinkError};
@@ -63,8 +61,8 @@ impl LandedRows {
         self.patience.succeeded();
         if !refused.is_empty() {
             let reason = |row: RefusedRow| {
-                counter!(names::REFUSED_ROWS, "table" => row.table).increment(1);
-                (row.offset, Diversion::refused(row.message))
+                counter!(names::REFUSED_ROWS, "table" => row.table.clone()).increment(1);
+                (row.offset, Diversion::refused(row))
             };
             take_out(decoded, messages, refused.into_iter().map(reason).collect());
         }
@@ -178,23 +176,27 @@ impl LandedRows {
 #[derive(Debug, Clone)]
 pub(super) struct Diversion {
     pub(super) error_type: ErrorType,
-    pub(super) phase: Phase,
     pub(super) message: String,
+    /// As the source names it.
+    pub(super) table: Option<String>,
+    pub(super) column: Option<String>,
 }
 
 impl Diversion {
     pub(super) fn late(message: String) -> Self {
-        Self { error_type: ErrorType::LateEvent, phase: Phase::Fold, message }
+        Self { error_type: ErrorType::LateEvent, message, table: None, column: None }
     }
 
-    pub(super) fn refused(message: String) -> Self {
-        Self { error_type: ErrorType::RowRefused, phase: Phase::Sink, message }
+    pub(super) fn refused(row: RefusedRow) -> Self {
+        let RefusedRow { message, column, .. } = row;
+        Self { error_type: ErrorType::RowRefused, message, table: None, column }
     }
 
     pub(super) fn failed(reason: &str) -> Self {
-        let message =
-            format!("{reason}: correct the query or the event, then publish its bytes again");
-        Self { error_type: ErrorType::QueryFailed, phase: Phase::Transform, message }
+        let message = format!(
+            "{reason}: correct the query or the event, then replay it (tidemark dlq replay)"
+        );
+        Self { error_type: ErrorType::QueryFailed, message, table: None, column: None }
     }
 
     /// The event, whole, as a dead letter.
@@ -206,7 +208,8 @@ impl Diversion {
             properties: message.properties.clone(),
             error_type: self.error_type,
             message: self.message,
-            phase: self.phase,
+            table: self.table,
+            column: self.column,
         }
     }
 }
@@ -226,8 +229,8 @@ pub(super) fn dropped_reason(
     let ttl = humantime::format_duration(dropped_from.options.ttl.unwrap_or_default());
     format!(
         "{needs} dropped from memory after its ttl of {ttl} with its windows, so this change is not \
-         applied and the results keep their last value: raise ttl in sql/tables/{}.sql, then publish \
-         its bytes again",
+         applied and the results keep their last value: raise ttl in sql/tables/{}.sql, then replay \
+         it (tidemark dlq replay)",
         dropped_from.name,
     )
 }
@@ -242,7 +245,7 @@ pub(super) fn too_many_reason(
     format!(
         "{} needs rows of table {} that ttl dropped from memory, and with its neighbours more than \
          {most} rows would have to be read back at once, so this change is not applied: raise ttl in \
-         sql/tables/{}.sql or lower batch.max_messages, then publish its bytes again",
+         sql/tables/{}.sql or lower batch.max_messages, then replay it (tidemark dlq replay)",
         row_name(table, &changelog.batch, (&table.key, row)),
         needed.name,
         needed.name,
@@ -275,8 +278,14 @@ pub(super) fn take_out(
     // Its document alone was a dead letter so far.
     decoded.dead_letters.retain(|letter| !reasons.contains_key(&letter.offset));
     for changelog in std::mem::take(&mut decoded.changes) {
-        let is_late: Vec<bool> =
-            changelog.offsets.iter().map(|offset| reasons.contains_key(offset)).collect();
+        let mut is_late = Vec::with_capacity(changelog.len());
+        for offset in &changelog.offsets {
+            let reason = reasons.get_mut(offset);
+            is_late.push(reason.is_some());
+            if let Some(reason) = reason {
+                reason.table = Some(changelog.table.source.to_string());
+            }
+        }
         let rest = if is_late.contains(&true) { changelog.without(&is_late) } else { changelog };
         decoded.changes.extend((!rest.is_empty()).then_some(rest));
     }

@@ -17,16 +17,19 @@ mod delivering;
 mod doubted_times;
 mod epoch;
 mod late;
+mod letters;
 mod narrowing;
 mod patience;
 mod read_back;
 mod rehearsal;
 mod reload;
+mod replaying;
 mod schema_changes;
 mod start;
 
 pub use batch::BatchLimits;
 pub use committer::CommitError;
+pub use letters::DeadLetterConfig;
 pub use rehearsal::Rehearsal;
 pub use start::{Sql, load_sql, load_sql_with};
 
@@ -50,8 +53,10 @@ use checkpointing::Checkpointing;
 use committer::{Committer, Jobs};
 use delivering::Delivering;
 use epoch::Processor;
+use letters::Letters;
 use narrowing::Narrowing;
 use reload::Edits;
+use replaying::Replays;
 
 /// Why the pipeline stopped. Everything that waiting can heal was waited for before.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +115,7 @@ pub async fn run(
     let mut sql = sql.map_err(PipelineError::Sql)?;
     let mut lasting = Lasting {
         edits: Edits::watch(config, texts),
+        replays: Replays::watch(config),
         narrowing: Narrowing::default(),
         has_started: false,
     };
@@ -141,6 +147,7 @@ pub async fn run(
 /// What sessions leave to the next one.
 struct Lasting {
     edits: Edits,
+    replays: Replays,
     narrowing: Narrowing,
     /// A start has succeeded: from now on nothing but its operator and another processor end this one.
     has_started: bool,
@@ -165,7 +172,8 @@ async fn run_session<S: Source + 'static>(
     let (delivering, backlog) = Delivering::spawn(config, health)?;
     let breaker = config.sink.postgres.breaker();
     let (committer, jobs) = Committer::new(sink, acknowledger, (health.clone(), breaker));
-    let committer = committer.with_backlog(backlog);
+    let (letters, publishing) = Letters::spawn(config, health);
+    let committer = committer.with_backlog(backlog).with_publishing(publishing);
     let ending = shutdown.child_token();
     let committer = tokio::spawn(committer.run(ending.clone()));
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
@@ -184,6 +192,8 @@ async fn run_session<S: Source + 'static>(
     drop(jobs);
     let committed = committer.await.map_err(PipelineError::Panicked)?;
     delivering.finish().await;
+    letters.finish().await;
+    health.clear(Condition::DeadLetters);
     checkpointing.finish().await;
     collector.into_source().close().await;
     // A committer that stopped is why processing stopped, so its error is the one to tell.
@@ -252,6 +262,12 @@ impl<S: Source> Session<S> {
                 () = self.jobs.closed() => return Ok(Ended::Shutdown),
                 // Messages of the open batch are left to the broker, which brings them again.
                 sql = lasting.edits.next() => return Ok(Ended::Edited(Box::new(sql))),
+                () = lasting.replays.asked() => {
+                    match Box::pin(self.replay(lasting, shutdown)).await? {
+                        Some(ended) => return Ok(ended),
+                        None => continue,
+                    }
+                }
                 collected = self.collector.next(&mut in_flight, shutdown) => collected?,
             };
             let messages = match collected {
@@ -287,6 +303,62 @@ impl<S: Source> Session<S> {
         };
         health.clear(Condition::Memory);
         ended
+    }
+
+    /// Dead letters that somebody wants processed again, until none is left.
+    async fn replay(
+        &mut self,
+        lasting: &mut Lasting,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Ended>, PipelineError> {
+        loop {
+            // What is being committed may be newer than what is to come back.
+            if !self.all_committed(shutdown).await {
+                return Ok(Some(Ended::Shutdown));
+            }
+            let asked = lasting.replays.take(lasting.narrowing.limit()).await;
+            if asked.is_empty() {
+                return Ok(None);
+            }
+            let offsets: Vec<Offset> = asked.iter().map(|request| request.message.offset).collect();
+            let narrowing = &mut lasting.narrowing;
+            let job = match lasting.replays.given_up() {
+                Some(reason) => Ok(Some(self.processor.refuse(&asked, reason))),
+                None => self.processor.replay(asked, narrowing.reasons()).await,
+            };
+            let job = match job {
+                Ok(Some(job)) => job,
+                Ok(None) => return Ok(Some(Ended::Shutdown)),
+                Err(PipelineError::Transform(error))
+                    if error.recovery() == Recovery::DeadLetter =>
+                {
+                    if let Err(error) = narrowing.failed(&offsets, error) {
+                        lasting.replays.give_up(&error.into());
+                    }
+                    return Ok(Some(Ended::QueryFailed));
+                }
+                Err(error) => return Err(error),
+            };
+            narrowing.succeeded(&offsets);
+            if !(self.jobs.send(job).await && self.all_committed(shutdown).await) {
+                // The committer stopped; its own result says why.
+                return Ok(Some(Ended::Shutdown));
+            }
+            lasting.narrowing.forget(&offsets);
+        }
+    }
+
+    /// `false`: the committer has stopped, or shutdown came first.
+    async fn all_committed(&self, shutdown: &CancellationToken) -> bool {
+        let mut in_flight = self.jobs.in_flight();
+        while !in_flight.is_empty() {
+            tokio::select! {
+                () = self.jobs.closed() => return false,
+                () = shutdown.cancelled() => return false,
+                () = in_flight.changed() => {}
+            }
+        }
+        true
     }
 
     /// One epoch, or several while a failing query is looked into.

@@ -44,9 +44,19 @@ impl Narrowing {
     pub(super) fn refused(&mut self, rows: Vec<RefusedRow>) {
         for row in rows {
             warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
-            self.distrusted.insert(row.table);
-            self.reasons.insert(row.offset, Diversion::refused(row.message));
+            self.distrusted.insert(row.table.clone());
+            self.reasons.insert(row.offset, Diversion::refused(row));
         }
+    }
+
+    /// The most messages in the next epoch, if there is a limit.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// What was known about these events is settled: they are dead letters.
+    pub(super) fn forget(&mut self, offsets: &[Offset]) {
+        self.reasons.retain(|offset, _| !offsets.contains(offset));
     }
 
     /// Takes the messages of the next epoch.

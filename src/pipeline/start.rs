@@ -154,6 +154,7 @@ async fn attempt(
     let decoder = decoder.with_limits(config.limits.clone());
     let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
+    let processor = processor.with_letters(&config.dead_letters);
     health.clear(Condition::State);
     Ok(Started { processor, sink })
 }
@@ -181,6 +182,7 @@ pub(super) async fn resume(
         failpoint(Failpoint::Bootstrap);
         for changelog in sink.bootstrap(table, None).await? {
             stores.note_times(&mut times, &changelog);
+            stores.note_truncates(&changelog);
             stores.fold(changelog)?;
             if let Some(excess) = stores.excess(std::iter::empty()) {
                 return Err(StateError::MemoryLimit(excess).into());
@@ -268,6 +270,7 @@ async fn rewrite(
         results,
         retired,
         dead_letters: Vec::new(),
+        replayed: Vec::new(),
         schema_changes: Vec::new(),
         watermark,
         opened_at: now,

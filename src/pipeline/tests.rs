@@ -5,6 +5,7 @@ mod extracted;
 mod late_events;
 mod lookup;
 mod read_back;
+mod replays;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -254,6 +255,15 @@ async fn commit(sink: &mut MemorySink, job: super::committer::Job) {
 
 /// Every SELECT, once, over the newest row of each key.
 async fn from_scratch(sql: &Sql, stream: &[Message]) -> BTreeMap<String, Rows> {
+    from_scratch_at(sql, stream, None).await
+}
+
+/// The same as of another watermark than that of the stream.
+async fn from_scratch_at(
+    sql: &Sql,
+    stream: &[Message],
+    watermark: Option<i64>,
+) -> BTreeMap<String, Rows> {
     let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
     let mut spools = crate::changelog::SpoolOrder::default();
     spools.register(stream[0].offset);
@@ -265,7 +275,7 @@ async fn from_scratch(sql: &Sql, stream: &[Message]) -> BTreeMap<String, Rows> {
         stores.fold(changelog).unwrap();
     }
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
-    let watermark = stores.clock().watermark;
+    let watermark = watermark.or(stores.clock().watermark);
     let results = transforms.computed_anew(&stores, watermark).await.unwrap();
     results.iter().map(|(t, rows)| (t.name.clone(), as_text(std::slice::from_ref(rows)))).collect()
 }

@@ -9,6 +9,8 @@ pub enum Failpoint {
     BeforeCommit,
     /// The epoch is in Postgres; the broker does not know yet.
     BetweenCommitAndAck,
+    /// Dead letters are published; the table does not say so yet.
+    LettersPublished,
     /// A checkpoint file is about to be published.
     CheckpointPublish,
 }
@@ -20,6 +22,7 @@ impl Failpoint {
             Self::Bootstrap => "bootstrap",
             Self::BeforeCommit => "before_commit",
             Self::BetweenCommitAndAck => "between_commit_and_ack",
+            Self::LettersPublished => "letters_published",
             Self::CheckpointPublish => "checkpoint_publish",
         }
     }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::{Sink, SinkError};
 use crate::changelog::{
     Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset,
-    OffsetSet, Operation, Phase, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
+    OffsetSet, Operation, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
     SchemaChangeKind, SeenType, SourceTable, SpoolOrder, Table, TableOptions, Truncation,
 };
 use crate::recovery::Recovery;
@@ -418,6 +418,7 @@ impl EpochBuilder {
             ],
             retired: Vec::new(),
             dead_letters: self.dead.iter().map(|id| dead_letter(*id)).collect(),
+            replayed: Vec::new(),
             schema_changes: Vec::new(),
             watermark: None,
             opened_at,
@@ -477,7 +478,8 @@ fn dead_letter(id: u64) -> DeadLetter {
         properties: vec![("tenant".to_owned(), "a".to_owned())],
         error_type: ErrorType::UnknownEnvelope,
         message: "there is no operation 'x'".to_owned(),
-        phase: Phase::Decode,
+        table: Some("SALES.ORDERS".to_owned()),
+        column: None,
     }
 }
 

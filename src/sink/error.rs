@@ -87,6 +87,8 @@ pub struct RefusedRow {
     pub table: String,
     /// The message that the row comes from.
     pub offset: Offset,
+    /// The target's column, where that is known.
+    pub column: Option<String>,
     /// One sentence: which target refuses what, and what to do about it.
     pub message: String,
 }

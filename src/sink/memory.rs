@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::changelog::{
     Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation,
-    Position, ResultChanges, ResultMode, ResultTable, SchemaChange, SpoolOrder, SystemColumn,
-    Table,
+    Position, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, SpoolOrder,
+    SystemColumn, Table,
 };
 
 /// The values of some columns of one row, as text.
@@ -44,6 +44,7 @@ struct State {
     landing: HashMap<String, Vec<Changelog>>,
     results: HashMap<String, Rows>,
     dead_letters: Vec<DeadLetter>,
+    replayed: Vec<Replayed>,
     /// By pipeline.
     ledger: HashMap<String, Vec<LedgerRow>>,
     /// By pipeline: the definitions of results.
@@ -90,6 +91,11 @@ impl MemoryTarget {
 
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.state().dead_letters.clone()
+    }
+
+    /// What became of dead letters that were processed again.
+    pub fn replayed(&self) -> Vec<Replayed> {
+        self.state().replayed.clone()
     }
 
     /// The ledger rows of a pipeline, lowest epoch first.
@@ -252,6 +258,7 @@ impl State {
             self.apply_result(changes)?;
         }
         self.dead_letters.extend(commit.dead_letters.iter().cloned());
+        self.replayed.extend(commit.replayed.iter().cloned());
         Ok(())
     }
 

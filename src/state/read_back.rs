@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 
 use super::enriched::Enriched;
 use super::{Missing, StateError, StateStores, Store, missing};
-use crate::changelog::{Changelog, KeyBytes, SystemColumn, Table, TableDelta};
+use crate::changelog::{Changelog, KeyBytes, Position, SystemColumn, Table, TableDelta};
 
 impl StateStores {
     /// All tables, each before the one that it references.
@@ -86,6 +86,20 @@ impl StateStores {
     pub fn row_keys(&self, changelog: &Changelog) -> Result<Vec<KeyBytes>, StateError> {
         let store = self.store_of(changelog);
         store.encoded(&changelog.batch).map_err(|source| store.error(source))
+    }
+
+    /// Where the newest change of each row's key is, as far as memory knows.
+    ///
+    /// # Errors
+    /// As [`Self::missing_changed`].
+    pub fn known_positions(
+        &self,
+        changelog: &Changelog,
+    ) -> Result<Vec<Option<Position>>, StateError> {
+        let store = self.store_of(changelog);
+        let keys = self.row_keys(changelog)?;
+        let known = |key: &KeyBytes| store.entries.get(key).map(|entry| entry.position);
+        Ok(keys.iter().map(|key| known(key).max(store.truncated)).collect())
     }
 
     /// The key of the row that each row references, encoded as [`Self::row_keys`] of that table.

@@ -1,11 +1,12 @@
 //! The source emptied a table: every row of an older position is gone.
 
+use arrow::array::{Array, AsArray};
 use arrow::error::ArrowError;
 
-use super::Store;
 use super::groups::Groups;
 use super::touched::Touched;
-use crate::changelog::{Changelog, KeyBytes, Position};
+use super::{StateStores, Store};
+use crate::changelog::{Changelog, KeyBytes, Operation, Position, SystemColumn};
 
 impl Store {
     /// Takes away all rows, and all memory of deleted ones, that are older than `position`; how many
@@ -36,6 +37,30 @@ impl Store {
         // The rows that ttl dropped are gone as well, so that nothing is missing in any window.
         self.forget_dropped();
         Ok(rows)
+    }
+}
+
+impl StateStores {
+    /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
+    pub fn note_truncates(&mut self, newest: &Changelog) {
+        if newest.table.options.extracted_from.is_some() {
+            // The events of its rows have numbers as well.
+            return;
+        }
+        let ids = newest.batch.column(newest.table.system_column(SystemColumn::EventId));
+        let Some(ids) = ids.as_string_opt::<i32>() else { return };
+        // The offset and a number; the delete of a changed key has a word instead.
+        let is_numbered = |id: &str| {
+            let number = id.rsplit_once('#').map(|(_, number)| number);
+            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let of_truncates = (0..newest.len()).filter(|row| {
+            let is_delete = newest.operations[*row] == Operation::Delete;
+            is_delete && ids.is_valid(*row) && is_numbered(ids.value(*row))
+        });
+        let truncated = of_truncates.map(|row| newest.positions[row]).max();
+        let store = &mut self.stores[self.by_name[&newest.table.name]];
+        store.truncated = store.truncated.max(truncated);
     }
 }
 

@@ -12,6 +12,9 @@ pub enum Condition {
     Checkpoint,
     /// Delivery to the REST API.
     Rest,
+    /// Publishing them.
+    #[serde(rename = "dead_letters")]
+    DeadLetters,
 }
 
 /// Whether the processor does its work, and what stands in the way.

@@ -16,6 +16,8 @@ pub const LATE_ROWS: &str = "cdc_late_rows_total";
 pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
 pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
+pub const REPLAYED: &str = "cdc_replayed_dead_letters_total";
+pub const PUBLISHED_LETTERS: &str = "cdc_published_dead_letters_total";
 pub const SCHEMA_CHANGES: &str = "cdc_schema_changes_total";
 pub const ALERTS: &str = "cdc_alerts_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
@@ -65,7 +67,7 @@ pub(super) fn describe() {
         "times too far in the future to move the clock, by table and column"
     );
     describe_counter!(PASSED, "messages that rightly change no row, by kind");
-    describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
+    describe_dead_letters();
     describe_counter!(
         SCHEMA_CHANGES,
         "columns that appeared, are missing or hold another type, by table and change"
@@ -98,6 +100,15 @@ pub(super) fn describe() {
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+}
+
+fn describe_dead_letters() {
+    describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
+    describe_counter!(
+        REPLAYED,
+        "dead letters processed again, by outcome: replayed, superseded, failed, not_tried"
+    );
+    describe_counter!(PUBLISHED_LETTERS, "dead letters that the broker has stored");
 }
 
 fn describe_target_faults() {

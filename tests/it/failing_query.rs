@@ -24,7 +24,7 @@ async fn the_events_that_make_a_query_fail_are_dead_letters_and_the_rest_goes_on
     shop.end(&mut processor).await;
 
     let letters =
-        "SELECT count(*) FROM cdc_dlq WHERE error_type = 'QUERY_FAILED' AND phase = 'transform'";
+        "SELECT count(*) FROM cdc_dlq WHERE error_type = 'QUERY_FAILED' AND phase = 'sql'";
     let failed = shop.number(letters).await;
     let of_the_order = format!(
         "{letters} AND payload->'after'->>'ORDER_ID' = '20' AND error_message LIKE '%shares.sql%ivide by zero%'"

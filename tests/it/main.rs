@@ -6,6 +6,7 @@
 
 mod crash_matrix;
 mod dialects;
+mod dlq;
 mod end_to_end;
 mod failing_query;
 mod interop;

@@ -141,6 +141,7 @@ async fn datafusion_agrees(shop: &Shop) {
         results,
         retired: Vec::new(),
         dead_letters: Vec::new(),
+        replayed: Vec::new(),
         schema_changes: Vec::new(),
         watermark: position.watermark,
         opened_at: now,

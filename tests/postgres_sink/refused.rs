@@ -199,7 +199,7 @@ async fn one_bad_landing_row_in_ten_thousand_is_found_and_costs_itself() {
         assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [bad], "{code}");
         let message = &rows[0].message;
         for part in
-            [LANDING, &format!("order_id = {BAD_KEY}"), code, class.says, "publish its bytes"]
+            [LANDING, &format!("order_id = {BAD_KEY}"), code, class.says, "tidemark dlq replay"]
         {
             assert!(message.contains(part), "{code}: {part} in {message}");
         }

@@ -65,7 +65,8 @@ impl Core {
                     return Err(DENIED);
                 }
                 let is_browser = request.u8(par::FLOW_TYPE) == Some(FLOW_TYPE_BROWSER);
-                if is_browser && self.queues.get(&queue).is_some_and(|q| q.settings.partitions > 0) {
+                if is_browser && self.queues.get(&queue).is_some_and(|q| q.settings.partitions > 0)
+                {
                     return Err(Response::new(400, "Browsing Not Supported on Partitioned Queue"));
                 }
                 Ok(queue)

@@ -164,7 +164,7 @@ pub(super) fn dead_letter_rows(letters: &[DeadLetter]) -> Result<RecordBatch, Ar
     };
     let columns = vec![
         column(&|letter| letter.error_type.as_str().to_owned()),
-        column(&|letter| letter.phase.as_str().to_owned()),
+        column(&|letter| letter.phase().as_str().to_owned()),
         column(&|letter| letter.message.clone()),
     ];
     RecordBatch::try_new(dead_letter_schema(), columns)

@@ -48,6 +48,8 @@ pub struct Settings {
     pub checkpoint_interval: &'static str,
     /// A section of the processor's configuration that is put at its end.
     pub more_config: String,
+    /// Sections that are put at the end of the broker's configuration.
+    pub broker_config: &'static str,
     /// Of the target's circuit breaker, such as `30s`.
     pub breaker_pause: &'static str,
 }
@@ -64,6 +66,7 @@ impl Settings {
             access: "exclusive",
             checkpoint_interval: "10s",
             more_config: String::new(),
+            broker_config: "",
             breaker_pause: "30s",
         }
     }
@@ -222,8 +225,8 @@ impl Stack {
     /// The queue is there from the start, so that nothing published before the processor is lost.
     fn broker_config(&self) -> String {
         format!(
-            "max_unacked_per_flow = {}\n\n[[queues]]\nname = '{QUEUE}'\ntopics = ['cdc/oracle/>']\naccess = '{}'\n",
-            self.settings.max_unacked, self.settings.access
+            "max_unacked_per_flow = {}\n\n[[queues]]\nname = '{QUEUE}'\ntopics = ['cdc/oracle/>']\naccess = '{}'\n\n{}",
+            self.settings.max_unacked, self.settings.access, self.settings.broker_config
         )
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn item(id: i64, order: i64, minute: i64) -> String {
 #[track_caller]
 fn assert_late(letter: &DeadLetter, payload: &str, says: &[&str]) {
     assert_eq!(letter.error_type, ErrorType::LateEvent);
-    assert_eq!(letter.phase, Phase::Fold);
+    assert_eq!(letter.phase(), Phase::Late);
     assert_eq!(letter.payload, payload.as_bytes());
     assert_eq!(letter.topic, "cdc/oracle");
     for text in says {

@@ -14,7 +14,8 @@ const LIMITS: BatchLimits =
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lasting() -> Lasting {
-    Lasting { edits: Edits::never(), narrowing: Narrowing::default(), has_started: false }
+    let (edits, replays) = (Edits::never(), Replays::never());
+    Lasting { edits, replays, narrowing: Narrowing::default(), has_started: false }
 }
 
 /// A loop over the shipped SQL, and its committer.

@@ -91,7 +91,8 @@ impl EpochWrite<'_> {
         (results, judge): (&[RefusedResult], &Judge<'_>),
     ) -> Result<(), SinkError> {
         let (Some(target), false) = (judge.letters, results.is_empty()) else { return Ok(()) };
-        let inserts = dead_letters::of_results(results, target, (&ledger.run_id, judge.closed_at))?;
+        let written_by = (ledger.pipeline.as_str(), ledger.run_id.as_str(), judge.closed_at);
+        let inserts = dead_letters::of_results(results, target, written_by)?;
         for bound in inserts {
             bound.execute(connection).await?;
         }

@@ -6,7 +6,7 @@ use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::flood::FloodGauge;
 use super::piece::{How, Origin, Piece, RowsPiece};
 use super::rows::Bound;
-use super::{PostgresSink, dead_letters, outbox, schema_changes, truncate, unchecked};
+use super::{PostgresSink, dead_letters, outbox, replayed, schema_changes, truncate, unchecked};
 use crate::changelog::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 
@@ -71,6 +71,7 @@ impl PostgresSink {
             write.pieces.push(Piece::Own(self.ledger.close_gaps(&commit.retired)));
         }
         write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
+        write.pieces.extend(replayed::update(&self.config.schema, commit).map(Piece::Own));
         if !commit.schema_changes.is_empty() {
             let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
             write.pieces.push(Piece::Own(schema_changes::insert(schema, pipeline, commit)?));
@@ -100,7 +101,7 @@ impl PostgresSink {
         }
         let target = self.targets.dead_letters.as_ref();
         let target = target.ok_or_else(|| unchecked(dead_letters::TABLE))?;
-        dead_letters::inserts(commit, target, &self.ledger.run_id)
+        dead_letters::inserts(commit, target, (&self.ledger.pipeline, &self.ledger.run_id))
     }
 
     /// Piece by piece, leaving out rows of results that are refused.

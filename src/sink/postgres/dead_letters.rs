@@ -10,12 +10,15 @@ use super::catalog::CatalogTable;
 use super::refused::RefusedResult;
 use super::rows::{Bound, Rows, micros};
 use super::target::{Rounding, Target, Wanted, stamp_type};
-use crate::changelog::{DeadLetter, EpochCommit, ErrorType, Phase};
+use crate::changelog::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;
 
 pub(super) const TABLE: &str = "cdc_dlq";
 
-/// What an event that died twice in one epoch, or was replayed, must not do: stop the epoch.
+/// Brings a table of an earlier version up to date.
+pub(super) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
+
+/// What an event that died twice in one epoch must not do: stop the epoch.
 const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";
 
 /// Postgres's NUMERIC holds numbers that are longer than any in real events, but not all of JSON's.
@@ -35,9 +38,18 @@ pub(super) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<Str
         ("first_failure", &stamp),
         ("last_failure", &stamp),
         ("consumer_id", &DataType::Utf8),
+        ("pipeline", &DataType::Utf8),
+        ("source_table", &DataType::Utf8),
+        ("column_name", &DataType::Utf8),
     ]
     .map(|(name, data_type)| Wanted { name, data_type })
     .into();
+    // Not written here, but the others who use the table need them.
+    for name in ["id", "retry_count", "status", "settled_at", "published_at"] {
+        if !catalog.columns.contains_key(name) {
+            problems.push(format!("{TABLE}.{name}: the column is missing; {FILE} adds it"));
+        }
+    }
     Target::check((schema, TABLE), catalog, &wanted, Rounding::Refused, problems)
 }
 
@@ -45,7 +57,7 @@ pub(super) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<Str
 pub(super) fn inserts(
     commit: &EpochCommit,
     target: &Target,
-    run_id: &str,
+    (pipeline, run_id): (&str, &str),
 ) -> Result<Vec<Bound>, SinkError> {
     let letters = &commit.dead_letters;
     if letters.is_empty() {
@@ -55,25 +67,27 @@ pub(super) fn inserts(
         topic: &letter.topic,
         error_type: letter.error_type,
         message: &letter.message,
-        phase: letter.phase,
+        table: letter.table.as_deref(),
+        column: letter.column.as_deref(),
         payload: &letter.payload,
         properties: properties(letter),
         event_id: Some(letter.offset.to_string()),
     });
-    rows(&written.collect::<Vec<_>>(), target, (run_id, commit.closed_at))
+    rows(&written.collect::<Vec<_>>(), target, (pipeline, run_id, commit.closed_at))
 }
 
 /// The statements that add the refused rows of results: letters without an event.
 pub(super) fn of_results(
     refused: &[RefusedResult],
     target: &Target,
-    written_by: (&str, SystemTime),
+    written_by: (&str, &str, SystemTime),
 ) -> Result<Vec<Bound>, SinkError> {
     let written = refused.iter().map(|row| Written {
         topic: &row.place,
         error_type: ErrorType::RowRefused,
         message: &row.message,
-        phase: Phase::Sink,
+        table: None,
+        column: row.column.as_deref(),
         payload: row.row.as_bytes(),
         properties: "{}".to_owned(),
         event_id: None,
@@ -86,7 +100,8 @@ struct Written<'a> {
     topic: &'a str,
     error_type: ErrorType,
     message: &'a str,
-    phase: Phase,
+    table: Option<&'a str>,
+    column: Option<&'a str>,
     payload: &'a [u8],
     properties: String,
     event_id: Option<String>,
@@ -95,7 +110,7 @@ struct Written<'a> {
 fn rows(
     letters: &[Written<'_>],
     target: &Target,
-    (run_id, closed_at): (&str, SystemTime),
+    (pipeline, run_id, closed_at): (&str, &str, SystemTime),
 ) -> Result<Vec<Bound>, SinkError> {
     let text = |value: fn(&Written<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(letters.iter().map(value).collect::<StringArray>())
@@ -106,7 +121,7 @@ fn rows(
         text(|letter| Some(printable(letter.topic))),
         text(|letter| Some(letter.error_type.as_str().to_owned())),
         text(|letter| Some(printable(letter.message))),
-        text(|letter| Some(letter.phase.as_str().to_owned())),
+        text(|letter| Some(letter.error_type.phase().as_str().to_owned())),
         Arc::new(BinaryArray::from_iter_values(letters.iter().map(|letter| letter.payload))),
         text(|letter| jsonb(letter.payload)),
         text(|letter| Some(letter.properties.clone())),
@@ -114,12 +129,15 @@ fn rows(
         ArrayRef::clone(&failed_at),
         failed_at,
         Arc::new(StringArray::from(vec![run_id; letters.len()])),
+        Arc::new(StringArray::from(vec![pipeline; letters.len()])),
+        text(|letter| letter.table.map(printable)),
+        text(|letter| letter.column.map(printable)),
     ];
     Rows::new(target, arrays, closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
 }
 
 /// A dead letter must be writable whatever is in it; the exact bytes are in `original_payload`.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 

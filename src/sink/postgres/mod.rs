@@ -30,6 +30,8 @@ mod isolate;
 mod keyed;
 mod landing;
 mod ledger;
+mod letter_json;
+mod letter_store;
 mod migrations;
 mod newest_rows;
 mod numeric;
@@ -39,6 +41,7 @@ mod piece;
 mod quote;
 mod refused;
 mod refusing;
+mod replayed;
 mod rows;
 mod schema_changes;
 mod silence;
@@ -50,6 +53,9 @@ mod truncate;
 mod value;
 
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
+pub use letter_store::{
+    LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
+};
 pub use outbox::{Outbox, Turn};
 
 use std::collections::HashMap;

@@ -170,10 +170,10 @@ impl Turn {
         let sql = format!(
             "WITH dead AS ( \
                INSERT INTO {dead} (original_topic, error_type, error_message, phase, original_payload, \
-               properties, event_id, first_failure, last_failure, consumer_id) \
+               properties, event_id, first_failure, last_failure, consumer_id, pipeline) \
                SELECT o.path, 'REST_REFUSED', r.reason, 'rest', convert_to(o.body, 'UTF8'), \
                jsonb_build_object('result', o.result, 'operation', o.operation, \
-               'idempotency_key', o.idempotency_key), 'rest:' || o.idempotency_key, $4, $4, o.pipeline \
+               'idempotency_key', o.idempotency_key), 'rest:' || o.idempotency_key, $4, $4, o.pipeline, o.pipeline \
                FROM unnest($2::bigint[], $3::text[]) AS r(id, reason) JOIN {outbox} o ON o.id = r.id \
                ON CONFLICT DO NOTHING \
              ), gone AS (DELETE FROM {outbox} WHERE id = ANY ($1::bigint[]) AND NOT is_once) \

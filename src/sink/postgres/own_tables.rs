@@ -64,9 +64,11 @@ file text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL D
 const DEAD_LETTERS_DDL: &str = "\
 id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, original_topic text NOT NULL, \
 error_type text NOT NULL, error_message text NOT NULL, phase text NOT NULL, \
-original_payload bytea NOT NULL, payload jsonb, properties jsonb, event_id text UNIQUE, \
+original_payload bytea NOT NULL, payload jsonb, properties jsonb, event_id text, \
 retry_count integer NOT NULL DEFAULT 0, first_failure timestamptz NOT NULL, \
-last_failure timestamptz NOT NULL, consumer_id text";
+last_failure timestamptz NOT NULL, consumer_id text, pipeline text, source_table text, \
+column_name text, status text NOT NULL DEFAULT 'dead', settled_at timestamptz, \
+published_at timestamptz, UNIQUE (pipeline, event_id)";
 
 /// What must be there before the first file of `sql/ods`.
 pub(super) const BEFORE_FILES: &[(&str, &str)] = &[(MIGRATIONS, MIGRATIONS_DDL)];

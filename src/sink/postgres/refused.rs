@@ -12,13 +12,14 @@ use super::piece::Origin;
 use crate::changelog::{Changelog, ResultChanges, ResultMode};
 use crate::sink::{DataError, RefusedRow};
 
-const ADVICE: &str = "correct the table or the event, then publish its bytes again";
+const ADVICE: &str = "correct the table or the event, then replay it (tidemark dlq replay)";
 
 /// A refused row of a result: it comes from many events, so that the row itself is kept.
 pub(super) struct RefusedResult {
     pub(super) result: String,
     /// In place of a topic.
     pub(super) place: String,
+    pub(super) column: Option<String>,
     pub(super) message: String,
     /// The row as JSON; of a delete, its key.
     pub(super) row: String,
@@ -30,6 +31,7 @@ pub(super) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow
     RefusedRow {
         table: table.name.clone(),
         offset: changelog.offsets[refusal.row],
+        column: refusal.error.column.clone(),
         message: format!("{}: {ADVICE}", sentence(&key, &refusal.error)),
     }
 }
@@ -48,6 +50,7 @@ pub(super) fn of_result(origin: Origin<'_>, refusal: &Refusal) -> Option<Refused
     Some(RefusedResult {
         result: name.clone(),
         place: format!("result/{name}"),
+        column: refusal.error.column.clone(),
         message: format!(
             "{what} is left out, and the target keeps what it had: {}; it is a row of the result {name}, which \
              comes from no single event: correct the table or the query; the next change of the row writes it again",

@@ -78,7 +78,7 @@ const TABLE: &[Meaning] = &[
         attempts: None,
         what: "value out of range, too long, invalid text, NUL; NOT NULL, CHECK, unique, foreign key, no \
                partition; too large for an index; an exception of a trigger",
-        advice: "correct the column, the rule or the event, then publish its bytes again",
+        advice: "correct the column, the rule or the event, then replay it (tidemark dlq replay)",
     },
     Meaning {
         codes: &["28"],

@@ -1,0 +1,168 @@
+//! `tidemark dlq replay`: asks the processor, and tells what became of each letter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::filter::Filter;
+use super::print;
+use crate::cli::process::on_signal;
+use crate::sink::postgres::{LetterFilter, LetterOrder, LetterState, LetterStore};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// The most letters, the oldest first.
+    #[arg(long, default_value_t = i64::MAX, hide_default_value = true)]
+    limit: i64,
+    /// Without any filter: all that are dead.
+    #[arg(long)]
+    all: bool,
+    /// Says which letters it would be, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How long to wait for the processor's next answer. After that the request is taken back.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    wait: humantime::Duration,
+}
+
+/// How often the table is looked at.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+pub(super) async fn run(
+    letters: &mut LetterStore,
+    arguments: Arguments,
+    json: bool,
+) -> anyhow::Result<()> {
+    if arguments.filter.is_empty() && !arguments.all {
+        bail!("which ones? Give a filter, or --all");
+    }
+    let mut filter = arguments.filter.any_status()?;
+    let settled = settled(letters, &filter).await?;
+    filter.statuses = vec!["dead".to_owned()];
+    if arguments.dry_run {
+        let found = letters.list(&filter, LetterOrder::After(i64::MIN), arguments.limit).await?;
+        return print(&super::shown::list(&found, json));
+    }
+    let asked = letters.request(&filter, arguments.limit).await?;
+    if !json {
+        let are_settled =
+            if settled > 0 { format!(", {settled} are settled already") } else { String::new() };
+        print(&format!("{} dead letters to replay{are_settled}\n", asked.len()))?;
+    }
+    let mut waiting: BTreeSet<i64> = asked.into_iter().collect();
+    let counts = follow(letters, &mut waiting, *arguments.wait, json).await?;
+    let left: Vec<i64> = waiting.into_iter().collect();
+    let withdrawn = letters.withdraw(&left).await?;
+    let told: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    if !json && !told.is_empty() {
+        print(&format!("{}\n", told.join(", ")))?;
+    }
+    if withdrawn > 0 {
+        bail!(
+            "{withdrawn} letters were not taken up within {}: no processor of this pipeline runs, or its target \
+             is away. The request is taken back; start `tidemark run`, then replay again",
+            arguments.wait
+        );
+    }
+    match counts.get(FAILED) {
+        Some(count) => bail!("{count} letters are dead letters still; their messages say why"),
+        None => Ok(()),
+    }
+}
+
+const FAILED: &str = "failed again";
+
+/// How many letters of the filter need no replay any more.
+async fn settled(letters: &mut LetterStore, filter: &LetterFilter) -> anyhow::Result<i64> {
+    let counts = letters.count(filter).await?;
+    let is_settled = |status: &str| status == "replayed" || status == "superseded";
+    Ok(counts.iter().filter(|c| is_settled(&c.status)).map(|c| c.count).sum())
+}
+
+/// Tells outcomes as they come; what `waiting` still holds at the end has none.
+async fn follow(
+    letters: &mut LetterStore,
+    waiting: &mut BTreeSet<i64>,
+    patience: Duration,
+    json: bool,
+) -> anyhow::Result<BTreeMap<&'static str, usize>> {
+    let interrupted = on_signal()?;
+    let mut counts = BTreeMap::new();
+    let mut last_answer = Instant::now();
+    while !waiting.is_empty() && last_answer.elapsed() < patience && !interrupted.is_cancelled() {
+        let ids: Vec<i64> = waiting.iter().copied().collect();
+        for state in letters.answered(&ids).await? {
+            last_answer = Instant::now();
+            waiting.remove(&state.id);
+            let outcome = outcome(&state);
+            *counts.entry(outcome).or_default() += 1;
+            print(&line(&state, outcome, json))?;
+        }
+        if !waiting.is_empty() {
+            tokio::select! {
+                () = interrupted.cancelled() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+    Ok(counts)
+}
+
+fn outcome(state: &LetterState) -> &'static str {
+    match state.status.as_str() {
+        "replayed" => "replayed",
+        "superseded" => "superseded",
+        _ => FAILED,
+    }
+}
+
+fn line(state: &LetterState, outcome: &str, json: bool) -> String {
+    let LetterState { id, event_id, error_type, message, .. } = state;
+    let has_failed = outcome == FAILED;
+    if json {
+        let reason = has_failed.then_some((error_type, message));
+        let (error_type, message) = reason.unzip();
+        let told = serde_json::json!({
+            "id": id, "event_id": event_id, "outcome": outcome,
+            "error_type": error_type, "error_message": message,
+        });
+        return format!("{told}\n");
+    }
+    match has_failed {
+        true => format!("{id}  {outcome}  {error_type}: {message}\n"),
+        false if outcome == "superseded" => {
+            format!("{id}  {outcome}  its rows, or newer versions of them, have landed\n")
+        }
+        false => format!("{id}  {outcome}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(status: &str) -> LetterState {
+        LetterState {
+            id: 7,
+            event_id: "rmid1:1".to_owned(),
+            status: status.to_owned(),
+            error_type: "SCHEMA_MISMATCH".to_owned(),
+            message: "column amount".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_outcome_tells_a_reason_only_if_it_failed() {
+        let (good, bad) = (state("replayed"), state("dead"));
+        assert_eq!(line(&good, outcome(&good), false), "7  replayed\n");
+        let told = line(&bad, outcome(&bad), false);
+        assert_eq!(told, "7  failed again  SCHEMA_MISMATCH: column amount\n");
+        let told: serde_json::Value =
+            serde_json::from_str(&line(&good, outcome(&good), true)).unwrap();
+        assert_eq!((&told["outcome"], &told["error_type"]), (&"replayed".into(), &().into()));
+    }
+}

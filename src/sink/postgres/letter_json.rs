@@ -1,0 +1,92 @@
+//! A dead letter as JSON, for the topic and for the command line.
+
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::letter_store::StoredLetter;
+
+impl StoredLetter {
+    /// `{dlq_metadata, original_payload}`. The payload is its exact text, or base64 if it is none, which
+    /// `payload_encoding` tells.
+    pub fn envelope(&self) -> Value {
+        let (payload, encoding) = match std::str::from_utf8(&self.payload) {
+            Ok(text) => (text.to_owned(), "text"),
+            Err(_) => (STANDARD.encode(&self.payload), "base64"),
+        };
+        let mut metadata = self.metadata();
+        metadata["payload_encoding"] = encoding.into();
+        json!({"dlq_metadata": metadata, "original_payload": payload})
+    }
+
+    /// Everything but the payload.
+    pub fn metadata(&self) -> Value {
+        json!({
+            "id": self.id,
+            "event_id": self.event_id,
+            "original_topic": self.topic,
+            "properties": self.properties,
+            "phase": self.phase,
+            "error_type": self.error_type,
+            "error_message": self.message,
+            "table": self.table,
+            "column": self.column,
+            "retry_count": self.retry_count,
+            "first_failure": text(self.first_failure),
+            "last_failure": text(self.last_failure),
+            "consumer_id": self.consumer_id,
+            "pipeline": self.pipeline,
+            "status": self.status,
+            "settled_at": self.settled_at.map(text),
+            "published_at": self.published_at.map(text),
+        })
+    }
+}
+
+fn text(time: SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn letter(payload: &'static [u8]) -> StoredLetter {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
+        StoredLetter {
+            id: 7,
+            event_id: Some("rmid1:12345-00000abcdef-00000000-00000001".to_owned()),
+            topic: "cdc/oracle/SALES/ORDERS/insert".to_owned(),
+            payload: payload.into(),
+            properties: json!({"tenant": "a"}),
+            phase: "decode".to_owned(),
+            error_type: "MALFORMED_JSON".to_owned(),
+            message: "the payload is not JSON".to_owned(),
+            table: None,
+            column: None,
+            retry_count: 0,
+            first_failure: at,
+            last_failure: at,
+            consumer_id: None,
+            pipeline: Some("sales".to_owned()),
+            status: "dead".to_owned(),
+            settled_at: None,
+            published_at: None,
+        }
+    }
+
+    #[test]
+    fn a_payload_is_its_text_or_base64_of_its_bytes() {
+        let text = letter(b"{\"op\": tru").envelope();
+        assert_eq!(text["original_payload"], "{\"op\": tru");
+        assert_eq!(text["dlq_metadata"]["payload_encoding"], "text");
+        assert_eq!(text["dlq_metadata"]["first_failure"], "2023-11-14T22:13:20.000001Z");
+        let bytes = letter(b"\xff\x00").envelope();
+        assert_eq!(bytes["original_payload"], "/wA=");
+        assert_eq!(bytes["dlq_metadata"]["payload_encoding"], "base64");
+    }
+}

@@ -1,0 +1,443 @@
+//! Dead letters as they are looked at, asked for again, published and thrown away.
+//!
+//! Epochs write them (`dead_letters`) and say what became of those that were processed again (`replayed`).
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::config::PostgresConfig;
+use super::connection::Connection;
+use super::fault::classify;
+use super::silence::Silence;
+use super::{dead_letters, quote};
+use crate::changelog::{Message, Receipt, ReplayRequest};
+use crate::sink::SinkError;
+
+/// The dead letters of one pipeline.
+pub struct LetterStore {
+    config: PostgresConfig,
+    pipeline: String,
+    table: String,
+    /// `None` before the first call and after an error.
+    connection: Option<Connection>,
+}
+
+/// Which dead letters; what is empty or `None` says nothing.
+#[derive(Debug, Clone, Default)]
+pub struct LetterFilter {
+    pub ids: Vec<i64>,
+    pub error_types: Vec<String>,
+    pub phases: Vec<String>,
+    pub statuses: Vec<String>,
+    /// `SCHEMA.TABLE` or `TABLE`, in any case.
+    pub table: Option<String>,
+    /// With `*` for any characters.
+    pub topic: Option<String>,
+    /// By the last failure.
+    pub since: Option<SystemTime>,
+    pub until: Option<SystemTime>,
+}
+
+/// A dead letter with all that is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredLetter {
+    pub id: i64,
+    /// The message's position in its queue, as the vendor writes it; `None` for a row of a result.
+    pub event_id: Option<String>,
+    pub topic: String,
+    /// The payload exactly as it came.
+    pub payload: Bytes,
+    /// User properties, or what else is known of a row that is no event: a JSON object.
+    pub properties: serde_json::Value,
+    pub phase: String,
+    pub error_type: String,
+    pub message: String,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub retry_count: i32,
+    pub first_failure: SystemTime,
+    pub last_failure: SystemTime,
+    pub consumer_id: Option<String>,
+    pub pipeline: Option<String>,
+    /// `dead`, `requested`, `replayed` or `superseded`.
+    pub status: String,
+    pub settled_at: Option<SystemTime>,
+    pub published_at: Option<SystemTime>,
+}
+
+/// How many dead letters are alike.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LetterCount {
+    pub status: String,
+    pub error_type: String,
+    pub phase: String,
+    pub table: Option<String>,
+    pub count: i64,
+    #[serde(with = "humantime_serde")]
+    pub first_failure: SystemTime,
+    #[serde(with = "humantime_serde")]
+    pub last_failure: SystemTime,
+}
+
+/// What became of a letter that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterState {
+    pub id: i64,
+    pub event_id: String,
+    pub status: String,
+    pub error_type: String,
+    pub message: String,
+}
+
+/// Those that come first when not all are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetterOrder {
+    Newest,
+    /// By id, above the given one.
+    After(i64),
+}
+
+const COLUMNS: &str = "id, event_id, original_topic, original_payload, COALESCE(properties, '{}'), \
+     phase, error_type, error_message, source_table, column_name, retry_count, first_failure, \
+     last_failure, consumer_id, pipeline, status, settled_at, published_at";
+
+/// Parameters 1 to 9. Letters of before there were pipelines in the table belong to every pipeline.
+const WHERE: &str = "(pipeline = $1 OR pipeline IS NULL) \
+     AND ($2::bigint[] = '{}' OR id = ANY ($2)) \
+     AND ($3::text[] = '{}' OR error_type = ANY ($3)) \
+     AND ($4::text[] = '{}' OR phase = ANY ($4)) \
+     AND ($5::text[] = '{}' OR status = ANY ($5)) \
+     AND ($6::text IS NULL OR $6 IN (upper(source_table), upper(split_part(source_table, '.', 2)))) \
+     AND ($7::text IS NULL OR original_topic LIKE $7) \
+     AND ($8::timestamptz IS NULL OR last_failure >= $8) \
+     AND ($9::timestamptz IS NULL OR last_failure < $9)";
+
+/// The first so many.
+const LIMIT: &str = "LIMIT $10::bigint";
+
+/// Only events can be processed again.
+const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
+
+impl LetterStore {
+    /// Does not connect yet.
+    pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
+        let table = quote::table(&config.schema, dead_letters::TABLE);
+        Self { config, pipeline: pipeline.into(), table, connection: None }
+    }
+
+    /// At most `limit` letters.
+    ///
+    /// # Errors
+    /// If the database can't be asked.
+    pub async fn list(
+        &mut self,
+        filter: &LetterFilter,
+        order: LetterOrder,
+        limit: i64,
+    ) -> Result<Vec<StoredLetter>, SinkError> {
+        let (after, order) = match order {
+            LetterOrder::Newest => (i64::MIN, "last_failure DESC, id DESC"),
+            LetterOrder::After(id) => (id, "id"),
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE {WHERE} AND id > $11::bigint ORDER BY {order} {LIMIT}",
+            self.table
+        );
+        self.ask("listing dead letters", &sql, Some(filter), &[&limit, &after], letter).await
+    }
+
+    /// Counts by status, type, phase and table; the most frequent first.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn count(&mut self, filter: &LetterFilter) -> Result<Vec<LetterCount>, SinkError> {
+        let sql = format!(
+            "SELECT status, error_type, phase, source_table, count(*), min(first_failure), \
+             max(last_failure) FROM {} WHERE {WHERE} GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3, 4",
+            self.table
+        );
+        self.ask("counting dead letters", &sql, Some(filter), &[], letter_count).await
+    }
+
+    /// Asks the processor to process letters again that are dead and events; their ids.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn request(
+        &mut self,
+        filter: &LetterFilter,
+        limit: i64,
+    ) -> Result<Vec<i64>, SinkError> {
+        let sql = format!(
+            "UPDATE {table} SET status = 'requested', pipeline = $1 WHERE id IN (\
+             SELECT id FROM {table} WHERE {WHERE} AND status = 'dead' AND {IS_EVENT} \
+             ORDER BY id {LIMIT} FOR UPDATE) RETURNING id",
+            table = self.table
+        );
+        let doing = "asking for dead letters to be processed again";
+        self.ask(doing, &sql, Some(filter), &[&limit], |row| row.try_get(0)).await
+    }
+
+    /// Takes back what no processor has done yet; how many.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn withdraw(&mut self, ids: &[i64]) -> Result<usize, SinkError> {
+        let sql = format!(
+            "UPDATE {} SET status = 'dead' WHERE status = 'requested' AND pipeline = $1 \
+             AND id = ANY ($2::bigint[]) RETURNING id",
+            self.table
+        );
+        let doing = "taking requests back";
+        let ids = self.ask(doing, &sql, None, &[&ids], |row| row.try_get::<_, i64>(0)).await?;
+        Ok(ids.len())
+    }
+
+    /// Of these letters, those that nobody asks for any more.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn answered(&mut self, ids: &[i64]) -> Result<Vec<LetterState>, SinkError> {
+        let sql = format!(
+            "SELECT id, event_id, status, error_type, error_message FROM {} \
+             WHERE pipeline = $1 AND id = ANY ($2::bigint[]) AND status <> 'requested' ORDER BY id",
+            self.table
+        );
+        self.ask("waiting for a replay", &sql, None, &[&ids], letter_state).await
+    }
+
+    /// Deletes letters, but not those that are asked for; how many.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn purge(&mut self, filter: &LetterFilter) -> Result<u64, SinkError> {
+        let sql = format!(
+            "WITH gone AS (DELETE FROM {} WHERE {WHERE} AND status <> 'requested' RETURNING 1) \
+             SELECT count(*) FROM gone",
+            self.table
+        );
+        self.number("purging dead letters", &sql, Some(filter), &[]).await
+    }
+
+    /// Deletes letters of this pipeline whose last failure is before `before`; with `published` only those
+    /// that were published. How many.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn expire(&mut self, before: SystemTime, published: bool) -> Result<u64, SinkError> {
+        let sql = format!(
+            "WITH gone AS (DELETE FROM {} WHERE pipeline = $1 AND status <> 'requested' \
+             AND last_failure < $2 AND (NOT $3::boolean OR published_at IS NOT NULL) RETURNING 1) \
+             SELECT count(*) FROM gone",
+            self.table
+        );
+        self.number("deleting old dead letters", &sql, None, &[&before, &published]).await
+    }
+
+    /// Whether somebody waits for letters to be processed again.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn has_requests(&mut self) -> Result<bool, SinkError> {
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {} WHERE status = 'requested' AND pipeline = $1)",
+            self.table
+        );
+        let asked = self.ask("looking for replays", &sql, None, &[], |row| row.try_get(0)).await?;
+        Ok(asked.first().copied().unwrap_or(false))
+    }
+
+    /// The first `limit` letters that are asked for, in the order of their spools' ids. A message that
+    /// can't be told is left out.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn requests(&mut self, limit: i64) -> Result<Vec<ReplayRequest>, SinkError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE status = 'requested' AND pipeline = $1 \
+             ORDER BY event_id LIMIT $2",
+            self.table
+        );
+        let letters = self.ask("reading replays", &sql, None, &[&limit], letter).await?;
+        Ok(letters.into_iter().filter_map(StoredLetter::into_request).collect())
+    }
+
+    /// The first `limit` letters that are not published.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn unpublished(&mut self, limit: i64) -> Result<Vec<StoredLetter>, SinkError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE published_at IS NULL AND pipeline = $1 \
+             ORDER BY id LIMIT $2",
+            self.table
+        );
+        self.ask("reading dead letters to publish", &sql, None, &[&limit], letter).await
+    }
+
+    /// Notes that these were published.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn published(&mut self, ids: &[i64]) -> Result<(), SinkError> {
+        let sql = format!(
+            "UPDATE {} SET published_at = now() WHERE pipeline = $1 AND id = ANY ($2::bigint[]) \
+             RETURNING id",
+            self.table
+        );
+        let doing = "noting published dead letters";
+        self.ask(doing, &sql, None, &[&ids], |row| row.try_get::<_, i64>(0)).await?;
+        Ok(())
+    }
+
+    async fn number(
+        &mut self,
+        doing: &str,
+        sql: &str,
+        filter: Option<&LetterFilter>,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, SinkError> {
+        let counts = self.ask(doing, sql, filter, more, |row| row.try_get::<_, i64>(0)).await?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
+    }
+
+    /// The pipeline is the first parameter, then those of the filter, if there is one.
+    async fn ask<T>(
+        &mut self,
+        doing: &str,
+        sql: &str,
+        filter: Option<&LetterFilter>,
+        more: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<Vec<T>, SinkError> {
+        let table = filter.and_then(|filter| filter.table.as_ref().map(|t| t.to_uppercase()));
+        let topic = filter.and_then(|filter| filter.topic.as_ref().map(|t| like(t)));
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&self.pipeline];
+        if let Some(filter) = filter {
+            let LetterFilter { ids, error_types, phases, statuses, since, until, .. } = filter;
+            params.extend::<[&(dyn ToSql + Sync); 8]>([
+                ids,
+                error_types,
+                phases,
+                statuses,
+                &table,
+                &topic,
+                since,
+                until,
+            ]);
+        }
+        params.extend(more);
+        let silence = Silence::new(&self.config);
+        let known = self.connection.take().filter(|open| !open.is_closed());
+        let asked = async {
+            let failed = |error| classify(doing, error);
+            let mut connection = match known {
+                Some(connection) => connection,
+                None => Connection::open(&self.config, &silence).await?,
+            };
+            // A pooler in transaction mode keeps a prepared statement no longer than that.
+            connection.begin("").await.map_err(failed)?;
+            let statement = connection.prepare(sql).await.map_err(failed)?;
+            let rows = connection.client.query(&statement, &params).await.map_err(failed)?;
+            connection.commit().await.map_err(failed)?;
+            let read = rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(failed)?;
+            Ok((connection, read))
+        };
+        let (connection, read) = silence.limited(doing, asked).await?;
+        self.connection = Some(connection);
+        Ok(read)
+    }
+}
+
+impl StoredLetter {
+    /// `None` for what is no event.
+    fn into_request(self) -> Option<ReplayRequest> {
+        let offset = self.event_id.as_deref()?.parse().ok()?;
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let properties = self.properties.as_object().into_iter().flatten();
+        let message = Message {
+            offset,
+            receipt: Receipt { flow: 0, id: 0 },
+            topic: self.topic,
+            payload: self.payload,
+            redelivered: true,
+            properties: properties.map(|(name, value)| (name.clone(), text(value))).collect(),
+        };
+        Some(ReplayRequest { id: self.id, message })
+    }
+}
+
+/// A pattern with `*` as one of LIKE.
+fn like(pattern: &str) -> String {
+    let mut like = String::with_capacity(pattern.len());
+    for c in pattern.chars() {
+        match c {
+            '*' => like.push('%'),
+            '%' | '_' | '\\' => like.extend(['\\', c]),
+            _ => like.push(c),
+        }
+    }
+    like
+}
+
+fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {
+    Ok(StoredLetter {
+        id: row.try_get(0)?,
+        event_id: row.try_get(1)?,
+        topic: row.try_get(2)?,
+        payload: row.try_get::<_, Vec<u8>>(3)?.into(),
+        properties: row.try_get(4)?,
+        phase: row.try_get(5)?,
+        error_type: row.try_get(6)?,
+        message: row.try_get(7)?,
+        table: row.try_get(8)?,
+        column: row.try_get(9)?,
+        retry_count: row.try_get(10)?,
+        first_failure: row.try_get(11)?,
+        last_failure: row.try_get(12)?,
+        consumer_id: row.try_get(13)?,
+        pipeline: row.try_get(14)?,
+        status: row.try_get(15)?,
+        settled_at: row.try_get(16)?,
+        published_at: row.try_get(17)?,
+    })
+}
+
+fn letter_state(row: &Row) -> Result<LetterState, tokio_postgres::Error> {
+    Ok(LetterState {
+        id: row.try_get(0)?,
+        event_id: row.try_get(1)?,
+        status: row.try_get(2)?,
+        error_type: row.try_get(3)?,
+        message: row.try_get(4)?,
+    })
+}
+
+fn letter_count(row: &Row) -> Result<LetterCount, tokio_postgres::Error> {
+    Ok(LetterCount {
+        status: row.try_get(0)?,
+        error_type: row.try_get(1)?,
+        phase: row.try_get(2)?,
+        table: row.try_get(3)?,
+        count: row.try_get(4)?,
+        first_failure: row.try_get(5)?,
+        last_failure: row.try_get(6)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like;
+
+    #[test]
+    fn a_star_stands_for_anything_and_nothing_else_does() {
+        assert_eq!(like("cdc/*/ORDER_ITEMS/*"), "cdc/%/ORDER\\_ITEMS/%");
+        assert_eq!(like("100%\\"), "100\\%\\\\");
+    }
+}

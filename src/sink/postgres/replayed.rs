@@ -1,0 +1,80 @@
+//! What the dead-letter table is told about letters that an epoch has processed again.
+
+use super::rows::Bound;
+use super::{dead_letters, quote};
+use crate::changelog::{EpochCommit, ReplayOutcome};
+
+/// What changes of one letter; `None` stays as it is.
+#[derive(Default)]
+struct Change {
+    status: &'static str,
+    error_type: Option<&'static str>,
+    message: Option<String>,
+    phase: Option<&'static str>,
+    table: Option<String>,
+    column: Option<String>,
+}
+
+/// Goes by the id alone: whoever has asked may have taken it back, and this is what happened all the same.
+pub(super) fn update(schema: &str, commit: &EpochCommit) -> Option<Bound> {
+    if commit.replayed.is_empty() {
+        return None;
+    }
+    let ids: Vec<i64> = commit.replayed.iter().map(|replayed| replayed.id).collect();
+    let changes: Vec<Change> =
+        commit.replayed.iter().map(|replayed| change(&replayed.outcome)).collect();
+    let sql = format!(
+        "UPDATE {} AS letter SET status = given.status, \
+         settled_at = CASE WHEN given.status = 'dead' THEN settled_at ELSE $8::timestamptz END, \
+         last_failure = CASE WHEN given.status = 'dead' THEN $8 ELSE last_failure END, \
+         retry_count = retry_count + 1, \
+         error_type = COALESCE(given.error_type, letter.error_type), \
+         error_message = COALESCE(given.message, letter.error_message), \
+         phase = COALESCE(given.phase, letter.phase), \
+         source_table = COALESCE(given.source_table, letter.source_table), \
+         column_name = CASE WHEN given.error_type IS NULL THEN letter.column_name \
+         ELSE given.column_name END \
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) \
+         AS given(id, status, error_type, message, phase, source_table, column_name) \
+         WHERE letter.id = given.id",
+        quote::table(schema, dead_letters::TABLE)
+    );
+    let texts = |text: fn(&Change) -> Option<String>| -> Vec<Option<String>> {
+        changes.iter().map(text).collect()
+    };
+    let owned = |text: Option<&'static str>| text.map(str::to_owned);
+    Some(Bound {
+        table: dead_letters::TABLE.to_owned(),
+        sql,
+        params: vec![
+            Box::new(ids),
+            Box::new(changes.iter().map(|change| change.status).collect::<Vec<_>>()),
+            Box::new(changes.iter().map(|change| owned(change.error_type)).collect::<Vec<_>>()),
+            Box::new(texts(|change| change.message.clone())),
+            Box::new(changes.iter().map(|change| owned(change.phase)).collect::<Vec<_>>()),
+            Box::new(texts(|change| change.table.clone())),
+            Box::new(texts(|change| change.column.clone())),
+            Box::new(commit.closed_at),
+        ],
+    })
+}
+
+fn change(outcome: &ReplayOutcome) -> Change {
+    match outcome {
+        ReplayOutcome::Applied => Change { status: "replayed", ..Change::default() },
+        ReplayOutcome::Superseded => Change { status: "superseded", ..Change::default() },
+        ReplayOutcome::NotTried(reason) => Change {
+            status: "dead",
+            message: Some(dead_letters::printable(reason)),
+            ..Change::default()
+        },
+        ReplayOutcome::Failed(letter) => Change {
+            status: "dead",
+            error_type: Some(letter.error_type.as_str()),
+            message: Some(dead_letters::printable(&letter.message)),
+            phase: Some(letter.phase().as_str()),
+            table: letter.table.as_deref().map(dead_letters::printable),
+            column: letter.column.as_deref().map(dead_letters::printable),
+        },
+    }
+}

@@ -112,6 +112,16 @@ impl Checkpoints {
         self.put(&path, bytes).await
     }
 
+    /// Writes a small file and removes it.
+    ///
+    /// # Errors
+    /// If either can't be done.
+    pub async fn try_out(&self) -> Result<(), CheckpointError> {
+        let path = self.naming.trial_path();
+        self.put(&path, b"written by tidemark doctor".to_vec()).await?;
+        self.delete(&path).await
+    }
+
     /// Replaces the file of the schema registry, `schema/<pipeline>.parquet`.
     ///
     /// # Errors

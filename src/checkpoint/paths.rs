@@ -43,6 +43,11 @@ impl Naming {
         self.folder.clone().join("schema").join(format!("{}.parquet", self.pipeline))
     }
 
+    /// Of no checkpoint.
+    pub(super) fn trial_path(&self) -> Path {
+        self.folder.clone().join(format!("{}-trial", self.pipeline))
+    }
+
     pub(super) fn path(&self, file: &CheckpointFile) -> Path {
         let (first, last) = (file.first.0, file.last.0);
         self.folder.clone().join(format!("{}{first:016}-{last:016}.parquet", self.prefix))

@@ -6,10 +6,12 @@ mod broker;
 mod check;
 mod demo;
 mod dlq;
+mod doctor;
 mod generate;
 mod health;
 mod process;
 mod profile;
+mod rehearse;
 mod sql_test;
 pub mod stack;
 
@@ -31,6 +33,10 @@ pub enum Command {
     Test(sql_test::Arguments),
     /// Shows how each column of a table is decoded, and from which evidence.
     Profile(profile::Arguments),
+    /// Runs the SQL over the next messages of the queue, or of a file, and writes and consumes nothing.
+    Try(rehearse::Arguments),
+    /// Looks at broker, PostgreSQL, API and checkpoint storage, and says for each problem what to do.
+    Doctor(doctor::Arguments),
     /// Lists, shows, exports, replays and purges dead letters.
     Dlq(dlq::Arguments),
     /// Runs the development broker; production is a Solace PubSub+ broker.
@@ -80,6 +86,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Test(arguments) => sql_test::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Try(arguments) => rehearse::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(&arguments).await,
         Command::Dlq(arguments) => dlq::run(arguments).await,
         Command::Broker(arguments) => broker::run(arguments).await,
         Command::Api(arguments) => api::run(&arguments).await,

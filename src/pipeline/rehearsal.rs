@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::PipelineError;
 use super::epoch::Processor;
 use super::late::LandedRows;
+use super::narrowing::Narrowing;
 use super::start::{Sql, resume};
-use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable};
+use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable, SchemaChange};
 use crate::config::SqlConfig;
 use crate::decode::{DecodeConfig, Decoder};
-use crate::recovery::CircuitBreaker;
+use crate::recovery::{CircuitBreaker, Recovery};
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget, place};
 use crate::state::StateStores;
@@ -30,6 +31,7 @@ const TOPIC: &str = "rehearsal";
 /// A processor over a target in memory.
 pub struct Rehearsal<'a> {
     sql: &'a Sql,
+    decode: DecodeConfig,
     target: MemoryTarget,
     running: Running,
     sent: u64,
@@ -47,9 +49,17 @@ impl<'a> Rehearsal<'a> {
     /// # Errors
     /// If the SQL can't be planned.
     pub async fn start(sql: &'a Sql) -> Result<Self, PipelineError> {
+        Self::start_with(sql, DecodeConfig::default()).await
+    }
+
+    /// The same with other settings of the decoder.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(sql: &'a Sql, decode: DecodeConfig) -> Result<Self, PipelineError> {
         let target = MemoryTarget::default();
-        let running = run(sql, &target).await?;
-        Ok(Self { sql, target, running, sent: 0 })
+        let running = run(sql, &decode, &target).await?;
+        Ok(Self { sql, decode, target, running, sent: 0 })
     }
 
     /// Processes the payloads as one epoch and commits it.
@@ -65,12 +75,48 @@ impl<'a> Rehearsal<'a> {
         Ok(())
     }
 
+    /// Processes messages as the processor would: those that make a query fail are found and become dead
+    /// letters. What the messages teach about the columns of their tables.
+    ///
+    /// # Errors
+    /// What would stop the processor.
+    pub async fn feed_messages(
+        &mut self,
+        mut messages: Vec<Message>,
+    ) -> Result<Vec<SchemaChange>, PipelineError> {
+        let mut narrowing = Narrowing::default();
+        let mut learned = Vec::new();
+        while !messages.is_empty() {
+            let mut rest = messages.clone();
+            let part = narrowing.next_part(&mut rest);
+            let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
+            match self.running.processor.process(part, narrowing.reasons()).await {
+                Ok(job) => {
+                    if let Some(commit) = job.and_then(|job| job.commit) {
+                        self.running.sink.commit(&commit).await?;
+                        learned.extend(commit.schema_changes);
+                    }
+                    narrowing.succeeded(&offsets);
+                    messages = rest;
+                }
+                Err(PipelineError::Transform(error))
+                    if error.recovery() == Recovery::DeadLetter =>
+                {
+                    narrowing.failed(&offsets, error)?;
+                    self.restart().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(learned)
+    }
+
     /// Forgets everything in memory and starts from what is committed.
     ///
     /// # Errors
     /// As a start of the processor.
     pub async fn restart(&mut self) -> Result<(), PipelineError> {
-        self.running = run(self.sql, &self.target).await?;
+        self.running = run(self.sql, &self.decode, &self.target).await?;
         Ok(())
     }
 
@@ -101,7 +147,11 @@ impl<'a> Rehearsal<'a> {
     }
 }
 
-async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError> {
+async fn run(
+    sql: &Sql,
+    decode: &DecodeConfig,
+    target: &MemoryTarget,
+) -> Result<Running, PipelineError> {
     let (mut sink, landing) = (target.sink(PIPELINE, TOPIC), target.sink(PIPELINE, TOPIC));
     let transforms =
         Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
@@ -113,7 +163,7 @@ async fn run(sql: &Sql, target: &MemoryTarget) -> Result<Running, PipelineError>
         CancellationToken::new(),
     );
     let parts = (stores, transforms);
-    let decoder = Decoder::new(sql.tables.clone(), &DecodeConfig::default());
+    let decoder = Decoder::new(sql.tables.clone(), decode);
     let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })

@@ -4,9 +4,11 @@
 
 mod breaker;
 mod failpoint;
+mod finding;
 
 pub use breaker::{BreakerState, CircuitBreaker};
 pub use failpoint::{Failpoint, failpoint};
+pub use finding::{Finding, Verdict};
 
 use std::time::Duration;
 

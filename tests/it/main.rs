@@ -7,9 +7,11 @@
 mod crash_matrix;
 mod dialects;
 mod dlq;
+mod doctor;
 mod end_to_end;
 mod failing_query;
 mod interop;
+mod looking;
 mod lookup;
 mod oracle_types;
 mod referee;

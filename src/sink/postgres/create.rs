@@ -34,7 +34,11 @@ pub(super) async fn create_missing(
     Ok(())
 }
 
-fn definition(schema: &str, result: &ResultTable) -> Result<String, String> {
+/// The statement that creates a result's table.
+///
+/// # Errors
+/// If a column has a type that Postgres has no match for; the text says what to do.
+pub fn definition(schema: &str, result: &ResultTable) -> Result<String, String> {
     let key: &[usize] = match &result.mode {
         ResultMode::Append => &[],
         ResultMode::Keyed { key } => key,
@@ -68,7 +72,7 @@ fn definition(schema: &str, result: &ResultTable) -> Result<String, String> {
     Ok(format!("CREATE TABLE IF NOT EXISTS {table} (\n  {}\n){storage}", lines.join(",\n  ")))
 }
 
-fn type_name(data_type: &DataType) -> Option<String> {
+pub(super) fn type_name(data_type: &DataType) -> Option<String> {
     match data_type {
         DataType::Decimal128(precision, scale) => Some(format!("numeric({precision},{scale})")),
         other => Wire::natural(other).map(Wire::sql),

@@ -22,6 +22,7 @@ mod create;
 mod dead_letters;
 mod doubts;
 mod epoch;
+mod examine;
 mod fault;
 mod fit;
 mod flood;
@@ -53,6 +54,8 @@ mod truncate;
 mod value;
 
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
+pub use create::definition as table_definition;
+pub use examine::{Wanted, examine};
 pub use letter_store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Certificate, Client, Proxy, Response, StatusCode};
+use reqwest::{Certificate, Client, Method, Proxy, Response, StatusCode};
 use url::Url;
 
 use super::auth::Credentials;
@@ -83,6 +83,14 @@ impl RestClient {
             Ok(response) => self.outcome(response).await,
             Err(error) => failed(error),
         }
+    }
+
+    /// Asks for nothing but an answer.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<StatusCode, String> {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        let request = self.credentials.add(&self.http, request).await?;
+        let answer = request.send().await;
+        answer.map(|answer| answer.status()).map_err(|error| chain(&error.without_url()))
     }
 
     async fn outcome(&self, mut response: Response) -> Outcome {

@@ -10,6 +10,7 @@ mod backlog;
 mod client;
 mod config;
 mod delivery;
+mod examine;
 mod lanes;
 mod payload;
 mod retry_after;
@@ -18,6 +19,7 @@ pub use auth::Auth;
 pub use backlog::Backlog;
 pub use config::RestConfig;
 pub use delivery::Delivery;
+pub use examine::examine;
 pub(super) use payload::{Outgoing, render};
 
 /// A row of the outbox.

@@ -1,0 +1,147 @@
+//! What a try has come to.
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
+use serde_json::{Map, Value, json};
+
+use crate::changelog::{Channel, ResultTable, SchemaChange, SchemaChangeKind};
+use crate::pipeline::{Rehearsal, Sql};
+use crate::sink::postgres::table_definition;
+
+pub(super) struct Outcome<'a> {
+    pub(super) sql: &'a Sql,
+    pub(super) rehearsal: &'a Rehearsal<'a>,
+    /// What the events teach about the columns of their tables.
+    pub(super) learned: Vec<SchemaChange>,
+    /// Of the target tables.
+    pub(super) schema: &'a str,
+}
+
+impl Outcome<'_> {
+    /// Results with at most `limit` rows each, statements, and dead letters.
+    pub(super) fn text(&self, limit: usize) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for result in self.rehearsal.results() {
+            let rows = cells(result, &self.rehearsal.rows(result))?;
+            text += &format!("{} ({}), {} rows\n", result.name, result.target, rows.len());
+            let names = result.schema.fields().iter().map(|field| field.name().clone()).collect();
+            let shown: Vec<Vec<String>> = std::iter::once(names)
+                .chain(rows.iter().take(limit).map(|row| row.iter().map(shown).collect()))
+                .collect();
+            if !rows.is_empty() {
+                text += &aligned(&shown);
+            }
+            if rows.len() > limit {
+                text += &format!("  ... {} more\n", rows.len() - limit);
+            }
+            text += "\n";
+        }
+        let statements = self.statements();
+        if !statements.is_empty() {
+            text += "tables that no file of sql/ods makes; a start would create them\n";
+            text += &statements.iter().map(|sql| format!("{sql};\n\n")).collect::<String>();
+        }
+        for change in &self.learned {
+            text += &format!("{}\n", learned(change));
+        }
+        let letters = self.rehearsal.dead_letters();
+        text += &format!("{} would be dead letters\n", letters.len());
+        for letter in &letters {
+            let (kind, offset) = (letter.error_type.as_str(), letter.offset);
+            text += &format!("  {offset}  {kind}: {}\n", letter.message);
+        }
+        Ok(text)
+    }
+
+    /// The same, whole, one object a line.
+    pub(super) fn json(&self) -> anyhow::Result<String> {
+        let mut lines = Vec::new();
+        for result in self.rehearsal.results() {
+            for row in cells(result, &self.rehearsal.rows(result))? {
+                let names = result.schema.fields().iter().map(|field| field.name().clone());
+                let values = row.into_iter().map(|cell| cell.map_or(Value::Null, Value::String));
+                let row: Map<String, Value> = names.zip(values).collect();
+                lines.push(json!({"result": result.name, "row": row}));
+            }
+        }
+        lines.extend(self.statements().into_iter().map(|sql| json!({"ddl": sql})));
+        lines.extend(self.learned.iter().map(|change| {
+            json!({
+                "table": change.source.to_string(), "column": change.column,
+                "change": change.kind.as_str(), "type": change.seen.as_str(),
+            })
+        }));
+        lines.extend(self.rehearsal.dead_letters().iter().map(|letter| {
+            json!({
+                "dead_letter": letter.offset.to_string(), "phase": letter.phase().as_str(),
+                "error_type": letter.error_type.as_str(), "error_message": letter.message,
+                "table": letter.table, "column": letter.column,
+            })
+        }));
+        Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+    }
+
+    /// What a start would create, as far as that can be told without the database.
+    fn statements(&self) -> Vec<String> {
+        let is_made = |result: &ResultTable| {
+            let name = result.target.rsplit('.').next().unwrap_or(&result.target);
+            let makes = |text: &str| {
+                let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+                text.contains("CREATE TABLE") && words.into_iter().any(|word| word == name)
+            };
+            self.sql.ods.iter().any(|(_, text)| makes(text))
+        };
+        let tables = self.rehearsal.results().iter();
+        let missing = tables.filter(|r| r.channel == Channel::Table && !is_made(r));
+        missing
+            .map(|result| table_definition(self.schema, result).unwrap_or_else(|error| error))
+            .collect()
+    }
+}
+
+type Cells = Vec<Option<String>>;
+
+/// The rows as text; they come in batches of one.
+fn cells(result: &ResultTable, batches: &[RecordBatch]) -> Result<Vec<Cells>, ArrowError> {
+    let columns = 0..result.schema.fields().len();
+    let row = |batch: &RecordBatch| {
+        let cell = |at: usize| {
+            let column = batch.column(at);
+            (!column.is_null(0)).then(|| array_value_to_string(column, 0)).transpose()
+        };
+        columns.clone().map(cell).collect()
+    };
+    batches.iter().map(row).collect()
+}
+
+fn shown(cell: &Option<String>) -> String {
+    cell.clone().unwrap_or_else(|| "NULL".to_owned())
+}
+
+fn learned(change: &SchemaChange) -> String {
+    let SchemaChange { source, column, kind, seen, .. } = change;
+    match kind {
+        SchemaChangeKind::Added => {
+            format!(
+                "{source}.{column} is not declared ({}); it is kept in extra_fields",
+                seen.as_str()
+            )
+        }
+        SchemaChangeKind::Missing => format!("{source}.{column} is declared and does not come"),
+        SchemaChangeKind::Widened => {
+            format!("{source}.{column} is not declared and holds {} as well", seen.as_str())
+        }
+    }
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,322 @@
+//! What `tidemark doctor` finds out about the database. Nothing is written.
+
+mod fixes;
+mod rights;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::{Client, Error};
+
+use super::config::PostgresConfig;
+use super::connection::Connection;
+use super::fault::classify;
+use super::own_tables::MIGRATIONS;
+use super::silence::Silence;
+use super::targets::Targets;
+use super::{landing, quote};
+use crate::changelog::{Channel, ResultTable, Table};
+use crate::recovery::{Finding, chain};
+use crate::sink::SinkError;
+
+/// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
+const CONNECTIONS: i64 = 6;
+/// Below so much free space, or below a twentieth of the disk, the disk is about full.
+const LOW_SPACE: u64 = 1 << 30;
+
+/// What the processor will use.
+pub struct Wanted<'a> {
+    pub tables: &'a [Arc<Table>],
+    pub results: &'a [Arc<ResultTable>],
+    /// Name and text of each file of `sql/ods`.
+    pub ods: &'a [(String, String)],
+}
+
+/// Looks at server, rights, tables and keys.
+///
+/// # Errors
+/// If the connection is lost meanwhile; that it can't be made is a finding.
+pub async fn examine(
+    config: &PostgresConfig,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<Finding>, SinkError> {
+    let mut connection = match Connection::open(config, &Silence::new(config)).await {
+        Ok(connection) => connection,
+        Err(error) => return Ok(vec![Finding::problem(chain(&error), no_connection(&error))]),
+    };
+    let failed = |error| classify("examining the database", error);
+    connection.begin("READ ONLY").await.map_err(failed)?;
+    let client = &connection.client;
+    let mut findings = server(client).await.map_err(failed)?;
+    if let Some(closed) = rights::usage(client, &config.schema).await.map_err(failed)? {
+        findings.push(closed);
+        return Ok(findings);
+    }
+    let migrations = quote::table(&config.schema, MIGRATIONS);
+    if let Some(closed) = rights::migrations(client, &migrations).await.map_err(failed)? {
+        findings.push(closed);
+        return Ok(findings);
+    }
+    let (mut of_files, is_pending) =
+        files(client, &config.schema, wanted.ods).await.map_err(failed)?;
+    findings.append(&mut of_files);
+    findings.push(rights::schema(client, &config.schema, is_pending).await.map_err(failed)?);
+    if is_pending {
+        findings.push(Finding::unknown(
+            "tables, types and keys: files of sql/ods are still to be applied",
+        ));
+        return Ok(findings);
+    }
+    findings.extend(targets(&connection, config, wanted).await?);
+    findings.extend(rights::tables(client, &config.schema, wanted).await.map_err(failed)?);
+    findings.extend(indexes(client, &config.schema, wanted.tables).await.map_err(failed)?);
+    Ok(findings)
+}
+
+fn no_connection(error: &SinkError) -> String {
+    match error {
+        SinkError::Refused { advice, .. } => (*advice).to_owned(),
+        _ => "start PostgreSQL, or correct host and port in [sink.postgres] (inside a container, 127.0.0.1 is \
+              the container itself)"
+            .to_owned(),
+    }
+}
+
+/// Version, standby, connections and space.
+async fn server(client: &Client) -> Result<Vec<Finding>, Error> {
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+               pg_is_in_recovery(), current_setting('max_connections')::bigint - \
+               current_setting('superuser_reserved_connections')::bigint \
+               - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
+               (SELECT CASE WHEN rolconnlimit >= 0 THEN rolconnlimit - (SELECT count(*) FROM pg_stat_activity \
+                WHERE usename = current_user) END FROM pg_roles WHERE rolname = current_user), \
+               current_user::text, current_setting('max_connections')::bigint, \
+               pg_size_pretty(pg_database_size(current_database()))";
+    let row = client.query_one(sql, &[]).await?;
+    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    let mut findings = vec![match number >= 140_000 {
+        true => Finding::ok(format!("connected to PostgreSQL {version}")),
+        false => Finding::problem(
+            format!("the server is PostgreSQL {version}"),
+            "upgrade the server to PostgreSQL 14 or newer",
+        ),
+    }];
+    if row.try_get::<_, bool>(2)? {
+        findings.push(Finding::problem(
+            "the server is a standby, which takes no writes",
+            "let host in [sink.postgres] name the primary",
+        ));
+    }
+    let (free, of_role): (i64, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
+    let (user, most): (String, i64) = (row.try_get(5)?, row.try_get(6)?);
+    findings.push(connections(free, of_role, (&user, most)));
+    findings.push(space(client, &row.try_get::<_, String>(7)?).await?);
+    Ok(findings)
+}
+
+/// Of the server and of the role; ours counts among those in use.
+fn connections(free: i64, of_role: Option<i64>, (user, most): (&str, i64)) -> Finding {
+    let missing = |free: i64| CONNECTIONS - free;
+    match of_role {
+        Some(left) if left < CONNECTIONS => Finding::problem(
+            format!(
+                "user {user} may open {left} more connections, and a processor needs {CONNECTIONS}"
+            ),
+            format!(
+                "ALTER ROLE {} CONNECTION LIMIT with at least {} more than now",
+                quote::ident(user),
+                missing(left)
+            ),
+        ),
+        _ if free < CONNECTIONS => Finding::problem(
+            format!("{free} connections are free, and a processor needs {CONNECTIONS}"),
+            format!(
+                "ALTER SYSTEM SET max_connections = {}; then restart the server",
+                most + missing(free)
+            ),
+        ),
+        _ => Finding::ok(format!("{free} connections are free")),
+    }
+}
+
+/// Only the server's own machine knows its disk.
+async fn space(client: &Client, size: &str) -> Result<Finding, Error> {
+    let sql = "SELECT CASE WHEN pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') \
+               THEN current_setting('data_directory') END";
+    let folder: Option<String> = client.query_one(sql, &[]).await?.try_get(0)?;
+    let known = folder.filter(|folder| std::path::Path::new(folder).is_dir());
+    let known = match known {
+        Some(folder) => disk(&folder).await.map(|(free, of)| (folder, free, of)),
+        None => None,
+    };
+    Ok(match known {
+        Some((folder, free, of)) => judge_space(&folder, free, of),
+        None => Finding::unknown(format!(
+            "free space: the database has {size}; look at the server's disk with `df -h` in its data_directory"
+        )),
+    })
+}
+
+/// Free and all bytes of the file system of a folder on this machine.
+async fn disk(folder: &str) -> Option<(u64, u64)> {
+    let mut df = tokio::process::Command::new("df");
+    let output = df.args(["--output=avail,size", "-B1", folder]).output().await.ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut numbers = text.lines().nth(1)?.split_whitespace().map(str::parse::<u64>);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn judge_space(folder: &str, free: u64, of: u64) -> Finding {
+    let shown = bytesize::ByteSize::b(free);
+    if free < LOW_SPACE || free < of / 20 {
+        return Finding::problem(
+            format!("{shown} are free on the disk of {folder}"),
+            format!(
+                "free space there, for instance of old landed rows, or enlarge the disk of {folder}"
+            ),
+        );
+    }
+    Finding::ok(format!("{shown} are free on the disk of {folder}"))
+}
+
+/// What becomes of the files of `sql/ods`; whether any is still to be applied.
+async fn files(
+    client: &Client,
+    schema: &str,
+    ods: &[(String, String)],
+) -> Result<(Vec<Finding>, bool), Error> {
+    let table = quote::table(schema, MIGRATIONS);
+    let exists = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
+    let mut applied: HashMap<String, String> = HashMap::new();
+    if exists.try_get(0)? {
+        let sql = format!("SELECT file, checksum FROM {table}");
+        for row in client.query(&sql, &[]).await? {
+            applied.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+    }
+    let mut findings = Vec::new();
+    let mut pending = Vec::new();
+    for (file, text) in ods {
+        let checksum = "SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex')";
+        let checksum: String = client.query_one(checksum, &[text]).await?.try_get(0)?;
+        match applied.get(file) {
+            None => pending.push(file.as_str()),
+            Some(known) if *known == checksum => {}
+            Some(_) => findings.push(Finding::problem(
+                format!("sql/ods/{file}.sql was applied and has changed since"),
+                format!(
+                    "restore the text of sql/ods/{file}.sql, and put the change into a new file"
+                ),
+            )),
+        }
+    }
+    findings.push(Finding::ok(match pending.as_slice() {
+        [] => format!("{} files of sql/ods are applied", ods.len()),
+        pending => {
+            format!(
+                "the next start applies {} file(s) of sql/ods: {}",
+                pending.len(),
+                pending.join(", ")
+            )
+        }
+    }));
+    Ok((findings, !pending.is_empty()))
+}
+
+/// As a start checks them, with what to do about each problem.
+async fn targets(
+    connection: &Connection,
+    config: &PostgresConfig,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<Finding>, SinkError> {
+    let described = (wanted.tables.to_vec(), wanted.results.to_vec());
+    let problems = match Targets::read(connection, &config.schema, described).await {
+        Ok(_) => return Ok(vec![Finding::ok("tables, types and keys of all targets fit")]),
+        Err(SinkError::Targets { problems }) => problems,
+        Err(error) => return Err(error),
+    };
+    let known = fixes::Known::new(&config.schema, wanted);
+    let is_made = |problem: &String| config.create_tables && known.is_made_at_start(problem);
+    let finding = |problem: String| match is_made(&problem) {
+        true => Finding::ok(format!("{problem}: the next start creates it")),
+        false => {
+            let fix = known.fix(&problem);
+            Finding::problem(problem, fix)
+        }
+    };
+    Ok(problems.into_iter().map(finding).collect())
+}
+
+/// Look-ups go by key, and by the column of a reference; without an index each reads the whole table.
+async fn indexes(
+    client: &Client,
+    schema: &str,
+    tables: &[Arc<Table>],
+) -> Result<Vec<Finding>, Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisvalid \
+               AND i.indpred IS NULL AND (SELECT array_agg(a.attname::text ORDER BY k.at) \
+               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, at) \
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+               WHERE k.at <= cardinality($2::text[])) = $2::text[])";
+    let mut findings = Vec::new();
+    for table in tables {
+        let Some(name) = landing::target_name(table) else { continue };
+        let landed = quote::table(schema, name);
+        let column = |at: &usize| table.columns[*at].name.clone();
+        let mut by_key: Vec<String> = table.key.iter().map(column).collect();
+        let seq = table.free_name(landing::CHANGE_SEQ);
+        by_key.push(seq.clone());
+        let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
+        let mut wanted = vec![(by_key, format!("{key}, {} DESC", quote::ident(&seq)))];
+        if let Some(reference) = &table.options.references {
+            let by = column(&reference.column);
+            wanted.push((vec![by.clone()], quote::ident(&by)));
+        }
+        for (columns, list) in wanted {
+            let there = client.query_one(sql, &[&landed, &columns]).await?;
+            if !there.try_get::<_, bool>(0)? {
+                findings.push(Finding::problem(
+                    format!("{name} has no index on ({})", columns.join(", ")),
+                    format!("CREATE INDEX ON {landed} ({list});"),
+                ));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// The results that have a table.
+fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
+    results.iter().filter(|result| result.channel == Channel::Table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::Verdict;
+
+    #[test]
+    fn a_disk_is_low_by_bytes_or_by_share() {
+        let verdict = |free, of| judge_space("/data", free, of).verdict;
+        assert_eq!(verdict(10 << 30, 100 << 30), Verdict::Ok);
+        assert_eq!(verdict(4 << 30, 100 << 30), Verdict::Problem);
+        assert_eq!(verdict(1 << 29, 1 << 30), Verdict::Problem);
+        let fix = judge_space("/data", 0, 1).fix.unwrap();
+        assert!(fix.contains("enlarge the disk of /data"), "{fix}");
+    }
+
+    #[test]
+    fn connections_are_counted_for_server_and_role() {
+        assert_eq!(connections(50, None, ("u", 100)).verdict, Verdict::Ok);
+        let of_role = connections(50, Some(2), ("u", 100));
+        assert!(of_role.fix.unwrap().starts_with("ALTER ROLE \"u\" CONNECTION LIMIT"));
+        let of_server = connections(1, Some(90), ("u", 100)).fix.unwrap();
+        assert_eq!(of_server, "ALTER SYSTEM SET max_connections = 105; then restart the server");
+    }
+
+    #[test]
+    fn without_a_connection_the_fix_depends_on_who_refuses() {
+        let away = SinkError::Unavailable { doing: String::new(), source: "x".into() };
+        assert!(no_connection(&away).contains("start PostgreSQL"));
+    }
+}

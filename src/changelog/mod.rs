@@ -6,6 +6,7 @@ mod commit;
 mod dead_letter;
 mod delta;
 mod enrichment;
+mod extra_column;
 mod key_bytes;
 mod ledger_entry;
 mod message;
@@ -22,6 +23,7 @@ pub use commit::{EpochCommit, LedgerPosition};
 pub use dead_letter::{DeadLetter, ErrorType, Phase};
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use enrichment::{Enrichment, key_name};
+pub use extra_column::extract;
 pub use key_bytes::KeyBytes;
 pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
@@ -95,7 +97,7 @@ impl Operation {
 
 /// The changes of one table within an epoch, in broker order.
 ///
-/// Shape: `batch` has the schema of [`Table::changelog_schema`]: the declared columns (of the row
+/// Shape: `batch` has the schema of [`Table::changelog_schema`]: the columns (of the row
 /// after the change; of the row before it for a delete, possibly only its key) and then the system
 /// columns. `offsets[i]`, `positions[i]` and
 /// `operations[i]` belong to row `i`.

@@ -11,6 +11,7 @@ pub struct Table {
     /// The name in SQL, lower case unless it was quoted.
     pub name: String,
     pub source: SourceTable,
+    /// The declared ones, and after them those that queries read of `extra_fields`.
     pub columns: Vec<Column>,
     /// Positions of the primary key in `columns`; never empty.
     pub key: Vec<usize>,
@@ -67,6 +68,8 @@ pub struct TableOptions {
     /// Its rows are read from a column of this declared table, whose key its first columns are: it has no
     /// events of its own.
     pub extracted_from: Option<String>,
+    /// The fields of `extra_fields` that the last columns hold, in their order.
+    pub extra: Vec<String>,
 }
 
 impl Default for TableOptions {
@@ -85,6 +88,7 @@ impl Default for TableOptions {
             truncate: Truncate::default(),
             encodings: Vec::new(),
             extracted_from: None,
+            extra: Vec::new(),
         }
     }
 }
@@ -205,13 +209,27 @@ impl SystemColumn {
 }
 
 impl Table {
-    /// The declared columns alone: what `SELECT * FROM table` sees. All are nullable, because a
+    /// The columns that the table declares, which are those of its landing table.
+    pub fn declared(&self) -> &[Column] {
+        &self.columns[..self.columns.len() - self.options.extra.len()]
+    }
+
+    /// The table with one more column, whose value is a field of `extra_fields`.
+    pub fn with_extra(&self, name: &str, field: &str) -> Self {
+        let mut table = self.clone();
+        let (name, data_type) = (name.to_owned(), DataType::Utf8);
+        table.columns.push(Column { name, data_type, nullable: true });
+        table.options.extra.push(field.to_owned());
+        table
+    }
+
+    /// The columns alone: what a current table has. All are nullable, because a
     /// delete may carry only the key and both schemas are to agree.
     pub fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.fields()))
     }
 
-    /// The declared columns, then [`SystemColumn::ALL`]: what `SELECT * FROM table_changes` sees.
+    /// The columns, then [`SystemColumn::ALL`]: what a changelog has.
     pub fn changelog_schema(&self) -> SchemaRef {
         let mut fields = self.fields();
         fields.extend(SystemColumn::ALL.map(|c| c.field(self.free_name(c.name()))));

@@ -21,14 +21,15 @@ pub(super) struct Observed {
 
 impl Observed {
     pub(super) fn new(table: &Table) -> Self {
-        Self { undeclared: HashMap::new(), missing: vec![false; table.columns.len()] }
+        Self { undeclared: HashMap::new(), missing: vec![false; table.declared().len()] }
     }
 
     /// Takes in what was learned before.
     pub(super) fn remember(&mut self, table: &Table, change: &SchemaChange) {
         match change.kind {
             SchemaChangeKind::Missing => {
-                if let Some(column) = table.column_index(&change.column) {
+                let column = table.declared().iter().position(|c| c.name == change.column);
+                if let Some(column) = column {
                     self.missing[column] = true;
                 }
             }

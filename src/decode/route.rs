@@ -46,7 +46,7 @@ impl Route {
         unavailable: Arc<Unavailable>,
         documents: &[String],
     ) -> Self {
-        let columns = table.columns.iter().enumerate().map(|(index, column)| {
+        let columns = table.declared().iter().enumerate().map(|(index, column)| {
             let kind =
                 Kind::of(&column.data_type).expect("a column has one of the types it may have");
             let mut encodings = table.options.encodings.iter();
@@ -174,10 +174,10 @@ struct FieldNames {
 impl FieldNames {
     fn new(table: &Table, documents: &[String]) -> Self {
         let mut by_name = HashMap::new();
-        for (column, declared) in table.columns.iter().enumerate() {
+        for (column, declared) in table.declared().iter().enumerate() {
             by_name.insert(declared.name.as_str().into(), Target { column, is_exact: true });
         }
-        for (column, declared) in table.columns.iter().enumerate() {
+        for (column, declared) in table.declared().iter().enumerate() {
             let upper = declared.name.to_uppercase().into_boxed_str();
             by_name.entry(upper).or_insert(Target { column, is_exact: false });
         }

@@ -11,7 +11,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Schema};
 
 use super::debezium::{Value, micros_of_days};
-use crate::changelog::{Cell, Changelog, Offset, Operation, Position, Table, Truncation};
+use crate::changelog::{
+    Cell, Changelog, Offset, Operation, Position, Table, Truncation, extract,
+};
 
 /// A decoded row; appending it cannot fail any more.
 pub(super) struct Row<'r, 'a> {
@@ -50,7 +52,8 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(table: Arc<Table>) -> Self {
-        let columns = table.columns.iter().map(|column| Builder::new(&column.data_type)).collect();
+        let columns = table.declared().iter();
+        let columns = columns.map(|column| Builder::new(&column.data_type)).collect();
         Self {
             table,
             columns,
@@ -105,13 +108,15 @@ impl Rows {
 
     pub(super) fn finish(mut self) -> Changelog {
         let schema = self.table.changelog_schema();
+        let extra_fields = self.extra_fields.finish();
         let mut arrays: Vec<ArrayRef> = self.columns.iter_mut().map(Builder::finish).collect();
+        arrays.extend(extract(&self.table, &extra_fields));
         arrays.push(Arc::new(self.op.finish()));
         arrays.push(Arc::new(self.source_ts.finish()));
         arrays.push(Arc::new(self.event_time.finish()));
         arrays.push(Arc::new(self.event_id.finish()));
         arrays.push(Arc::new(self.topic.finish()));
-        arrays.push(Arc::new(self.extra_fields.finish()));
+        arrays.push(Arc::new(extra_fields));
         Changelog {
             batch: batch(schema, arrays),
             table: self.table,

@@ -35,6 +35,7 @@ pub(super) struct Processor {
     letters: DeadLetterConfig,
     spools: SpoolOrder,
     last: Epoch,
+    has_learned: bool,
 }
 
 impl Processor {
@@ -56,6 +57,7 @@ impl Processor {
             letters: DeadLetterConfig::default(),
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
+            has_learned: false,
         }
     }
 
@@ -123,6 +125,8 @@ impl Processor {
         let mut stages = Stages::start();
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         stages.done("decode");
+        let is_awaited = |change| self.transforms.awaits(change);
+        self.has_learned |= decoded.schema_changes.iter().any(is_awaited);
         decoded.dead_letters.extend(failed);
         if let Some(superseded) = superseded {
             let (stores, landed) = (&self.stores, &mut self.landed);
@@ -250,6 +254,11 @@ impl Processor {
     #[cfg(test)]
     pub(super) fn limit_memory(&mut self, limit: bytesize::ByteSize) {
         self.stores.set_memory_limit(limit);
+    }
+
+    /// Whether a transform that waits may run when all so far is committed.
+    pub(super) fn has_learned(&self) -> bool {
+        self.has_learned
     }
 
     /// Who takes more memory than it may, as of the last epoch.

@@ -5,8 +5,8 @@
 //! `batch` collects, `epoch` computes, `closed_windows` diverts, `late` and `read_back` bring rows back that
 //! ttl dropped, `committer` writes and acknowledges, `delivering` posts what is for an API, `checkpointing`
 //! copies the ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
-//! (`reload`), when a query fails or the target refuses rows (`narrowing`), or when another processor has
-//! committed in the meantime;
+//! (`reload`), when events have shown a column that a file waits for, when a query fails or the target refuses
+//! rows (`narrowing`), or when another processor has committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
 mod batch;
@@ -26,6 +26,7 @@ mod reload;
 mod replaying;
 mod schema_changes;
 mod start;
+mod waiting;
 
 pub use batch::BatchLimits;
 pub use committer::CommitError;
@@ -99,6 +100,8 @@ enum Ended {
     RowsRefused,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<Sql>),
+    /// Events have shown a column that a file waits for.
+    Learned,
 }
 
 /// Runs until shutdown or until a file source has ended.
@@ -114,7 +117,7 @@ pub async fn run(
     let sql = load_sql_with(&config.sql.folder, &config.xml).await;
     let mut sql = sql.map_err(PipelineError::Sql)?;
     let mut lasting = Lasting {
-        edits: Edits::watch(config, texts),
+        edits: Edits::watch(config, (&sql, texts)),
         replays: Replays::watch(config),
         narrowing: Narrowing::default(),
         has_started: false,
@@ -135,7 +138,7 @@ pub async fn run(
         };
         match ended {
             Ended::Shutdown | Ended::Drained => return Ok(()),
-            Ended::QueryFailed | Ended::RowsRefused => {}
+            Ended::QueryFailed | Ended::RowsRefused | Ended::Learned => {}
             Ended::Edited(edited) => sql = *edited,
             Ended::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
@@ -385,6 +388,9 @@ impl<S: Source> Session<S> {
             if !self.jobs.send(job).await {
                 // The committer stopped; its own result says why.
                 return Ok(Some(Ended::Shutdown));
+            }
+            if self.processor.has_learned() {
+                return Ok(Some(Ended::Learned));
             }
         }
         Ok(None)

@@ -72,6 +72,9 @@ impl<'a> Rehearsal<'a> {
         if let Some(commit) = job.and_then(|job| job.commit) {
             self.running.sink.commit(&commit).await?;
         }
+        if self.running.processor.has_learned() {
+            self.restart().await?;
+        }
         Ok(())
     }
 
@@ -98,6 +101,9 @@ impl<'a> Rehearsal<'a> {
                     }
                     narrowing.succeeded(&offsets);
                     messages = rest;
+                    if self.running.processor.has_learned() {
+                        self.restart().await?;
+                    }
                 }
                 Err(PipelineError::Transform(error))
                     if error.recovery() == Recovery::DeadLetter =>
@@ -153,17 +159,20 @@ async fn run(
     target: &MemoryTarget,
 ) -> Result<Running, PipelineError> {
     let (mut sink, landing) = (target.sink(PIPELINE, TOPIC), target.sink(PIPELINE, TOPIC));
-    let transforms =
-        Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
+    let registry = sink.resume().await?.schema_changes;
+    let transforms = Transforms::plan_known(&sql.tables, &registry, &sql.transforms)
+        .await
+        .map_err(PipelineError::Sql)?;
+    let tables = transforms.tables().to_vec();
     let results = transforms.results().cloned().collect();
-    let stores = StateStores::new(&sql.tables, SqlConfig::default().watermark_delay)?;
+    let stores = StateStores::new(&tables, SqlConfig::default().watermark_delay)?;
     let late = LandedRows::new(
         Box::new(landing),
         (Health::default(), CircuitBreaker::default()),
         CancellationToken::new(),
     );
     let parts = (stores, transforms);
-    let decoder = Decoder::new(sql.tables.clone(), decode);
+    let decoder = Decoder::new(tables, decode);
     let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })

@@ -12,12 +12,12 @@ use tracing::{error, info};
 use super::PipelineError;
 use super::delivering::check_results;
 use super::start::{Sql, load_sql_with};
-use crate::changelog::ResultTable;
+use crate::changelog::{ResultTable, SchemaChange};
 use crate::config::Config;
 use crate::recovery::{Recovery, chain};
 use crate::sink::postgres::PostgresSink;
 use crate::telemetry::names;
-use crate::transform::{Transforms, read_folder};
+use crate::transform::{SqlError, Transforms, read_folder};
 
 /// How often the files are read. They are few and small.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,9 +33,9 @@ pub(super) struct Edits {
 
 impl Edits {
     /// `texts` are those of the SQL that is running.
-    pub(super) fn watch(config: &Config, texts: Texts) -> Self {
+    pub(super) fn watch(config: &Config, (sql, texts): (&Sql, Texts)) -> Self {
         let (sender, checked) = mpsc::channel(1);
-        let task = tokio::spawn(watch(config.clone(), texts, sender));
+        let task = tokio::spawn(watch(config.clone(), (sql.clone(), texts), sender));
         Self { checked, task }
     }
 
@@ -55,7 +55,11 @@ impl Drop for Edits {
     }
 }
 
-async fn watch(config: Config, mut known: Texts, sender: mpsc::Sender<Sql>) {
+async fn watch(
+    config: Config,
+    (mut running, mut known): (Sql, Texts),
+    sender: mpsc::Sender<Sql>,
+) {
     let folder = &config.sql.folder;
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -68,7 +72,7 @@ async fn watch(config: Config, mut known: Texts, sender: mpsc::Sender<Sql>) {
         if texts(folder).await != now {
             continue;
         }
-        let checked = check(&config).await;
+        let checked = check(&config, &running).await;
         if matches!(&checked, Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry)
         {
             // The target is away, so nobody knows yet.
@@ -79,6 +83,7 @@ async fn watch(config: Config, mut known: Texts, sender: mpsc::Sender<Sql>) {
             Ok(sql) => {
                 counter!(names::SQL_EDITS, "outcome" => "taken").increment(1);
                 info!("the SQL files were edited: taking them over");
+                running = sql.clone();
                 if sender.send(sql).await.is_err() {
                     return;
                 }
@@ -108,19 +113,34 @@ pub(super) async fn texts(folder: &Path) -> Texts {
     read.await.ok().flatten()
 }
 
-/// Everything that a start would refuse is refused here, while the old SQL still runs.
-async fn check(config: &Config) -> Result<Sql, PipelineError> {
+/// Everything that a start would refuse is refused here, while the old SQL still runs; and what would stop a
+/// file that runs.
+async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     let sql = load_sql_with(&config.sql.folder, &config.xml).await;
     let sql = sql.map_err(PipelineError::Sql)?;
-    let transforms =
-        Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
-    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     let mut sink = PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), "")?;
+    let registry = sink.schema_changes().await?;
+    let transforms = plan(&sql, &registry).await?;
+    refuse_waiting(&transforms, &plan(running, &registry).await?)?;
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     sink.apply_ods(&sql.ods).await?;
     check_results(config, &results)?;
     sink.create_missing(&results).await?;
-    sink.check_targets(&sql.tables, &results).await?;
+    sink.check_targets(transforms.tables(), &results).await?;
     Ok(sql)
+}
+
+async fn plan(sql: &Sql, registry: &[SchemaChange]) -> Result<Transforms, PipelineError> {
+    let planned = Transforms::plan_known(&sql.tables, registry, &sql.transforms).await;
+    planned.map_err(PipelineError::Sql)
+}
+
+/// A file that waits from its first day on waits for its column. One that runs has a mistake in the edit.
+fn refuse_waiting(edited: &Transforms, running: &Transforms) -> Result<(), PipelineError> {
+    let runs = |result: &str| running.results().any(|known| known.name == result);
+    let stopped = edited.waiting().iter().filter(|waiting| runs(&waiting.result));
+    let stopped: Vec<SqlError> = stopped.map(|waiting| waiting.reason.clone()).collect();
+    if stopped.is_empty() { Ok(()) } else { Err(PipelineError::Sql(stopped)) }
 }
 
 #[cfg(test)]

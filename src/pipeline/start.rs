@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::delivering::check_results;
 use super::epoch::Processor;
 use super::late::LandedRows;
-use super::{Lasting, PipelineError};
+use super::{Lasting, PipelineError, waiting};
 use crate::changelog::{
     Enrichment, Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
@@ -32,7 +32,7 @@ const CONFIG: &str = "tidemark.toml";
 const LOOKED_UP_ROWS: usize = 8192;
 
 /// The SQL folder, read and checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sql {
     pub tables: Vec<Arc<Table>>,
     pub transforms: Vec<SqlFile>,
@@ -42,7 +42,8 @@ pub struct Sql {
     pub extractions: Vec<Arc<Extraction>>,
 }
 
-/// Reads the SQL folder and plans everything in it; needs no connection.
+/// Reads the SQL folder and plans everything in it; needs no connection. Files may wait for columns that
+/// only events can show.
 ///
 /// # Errors
 /// All problems of all files.
@@ -69,7 +70,7 @@ pub async fn load_sql_with(folder: &Path, xml: &[XmlConfig]) -> Result<Sql, Vec<
     })?;
     tables.extend(extractions.iter().map(|extraction| Arc::clone(&extraction.table)));
     let transforms = read("transforms")?;
-    Transforms::plan(&tables, &transforms).await?;
+    Transforms::plan_known(&tables, &[], &transforms).await?;
     let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
     Ok(Sql { tables, transforms, ods, extractions })
 }
@@ -126,31 +127,35 @@ async fn attempt(
     queue: &str,
     (health, shutdown): (&Health, &CancellationToken),
 ) -> Result<Started, PipelineError> {
-    let transforms =
-        Transforms::plan(&sql.tables, &sql.transforms).await.map_err(PipelineError::Sql)?;
-    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     let new_sink =
         || PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue);
-    check_results(config, &results)?;
     let mut sink = new_sink()?;
     sink.apply_ods(&sql.ods).await?;
+    let registry = sink.schema_changes().await?;
+    let transforms = Transforms::plan_known(&sql.tables, &registry, &sql.transforms)
+        .await
+        .map_err(PipelineError::Sql)?;
+    waiting::tell(&transforms, health);
+    let tables = transforms.tables().to_vec();
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
+    check_results(config, &results)?;
     sink.create_missing(&results).await?;
-    sink.check_targets(&sql.tables, &results).await?;
+    sink.check_targets(&tables, &results).await?;
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;
-    landing.check_targets(&sql.tables, &[]).await?;
+    landing.check_targets(&tables, &[]).await?;
     landing.distrust(lasting.narrowing.distrusted());
     let patience = (health.clone(), config.sink.postgres.breaker());
     let landed = LandedRows::new(Box::new(landing), patience, shutdown.clone());
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
-    let mut stores = StateStores::new(&sql.tables, config.sql.watermark_delay)?;
+    let mut stores = StateStores::new(&tables, config.sql.watermark_delay)?;
     stores.set_idle_after(config.sql.idle_after);
     if let Some(limit) = config.sql.memory_limit {
         stores.set_memory_limit(limit);
     }
-    let decoder = Decoder::new(sql.tables.clone(), &config.decode);
+    let decoder = Decoder::new(tables, &config.decode);
     let decoder = decoder.with_limits(config.limits.clone());
     let decoder = decoder.with_extractions(sql.extractions.clone());
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
@@ -201,6 +206,7 @@ pub(super) async fn resume(
     let is_described = |name: &&String| transforms.results().any(|result| result.name == **name);
     let retired: Vec<String> = written.keys().filter(|name| !is_described(name)).cloned().collect();
     if !redefined.is_empty() || !retired.is_empty() {
+        tell_retired(&retired, &transforms);
         let results = (redefined, retired);
         position = rewrite(sink, position, results, (queue, stores.clock().watermark)).await?;
     }
@@ -239,6 +245,16 @@ async fn look_up(
     Ok(())
 }
 
+/// When such a result runs again, it is written anew: nobody knows what it has missed.
+fn tell_retired(retired: &[String], transforms: &Transforms) {
+    for result in retired {
+        match transforms.waiting().iter().any(|waiting| waiting.result == *result) {
+            true => info!(result, "it waits: its table keeps the rows that it has"),
+            false => info!(result, "its SQL file is gone: its table keeps the rows that it has"),
+        }
+    }
+}
+
 /// Commits an epoch without messages: results that are new to their targets, and the names of those
 /// that nothing keeps up to date any more.
 async fn rewrite(
@@ -255,9 +271,6 @@ async fn rewrite(
             rows = changes.upserts.num_rows(),
             "new or edited SQL: its target is written anew"
         );
-    }
-    for result in &retired {
-        info!(result, "its SQL file is gone: its table keeps the rows that it has");
     }
     let now = SystemTime::now();
     let epoch = position.epoch.unwrap_or(Epoch(0)).next();

@@ -16,7 +16,7 @@ use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_i
 use crate::changelog::{
     Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation,
     Position, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, SpoolOrder,
-    SystemColumn, Table,
+    SystemColumn, Table, extract,
 };
 
 /// The values of some columns of one row, as text.
@@ -387,12 +387,24 @@ fn landed_rows(
     table: &Table,
     landed: &[Changelog],
 ) -> Result<(RecordBatch, Vec<LandedRow>), ArrowError> {
-    let all = concat_batches(&table.changelog_schema(), landed.iter().map(|c| &c.batch))?;
+    let landed_batches = landed.iter().map(|changelog| as_landed(table, changelog));
+    let landed_batches = landed_batches.collect::<Result<Vec<_>, _>>()?;
+    let all = concat_batches(&table.changelog_schema(), &landed_batches)?;
     let of_rows = |changelog: &Changelog| -> Vec<LandedRow> {
         let rows = changelog.positions.iter().zip(&changelog.offsets).zip(&changelog.operations);
         rows.map(|((position, offset), operation)| (*position, *offset, *operation)).collect()
     };
     Ok((all, landed.iter().flat_map(of_rows).collect()))
+}
+
+/// Landing tables hold the declared columns; what queries read of `extra_fields` may be others now.
+fn as_landed(table: &Table, changelog: &Changelog) -> Result<RecordBatch, ArrowError> {
+    let (batch, of) = (&changelog.batch, &changelog.table);
+    let extra_fields = batch.column(of.system_column(SystemColumn::ExtraFields));
+    let mut columns = batch.columns()[..of.declared().len()].to_vec();
+    columns.extend(extract(table, extra_fields.as_string()));
+    columns.extend_from_slice(&batch.columns()[of.columns.len()..]);
+    RecordBatch::try_new(table.changelog_schema(), columns)
 }
 
 fn picked(

@@ -15,6 +15,8 @@ pub enum Condition {
     /// Publishing them.
     #[serde(rename = "dead_letters")]
     DeadLetters,
+    /// Transforms that wait for a column.
+    Sql,
 }
 
 /// Whether the processor does its work, and what stands in the way.

@@ -31,6 +31,7 @@ pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
 pub const SQL_EDITS: &str = "cdc_sql_edits_total";
+pub const WAITING: &str = "cdc_waiting_transforms";
 pub const UPKEEP_BYTES: &str = "cdc_upkeep_bytes";
 pub const LOOKUP_ROWS: &str = "cdc_lookup_rows";
 pub const LOOKUP_VERSIONS: &str = "cdc_lookup_versions";
@@ -90,6 +91,10 @@ pub(super) fn describe() {
     describe_gauge!(STATE_ROWS, "current rows in memory, by table");
     describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
     describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
+    describe_gauge!(
+        WAITING,
+        "1 for a transform that needs a column which is not there yet, by result"
+    );
     describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
     describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
     describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");

@@ -54,6 +54,47 @@ impl TableProvider for LiveTable {
     }
 }
 
+/// Some columns of a table: what a query sees that does not read all that others read.
+#[derive(Debug)]
+pub(super) struct NarrowTable {
+    table: Arc<LiveTable>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl NarrowTable {
+    /// `columns` are positions in the table's schema.
+    pub(super) fn new(table: Arc<LiveTable>, columns: Vec<usize>) -> Self {
+        let schema = table.schema.project(&columns).expect("the positions are of its columns");
+        Self { table, columns, schema: Arc::new(schema) }
+    }
+}
+
+#[async_trait]
+impl TableProvider for NarrowTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = match projection {
+            Some(projection) => projection.iter().map(|at| self.columns[*at]).collect(),
+            None => self.columns.clone(),
+        };
+        self.table.scan(state, Some(&columns), filters, limit).await
+    }
+}
+
 /// The name under which SQL sees the epoch's changelog of a table.
 pub(super) fn changes_name(table: &str) -> String {
     format!("{table}_changes")

@@ -17,8 +17,10 @@ mod options;
 mod output;
 mod plan;
 mod reads;
+mod session;
 mod sql_file;
 mod tables;
+mod undeclared;
 mod windows;
 mod xml_rows;
 mod xml_table;
@@ -26,6 +28,7 @@ mod xml_table;
 pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
 pub use tables::{parse_tables, parse_type};
+pub use undeclared::Waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -33,10 +36,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
+use datafusion::prelude::SessionContext;
 
 use crate::changelog::{
-    Changelog, CurrentRows, Enrichment, Found, Lookup, ResultChanges, ResultTable, Table,
-    TableDelta, Window,
+    Changelog, CurrentRows, Enrichment, Found, Lookup, ResultChanges, ResultTable, SchemaChange,
+    Table, TableDelta, Window,
 };
 use crate::recovery::Recovery;
 use dataflow::{Delta, Moment, Results};
@@ -87,6 +91,8 @@ pub struct Transforms {
     indexes: Vec<(String, Vec<usize>)>,
     /// What queries read of look-up tables.
     enrichments: Vec<Arc<Enrichment>>,
+    tables: Vec<Arc<Table>>,
+    waiting: Vec<Waiting>,
 }
 
 impl Transforms {
@@ -95,7 +101,56 @@ impl Transforms {
     /// # Errors
     /// Everything that is wrong in any file, with file, line and column.
     pub async fn plan(tables: &[Arc<Table>], files: &[SqlFile]) -> Result<Self, Vec<SqlError>> {
-        plan::plan(tables, files).await
+        let planned = Self::plan_known(tables, &[], files).await?;
+        match planned.waiting.is_empty() {
+            true => Ok(planned),
+            false => Err(planned.waiting.into_iter().map(|waiting| waiting.reason).collect()),
+        }
+    }
+
+    /// Plans the files against the tables with the columns that their events have shown. A file that reads
+    /// a column which is not among them waits, and so do those that read its result.
+    ///
+    /// # Errors
+    /// Everything else that is wrong in any file, with file, line and column.
+    pub async fn plan_known(
+        tables: &[Arc<Table>],
+        registry: &[SchemaChange],
+        files: &[SqlFile],
+    ) -> Result<Self, Vec<SqlError>> {
+        undeclared::plan(tables, registry, files).await
+    }
+
+    /// No files over these tables.
+    fn over(tables: Vec<Arc<Table>>) -> Self {
+        let mut live = LiveTables::default();
+        tables.iter().for_each(|table| live.add_source(table));
+        Self {
+            state: SessionContext::new().state(),
+            live,
+            watermark_cell: WatermarkCell::default(),
+            watermark: None,
+            maintained: Vec::new(),
+            indexes: Vec::new(),
+            enrichments: Vec::new(),
+            tables,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// The tables, with the undeclared columns that a file reads.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
+    /// The files that don't run, because a column is not there yet.
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+
+    /// Whether a file may run that waits, now that events have shown this column.
+    pub fn awaits(&self, change: &SchemaChange) -> bool {
+        self.waiting.iter().any(|waiting| waiting.may_end(change))
     }
 
     /// How each file is maintained, in the order in which they run.

@@ -4,54 +4,74 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::config::Dialect;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
 use super::dataflow::{Multiset, Normalize, Preparation, Readable, Refusal, compile};
-use super::functions::WatermarkCell;
 use super::header::{Header, Way, parse_header};
-use super::live_table::{LiveTable, LiveTables, changes_name};
+use super::live_table::{LiveTables, changes_name};
 use super::location::planning_error;
 use super::lookup::Rewriter;
 use super::maintain::{Maintained, Upkeep};
 use super::reads::{Reads, reads, unstable_function};
+use super::session::session;
 use super::sql_file::{SqlError, SqlFile};
-use super::{Maintenance, Transforms, xml_rows, xml_table};
+use super::undeclared::{Extras, Missing, Visible};
+use super::{Maintenance, Transforms, xml_table};
 use crate::changelog::{
     Channel, Enrichment, Landing, RestChannel, ResultMode, ResultTable, Sends, Table,
 };
 
 /// A parsed file that waits for the results that it reads.
-struct Pending<'a> {
-    file: &'a SqlFile,
+pub(super) struct Pending<'a> {
+    pub(super) file: &'a SqlFile,
     header: Header,
     statement: Statement,
-    references: HashSet<String>,
+    pub(super) references: HashSet<String>,
+}
+
+/// Why a file has no plan.
+pub(super) enum Unplanned {
+    Wrong(SqlError),
+    /// It reads a column that its tables don't declare.
+    Needs(Missing),
+}
+
+impl From<SqlError> for Unplanned {
+    fn from(error: SqlError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+/// What comes of planning all files once.
+pub(super) struct Pass {
+    pub(super) transforms: Transforms,
+    /// With the name of the file.
+    pub(super) wrong: Vec<(String, SqlError)>,
+    pub(super) needs: Vec<(String, Missing)>,
+    /// Files that read one that has no plan, and its name.
+    pub(super) held: Vec<(String, String)>,
 }
 
 /// Plans all files, in the order of what they read.
-pub(super) async fn plan(
-    tables: &[Arc<Table>],
-    files: &[SqlFile],
-) -> Result<Transforms, Vec<SqlError>> {
-    let watermark = WatermarkCell::default();
-    let mut live = LiveTables::default();
-    for table in tables {
-        live.add_source(table);
-    }
-    let context = session(&live, &watermark);
-    let state = context.state();
-    let (mut pending, mut errors) = (Vec::new(), Vec::new());
+pub(super) async fn pass(extras: &Extras, files: &[SqlFile]) -> Pass {
+    let mut pass = Pass {
+        transforms: Transforms::over(extras.tables().to_vec()),
+        wrong: Vec::new(),
+        needs: Vec::new(),
+        held: Vec::new(),
+    };
+    let context = session(&pass.transforms, extras.of_nobody());
+    pass.transforms.state = context.state();
+    let mut pending = Vec::new();
     for file in files {
-        match parse(&state, file, tables) {
+        match parse(&pass.transforms.state, file, extras.tables()) {
             Ok(parsed) => pending.push(parsed),
-            Err(error) => errors.push(error),
+            Err(error) => pass.wrong.push((file.name.clone(), error)),
         }
     }
     // Whoever reads a file that is wrong is not to blame, and can't be planned.
@@ -59,78 +79,60 @@ pub(super) async fn plan(
     for parsed in &pending {
         unplanned.remove(&parsed.file.name);
     }
-    let (mut maintained, mut indexes) = (Vec::<Maintained>::new(), Vec::new());
-    let mut all_enrichments: Vec<Arc<Enrichment>> = Vec::new();
     while !pending.is_empty() {
         let waiting: HashSet<String> = pending.iter().map(|p| p.file.name.clone()).collect();
         let ready = pending.iter().position(|p| p.references.is_disjoint(&waiting));
         let Some(ready) = ready else {
-            errors.extend(pending.iter().map(|p| cycle(p, &waiting)));
+            let cycles = pending.iter().map(|p| (p.file.name.clone(), cycle(p, &waiting)));
+            pass.wrong.extend(cycles);
             break;
         };
         let next = pending.remove(ready);
-        if !next.references.is_disjoint(&unplanned) {
-            unplanned.insert(next.file.name.clone());
+        let name = next.file.name.clone();
+        if let Some(read) = next.references.intersection(&unplanned).min().cloned() {
+            unplanned.insert(name.clone());
+            pass.held.push((name, read));
             continue;
         }
-        let known = (tables, &mut indexes, &mut all_enrichments);
-        match plan_next(&state, &next, &mut live, known, &mut maintained).await {
+        match plan_next(&next, extras, &mut pass.transforms).await {
             Ok(planned) => {
                 let result = planned.table();
-                let table = live.add(&result.name, Arc::clone(&result.schema));
+                let table = pass.transforms.live.add(&result.name, Arc::clone(&result.schema));
                 context
                     .register_table(result.name.as_str(), table)
                     .expect("a name that is taken was refused");
-                maintained.push(planned);
+                pass.transforms.maintained.push(planned);
             }
-            Err(error) => {
-                unplanned.insert(next.file.name.clone());
-                errors.push(error);
+            Err(why) => {
+                unplanned.insert(name.clone());
+                match why {
+                    Unplanned::Wrong(error) => pass.wrong.push((name, error)),
+                    Unplanned::Needs(missing) => pass.needs.push((name, missing)),
+                }
             }
         }
     }
-    if errors.is_empty() {
-        let (watermark_cell, watermark, enrichments) = (watermark, None, all_enrichments);
-        Ok(Transforms { state, live, watermark_cell, watermark, maintained, indexes, enrichments })
-    } else {
-        Err(errors)
-    }
+    pass
 }
 
-/// Plans a file whose turn it is; what it enriches is added to `all`.
+/// Plans a file whose turn it is.
 async fn plan_next(
-    state: &SessionState,
     next: &Pending<'_>,
-    live: &mut LiveTables,
-    (tables, indexes, all): (&[Arc<Table>], &mut Indexes, &mut Vec<Arc<Enrichment>>),
-    maintained: &mut [Maintained],
-) -> Result<Maintained, SqlError> {
-    let (plan, enrichments) = written(state, next, tables, live).await?;
-    let known = Known { tables, enrichments: &enrichments, indexes };
-    let planned = plan_one(state, next, &plan, known, maintained).await?;
+    extras: &Extras,
+    transforms: &mut Transforms,
+) -> Result<Maintained, Unplanned> {
+    let state = match extras.of(&next.file.name) {
+        Some(visible) => session(transforms, visible).state(),
+        None => transforms.state.clone(),
+    };
+    let (plan, enrichments) = written(&state, next, extras, &mut transforms.live).await?;
+    let Transforms { tables, indexes, maintained, enrichments: all, .. } = transforms;
+    let visible = extras.of(&next.file.name).unwrap_or(extras.of_nobody());
+    let known = Known { tables, enrichments: &enrichments, indexes, visible };
+    let planned = plan_one(&state, next, &plan, known, maintained).await?;
     let new: Vec<_> = enrichments.into_iter().filter(|e| !all.contains(e)).collect();
     all.extend(new);
     Ok(planned)
-}
-
-fn session(live: &LiveTables, watermark: &WatermarkCell) -> SessionContext {
-    let mut config = SessionConfig::new().with_target_partitions(1);
-    let parser = &mut config.options_mut().sql_parser;
-    // Without spans an error can't name its line.
-    parser.collect_spans = true;
-    // As the target reads it: `a ->> 'b' IS NULL` is `(a ->> 'b') IS NULL`.
-    parser.dialect = Dialect::PostgreSQL;
-    let mut context = SessionContext::new_with_config(config);
-    context.register_udf(watermark.function());
-    context.register_udf(xml_rows::function());
-    datafusion_functions_json::register_all(&mut context)
-        .expect("a fresh session takes the JSON functions");
-    for (name, table) in live.iter() {
-        context
-            .register_table(name.as_str(), Arc::<LiveTable>::clone(table))
-            .expect("table names are unique");
-    }
-    context
 }
 
 fn parse<'a>(
@@ -172,18 +174,21 @@ fn cycle(pending: &Pending<'_>, waiting: &HashSet<String>) -> SqlError {
 async fn written(
     state: &SessionState,
     pending: &Pending<'_>,
-    tables: &[Arc<Table>],
+    extras: &Extras,
     live: &mut LiveTables,
-) -> Result<(LogicalPlan, Vec<Arc<Enrichment>>), SqlError> {
-    let (file, lookups) = (pending.file, &pending.header.lookup);
+) -> Result<(LogicalPlan, Vec<Arc<Enrichment>>), Unplanned> {
+    let (file, lookups, tables) = (pending.file, &pending.header.lookup, extras.tables());
     let planned = state.statement_to_plan(pending.statement.clone()).await;
-    let planned = planned.map_err(|error| planning_error(file, &error))?;
+    let planned = planned.map_err(|error| match extras.missing(pending, &error) {
+        Some(missing) => Unplanned::Needs(missing),
+        None => Unplanned::Wrong(planning_error(file, &error)),
+    })?;
     if let Some(function) = unstable_function(&planned).map_err(|e| planning_error(file, &e))? {
         let message = format!(
             "calls {function}(), whose value depends on when it runs: the result could not be \
              computed again; for time use event times and watermark()"
         );
-        return Err(file.error(None, message));
+        return Err(file.error(None, message).into());
     }
     let mut rewriter = Rewriter { tables, lookups, live, found: Vec::new() };
     let rewritten = rewriter.rewrite(planned);
@@ -197,6 +202,7 @@ struct Known<'a> {
     tables: &'a [Arc<Table>],
     enrichments: &'a [Arc<Enrichment>],
     indexes: &'a mut Indexes,
+    visible: &'a Visible,
 }
 
 async fn plan_one(
@@ -269,7 +275,7 @@ fn upkeep(
     plan: &LogicalPlan,
     table: &ResultTable,
     state: &SessionState,
-    Known { tables, enrichments, indexes }: Known<'_>,
+    Known { tables, enrichments, indexes, .. }: Known<'_>,
     earlier: &mut [Maintained],
 ) -> DataFusionResult<(Maintenance, Upkeep)> {
     let known: Vec<(Arc<ResultTable>, Vec<usize>)> = earlier.iter().filter_map(keyed).collect();
@@ -444,6 +450,7 @@ fn definition(file: &SqlFile, reads: &Reads, known: &Known<'_>, earlier: &[Maint
         let table = tables.iter().find(|table| table.name == *name);
         let result = earlier.iter().find(|maintained| maintained.table().name == *name);
         parts.extend(table.map(|table| declaration(table)));
+        parts.extend(table.and_then(|table| known.visible.description(table)));
         parts.extend(result.map(|maintained| maintained.table().definition.clone()));
     }
     parts.join("\n")
@@ -451,7 +458,8 @@ fn definition(file: &SqlFile, reads: &Reads, known: &Known<'_>, earlier: &[Maint
 
 /// What of a table's declaration decides on the rows of a result; ttl and landing don't.
 fn declaration(table: &Table) -> String {
-    let Table { name, source, columns, key, options } = table;
+    let Table { name, source, key, options, .. } = table;
+    let columns = table.declared();
     format!("-- {name} {source} {columns:?} key {key:?} event time {:?}", options.event_time)
 }
 

@@ -14,6 +14,7 @@ mod changes;
 mod declarations;
 mod held;
 mod plans;
+mod undeclared;
 mod xml;
 
 use held::{Rehearsal, TableRows};

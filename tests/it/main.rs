@@ -23,5 +23,6 @@ mod shop;
 mod solace_source;
 mod sql_edits;
 mod stock_outs;
+mod undeclared_columns;
 mod whole_way;
 mod xml;

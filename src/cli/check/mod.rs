@@ -77,7 +77,7 @@ struct Checked {
 async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Checked> {
     let xml = config.map(xml_sections).transpose()?.unwrap_or_default();
     let sql = pipeline::load_sql_with(folder, &xml).await.map_err(|errors| refused(&errors))?;
-    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await;
+    let transforms = Transforms::plan_known(&sql.tables, &[], &sql.transforms).await;
     let transforms = transforms.map_err(|errors| refused(&errors))?;
     let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
     let extracted = sql.extractions.iter().filter_map(|_| config.map(Path::to_owned));

@@ -3,13 +3,18 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::Checked;
+use super::{Checked, excerpt};
 use super::graph::{Graph, Kind};
 use crate::changelog::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
+use crate::transform::{SqlError, Waiting};
 
 /// What works, but should be known.
 pub(super) fn warnings(checked: &Checked) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let waits = |waiting: &Waiting| {
+        let message = format!("warning: {}", waiting.reason.message);
+        excerpt::shown(&SqlError { message, ..waiting.reason.clone() })
+    };
+    let mut warnings: Vec<String> = checked.transforms.waiting().iter().map(waits).collect();
     for (result, maintenance) in checked.transforms.explain() {
         if maintenance.is_costly() {
             let path = file_of(checked, &result.name);

@@ -226,3 +226,22 @@ async fn tables_that_are_extracted_from_xml_are_declared_by_a_configuration() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_file_that_waits_for_a_column_is_a_warning_with_its_line() {
+    let text = NAMED.replace("o.total", "o.channel");
+    let folder = folder(&[("named.sql", &text), ("seen.sql", SEEN)]);
+    let (checked, graph) = drawn(&folder).await;
+    let text = report::text(&checked, &graph, &report::warnings(&checked));
+    let text = text.replace(&format!("{}/", folder.path().display()), "");
+    for lines in [
+        "transforms/named.sql:3:14: warning: needs column channel of table orders, which no event has shown",
+        "\n  3 | SELECT o.id, o.channel, c.name",
+        "\n2 tables, 2 transforms: fine, with 2 warning(s)\n",
+    ] {
+        assert!(text.contains(lines), "{lines}\nis not in\n{text}");
+    }
+    let strict = Arguments { strict: true, ..arguments(&folder) };
+    let error = run(&strict).await.unwrap_err().to_string();
+    assert!(error.contains("needs column channel"), "{error}");
+}

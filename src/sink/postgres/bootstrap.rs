@@ -24,7 +24,7 @@ use super::numeric;
 use super::quote;
 use super::target::Target;
 use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
-use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table};
+use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table, extract};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// A transaction that takes as long as its tables are large: the time limit is for epochs.
@@ -68,7 +68,7 @@ pub(super) async fn read(
 pub(super) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
     let column = |name: &str| format!("newest.{}", quote::ident(name));
     let landing = target.filter(|target| target.has_column(&table.free_name(UNAVAILABLE)));
-    let declared = table.columns.iter().enumerate().map(|(at, declared)| {
+    let declared = table.declared().iter().enumerate().map(|(at, declared)| {
         let natural = Wire::natural(&declared.data_type).map(Wire::sql);
         let value = match landing.filter(|_| !table.key.contains(&at)) {
             Some(landing) => carried(table, &landing.sql_name, &declared.name),
@@ -138,14 +138,14 @@ pub(super) fn changelog(
 ) -> Result<Changelog, SinkError> {
     let unreadable = |what: String| SinkError::Unreadable { table: name.to_owned(), what };
     let mut arrays = Vec::with_capacity(table.columns.len() + SystemColumn::ALL.len());
-    for (index, column) in table.columns.iter().enumerate() {
+    for (index, column) in table.declared().iter().enumerate() {
         let array = array(rows, index, &column.data_type).ok_or_else(|| {
             unreadable(format!("a value in {} that is no {}", column.name, column.data_type))
         })?;
         arrays.push(array);
     }
     let own = |place: usize, data_type: &DataType| {
-        array(rows, table.columns.len() + place, data_type)
+        array(rows, table.declared().len() + place, data_type)
             .ok_or_else(|| unreadable("a system column of another type".to_owned()))
     };
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -173,6 +173,7 @@ pub(super) fn changelog(
         None => ArrayRef::clone(&source_ts),
     };
     let topic: ArrayRef = Arc::new(StringArray::from(vec![""; rows.len()]));
+    arrays.extend(extract(table, extra_fields.as_string()));
     arrays.extend([op, source_ts, event_time, event_id, topic, extra_fields]);
     let batch = RecordBatch::try_new(table.changelog_schema(), arrays)
         .map_err(|error| unreadable(error.to_string()))?;

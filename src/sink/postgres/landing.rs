@@ -58,7 +58,7 @@ pub(super) fn check(
         | SystemColumn::ExtraFields => &DataType::Utf8,
     };
     let mut wanted: Vec<Wanted<'_>> = table
-        .columns
+        .declared()
         .iter()
         .map(|column| Wanted { name: &column.name, data_type: &column.data_type })
         .collect();
@@ -88,7 +88,7 @@ pub(super) fn rows<'a>(
     processed_at: SystemTime,
 ) -> Result<Rows<'a>, SinkError> {
     let (table, batch) = (&changelog.table, &changelog.batch);
-    let mut arrays: Vec<ArrayRef> = batch.columns()[..table.columns.len()].to_vec();
+    let mut arrays: Vec<ArrayRef> = batch.columns()[..table.declared().len()].to_vec();
     let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
     if names_unavailable {
         blank_unavailable(changelog, target, &mut arrays)?;

@@ -1,0 +1,171 @@
+//! Columns that a table does not declare and that queries read all the same: each is one field of
+//! `extra_fields`.
+//!
+//! Its value is what `extra_fields ->> 'FIELD'` is in PostgreSQL, also where the JSON is still the event's own
+//! text: a query must not see another value after a restart, when rows come from a `jsonb` column.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, StringArray, StringBuilder};
+use serde_json::value::RawValue;
+
+use super::Table;
+
+/// The values of a table's extra columns, given `extra_fields` of the same rows.
+pub fn extract(table: &Table, extra_fields: &StringArray) -> Vec<ArrayRef> {
+    let fields = &table.options.extra;
+    if fields.is_empty() {
+        return Vec::new();
+    }
+    let mut columns: Vec<StringBuilder> = fields.iter().map(|_| StringBuilder::new()).collect();
+    for row in 0..extra_fields.len() {
+        let text = extra_fields.is_valid(row).then(|| extra_fields.value(row));
+        let object = text.and_then(|text| serde_json::from_str::<Object<'_>>(text).ok());
+        for (field, column) in fields.iter().zip(&mut columns) {
+            let value = object.as_ref().and_then(|object| object.get(field.as_str()));
+            column.append_option(value.and_then(|raw| text_of(raw.get())));
+        }
+    }
+    columns.into_iter().map(|mut column| Arc::new(column.finish()) as ArrayRef).collect()
+}
+
+/// Of two fields with one name the last counts.
+type Object<'a> = BTreeMap<Name<'a>, &'a RawValue>;
+
+/// In the order of `jsonb`: shorter names come first.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl PartialOrd for Name<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0.len(), self.0.as_bytes()).cmp(&(other.0.len(), other.0.as_bytes()))
+    }
+}
+
+/// So that a map can be asked for a name.
+trait Get<'a> {
+    fn get(&self, name: &str) -> Option<&&'a RawValue>;
+}
+
+impl<'a> Get<'a> for Object<'a> {
+    fn get(&self, name: &str) -> Option<&&'a RawValue> {
+        BTreeMap::get(self, &Name(Cow::Borrowed(name)))
+    }
+}
+
+/// As `->>` gives it: a text without its quotes, everything else as `jsonb` writes it; `None` for null.
+fn text_of(raw: &str) -> Option<String> {
+    match raw.as_bytes().first() {
+        None | Some(b'n') => None,
+        Some(b'"') => serde_json::from_str(raw).ok(),
+        Some(_) => {
+            let mut text = String::with_capacity(raw.len());
+            write(raw, &mut text);
+            Some(text)
+        }
+    }
+}
+
+/// Writes a valid JSON value as `jsonb` does.
+fn write(raw: &str, text: &mut String) {
+    let raw = raw.trim();
+    let mut separator = "";
+    match raw.as_bytes().first() {
+        Some(b'{') => {
+            text.push('{');
+            for (Name(name), value) in serde_json::from_str::<Object<'_>>(raw).unwrap_or_default() {
+                text.push_str(separator);
+                text.push_str(&serde_json::Value::from(&*name).to_string());
+                text.push_str(": ");
+                write(value.get(), text);
+                separator = ", ";
+            }
+            text.push('}');
+        }
+        Some(b'[') => {
+            text.push('[');
+            for value in serde_json::from_str::<Vec<&RawValue>>(raw).unwrap_or_default() {
+                text.push_str(separator);
+                write(value.get(), text);
+                separator = ", ";
+            }
+            text.push(']');
+        }
+        Some(b'"') => match serde_json::from_str::<serde_json::Value>(raw) {
+            Ok(value) => text.push_str(&value.to_string()),
+            Err(_) => text.push_str(raw),
+        },
+        Some(b'-' | b'0'..=b'9') => write_number(raw, text),
+        _ => text.push_str(raw),
+    }
+}
+
+/// All digits of a number, without an exponent: `1.50e1` is `15.0`.
+fn write_number(raw: &str, text: &mut String) {
+    let (number, exponent) = raw.split_once(['e', 'E']).unwrap_or((raw, "0"));
+    let (is_negative, number) = match number.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, number),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let Ok(exponent) = exponent.parse::<i64>() else {
+        text.push_str(raw);
+        return;
+    };
+    let digits = format!("{whole}{fraction}");
+    // Where the point stands among the digits.
+    let point = whole.len() as i64 + exponent;
+    let places = (fraction.len() as i64 - exponent).max(0) as usize;
+    let padded = match point {
+        ..=0 => format!("{}{digits}", "0".repeat(1 + point.unsigned_abs() as usize)),
+        _ => format!("{digits:0<width$}", width = point as usize),
+    };
+    let (whole, fraction) = padded.split_at(padded.len() - places);
+    let whole = whole.trim_start_matches('0');
+    if is_negative && digits.bytes().any(|digit| digit != b'0') {
+        text.push('-');
+    }
+    text.push_str(if whole.is_empty() { "0" } else { whole });
+    if !fraction.is_empty() {
+        text.push('.');
+        text.push_str(fraction);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text_of;
+
+    /// The right sides are PostgreSQL's own: `SELECT jsonb '...' ->> 0` of a list of one.
+    #[test]
+    fn a_value_is_what_jsonb_makes_of_it() {
+        for (raw, expected) in [
+            ("null", None),
+            ("5", Some("5")),
+            ("-0", Some("0")),
+            ("-0.0", Some("0.0")),
+            ("1.50", Some("1.50")),
+            ("1e5", Some("100000")),
+            ("1.50e1", Some("15.0")),
+            ("1.5E+3", Some("1500")),
+            ("1E-3", Some("0.001")),
+            ("-12.5e-3", Some("-0.0125")),
+            ("0.5e1", Some("5")),
+            ("true", Some("true")),
+            ("\"a\\u00e9\\n\\\"b\\\"\"", Some("aé\n\"b\"")),
+            ("[1,\"x\\u00e9\",[ ],{}]", Some("[1, \"xé\", [], {}]")),
+            ("{\"bb\":1e1,\"a\":{\"c\":null},\"a\":2}", Some("{\"a\": 2, \"bb\": 10}")),
+        ] {
+            assert_eq!(text_of(raw).as_deref(), expected, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Queries that read columns which no table declares.
+
+use super::*;
+use crate::changelog::{SchemaChangeKind, SeenType, SourceTable};
+
+const CHANNELS: &str = "-- writes: postgres channels\n-- key: order_id\n\
+    SELECT o.order_id, o.channel, c.tier FROM orders o JOIN customers c USING (customer_id)";
+const ALL: &str = "-- writes: postgres everything\n-- key: order_id\nSELECT * FROM orders";
+
+fn seen(table: &str, column: &str) -> SchemaChange {
+    SchemaChange {
+        source: SourceTable { schema: "SALES".into(), table: table.into() },
+        column: column.into(),
+        kind: SchemaChangeKind::Added,
+        seen: SeenType::Text,
+        offset: Offset::new(1, 1),
+    }
+}
+
+async fn known(registry: &[SchemaChange], texts: &[(&str, &str)]) -> Transforms {
+    let planned = Transforms::plan_known(&tables(), registry, &files(texts)).await;
+    planned.unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+fn names<'a>(transforms: &'a Transforms, result: &str) -> Vec<&'a str> {
+    let result = transforms.results().find(|known| known.name == result).expect("a result");
+    result.schema.fields().iter().map(|field| field.name().as_str()).collect()
+}
+
+fn reasons(transforms: &Transforms) -> Vec<String> {
+    transforms.waiting().iter().map(|waiting| waiting.reason.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_file_waits_for_its_column_and_its_readers_wait_for_it() {
+    let reader = "-- writes: postgres t3\n-- key: order_id\nSELECT order_id FROM channels";
+    let texts = [("all", ALL), ("channels", CHANNELS), ("reader", reader)];
+    let transforms = known(&[seen("CUSTOMERS", "CHANNEL"), seen("ORDERS", "OTHER")], &texts).await;
+    assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
+    let said = reasons(&transforms);
+    let expected = "channels.sql:3:20: needs column channel of table orders, which no event has shown";
+    assert!(said[0].starts_with(expected), "{said:?}");
+    assert_eq!(said[1..], ["reader.sql: needs the result channels, which waits"]);
+    assert!(transforms.awaits(&seen("ORDERS", "CHANNEL")));
+    assert!(transforms.awaits(&seen("ORDERS", "channel")));
+    assert!(!transforms.awaits(&seen("CUSTOMERS", "CHANNEL")));
+    assert!(!transforms.awaits(&seen("ORDERS", "OTHER")));
+}
+
+#[tokio::test]
+async fn a_column_that_events_have_shown_is_there_for_who_reads_it_and_for_nobody_else() {
+    let changes = "-- writes: postgres log\nSELECT event_id, channel FROM orders_changes";
+    let texts = [("all", ALL), ("channels", CHANNELS), ("log", changes)];
+    let transforms = known(&[seen("ORDERS", "CHANNEL"), seen("ORDERS", "OTHER")], &texts).await;
+    assert_eq!(reasons(&transforms), Vec::<String>::new());
+    assert_eq!(names(&transforms, "channels"), ["order_id", "channel", "tier"]);
+    assert_eq!(names(&transforms, "log"), ["event_id", "channel"]);
+    assert_eq!(names(&transforms, "all"), ["order_id", "customer_id", "order_date", "amount"]);
+    let orders = transforms.tables().iter().find(|table| table.name == "orders").expect("orders");
+    assert_eq!((orders.columns.len(), orders.declared().len()), (5, 4));
+    assert_eq!(orders.options.extra, ["CHANNEL"]);
+    // Whoever does not read it keeps its definition, and so its rows.
+    let before = known(&[], &[("all", ALL)]).await;
+    let definition = |transforms: &Transforms| {
+        transforms.results().find(|r| r.name == "all").map(|r| r.definition.clone())
+    };
+    assert_eq!(definition(&before), definition(&transforms));
+}
+
+#[tokio::test]
+async fn a_column_of_one_of_several_tables_is_found_if_only_one_has_it() {
+    let text = CHANNELS.replace("o.channel", "channel");
+    let texts = [("channels", text.as_str())];
+    let of_one = known(&[seen("ORDERS", "CHANNEL")], &texts).await;
+    assert_eq!(reasons(&of_one), Vec::<String>::new());
+    let of_none = reasons(&known(&[], &texts).await);
+    assert!(of_none[0].contains("needs column channel of table orders or customers"), "{of_none:?}");
+    let of_both = known(&[seen("ORDERS", "CHANNEL"), seen("CUSTOMERS", "CHANNEL")], &texts).await;
+    let of_both = reasons(&of_both);
+    assert!(of_both[0].contains("which may be of orders or customers: write whose"), "{of_both:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_column_of_a_table_is_an_error_at_once() {
+    let text = "-- writes: postgres t\n-- key: a\nSELECT s.a, s.b FROM (SELECT order_id AS a FROM orders) s";
+    let planned = Transforms::plan_known(&tables(), &[], &files(&[("x", text)])).await;
+    let errors = planned.err().expect("an error");
+    assert!(errors[0].to_string().starts_with("x.sql:3:"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_misuses_an_undeclared_column_waits_and_says_why() {
+    let text = "-- writes: postgres t\n-- key: order_id\n\
+        SELECT order_id FROM orders WHERE array_length(channel) > 1";
+    let transforms = known(&[seen("ORDERS", "CHANNEL")], &[("all", ALL), ("x", text)]).await;
+    let said = reasons(&transforms);
+    assert!(said.len() == 1 && said[0].contains("array_length"), "{said:?}");
+    assert_eq!(transforms.results().count(), 1);
+}

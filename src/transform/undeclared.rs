@@ -1,0 +1,261 @@
+//! Columns that a query reads and no table declares.
+//!
+//! What events have shown of them is in the schema registry. A column that is there is a field of
+//! `extra_fields`, and the query reads it as one: it sees the column, other queries and `SELECT *` don't. A
+//! column that nobody has seen lets its file wait, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+
+use super::Transforms;
+use super::live_table::changes_name;
+use super::location::planning_error;
+use super::plan::{Pass, Pending, pass};
+use super::sql_file::{SqlError, SqlFile};
+use crate::changelog::{SchemaChange, SchemaChangeKind, SourceTable, SystemColumn, Table};
+
+/// A file that does not run, because something that it reads is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub result: String,
+    /// As in `orders_x.sql:4:8: needs column channel of table orders, ...`.
+    pub reason: SqlError,
+    /// The column, and the tables that may get it.
+    needs: Option<(String, Vec<SourceTable>)>,
+}
+
+impl Waiting {
+    /// Whether it may run now that events have shown this column.
+    pub(super) fn may_end(&self, change: &SchemaChange) -> bool {
+        self.needs.as_ref().is_some_and(|(column, tables)| {
+            tables.contains(&change.source) && is_field_of(&change.column, column)
+        })
+    }
+}
+
+/// A column that a query reads and that its tables don't declare.
+#[derive(Debug, Clone)]
+pub(super) struct Missing {
+    column: String,
+    /// Whose column it may be.
+    tables: Vec<Arc<Table>>,
+    error: SqlError,
+}
+
+/// A field is a column's if it has the same name, or this in upper case.
+fn is_field_of(field: &str, column: &str) -> bool {
+    field == column || field == column.to_uppercase()
+}
+
+/// Plans all files, with the columns that events have shown.
+pub(super) async fn plan(
+    tables: &[Arc<Table>],
+    registry: &[SchemaChange],
+    files: &[SqlFile],
+) -> Result<Transforms, Vec<SqlError>> {
+    let mut extras = Extras::new(tables, registry);
+    loop {
+        let pass = pass(&extras, files).await;
+        // Each turn finds one more column of a file, if there are any.
+        if !extras.resolve(&pass.needs) {
+            return finish(pass, &extras);
+        }
+    }
+}
+
+/// What is wrong in a file that reads undeclared columns is its own affair: the source may have changed one.
+fn finish(pass: Pass, extras: &Extras) -> Result<Transforms, Vec<SqlError>> {
+    let Pass { mut transforms, wrong, needs, held } = pass;
+    let (its_own, wrong): (Vec<_>, Vec<_>) =
+        wrong.into_iter().partition(|(file, _)| extras.of(file).is_some());
+    if !wrong.is_empty() {
+        return Err(wrong.into_iter().map(|(_, error)| error).collect());
+    }
+    let waiting = &mut transforms.waiting;
+    waiting.extend(needs.into_iter().map(|(result, missing)| {
+        let tables = missing.tables.iter().map(|table| table.source.clone()).collect();
+        let reason = extras.reason(&missing);
+        Waiting { result, reason, needs: Some((missing.column, tables)) }
+    }));
+    let own = its_own.into_iter();
+    waiting.extend(own.map(|(result, reason)| Waiting { result, reason, needs: None }));
+    for (result, read) in held {
+        let Some(first) = waiting.iter().find(|waiting| waiting.result == read) else { continue };
+        let path = first.reason.path.with_file_name(format!("{result}.sql"));
+        let message = format!("needs the result {read}, which waits");
+        let reason = SqlError { path, at: None, message };
+        waiting.push(Waiting { result, reason, needs: None });
+    }
+    Ok(transforms)
+}
+
+/// The undeclared columns that one file sees: positions of tables, and the names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Visible(BTreeMap<String, BTreeSet<String>>);
+
+impl Visible {
+    /// The positions of the columns of a table that are seen.
+    pub(super) fn columns(&self, table: &Table) -> Vec<usize> {
+        let extra = self.0.get(&table.name);
+        let declared = table.declared().len();
+        let is_seen = |at: &usize| {
+            *at < declared
+                || extra.is_some_and(|extra| extra.contains(&table.columns[*at].name))
+        };
+        (0..table.columns.len()).filter(is_seen).collect()
+    }
+
+    /// What decides on the values of a table's undeclared columns; `None` if none are seen.
+    pub(super) fn description(&self, table: &Table) -> Option<String> {
+        let declared = table.declared().len();
+        let extra = self.columns(table).into_iter().filter(|at| *at >= declared);
+        let extra = extra.map(|at| {
+            let (column, field) = (&table.columns[at], &table.options.extra[at - declared]);
+            format!("{} {} of {field}", column.name, column.data_type)
+        });
+        let extra: Vec<String> = extra.collect();
+        (!extra.is_empty()).then(|| format!("-- {} with {}", table.name, extra.join(", ")))
+    }
+}
+
+/// The undeclared columns that are read, and by whom.
+pub(super) struct Extras {
+    /// With the columns that any file reads.
+    tables: Vec<Arc<Table>>,
+    known: HashMap<SourceTable, HashSet<String>>,
+    by_file: HashMap<String, Visible>,
+    nothing: Visible,
+}
+
+impl Extras {
+    fn new(tables: &[Arc<Table>], registry: &[SchemaChange]) -> Self {
+        let mut known: HashMap<SourceTable, HashSet<String>> = HashMap::new();
+        for change in registry {
+            match change.kind {
+                SchemaChangeKind::Added | SchemaChangeKind::Widened => {
+                    let fields = known.entry(change.source.clone()).or_default();
+                    fields.insert(change.column.clone());
+                }
+                SchemaChangeKind::Missing => {}
+            }
+        }
+        let (tables, by_file) = (tables.to_vec(), HashMap::new());
+        Self { tables, known, by_file, nothing: Visible::default() }
+    }
+
+    pub(super) fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
+    /// What a file sees that reads none of them.
+    pub(super) fn of_nobody(&self) -> &Visible {
+        &self.nothing
+    }
+
+    pub(super) fn of(&self, file: &str) -> Option<&Visible> {
+        self.by_file.get(file)
+    }
+
+    /// The field that a column is, if events have shown one.
+    fn field(&self, table: &Table, column: &str) -> Option<String> {
+        let fields = self.known.get(&table.source)?;
+        let names = [column.to_owned(), column.to_uppercase()];
+        names.into_iter().find(|name| fields.contains(name))
+    }
+
+    /// Makes columns visible that are known; `false` if there are none.
+    fn resolve(&mut self, needs: &[(String, Missing)]) -> bool {
+        let mut has_found = false;
+        for (file, missing) in needs {
+            let found = self.candidates(missing);
+            let [(name, field)] = found.as_slice() else { continue };
+            let visible = self.by_file.entry(file.clone()).or_default();
+            let columns = visible.0.entry(name.clone()).or_default();
+            if columns.insert(missing.column.clone()) {
+                has_found = true;
+                self.widen(name, &missing.column, field);
+            }
+        }
+        has_found
+    }
+
+    /// The tables that have the column, by what events have shown, and its field.
+    fn candidates(&self, missing: &Missing) -> Vec<(String, String)> {
+        let tables = missing.tables.iter();
+        let found = tables.filter_map(|table| {
+            let field = self.field(table, &missing.column)?;
+            Some((table.name.clone(), field))
+        });
+        found.collect()
+    }
+
+    fn widen(&mut self, table: &str, column: &str, field: &str) {
+        for known in self.tables.iter_mut().filter(|known| known.name == table) {
+            if known.column_index(column).is_none() {
+                *known = Arc::new(known.with_extra(column, field));
+            }
+        }
+    }
+
+    /// What to say of a column that is not there.
+    fn reason(&self, missing: &Missing) -> SqlError {
+        let Missing { column, tables, error } = missing;
+        let found = self.candidates(missing);
+        let names = |names: Vec<&str>| names.join(" or ");
+        let message = match found.len() {
+            0 => {
+                let names = names(tables.iter().map(|table| table.name.as_str()).collect());
+                format!(
+                    "needs column {column} of table {names}, which no event has shown and no file declares: \
+                     it waits for that ({})",
+                    error.message
+                )
+            }
+            _ => {
+                let names = names(found.iter().map(|(table, _)| table.as_str()).collect());
+                format!("needs column {column}, which may be of {names}: write whose it is")
+            }
+        };
+        SqlError { message, ..error.clone() }
+    }
+
+    /// The column that a query could not be planned for, if a source table may get it.
+    pub(super) fn missing(&self, pending: &Pending<'_>, error: &DataFusionError) -> Option<Missing> {
+        let DataFusionError::SchemaError(wrong, _) = error.find_root() else { return None };
+        let SchemaError::FieldNotFound { field, valid_fields } = wrong.as_ref() else { return None };
+        let visible = self.of(&pending.file.name).unwrap_or(&self.nothing);
+        let is_candidate = |table: &&Arc<Table>| {
+            let columns = visible.columns(table);
+            let name = |at: &usize| table.columns[*at].name.clone();
+            let current: Vec<String> = columns.iter().map(name).collect();
+            let system = SystemColumn::ALL.map(|column| table.free_name(column.name()));
+            let changes: Vec<String> = current.iter().cloned().chain(system).collect();
+            let is_read = |name: &str| pending.references.contains(name);
+            (is_read(&table.name) && is_in_reach(field, valid_fields, &current))
+                || (is_read(&changes_name(&table.name))
+                    && is_in_reach(field, valid_fields, &changes))
+        };
+        let tables: Vec<_> = self.tables.iter().filter(is_candidate).cloned().collect();
+        let error = planning_error(pending.file, error);
+        (!tables.is_empty()).then(|| Missing { column: field.name.clone(), tables, error })
+    }
+}
+
+/// Whether the field may be of a relation that has exactly these columns: however the query calls it, that
+/// is how a table shows itself.
+fn is_in_reach(field: &Column, valid: &[Column], columns: &[String]) -> bool {
+    let mut of_relation: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for column in valid {
+        let relation = column.relation.as_ref().map(ToString::to_string);
+        of_relation.entry(relation.unwrap_or_default()).or_default().push(&column.name);
+    }
+    let wanted = field.relation.as_ref().map(ToString::to_string);
+    of_relation.iter().any(|(relation, names)| {
+        wanted.as_ref().is_none_or(|wanted| wanted == relation)
+            && names.len() == columns.len()
+            && names.iter().zip(columns).all(|(one, other)| one == other)
+    })
+}

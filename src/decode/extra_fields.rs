@@ -28,30 +28,49 @@ pub(super) fn write(
             column: Some(name.to_string()),
             reason: format!("undeclared field {name} holds {what}, which Postgres cannot store"),
         };
-        if name.contains('\0') || has_bad_escape(raw) {
-            return Err(unkept("a NUL character or half a surrogate pair"));
-        }
         let limit = limits.max_undeclared_bytes.get();
         if text.len() + name.len() + raw.len() > limit {
             return Err(Refusal::UndeclaredTooLarge { table: source(), limit });
         }
-        let shape = Shape::of(raw);
-        if shape.depth > limits.max_depth.get() {
-            let (table, column) = (source(), name.to_string());
-            return Err(Refusal::TooDeep { table, column, limit: limits.max_depth.get() });
-        }
-        if shape.has_long_number {
-            return Err(unkept("a number of too many digits"));
-        }
         text.push(if text.is_empty() { '{' } else { ',' });
-        text.push_str(&serde_json::Value::from(&**name).to_string());
-        text.push(':');
+        let (is_text, is_nested) = (raw.starts_with('"'), raw.starts_with(['{', '[']));
+        if !write_name(name, text) || ((is_text || is_nested) && has_bad_escape(raw)) {
+            return Err(unkept("a NUL character or half a surrogate pair"));
+        }
+        if is_nested || (!is_text && raw.len() > SHORT) {
+            let shape = Shape::of(raw);
+            if shape.depth > limits.max_depth.get() {
+                let (table, column) = (source(), name.to_string());
+                return Err(Refusal::TooDeep { table, column, limit: limits.max_depth.get() });
+            }
+            if shape.has_long_number {
+                return Err(unkept("a number of too many digits"));
+            }
+        }
         text.push_str(raw);
     }
     if !text.is_empty() {
         text.push('}');
     }
     Ok(())
+}
+
+/// Characters of a number that has not too many digits, and if all of them were in an exponent: `1e999`.
+const SHORT: usize = 2 + MAX_EXPONENT_DIGITS;
+
+/// As in `"NAME":`; `false` if Postgres can't store the name.
+fn write_name(name: &str, text: &mut String) -> bool {
+    match name.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        true if name.contains('\0') => return false,
+        true => text.push_str(&serde_json::Value::from(name).to_string()),
+        false => {
+            text.push('"');
+            text.push_str(name);
+            text.push('"');
+        }
+    }
+    text.push(':');
+    true
 }
 
 /// What decides whether Postgres takes a JSON text.

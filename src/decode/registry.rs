@@ -14,14 +14,51 @@ use crate::changelog::{NewColumns, Offset, SchemaChange, SchemaChangeKind, SeenT
 /// What the events of one table have shown.
 #[derive(Debug)]
 pub(super) struct Observed {
-    undeclared: HashMap<Box<str>, SeenType>,
+    undeclared: Undeclared,
     /// By declared column: it was missing in an event.
     missing: Vec<bool>,
 }
 
+/// The columns that a table does not declare, as they were first seen.
+#[derive(Debug, Default)]
+struct Undeclared {
+    columns: Vec<(Box<str>, SeenType)>,
+    by_name: HashMap<Box<str>, usize>,
+    /// Which column the undeclared fields of the last row were: the next one almost always has the same.
+    order: Vec<usize>,
+}
+
+impl Undeclared {
+    fn find(&mut self, place: usize, name: &str) -> Option<&mut SeenType> {
+        let at = match self.order.get(place) {
+            Some(at) if *self.columns[*at].0 == *name => *at,
+            _ => {
+                let at = *self.by_name.get(name)?;
+                self.order.truncate(place);
+                // Not, if a field before it is new.
+                if self.order.len() == place {
+                    self.order.push(at);
+                }
+                at
+            }
+        };
+        Some(&mut self.columns[at].1)
+    }
+
+    fn set(&mut self, name: &str, seen: SeenType) {
+        match self.by_name.get(name) {
+            Some(at) => self.columns[*at].1 = seen,
+            None => {
+                self.by_name.insert(name.into(), self.columns.len());
+                self.columns.push((name.into(), seen));
+            }
+        }
+    }
+}
+
 impl Observed {
     pub(super) fn new(table: &Table) -> Self {
-        Self { undeclared: HashMap::new(), missing: vec![false; table.declared().len()] }
+        Self { undeclared: Undeclared::default(), missing: vec![false; table.declared().len()] }
     }
 
     /// Takes in what was learned before.
@@ -34,7 +71,7 @@ impl Observed {
                 }
             }
             SchemaChangeKind::Added | SchemaChangeKind::Widened => {
-                self.undeclared.insert(change.column.as_str().into(), change.seen);
+                self.undeclared.set(&change.column, change.seen);
             }
         }
     }
@@ -55,19 +92,23 @@ impl Observed {
             let (source, column) = (table.source.clone(), column.to_owned());
             SchemaChange { source, column, kind, seen, offset }
         };
-        if !image.extra.is_empty() {
+        let mut fields = image.extra.iter().enumerate();
+        if fields.any(|(place, field)| self.undeclared.find(place, &field.name).is_none()) {
             self.refuse_too_many((table, limits), image)?;
         }
-        for field in image.extra.iter().filter(|field| !route.unavailable.is(field.raw)) {
+        for (place, field) in image.extra.iter().enumerate() {
+            if route.unavailable.is(field.raw) {
+                continue;
+            }
             let seen = SeenType::of(field.raw);
-            match self.undeclared.get_mut(&*field.name) {
+            match self.undeclared.find(place, &field.name) {
                 Some(known) if known.or(seen) == *known => {}
                 Some(known) => {
                     *known = known.or(seen);
                     learned.push(note(&field.name, SchemaChangeKind::Widened, *known));
                 }
                 None => {
-                    self.undeclared.insert((&*field.name).into(), seen);
+                    self.undeclared.set(&field.name, seen);
                     learned.push(note(&field.name, SchemaChangeKind::Added, seen));
                 }
             }
@@ -88,15 +129,11 @@ impl Observed {
         image: &Image<'_>,
     ) -> Result<(), Refusal> {
         let limit = limits.max_undeclared_columns.get();
-        let new = image.extra.iter().filter(|f| !self.undeclared.contains_key(&*f.name)).count();
-        if new > 0 && self.undeclared.len() + new > limit {
+        let (names, known) = (&self.undeclared.by_name, self.undeclared.columns.len());
+        let new = image.extra.iter().filter(|field| !names.contains_key(&*field.name)).count();
+        if new > 0 && known + new > limit {
             let table = table.source.to_string();
-            return Err(Refusal::TooManyColumns {
-                table,
-                known: self.undeclared.len(),
-                new,
-                limit,
-            });
+            return Err(Refusal::TooManyColumns { table, known, new, limit });
         }
         Ok(())
     }

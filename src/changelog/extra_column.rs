@@ -1,17 +1,23 @@
 //! Columns that a table does not declare and that queries read all the same: each is one field of
 //! `extra_fields`.
 //!
-//! Its value is what `extra_fields ->> 'FIELD'` is in PostgreSQL, also where the JSON is still the event's own
-//! text: a query must not see another value after a restart, when rows come from a `jsonb` column.
+//! A query must not see another value after a restart, when rows come from a `jsonb` column, than from the
+//! event's own text. So a column whose type nobody has named is what `extra_fields ->> 'FIELD'` is in
+//! PostgreSQL. One of a named type has a value where the field is exactly one of it, and else NULL.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::DataType;
 use serde_json::value::RawValue;
 
-use super::Table;
+use super::sure_type::SureValue;
+use super::{SureType, Table};
 
 /// The values of a table's extra columns, given `extra_fields` of the same rows.
 pub fn extract(table: &Table, extra_fields: &StringArray) -> Vec<ArrayRef> {
@@ -19,16 +25,65 @@ pub fn extract(table: &Table, extra_fields: &StringArray) -> Vec<ArrayRef> {
     if fields.is_empty() {
         return Vec::new();
     }
-    let mut columns: Vec<StringBuilder> = fields.iter().map(|_| StringBuilder::new()).collect();
-    for row in 0..extra_fields.len() {
-        let text = extra_fields.is_valid(row).then(|| extra_fields.value(row));
-        let object = text.and_then(|text| serde_json::from_str::<Object<'_>>(text).ok());
-        for (field, column) in fields.iter().zip(&mut columns) {
-            let value = object.as_ref().and_then(|object| object.get(field.as_str()));
-            column.append_option(value.and_then(|raw| text_of(raw.get())));
+    let object = |text: Option<&'_ str>| serde_json::from_str::<Object<'_>>(text?).ok();
+    let rows: Vec<Option<Object<'_>>> = extra_fields.iter().map(object).collect();
+    let columns = fields.iter().zip(&table.columns[table.declared().len()..]);
+    let array = |(field, column): (&String, &super::Column)| {
+        let raw = rows.iter().map(|row| Some(row.as_ref()?.get(field.as_str())?.get()));
+        let raw: Vec<Option<&str>> = raw.collect();
+        array(&raw, &column.data_type)
+    };
+    columns.map(array).collect()
+}
+
+/// The values of one column, given the fields of its rows.
+fn array(raw: &[Option<&str>], data_type: &DataType) -> ArrayRef {
+    let ints = |known: SureType| -> Vec<Option<i64>> {
+        read(raw, known, |value| match value {
+            SureValue::Int(value) => Some(value),
+            _ => None,
+        })
+    };
+    match data_type {
+        DataType::Boolean => {
+            Arc::new(BooleanArray::from(read(raw, SureType::Boolean, |value| match value {
+                SureValue::Boolean(value) => Some(value),
+                _ => None,
+            })))
         }
+        DataType::Int64 => Arc::new(Int64Array::from(ints(SureType::Bigint))),
+        DataType::Float64 => {
+            Arc::new(Float64Array::from(read(raw, SureType::Double, |value| match value {
+                SureValue::Double(value) => Some(value),
+                _ => None,
+            })))
+        }
+        DataType::Timestamp(..) => {
+            Arc::new(TimestampMicrosecondArray::from(ints(SureType::Timestamp)))
+        }
+        DataType::Date32 => {
+            let days = ints(SureType::Date).into_iter();
+            Arc::new(days.map(|days| i32::try_from(days?).ok()).collect::<Date32Array>())
+        }
+        DataType::Decimal128(precision, scale) => {
+            let known = SureType::Decimal { scale: scale.unsigned_abs() };
+            let values = read(raw, known, |value| match value {
+                SureValue::Decimal(value) => Some(value),
+                _ => None,
+            });
+            let array = Decimal128Array::from(values).with_precision_and_scale(*precision, *scale);
+            Arc::new(array.expect("the type is one that a table can have"))
+        }
+        _ => Arc::new(raw.iter().map(|raw| text_of((*raw)?)).collect::<StringArray>()),
     }
-    columns.into_iter().map(|mut column| Arc::new(column.finish()) as ArrayRef).collect()
+}
+
+fn read<T>(
+    raw: &[Option<&str>],
+    known: SureType,
+    value: impl Fn(SureValue) -> Option<T>,
+) -> Vec<Option<T>> {
+    raw.iter().map(|raw| known.read((*raw)?).and_then(&value)).collect()
 }
 
 /// Of two fields with one name the last counts.
@@ -110,7 +165,7 @@ fn write(raw: &str, text: &mut String) {
 }
 
 /// All digits of a number, without an exponent: `1.50e1` is `15.0`.
-fn write_number(raw: &str, text: &mut String) {
+pub(super) fn write_number(raw: &str, text: &mut String) {
     let (number, exponent) = raw.split_once(['e', 'E']).unwrap_or((raw, "0"));
     let (is_negative, number) = match number.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -16,6 +16,7 @@ mod replay;
 mod result;
 mod schema_change;
 mod spool_order;
+mod sure_type;
 mod table;
 mod window;
 
@@ -35,6 +36,7 @@ pub use result::{
 };
 pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
 pub use spool_order::{Position, PositionError, SpoolOrder};
+pub use sure_type::SureType;
 pub use table::{
     Column, GroupBound, Landing, Late, NewColumns, Reference, SourceTable, SystemColumn, Table,
     TableOptions, Truncate, WrittenAs,

@@ -1,6 +1,8 @@
 use std::fmt;
 
-use super::{Offset, SourceTable};
+use arrow::datatypes::DataType;
+
+use super::{Offset, SourceTable, SureType};
 
 /// What an event taught about a column of its table; the registry is all of these, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,8 @@ impl SchemaChangeKind {
     }
 }
 
-/// The JSON type of a field that no column declares, as its values show it.
+/// The type of a field that no column declares: what the source has named it, or else the JSON type that its
+/// values show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SeenType {
     /// NULL so far.
@@ -53,10 +56,13 @@ pub enum SeenType {
     Text,
     /// An object, an array, or values of several types.
     Json,
+    /// The source has named it.
+    Sure(SureType),
 }
 
 impl SeenType {
-    pub const ALL: [Self; 6] =
+    /// Those that values alone show.
+    pub const OF_VALUES: [Self; 6] =
         [Self::Null, Self::Boolean, Self::Integer, Self::Number, Self::Text, Self::Json];
 
     /// Of the text of a valid JSON value.
@@ -77,29 +83,51 @@ impl SeenType {
             (one, two) if one == two => one,
             (Self::Null, one) | (one, Self::Null) => one,
             (Self::Integer, Self::Number) | (Self::Number, Self::Integer) => Self::Number,
+            (Self::Sure(one), Self::Sure(two)) => one.or(two).map_or(Self::Json, Self::Sure),
             _ => Self::Json,
         }
     }
 
-    pub fn as_str(self) -> &'static str {
+    /// The type so far, after the value `raw` of type `seen`.
+    ///
+    /// A name of the source holds as long as all values are of it, and comes too late for a column that
+    /// was seen without one: its type in SQL must not change because events got a schema section.
+    pub fn after(self, seen: Self, raw: &str) -> Self {
+        match (self, seen) {
+            (one, two) if one == two => one,
+            (Self::Sure(one), Self::Sure(two)) => one.or(two).map_or(Self::Json, Self::Sure),
+            (Self::Sure(known), _) if known.holds(raw) => self,
+            (Self::Null, _) => seen,
+            (_, Self::Sure(_)) => self.or(Self::of(raw)),
+            _ => self.or(seen),
+        }
+    }
+
+    /// Of the columns in SQL. What the source has not named is a text, because the next value may be one.
+    pub fn data_type(self) -> DataType {
         match self {
-            Self::Null => "null",
-            Self::Boolean => "boolean",
-            Self::Integer => "integer",
-            Self::Number => "number",
-            Self::Text => "text",
-            Self::Json => "json",
+            Self::Sure(known) => known.data_type(),
+            _ => DataType::Utf8,
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|seen| seen.as_str() == text)
+        let of_values = Self::OF_VALUES.into_iter().find(|seen| seen.to_string() == text);
+        of_values.or_else(|| SureType::parse(text).map(Self::Sure))
     }
 }
 
 impl fmt::Display for SeenType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Boolean => f.write_str("boolean"),
+            Self::Integer => f.write_str("integer"),
+            Self::Number => f.write_str("number"),
+            Self::Text => f.write_str("text"),
+            Self::Json => f.write_str("json"),
+            Self::Sure(known) => known.fmt(f),
+        }
     }
 }
 
@@ -125,9 +153,11 @@ mod tests {
 
     #[test]
     fn a_type_only_widens_and_ends_at_json() {
-        for one in SeenType::ALL {
-            assert_eq!(SeenType::parse(one.as_str()), Some(one));
-            for two in SeenType::ALL {
+        let money = SeenType::Sure(SureType::Decimal { scale: 2 });
+        let all = SeenType::OF_VALUES.into_iter().chain([money, SeenType::Sure(SureType::Bigint)]);
+        for one in all.clone() {
+            assert_eq!(SeenType::parse(&one.to_string()), Some(one));
+            for two in all.clone() {
                 let both = one.or(two);
                 assert_eq!((both, both.or(one), both.or(two)), (two.or(one), both, both));
                 assert_eq!(both.or(SeenType::Json), SeenType::Json);
@@ -135,5 +165,24 @@ mod tests {
         }
         assert_eq!(SeenType::Integer.or(SeenType::Number), SeenType::Number);
         assert_eq!(SeenType::Integer.or(SeenType::Text), SeenType::Json);
+    }
+
+    #[test]
+    fn a_name_holds_while_the_values_are_of_it_and_never_comes_too_late() {
+        let (whole, money) = (SureType::Bigint, SureType::Decimal { scale: 2 });
+        let (whole, money) = (SeenType::Sure(whole), SeenType::Sure(money));
+        for (known, seen, raw, expected) in [
+            (SeenType::Null, whole, "5", whole),
+            (whole, SeenType::Null, "null", whole),
+            (whole, whole, "null", whole),
+            (whole, SeenType::Integer, "6", whole),
+            (whole, SeenType::Number, "6.5", SeenType::Json),
+            (whole, money, "6.50", money),
+            (money, whole, "6", money),
+            (SeenType::Integer, whole, "6", SeenType::Integer),
+            (SeenType::Text, whole, "6", SeenType::Json),
+        ] {
+            assert_eq!(known.after(seen, raw), expected, "{known} {seen} {raw}");
+        }
     }
 }

@@ -215,9 +215,9 @@ impl Table {
     }
 
     /// The table with one more column, whose value is a field of `extra_fields`.
-    pub fn with_extra(&self, name: &str, field: &str) -> Self {
+    pub fn with_extra(&self, name: &str, field: &str, data_type: DataType) -> Self {
         let mut table = self.clone();
-        let (name, data_type) = (name.to_owned(), DataType::Utf8);
+        let name = name.to_owned();
         table.columns.push(Column { name, data_type, nullable: true });
         table.options.extra.push(field.to_owned());
         table

@@ -21,7 +21,7 @@ pub(super) fn encode(pipeline: &str, changes: &[SchemaChange]) -> Result<Vec<u8>
         ("source_table", text(|c| c.source.table.clone()), true),
         ("column_name", text(|c| c.column.clone()), true),
         ("change", text(|c| c.kind.as_str().to_owned()), true),
-        ("seen_type", text(|c| c.seen.as_str().to_owned()), true),
+        ("seen_type", text(|c| c.seen.to_string()), true),
         ("event_id", text(|c| c.offset.to_string()), true),
     ])?;
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties()))?;

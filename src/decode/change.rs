@@ -94,7 +94,8 @@ impl<'a> Converted<'a> {
             self.extra_fields.clear();
             return Ok(());
         }
-        extra_fields::write(&self.image.extra, (route, limits), &mut self.extra_fields)
+        let fields = (&*self.image.extra, is_remembered);
+        extra_fields::write(fields, (route, limits), &mut self.extra_fields)
     }
 
     pub(super) fn image(&self) -> &Image<'a> {

@@ -9,20 +9,22 @@ use super::route::Route;
 const MAX_DIGITS: usize = 1000;
 const MAX_EXPONENT_DIGITS: usize = 3;
 
-/// Writes `fields` as a JSON object, values with their original text; nothing if there are none.
+/// Writes `fields` as a JSON object, values with their original text, or as what the event's schema section
+/// says that they are; nothing if there are none.
 ///
 /// Large fields are refused and not cut, because a dead letter can be replayed.
 pub(super) fn write(
-    fields: &[Field<'_>],
+    (fields, is_remembered): (&[Field<'_>], bool),
     (route, limits): (&Route, &Limits),
     text: &mut String,
 ) -> Result<(), Refusal> {
     let source = || route.table.source.to_string();
     text.clear();
-    for Field { name, raw } in fields {
-        if route.unavailable.is(raw) {
+    for field in fields {
+        if route.unavailable.is(field.raw) {
             continue;
         }
+        let (name, raw) = (&field.name, &*route.kept(field, is_remembered));
         let unkept = |what: &str| Refusal::SchemaMismatch {
             table: source(),
             column: Some(name.to_string()),

@@ -69,9 +69,9 @@ impl Documents {
                 None => by_column.push((extraction.xml_column.clone(), vec![kind])),
             }
         }
-        let mut behind = table.columns.len();
+        let mut behind = table.declared().len();
         let document = |(column, kinds): (String, Vec<Numbered>)| {
-            let declared = table.columns.iter().position(|c| is_column(&c.name, &column));
+            let declared = table.declared().iter().position(|c| is_column(&c.name, &column));
             let place = declared.unwrap_or(behind);
             behind += usize::from(declared.is_none());
             let shapes: Vec<_> = kinds.iter().map(|(_, kind)| Arc::clone(&kind.shape)).collect();

@@ -240,7 +240,8 @@ impl Decoder {
         if operation != Operation::Delete {
             let (image, cells) = (scratch.current.image(), scratch.current.cells());
             let learned = &mut decoded.schema_changes;
-            self.observed[index].observe((route, limits), image, origin.offset, learned)?;
+            let seen = (image, change.schema_section.is_none());
+            self.observed[index].observe((route, limits), seen, origin.offset, learned)?;
             let unread = &mut decoded.unread_documents;
             problem = documents.read(&route.table, (image, cells), unread)?;
         }

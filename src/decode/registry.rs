@@ -83,7 +83,7 @@ impl Observed {
     pub(super) fn observe(
         &mut self,
         (route, limits): (&Route, &Limits),
-        image: &Image<'_>,
+        (image, is_remembered): (&Image<'_>, bool),
         offset: Offset,
         learned: &mut Vec<SchemaChange>,
     ) -> Result<(), Refusal> {
@@ -100,11 +100,12 @@ impl Observed {
             if route.unavailable.is(field.raw) {
                 continue;
             }
-            let seen = SeenType::of(field.raw);
+            let kept = route.kept(field, is_remembered);
+            let seen = route.seen(field, &kept, is_remembered);
             match self.undeclared.find(place, &field.name) {
-                Some(known) if known.or(seen) == *known => {}
+                Some(known) if known.after(seen, &kept) == *known => {}
                 Some(known) => {
-                    *known = known.or(seen);
+                    *known = known.after(seen, &kept);
                     learned.push(note(&field.name, SchemaChangeKind::Widened, *known));
                 }
                 None => {
@@ -114,7 +115,7 @@ impl Observed {
             }
         }
         // Behind the declared columns are documents that are not declared.
-        for (column, field) in image.columns[..table.columns.len()].iter().enumerate() {
+        for (column, field) in image.columns[..table.declared().len()].iter().enumerate() {
             if field.is_none() && !std::mem::replace(&mut self.missing[column], true) {
                 let name = &table.columns[column].name;
                 learned.push(note(name, SchemaChangeKind::Missing, SeenType::Null));

@@ -1,15 +1,17 @@
 //! A declared table as the decoder sees it: which field is which column, and how it is encoded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Refusal;
 use super::debezium::{
-    Encoding, Field, Image, Kind, Semantic, Target, Unavailable, Value, convert, semantics,
+    Described, Encoding, Field, Image, Kind, Semantic, Target, Unavailable, Value, convert,
+    self_describing, semantics,
 };
 use super::profile::Evidence;
 use super::refusal::clip;
-use crate::changelog::{Operation, Table};
+use crate::changelog::{Operation, SeenType, Table};
 
 /// Characters of a value that a dead letter's message shows.
 const MAX_SHOWN: usize = 80;
@@ -27,6 +29,8 @@ pub(super) struct Route {
     fields: usize,
     /// The schema section that `columns` follows, to recognise it: it is the same for months.
     section: Option<Box<str>>,
+    /// What it says about fields that no column declares.
+    undeclared: HashMap<String, Described>,
     pub(super) unavailable: Arc<Unavailable>,
 }
 
@@ -58,7 +62,8 @@ impl Route {
         let columns: Vec<ColumnRoute> = columns.collect();
         let names = FieldNames::new(&table, documents);
         let fields = columns.len() + documents.len();
-        Self { table, columns, names, fields, section: None, unavailable }
+        let (section, undeclared) = (None, HashMap::new());
+        Self { table, columns, names, fields, section, undeclared, unavailable }
     }
 
     /// Takes over what the event's schema section says.
@@ -75,14 +80,36 @@ impl Route {
         for column in &mut self.columns {
             column.semantic = column.declared.unwrap_or_default();
         }
-        for (name, semantic) in fields {
-            let target = self.names.by_name.get(name.as_str());
-            if let Some(column) = target.and_then(|target| self.columns.get_mut(target.column)) {
-                column.semantic = semantic.or(column.declared);
+        self.undeclared.clear();
+        for described in fields {
+            match self.names.by_name.get(described.field.as_str()) {
+                // Behind the columns are documents.
+                Some(target) => {
+                    if let Some(column) = self.columns.get_mut(target.column) {
+                        column.semantic = described.semantic.or(column.declared);
+                    }
+                }
+                None => drop(self.undeclared.insert(described.field.clone(), described)),
             }
         }
         self.section = Some(section.into());
         Ok(())
+    }
+
+    /// A field that no column declares, as it is kept. Only the event's own section says how to read it.
+    pub(super) fn kept<'f>(&self, field: &'f Field<'_>, is_remembered: bool) -> Cow<'f, str> {
+        let described = self.undeclared.get(&*field.name).filter(|_| !is_remembered);
+        let text = described.and_then(|it| self_describing(field.raw, it.semantic));
+        text.map_or(Cow::Borrowed(field.raw), Cow::Owned)
+    }
+
+    /// The type of such a field.
+    pub(super) fn seen(&self, field: &Field<'_>, kept: &str, is_remembered: bool) -> SeenType {
+        let described = self.undeclared.get(&*field.name).filter(|_| !is_remembered);
+        match described.and_then(|it| it.sure).filter(|sure| sure.holds(kept)) {
+            Some(sure) => SeenType::Sure(sure),
+            None => SeenType::of(kept),
+        }
     }
 
     /// What each column's values are taken for, and why.

@@ -55,11 +55,7 @@ impl Drop for Edits {
     }
 }
 
-async fn watch(
-    config: Config,
-    (mut running, mut known): (Sql, Texts),
-    sender: mpsc::Sender<Sql>,
-) {
+async fn watch(config: Config, (mut running, mut known): (Sql, Texts), sender: mpsc::Sender<Sql>) {
     let folder = &config.sql.folder;
     loop {
         tokio::time::sleep(INTERVAL).await;

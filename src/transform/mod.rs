@@ -148,9 +148,19 @@ impl Transforms {
         &self.waiting
     }
 
-    /// Whether a file may run that waits, now that events have shown this column.
+    /// Whether the files are to be planned anew, now that events have shown this column: one waits for it,
+    /// or reads it as another type.
     pub fn awaits(&self, change: &SchemaChange) -> bool {
+        let is_other = |table: &Arc<Table>| {
+            let columns = table.columns[table.declared().len()..].iter();
+            let mut extra = columns.zip(&table.options.extra);
+            table.source == change.source
+                && extra.any(|(column, field)| {
+                    *field == change.column && column.data_type != change.seen.data_type()
+                })
+        };
         self.waiting.iter().any(|waiting| waiting.may_end(change))
+            || self.tables.iter().any(is_other)
     }
 
     /// How each file is maintained, in the order in which they run.

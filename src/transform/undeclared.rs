@@ -4,7 +4,7 @@
 //! `extra_fields`, and the query reads it as one: it sees the column, other queries and `SELECT *` don't. A
 //! column that nobody has seen lets its file wait, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::{Column, SchemaError};
@@ -15,7 +15,9 @@ use super::live_table::changes_name;
 use super::location::planning_error;
 use super::plan::{Pass, Pending, pass};
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{SchemaChange, SchemaChangeKind, SourceTable, SystemColumn, Table};
+use crate::changelog::{
+    SchemaChange, SchemaChangeKind, SeenType, SourceTable, SystemColumn, Table,
+};
 
 /// A file that does not run, because something that it reads is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +104,7 @@ impl Visible {
         let extra = self.0.get(&table.name);
         let declared = table.declared().len();
         let is_seen = |at: &usize| {
-            *at < declared
-                || extra.is_some_and(|extra| extra.contains(&table.columns[*at].name))
+            *at < declared || extra.is_some_and(|extra| extra.contains(&table.columns[*at].name))
         };
         (0..table.columns.len()).filter(is_seen).collect()
     }
@@ -125,19 +126,19 @@ impl Visible {
 pub(super) struct Extras {
     /// With the columns that any file reads.
     tables: Vec<Arc<Table>>,
-    known: HashMap<SourceTable, HashSet<String>>,
+    known: HashMap<SourceTable, HashMap<String, SeenType>>,
     by_file: HashMap<String, Visible>,
     nothing: Visible,
 }
 
 impl Extras {
     fn new(tables: &[Arc<Table>], registry: &[SchemaChange]) -> Self {
-        let mut known: HashMap<SourceTable, HashSet<String>> = HashMap::new();
+        let mut known: HashMap<SourceTable, HashMap<String, SeenType>> = HashMap::new();
         for change in registry {
             match change.kind {
                 SchemaChangeKind::Added | SchemaChangeKind::Widened => {
                     let fields = known.entry(change.source.clone()).or_default();
-                    fields.insert(change.column.clone());
+                    fields.insert(change.column.clone(), change.seen);
                 }
                 SchemaChangeKind::Missing => {}
             }
@@ -160,10 +161,10 @@ impl Extras {
     }
 
     /// The field that a column is, if events have shown one.
-    fn field(&self, table: &Table, column: &str) -> Option<String> {
+    fn field(&self, table: &Table, column: &str) -> Option<(String, SeenType)> {
         let fields = self.known.get(&table.source)?;
         let names = [column.to_owned(), column.to_uppercase()];
-        names.into_iter().find(|name| fields.contains(name))
+        names.into_iter().find_map(|name| fields.get(&name).map(|seen| (name, *seen)))
     }
 
     /// Makes columns visible that are known; `false` if there are none.
@@ -171,19 +172,19 @@ impl Extras {
         let mut has_found = false;
         for (file, missing) in needs {
             let found = self.candidates(missing);
-            let [(name, field)] = found.as_slice() else { continue };
+            let [(name, (field, seen))] = found.as_slice() else { continue };
             let visible = self.by_file.entry(file.clone()).or_default();
             let columns = visible.0.entry(name.clone()).or_default();
             if columns.insert(missing.column.clone()) {
                 has_found = true;
-                self.widen(name, &missing.column, field);
+                self.widen(name, &missing.column, (field, *seen));
             }
         }
         has_found
     }
 
     /// The tables that have the column, by what events have shown, and its field.
-    fn candidates(&self, missing: &Missing) -> Vec<(String, String)> {
+    fn candidates(&self, missing: &Missing) -> Vec<(String, (String, SeenType))> {
         let tables = missing.tables.iter();
         let found = tables.filter_map(|table| {
             let field = self.field(table, &missing.column)?;
@@ -192,10 +193,10 @@ impl Extras {
         found.collect()
     }
 
-    fn widen(&mut self, table: &str, column: &str, field: &str) {
+    fn widen(&mut self, table: &str, column: &str, (field, seen): (&str, SeenType)) {
         for known in self.tables.iter_mut().filter(|known| known.name == table) {
             if known.column_index(column).is_none() {
-                *known = Arc::new(known.with_extra(column, field));
+                *known = Arc::new(known.with_extra(column, field, seen.data_type()));
             }
         }
     }
@@ -223,9 +224,15 @@ impl Extras {
     }
 
     /// The column that a query could not be planned for, if a source table may get it.
-    pub(super) fn missing(&self, pending: &Pending<'_>, error: &DataFusionError) -> Option<Missing> {
+    pub(super) fn missing(
+        &self,
+        pending: &Pending<'_>,
+        error: &DataFusionError,
+    ) -> Option<Missing> {
         let DataFusionError::SchemaError(wrong, _) = error.find_root() else { return None };
-        let SchemaError::FieldNotFound { field, valid_fields } = wrong.as_ref() else { return None };
+        let SchemaError::FieldNotFound { field, valid_fields } = wrong.as_ref() else {
+            return None;
+        };
         let visible = self.of(&pending.file.name).unwrap_or(&self.nothing);
         let is_candidate = |table: &&Arc<Table>| {
             let columns = visible.columns(table);

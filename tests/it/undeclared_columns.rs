@@ -52,8 +52,7 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     for (name, text) in [("loyal", LOYAL), ("points_by_tier", BY_TIER), ("points_seen", SEEN)] {
         std::fs::write(sql.join(format!("transforms/{name}.sql")), text).expect("a file");
     }
-    let shop =
-        Shop::open_with(|settings| Settings { sql, max_messages: 500, ..settings }).await;
+    let shop = Shop::open_with(|settings| Settings { sql, max_messages: 500, ..settings }).await;
     let mut processor = shop.stack.processor(None).expect("a processor");
 
     // It waits, says so, and the others run on.

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::{Checked, excerpt};
 use super::graph::{Graph, Kind};
+use super::{Checked, excerpt};
 use crate::changelog::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
 use crate::transform::{SqlError, Waiting};
 

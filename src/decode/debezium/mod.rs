@@ -15,10 +15,11 @@ mod value;
 pub(super) use dialect::read;
 pub(super) use envelope::{Action, Change, Event};
 pub(super) use image::{Field, Image, Target};
-pub(super) use schema_section::semantics;
+pub(super) use schema_section::{Described, semantics};
 pub(super) use topic::TopicPattern;
 pub(super) use value::{
     Encoding, Kind, Semantic, Unavailable, Value, convert, has_bad_escape, micros_of_days,
+    self_describing,
 };
 #[cfg(any(test, fuzzing))]
 pub(super) use value::{Unit, ValueError};

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::value::{Semantic, Unit};
+use crate::changelog::SureType;
 
 #[derive(Deserialize)]
 struct Node {
@@ -20,16 +21,23 @@ struct Parameters {
     scale: Option<String>,
 }
 
-/// The name and semantic of each field of the row, from `after` or else `before`; of a flattened row its
+/// What a section says about a field.
+#[derive(Debug)]
+pub(in crate::decode) struct Described {
+    pub(in crate::decode) field: String,
+    pub(in crate::decode) semantic: Semantic,
+    /// The type of its values, where there is one that holds them all.
+    pub(in crate::decode) sure: Option<SureType>,
+}
+
+/// Each field of the row, from `after` or else `before`; of a flattened row its
 /// own.
 ///
 /// # Errors
 /// If it is no schema of Kafka Connect.
 ///
 /// Source: Kafka Connect's `JsonConverter`; Debezium's "Temporal types" and "Decimal types".
-pub(in crate::decode) fn semantics(
-    section: &str,
-) -> Result<Vec<(String, Semantic)>, serde_json::Error> {
+pub(in crate::decode) fn semantics(section: &str) -> Result<Vec<Described>, serde_json::Error> {
     let mut envelope: Node = serde_json::from_str(section)?;
     let is_image = |node: &Node, name: &str| {
         node.field.as_deref() == Some(name) && node.json_type.as_deref() == Some("struct")
@@ -41,9 +49,27 @@ pub(in crate::decode) fn semantics(
     };
     let named = row.fields.into_iter().filter_map(|node| {
         let semantic = semantic(&node);
-        node.field.map(|field| (field, semantic))
+        let sure = sure(&node, semantic);
+        node.field.map(|field| Described { field, semantic, sure })
     });
     Ok(named.collect())
+}
+
+fn sure(node: &Node, semantic: Semantic) -> Option<SureType> {
+    match (semantic, node.json_type.as_deref()) {
+        (Semantic::Instant(Unit::Days), _) => Some(SureType::Date),
+        (Semantic::Instant(_), _) => Some(SureType::Timestamp),
+        (Semantic::Decimal { scale }, _) => SureType::decimal(scale),
+        (Semantic::Text, _) => Some(SureType::Varchar),
+        (Semantic::Unknown, Some("boolean")) => Some(SureType::Boolean),
+        (Semantic::Unknown, Some("int8" | "int16" | "int32" | "int64")) if node.name.is_none() => {
+            Some(SureType::Bigint)
+        }
+        (Semantic::Unknown, Some("float" | "double")) if node.name.is_none() => {
+            Some(SureType::Double)
+        }
+        _ => None,
+    }
 }
 
 fn semantic(node: &Node) -> Semantic {

@@ -36,7 +36,7 @@ pub(super) fn insert(
             texts(|change| change.source.table.clone()),
             texts(|change| change.column.clone()),
             texts(|change| change.kind.as_str().to_owned()),
-            texts(|change| change.seen.as_str().to_owned()),
+            texts(|change| change.seen.to_string()),
             texts(|change| change.offset.to_string()),
         ],
     })

@@ -38,7 +38,8 @@ async fn a_file_waits_for_its_column_and_its_readers_wait_for_it() {
     let transforms = known(&[seen("CUSTOMERS", "CHANNEL"), seen("ORDERS", "OTHER")], &texts).await;
     assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
     let said = reasons(&transforms);
-    let expected = "channels.sql:3:20: needs column channel of table orders, which no event has shown";
+    let expected =
+        "channels.sql:3:20: needs column channel of table orders, which no event has shown";
     assert!(said[0].starts_with(expected), "{said:?}");
     assert_eq!(said[1..], ["reader.sql: needs the result channels, which waits"]);
     assert!(transforms.awaits(&seen("ORDERS", "CHANNEL")));
@@ -74,7 +75,10 @@ async fn a_column_of_one_of_several_tables_is_found_if_only_one_has_it() {
     let of_one = known(&[seen("ORDERS", "CHANNEL")], &texts).await;
     assert_eq!(reasons(&of_one), Vec::<String>::new());
     let of_none = reasons(&known(&[], &texts).await);
-    assert!(of_none[0].contains("needs column channel of table orders or customers"), "{of_none:?}");
+    assert!(
+        of_none[0].contains("needs column channel of table orders or customers"),
+        "{of_none:?}"
+    );
     let of_both = known(&[seen("ORDERS", "CHANNEL"), seen("CUSTOMERS", "CHANNEL")], &texts).await;
     let of_both = reasons(&of_both);
     assert!(of_both[0].contains("which may be of orders or customers: write whose"), "{of_both:?}");

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use arrow::datatypes::DataType;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::DateTime;
 use serde::Deserialize;
 
 use crate::changelog::WrittenAs;
@@ -215,6 +216,28 @@ pub(in crate::decode) fn convert(
         },
         Kind::Date => date(&json, encoding).map(Value::Int),
         Kind::Timestamp => timestamp(&json, encoding).map(Value::Int),
+    }
+}
+
+/// The value in a form that tells what it is without its schema: numbers with all their digits, times as
+/// ISO text; `None` if its own form does, or if it can't be read.
+pub(in crate::decode) fn self_describing(raw: &str, semantic: Semantic) -> Option<String> {
+    let encoding = Encoding { semantic, is_remembered: false };
+    let json = Json::read(raw).ok().filter(|json| *json != Json::Null)?;
+    match semantic {
+        Semantic::Decimal { .. } | Semantic::VariableScale => {
+            exact(&json, encoding, None).ok()?.digits().ok()
+        }
+        Semantic::Instant(Unit::Days) => {
+            let micros = time::micros_of_days(date(&json, encoding).ok()?)?;
+            Some(DateTime::from_timestamp_micros(micros)?.format("\"%Y-%m-%d\"").to_string())
+        }
+        Semantic::Instant(_) => {
+            let micros = timestamp(&json, encoding).ok()?;
+            let time = DateTime::from_timestamp_micros(micros)?;
+            Some(time.format("\"%Y-%m-%dT%H:%M:%S%.6f\"").to_string())
+        }
+        _ => None,
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
-    StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::DataType;
 use serde_json::value::RawValue;
@@ -25,15 +25,19 @@ pub fn extract(table: &Table, extra_fields: &StringArray) -> Vec<ArrayRef> {
     if fields.is_empty() {
         return Vec::new();
     }
-    let object = |text: Option<&'_ str>| serde_json::from_str::<Object<'_>>(text?).ok();
     let rows: Vec<Option<Object<'_>>> = extra_fields.iter().map(object).collect();
     let columns = fields.iter().zip(&table.columns[table.declared().len()..]);
     let array = |(field, column): (&String, &super::Column)| {
-        let raw = rows.iter().map(|row| Some(row.as_ref()?.get(field.as_str())?.get()));
+        let name = Name(Cow::Borrowed(field));
+        let raw = rows.iter().map(|row| Some(row.as_ref()?.get(&name)?.get()));
         let raw: Vec<Option<&str>> = raw.collect();
         array(&raw, &column.data_type)
     };
     columns.map(array).collect()
+}
+
+fn object(text: Option<&str>) -> Option<Object<'_>> {
+    serde_json::from_str(text?).ok()
 }
 
 /// The values of one column, given the fields of its rows.
@@ -103,17 +107,6 @@ impl PartialOrd for Name<'_> {
 impl Ord for Name<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.0.len(), self.0.as_bytes()).cmp(&(other.0.len(), other.0.as_bytes()))
-    }
-}
-
-/// So that a map can be asked for a name.
-trait Get<'a> {
-    fn get(&self, name: &str) -> Option<&&'a RawValue>;
-}
-
-impl<'a> Get<'a> for Object<'a> {
-    fn get(&self, name: &str) -> Option<&&'a RawValue> {
-        BTreeMap::get(self, &Name(Cow::Borrowed(name)))
     }
 }
 

@@ -196,12 +196,12 @@ async fn drawings_are_written_where_asked() {
 async fn an_error_shows_its_line_and_column() {
     let folder = folder(&[(
         "wrong.sql",
-        "-- writes: postgres a\n-- key: id\nSELECT id,\n\tnope FROM orders",
+        "-- writes: postgres a\n-- key: id\nSELECT id,\n\tnope FROM (SELECT id FROM orders) o",
     )]);
     let error = run(&arguments(&folder)).await.unwrap_err().to_string();
     assert!(error.starts_with("1 problem(s):\n"), "{error}");
     assert!(error.contains("/transforms/wrong.sql:4:2: "), "{error}");
-    assert!(error.ends_with("\n  4 | \tnope FROM orders\n    | \t^"), "{error}");
+    assert!(error.ends_with("\n  4 | \tnope FROM (SELECT id FROM orders) o\n    | \t^"), "{error}");
 }
 
 #[tokio::test]

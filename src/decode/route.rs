@@ -209,7 +209,7 @@ impl FieldNames {
             by_name.entry(upper).or_insert(Target { column, is_exact: false });
         }
         for (at, document) in documents.iter().enumerate() {
-            let target = Target { column: table.columns.len() + at, is_exact: true };
+            let target = Target { column: table.declared().len() + at, is_exact: true };
             by_name.insert(document.as_str().into(), target);
         }
         Self { by_name, order: Vec::new() }

@@ -77,7 +77,7 @@ pub(super) fn describe() {
     describe_counter!(RESULT_ROWS, "rows written or deleted in targets, by result");
     describe_counter!(EPOCHS, "epochs committed");
     describe_counter!(COMMIT_RETRIES, "commits that failed and were tried again");
-    describe_target_faults();
+    describe_faults();
     describe_histogram!(COMMIT_SECONDS, "time of the commit transaction");
     describe_histogram!(PROCESS_SECONDS, "time to decode, fold and run the SQL of an epoch");
     describe_histogram!(
@@ -91,10 +91,6 @@ pub(super) fn describe() {
     describe_gauge!(STATE_ROWS, "current rows in memory, by table");
     describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
     describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
-    describe_gauge!(
-        WAITING,
-        "1 for a transform that needs a column which is not there yet, by result"
-    );
     describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
     describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
     describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
@@ -116,7 +112,11 @@ fn describe_dead_letters() {
     describe_counter!(PUBLISHED_LETTERS, "dead letters that the broker has stored");
 }
 
-fn describe_target_faults() {
+fn describe_faults() {
+    describe_gauge!(
+        WAITING,
+        "1 for a transform that needs a column which is not there yet, by result"
+    );
     describe_gauge!(
         BREAKER_STATE,
         "circuit breaker of a target, by target and use: 0 closed, 1 half-open, 2 open"

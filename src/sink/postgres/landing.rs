@@ -78,7 +78,7 @@ pub(super) fn check(
 pub(super) fn needs_old_values(table: &Table, target: &Target) -> Vec<usize> {
     let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
     let is_blank = |at: &usize| names_unavailable && target.columns[*at].is_nullable;
-    (0..table.columns.len()).filter(|at| !is_blank(at)).collect()
+    (0..table.declared().len()).filter(|at| !is_blank(at)).collect()
 }
 
 /// The rows of a changelog in the target's columns.

@@ -69,7 +69,7 @@ impl Outcome<'_> {
         lines.extend(self.learned.iter().map(|change| {
             json!({
                 "table": change.source.to_string(), "column": change.column,
-                "change": change.kind.as_str(), "type": change.seen.as_str(),
+                "change": change.kind.as_str(), "type": change.seen.to_string(),
             })
         }));
         lines.extend(self.rehearsal.dead_letters().iter().map(|letter| {
@@ -123,14 +123,11 @@ fn learned(change: &SchemaChange) -> String {
     let SchemaChange { source, column, kind, seen, .. } = change;
     match kind {
         SchemaChangeKind::Added => {
-            format!(
-                "{source}.{column} is not declared ({}); it is kept in extra_fields",
-                seen.as_str()
-            )
+            format!("{source}.{column} is not declared ({seen}); it is kept in extra_fields")
         }
         SchemaChangeKind::Missing => format!("{source}.{column} is declared and does not come"),
         SchemaChangeKind::Widened => {
-            format!("{source}.{column} is not declared and holds {} as well", seen.as_str())
+            format!("{source}.{column} is not declared and holds {seen} as well")
         }
     }
 }

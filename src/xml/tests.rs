@@ -280,3 +280,91 @@ fn a_large_document_takes_a_small_multiple_of_itself() {
     small.read(&deep).unwrap_err();
     assert!(small.memory() < 100_000, "{}", small.memory());
 }
+
+fn source(late: crate::changelog::Late) -> Arc<crate::changelog::Table> {
+    use crate::changelog::{Column, Landing, SourceTable, Table, TableOptions};
+    let column =
+        |name: &str, data_type| Column { name: name.to_owned(), data_type, nullable: true };
+    Arc::new(Table {
+        name: "orders".to_owned(),
+        source: SourceTable { schema: "S".to_owned(), table: "ORDERS".to_owned() },
+        columns: vec![
+            column("id", DataType::Int64),
+            column("doc", DataType::Utf8),
+            column("amount", DataType::Int64),
+        ],
+        key: vec![0],
+        options: TableOptions {
+            late,
+            landing: Landing::History("cdc_orders".to_owned()),
+            ..TableOptions::default()
+        },
+    })
+}
+
+/// The section with some of its lines replaced, over the table above.
+fn resolved(lines: &[(&str, &str)]) -> Result<Vec<Arc<Extraction>>, Vec<String>> {
+    resolved_over(crate::changelog::Late::Update, lines)
+}
+
+fn resolved_over(
+    late: crate::changelog::Late,
+    lines: &[(&str, &str)],
+) -> Result<Vec<Arc<Extraction>>, Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Sections {
+        xml: Vec<XmlConfig>,
+    }
+    let mut text = "[[xml]]\nsource_table = 'S.ORDERS'\nxml_column = 'DOC'\ntarget_table = 'items'\nxpath = '//i'\n\
+        columns = [{ name = 'n', path = '@n' }]\n"
+        .to_owned();
+    for (line, other) in lines {
+        assert!(text.contains(line), "{line}");
+        text = text.replace(line, other);
+    }
+    let sections: Sections = toml::from_str(&text).unwrap();
+    resolve(&sections.xml, &[source(late)], |_| Ok(DataType::Utf8))
+}
+
+#[test]
+fn a_mapping_makes_a_table_with_the_key_of_its_source_table() {
+    let names = |extraction: &Extraction| {
+        let columns = extraction.table.columns.iter().map(|column| column.name.clone());
+        columns.collect::<Vec<_>>()
+    };
+    let plain = resolved(&[]).unwrap();
+    assert_eq!(names(&plain[0]), ["id", "row_no", "n", "extracted_from"]);
+    assert_eq!(
+        (plain[0].table.key.clone(), plain[0].origin()),
+        (vec![0, 1], "S.ORDERS.DOC".to_owned())
+    );
+    let renamed = resolved(&[("xpath", "parent_key = 'of_order'\nxpath")]).unwrap();
+    assert_eq!(names(&renamed[0])[0], "of_order");
+    assert_eq!(plain[0].table.options.references.as_ref().unwrap().table, "orders");
+}
+
+#[test]
+fn a_mapping_that_does_not_fit_its_table_is_refused_with_its_key() {
+    let cases = [
+        (
+            ("'S.ORDERS'", "'S.OTHER'"),
+            "xml[0].source_table: no file under sql/tables declares S.OTHER",
+        ),
+        (("'DOC'", "'AMOUNT'"), "xml[0].xml_column: AMOUNT is declared as Int64"),
+        (("'items'", "'orders'"), "xml[0].target_table: orders can't be told from"),
+        (("'items'", "'orders_changes'"), "xml[0].target_table: orders_changes can't be told from"),
+        (("'items'", "'Items'"), "xml[0].target_table: 'Items' is not a name"),
+        (("'//i'", "'i['"), "xml[0].xpath: 'i[' has ["),
+        (("name = 'n'", "name = 'row_no'"), "xml[0].columns: row_no is twice in items"),
+        (("name = 'n'", "name = 'id'"), "xml[0].columns: id is twice in items"),
+        (("xpath", "parent_key = ['a', 'b']\nxpath"), "xml[0].parent_key: 2 name(s)"),
+    ];
+    for (line, expected) in cases {
+        let problems = resolved(&[line]).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
+    }
+    let problems = resolved_over(crate::changelog::Late::Drop, &[]).unwrap_err();
+    assert!(problems[0].contains("late = 'drop'"), "{problems:?}");
+    let all = resolved(&[("'DOC'", "'AMOUNT'"), ("'//i'", "''"), ("'@n'", "''")]).unwrap_err();
+    assert_eq!(all.len(), 3, "{all:?}");
+}

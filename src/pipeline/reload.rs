@@ -122,6 +122,7 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     sink.apply_ods(&sql.ods).await?;
     check_results(config, &results)?;
     sink.create_missing(&results).await?;
+    sink.create_extracted(&sql.tables).await?;
     sink.check_targets(transforms.tables(), &results).await?;
     Ok(sql)
 }

@@ -140,6 +140,7 @@ async fn attempt(
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     check_results(config, &results)?;
     sink.create_missing(&results).await?;
+    sink.create_extracted(&sql.tables).await?;
     sink.check_targets(&tables, &results).await?;
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;

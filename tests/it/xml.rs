@@ -60,9 +60,7 @@ fn declare(sql: &Path) {
     );
     let address = "region TEXT, no INTEGER, row_no INTEGER, kind TEXT, street TEXT, city TEXT, phone2 TEXT, extracted_from TEXT";
     ods += &format!("CREATE TABLE cdc_customer_addresses_extracted ({address}, {LANDING});\n");
-    ods += &format!(
-        "CREATE TABLE cdc_levels (id BIGINT, row_no INTEGER, part INTEGER, above INTEGER, top INTEGER, extracted_from TEXT, {LANDING});\n"
-    );
+    // cdc_levels is created by the processor.
     write("ods/01_tables.sql", &ods);
     let totals = "-- writes: postgres order_totals\n-- key: order_id\nSELECT o.id AS order_id, o.status, count(i.row_no) AS items, \
         sum(i.quantity * i.price) AS total FROM orders o LEFT JOIN orders_items i ON i.order_id = o.id GROUP BY o.id, o.status";
@@ -241,7 +239,8 @@ fn x5() -> Case {
             "SELECT id, row_no, part, above, top FROM cdc_levels WHERE id = 501 ORDER BY row_no"
                 .into(),
             "501|1|1|NULL|NULL\n501|2|2|1|NULL\n501|3|3|2|1\n501|4|4|1|NULL",
-        )],
+        ),
+            ("SELECT count(*) FROM pg_indexes WHERE tablename = 'cdc_levels'".into(), "2")],
     )
 }
 

@@ -1,13 +1,15 @@
-//! Tables of results that are not there yet.
+//! Tables of results, and landing tables of extracted rows, that are not there yet.
 
 use arrow::datatypes::DataType;
 
 use super::catalog;
 use super::connection::Connection;
 use super::fault::classify;
+use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name};
 use super::quote;
+use super::target::STAMP;
 use super::value::Wire;
-use crate::changelog::{ResultMode, ResultTable};
+use crate::changelog::{ResultMode, ResultTable, Table};
 use crate::sink::SinkError;
 
 const DOING: &str = "creating the table of a result";
@@ -32,6 +34,52 @@ pub(super) async fn create_missing(
     connection.commit().await.map_err(failed)?;
     tracing::info!(result = result.name, table = result.target, "created the table of a result");
     Ok(())
+}
+
+/// Creates the landing table of extracted rows if there is none: a mapping is all that declares them.
+pub(super) async fn create_landing(
+    connection: &Connection,
+    schema: &str,
+    table: &Table,
+) -> Result<(), SinkError> {
+    let Some(name) = target_name(table) else { return Ok(()) };
+    let client = &connection.client;
+    let failed = |error| classify("creating a landing table", error);
+    if catalog::read(client, schema, name).await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    client.batch_execute(&landing_definition(schema, name, table)).await.map_err(failed)?;
+    tracing::info!(
+        table = table.name,
+        landing = name,
+        "created the landing table of extracted rows"
+    );
+    Ok(())
+}
+
+/// The table, and the index that the newest row of a key is found by.
+fn landing_definition(schema: &str, name: &str, table: &Table) -> String {
+    let declared = table.columns.iter().map(|column| {
+        let data_type = type_name(&column.data_type).unwrap_or_else(|| "text".to_owned());
+        let constraint = if column.nullable { "" } else { " NOT NULL" };
+        format!("{} {data_type}{constraint}", quote::ident(&column.name))
+    });
+    let own = [
+        (OPERATION, "text NOT NULL"),
+        (SOURCE_TS, "timestamp"),
+        (EXTRA_FIELDS, "jsonb"),
+        (EVENT_ID, "text NOT NULL UNIQUE"),
+        (CHANGE_SEQ, "bigint NOT NULL"),
+        (STAMP, "timestamptz NOT NULL DEFAULT now()"),
+    ];
+    let own = own.map(|(name, rest)| format!("{} {rest}", quote::ident(&table.free_name(name))));
+    let lines: Vec<String> = declared.chain(own).collect();
+    let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
+    let (place, seq) = (quote::table(schema, name), quote::ident(&table.free_name(CHANGE_SEQ)));
+    format!(
+        "CREATE TABLE IF NOT EXISTS {place} (\n  {}\n);\nCREATE INDEX ON {place} ({key}, {seq} DESC)",
+        lines.join(",\n  ")
+    )
 }
 
 /// The statement that creates a result's table.

@@ -157,6 +157,22 @@ impl PostgresSink {
         Ok(())
     }
 
+    /// Creates the landing tables of extracted rows that are not there yet, unless the configuration forbids it.
+    ///
+    /// # Errors
+    /// [`SinkError::Targets`] if Postgres refuses.
+    pub async fn create_extracted(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        if !self.config.create_tables {
+            return Ok(());
+        }
+        let connection = self.connect().await?;
+        for table in tables.iter().filter(|table| table.options.extracted_from.is_some()) {
+            create::create_landing(&connection, &self.config.schema, table).await?;
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
     /// Compares the target tables in the database with what will be written to them.
     ///
     /// # Errors

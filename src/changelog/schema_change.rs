@@ -8,7 +8,7 @@ use super::{Offset, SourceTable, SureType};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaChange {
     pub source: SourceTable,
-    /// As the event spells it; of a missing column, as it is declared.
+    /// As the event spells it; of a missing column, as it is declared; of a renamed one, `OLD -> NEW`.
     pub column: String,
     pub kind: SchemaChangeKind,
     /// What holds all values seen so far; [`SeenType::Null`] if there were none.
@@ -25,16 +25,19 @@ pub enum SchemaChangeKind {
     Missing,
     /// A field that is not declared, with a value that its type so far does not hold.
     Widened,
+    /// A schema-change message of the source says so; events alone never do.
+    Renamed,
 }
 
 impl SchemaChangeKind {
-    pub const ALL: [Self; 3] = [Self::Added, Self::Missing, Self::Widened];
+    pub const ALL: [Self; 4] = [Self::Added, Self::Missing, Self::Widened, Self::Renamed];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Missing => "missing",
             Self::Widened => "widened",
+            Self::Renamed => "renamed",
         }
     }
 

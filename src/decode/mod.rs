@@ -18,6 +18,7 @@ mod refusal;
 mod registry;
 mod route;
 mod rows;
+mod schema_message;
 
 #[cfg(test)]
 mod tests;
@@ -31,17 +32,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::changelog::{
-    Changelog, DeadLetter, Message, Operation, PositionError, SchemaChange, SpoolOrder, Table,
-    Truncate,
+    Changelog, DeadLetter, Message, Offset, Operation, PositionError, SchemaChange,
+    SchemaChangeKind, SeenType, SpoolOrder, Table, Truncate,
 };
 use crate::xml::Extraction;
 use change::Scratch;
-use debezium::{Action, Change, Event, TopicPattern, Unavailable};
+use debezium::{Action, Change, Event, SchemaMessage, TopicPattern, Unavailable};
 use extracted::{Documents, ExtractedRows};
 use refusal::Refusal;
 use registry::Observed;
 use route::Route;
 use rows::{Origin, Rows};
+use schema_message::{Announced, Renamed, columns, renamed};
 
 /// Bytes of text that one column of a batch can hold: Arrow's offsets are 32 bits.
 const MAX_EPOCH_BYTES: usize = i32::MAX as usize;
@@ -199,6 +201,9 @@ impl Decoder {
                 }
                 other => {
                     decoded.passed.count(&other);
+                    if let Event::SchemaChange(said) = &other {
+                        self.schema_change(said, message.offset, &mut decoded.schema_changes);
+                    }
                     Ok(None)
                 }
             });
@@ -257,6 +262,31 @@ impl Decoder {
         Ok(problem)
     }
 
+    /// Takes in what the source says about the columns of declared tables.
+    fn schema_change(
+        &mut self,
+        said: &SchemaMessage<'_>,
+        offset: Offset,
+        learned: &mut Vec<SchemaChange>,
+    ) {
+        let renamed = said.ddl.as_deref().and_then(|ddl| renamed(ddl, &said.schema));
+        let renamed =
+            renamed.filter(|it| self.index_of(&it.source.schema, &it.source.table).is_some());
+        let mut columns = said.table_changes.map_or_else(Vec::new, columns);
+        if let Some(Renamed { source, from, to }) = renamed {
+            let column = format!("{from} -> {to}");
+            let (kind, seen) = (SchemaChangeKind::Renamed, SeenType::Null);
+            learned.push(SchemaChange { source: source.clone(), column, kind, seen, offset });
+            columns.push(Announced { source, column: to, seen });
+        }
+        for Announced { source, column, seen } in columns {
+            if let Some(index) = self.index_of(&source.schema, &source.table) {
+                let known = (&self.routes[index], &self.limits);
+                self.observed[index].announce(known, (&column, seen), offset, learned);
+            }
+        }
+    }
+
     fn route(&self, change: &Change<'_>) -> Result<usize, Refusal> {
         self.index_of(&change.schema, &change.table).ok_or_else(|| Refusal::UnknownTable {
             source_table: match &*change.schema {
@@ -313,7 +343,7 @@ impl Passed {
             Event::Tombstone => self.tombstones += 1,
             Event::Heartbeat => self.heartbeats += 1,
             Event::Transaction => self.transaction_markers += 1,
-            Event::SchemaChange => self.schema_changes += 1,
+            Event::SchemaChange(_) => self.schema_changes += 1,
             Event::Change(_) => {}
         }
     }

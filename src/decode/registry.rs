@@ -73,7 +73,27 @@ impl Observed {
             SchemaChangeKind::Added | SchemaChangeKind::Widened => {
                 self.undeclared.set(&change.column, change.seen);
             }
+            // Its new name is a column of its own.
+            SchemaChangeKind::Renamed => {}
         }
+    }
+
+    /// Notes a column that the source has announced, before any event has shown it.
+    pub(super) fn announce(
+        &mut self,
+        (route, limits): (&Route, &Limits),
+        (column, seen): (&str, SeenType),
+        offset: Offset,
+        learned: &mut Vec<SchemaChange>,
+    ) {
+        let undeclared = &mut self.undeclared;
+        let is_known = route.has_place(column) || undeclared.by_name.contains_key(column);
+        if is_known || undeclared.columns.len() >= limits.max_undeclared_columns.get() {
+            return;
+        }
+        undeclared.set(column, seen);
+        let (source, column) = (route.table.source.clone(), column.to_owned());
+        learned.push(SchemaChange { source, column, kind: SchemaChangeKind::Added, seen, offset });
     }
 
     /// Notes what the row of an event shows; what is new goes to `learned`.

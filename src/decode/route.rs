@@ -96,6 +96,11 @@ impl Route {
         Ok(())
     }
 
+    /// Whether a field of this name is a declared column, or a document.
+    pub(super) fn has_place(&self, field: &str) -> bool {
+        self.names.by_name.contains_key(field)
+    }
+
     /// A field that no column declares, as it is kept. Only the event's own section says how to read it.
     pub(super) fn kept<'f>(&self, field: &'f Field<'_>, is_remembered: bool) -> Cow<'f, str> {
         let described = self.undeclared.get(&*field.name).filter(|_| !is_remembered);

@@ -389,6 +389,27 @@ fn a_column_is_learned_once_and_again_when_it_widens() {
 }
 
 #[test]
+fn schema_change_messages_announce_columns_and_name_renames() {
+    let message = |ddl: &str, columns: &str| {
+        format!(
+            r#"{{"source":{{"schema":"SALES"}},"databaseName":"ORCL","ddl":"{ddl}","tableChanges":[{{"type":"ALTER","id":"\"ORCL\".\"SALES\".\"ORDERS\"","table":{columns}}}]}}"#
+        )
+    };
+    let columns = r#"{"columns":[{"name":"ORDER_ID","typeName":"NUMBER","length":10,"scale":0},{"name":"CHANNEL","typeName":"VARCHAR2","length":9}]}"#;
+    let rename = message("ALTER TABLE ORDERS RENAME COLUMN STATUS TO STATE", "null");
+    let other = message("ALTER TABLE SHOP.OTHERS RENAME COLUMN A TO B", "null");
+    let payloads = [message("ALTER TABLE ORDERS ADD CHANNEL VARCHAR2(9)", columns), rename, other];
+    let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+    let decoded = decoder.decode(&messages(&payloads), &spools()).unwrap();
+    let expected = ["CHANNEL added varchar", "STATUS -> STATE renamed null", "STATE added null"];
+    assert_eq!(learned(&decoded), expected);
+    assert_eq!((decoded.passed.schema_changes, decoded.dead_letters.len()), (3, 0));
+    // A repeated message says nothing new about columns; a rename is told as often as the source does.
+    let again = decoder.decode(&messages(&payloads), &spools()).unwrap();
+    assert_eq!(learned(&again), ["STATUS -> STATE renamed null"]);
+}
+
+#[test]
 fn too_many_columns_are_refused_and_not_learned() {
     let limits = Limits {
         max_undeclared_columns: std::num::NonZeroUsize::new(3).unwrap(),

@@ -28,6 +28,12 @@ pub(super) fn tell(changes: &[SchemaChange]) {
                 columns,
                 "[SCHEMA_CHANGE] declared columns are missing in an event: they are NULL"
             ),
+            SchemaChangeKind::Renamed => {
+                counter!(names::ALERTS, "kind" => "schema_change").increment(1);
+                let table = table.to_string();
+                let what = "[SCHEMA_CHANGE] the source has renamed columns";
+                warn!(alert = "schema_change", table, change = kind.as_str(), columns, "{what}");
+            }
             SchemaChangeKind::Added | SchemaChangeKind::Widened => {
                 counter!(names::ALERTS, "kind" => "schema_change").increment(1);
                 let (table, change) = (table.to_string(), kind.as_str());
@@ -46,7 +52,7 @@ pub(super) fn tell(changes: &[SchemaChange]) {
 /// As in `LOYALTY_POINTS integer, NOTE text`.
 fn shown(changes: &[&SchemaChange]) -> String {
     let column = |change: &&SchemaChange| match change.kind {
-        SchemaChangeKind::Missing => change.column.clone(),
+        SchemaChangeKind::Missing | SchemaChangeKind::Renamed => change.column.clone(),
         SchemaChangeKind::Added | SchemaChangeKind::Widened => {
             format!("{} {}", change.column, change.seen)
         }

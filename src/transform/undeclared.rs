@@ -140,7 +140,7 @@ impl Extras {
                     let fields = known.entry(change.source.clone()).or_default();
                     fields.insert(change.column.clone(), change.seen);
                 }
-                SchemaChangeKind::Missing => {}
+                SchemaChangeKind::Missing | SchemaChangeKind::Renamed => {}
             }
         }
         let (tables, by_file) = (tables.to_vec(), HashMap::new());

@@ -46,7 +46,7 @@ fn letters(condition: &str) -> String {
 }
 
 fn cases() -> Vec<Case> {
-    vec![s1(), s2(), s3(), s4(), s5(), s7(), s9(), s10(), strict()]
+    vec![s1(), s2(), s3(), s4(), s5(), s7(), renamed(), s9(), s10(), strict()]
 }
 
 fn s1() -> Case {
@@ -143,6 +143,28 @@ fn s7() -> Case {
         shown: vec![
             (of_customer("tier, extra_fields->>'LEVEL'", 701), "NULL|GOLD"),
             (registry("'LEVEL','tier'"), "LEVEL added text, tier missing null"),
+        ],
+    }
+}
+
+fn renamed() -> Case {
+    let message = r#"{"source":{"schema":"SALES","table":"PRODUCTS"},"databaseName":"ORCL","ddl":"ALTER TABLE SALES.PRODUCTS RENAME COLUMN CATEGORY TO KIND","tableChanges":[{"type":"ALTER","id":"\"ORCL\".\"SALES\".\"PRODUCTS\"","table":{"columns":[{"name":"KIND","typeName":"VARCHAR2","length":20},{"name":"WEIGHT","typeName":"NUMBER","length":9,"scale":0}]}}]}"#;
+    Case {
+        name: "S7: a schema-change message names a rename",
+        events: vec![
+            message.to_owned(),
+            product(751, "1").replace("\"CATEGORY\"", "\"WEIGHT\":5,\"KIND\""),
+        ],
+        shown: vec![
+            (
+                "SELECT category, extra_fields->>'KIND' FROM cdc_products WHERE product_id = 751"
+                    .into(),
+                "NULL|C",
+            ),
+            (
+                registry("'CATEGORY -> KIND','KIND','WEIGHT','category'"),
+                "CATEGORY -> KIND renamed null, KIND added varchar, WEIGHT added int8, category missing null",
+            ),
         ],
     }
 }

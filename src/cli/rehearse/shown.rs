@@ -126,6 +126,7 @@ fn learned(change: &SchemaChange) -> String {
             format!("{source}.{column} is not declared ({seen}); it is kept in extra_fields")
         }
         SchemaChangeKind::Missing => format!("{source}.{column} is declared and does not come"),
+        SchemaChangeKind::Renamed => format!("{source}: the source has renamed {column}"),
         SchemaChangeKind::Widened => {
             format!("{source}.{column} is not declared and holds {seen} as well")
         }

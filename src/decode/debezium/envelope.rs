@@ -22,7 +22,16 @@ pub(in crate::decode) enum Event<'a> {
     /// BEGIN or END of a transaction.
     Transaction,
     /// DDL of the source.
-    SchemaChange,
+    SchemaChange(SchemaMessage<'a>),
+}
+
+/// What the source says about its tables; JSON texts.
+#[derive(Debug, PartialEq)]
+pub(in crate::decode) struct SchemaMessage<'a> {
+    pub(in crate::decode) ddl: Option<Cow<'a, str>>,
+    pub(in crate::decode) table_changes: Option<&'a str>,
+    /// Of tables that the DDL names without one; may be empty.
+    pub(in crate::decode) schema: Cow<'a, str>,
 }
 
 /// The parts of a change event. `before` and `after` are JSON texts, `None` for null.
@@ -106,11 +115,22 @@ impl<'a> Fields<'a> {
             Some(op) if self.source.is_some() || self.is_plain() => {
                 Some(Event::Change(self.change(op, schema_section)?))
             }
-            _ if self.ddl.is_some() || self.table_changes.is_some() => Some(Event::SchemaChange),
+            _ if self.ddl.is_some() || self.table_changes.is_some() => {
+                Some(Event::SchemaChange(self.schema_message()))
+            }
             _ if matches!(self.status, Some(r#""BEGIN""# | r#""END""#)) => Some(Event::Transaction),
             _ if self.is_heartbeat() => Some(Event::Heartbeat),
             _ => None,
         })
+    }
+
+    fn schema_message(&self) -> SchemaMessage<'a> {
+        let source = self.source.and_then(|source| parse(source).ok().flatten());
+        SchemaMessage {
+            ddl: self.ddl.and_then(text),
+            table_changes: not_null(self.table_changes),
+            schema: source.and_then(|source| text(source.schema?)).unwrap_or_default(),
+        }
     }
 
     /// `before` and `after`.

@@ -13,7 +13,7 @@ mod topic;
 mod value;
 
 pub(super) use dialect::read;
-pub(super) use envelope::{Action, Change, Event};
+pub(super) use envelope::{Action, Change, Event, SchemaMessage};
 pub(super) use image::{Field, Image, Target};
 pub(super) use schema_section::{Described, semantics};
 pub(super) use topic::TopicPattern;

@@ -1,5 +1,7 @@
 //! `tidemark bench`: the figures of the README, all in one run, broker and Postgres included.
 
+mod refusing;
+
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,12 +41,18 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
     let stopped = stack.stop().await;
     let figures = measured?;
     stopped?;
+    let refusing = refusing::rate(events, sql, &mut out).await?;
     if cfg!(debug_assertions) {
         writeln!(out, "NOTE: this is a development build; `make bench` measures a release build")?;
     }
     let rate = figures.messages as f64 / figures.catch_up.as_secs_f64();
     writeln!(out, "backlog                          {:>10} messages", figures.messages)?;
     writeln!(out, "catch-up, from process start     {rate:>10.0} messages/s")?;
+    writeln!(
+        out,
+        "with 1 % of the rows refused     {refusing:>10.0} messages/s, {:.0} %",
+        100.0 * refusing / rate
+    )?;
     writeln!(
         out,
         "processor CPU per million        {:>10.1} s",

@@ -192,7 +192,7 @@ fn x3() -> Case {
             (landed("strict", "303"), "NULL"),
             (
                 letters(
-                    "error_type = 'MALFORMED_XML' AND phase = 'decode' AND error_message LIKE \
+                    "error_type = 'MALFORMED_XML' AND phase = 'xml' AND error_message LIKE \
                     'table SALES.ORDERS: the XML in column DETAILS can''t be read: at byte 35: %' \
                     AND payload->'after'->>'ID' = '301'",
                 ),

@@ -188,8 +188,8 @@ impl Store {
     /// The event time of a row in memory; `None` if it has none.
     pub(super) fn event_time(&self, place: Place) -> Option<i64> {
         let column = self.table.options.event_time?;
-        let column = self.segments[place.segment].batch.column(column);
-        time_at(column, place.row)
+        let column = self.segments[place.segment()].batch.column(column);
+        time_at(column, place.row())
     }
 
     pub(super) fn is_forgotten(
@@ -202,7 +202,7 @@ impl Store {
     }
 
     fn cell(&self, place: Place, column: usize) -> ArrayRef {
-        self.segments[place.segment].batch.column(column).slice(place.row, 1)
+        self.segments[place.segment()].batch.column(column).slice(place.row(), 1)
     }
 }
 

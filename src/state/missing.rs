@@ -74,7 +74,7 @@ pub(super) fn referenced_rows(
         rows.push(row);
         let entry = store.entries.get(keys.row(row).as_ref());
         if let Some(place) = entry.and_then(|entry| store.place(entry)) {
-            sources.push((place.segment + 1, place.row));
+            sources.push((place.segment() + 1, place.row()));
             rows.push(row);
         }
     }

@@ -26,8 +26,23 @@ pub(super) struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) segment: usize,
-    pub(super) row: usize,
+    // There is one for every row: 32 bits are enough for what fits into memory.
+    segment: u32,
+    row: u32,
+}
+
+impl Place {
+    pub(super) fn new(segment: usize, row: usize) -> Self {
+        Self { segment: segment as u32, row: row as u32 }
+    }
+
+    pub(super) fn segment(self) -> usize {
+        self.segment as usize
+    }
+
+    pub(super) fn row(self) -> usize {
+        self.row as usize
+    }
 }
 
 /// The current rows of one source table.
@@ -195,7 +210,7 @@ impl Store {
             while let Some(older) = truncations.next_if(|t| t.position < position) {
                 truncated += self.truncate(older.position, &mut touched)?;
             }
-            let (key, place) = (key.as_ref(), Place { segment, row });
+            let (key, place) = (key.as_ref(), Place::new(segment, row));
             let known = self.entries.get(key).copied();
             let newest = known.map(|entry| entry.position).max(self.truncated);
             if newest.is_some_and(|newest| newest >= position) {
@@ -263,7 +278,7 @@ impl Store {
         let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
         self.slots.set(slot, place);
         touched.set_slot(key, slot);
-        self.segments[place.segment].slots[place.row] = slot;
+        self.segments[place.segment()].slots[place.row()] = slot;
         self.entries.insert(key.into(), Entry { position, slot: Some(slot) });
     }
 
@@ -283,7 +298,7 @@ impl Store {
     /// NULL is no value to share.
     fn is_without_group(&self, place: Place) -> bool {
         let column = self.table.options.group.map(|bound| bound.column);
-        column.is_none_or(|at| self.segments[place.segment].batch.column(at).is_null(place.row))
+        column.is_none_or(|at| self.segments[place.segment()].batch.column(at).is_null(place.row()))
     }
 
     fn join_group(
@@ -311,7 +326,7 @@ impl Store {
 
     fn forget_member(&mut self, place: Place, key: &[u8]) -> Result<(), ArrowError> {
         let Some((encoder, groups)) = &mut self.groups else { return Ok(()) };
-        let row = self.segments[place.segment].batch.slice(place.row, 1);
+        let row = self.segments[place.segment()].batch.slice(place.row(), 1);
         groups.remove(encoder.encode(&row)?.row(0).as_ref(), key);
         Ok(())
     }
@@ -340,7 +355,7 @@ impl Store {
     }
 
     fn kill(&mut self, place: Place) {
-        self.segments[place.segment].kill(place.row);
+        self.segments[place.segment()].kill(place.row());
         self.live_rows -= 1;
     }
 
@@ -370,7 +385,7 @@ impl Store {
     /// Points the slots of a rewritten segment's rows to their new places.
     fn relocate(&mut self, segment: usize) {
         for (row, slot) in self.segments[segment].slots.iter().enumerate() {
-            self.slots.set(*slot, Place { segment, row });
+            self.slots.set(*slot, Place::new(segment, row));
         }
     }
 

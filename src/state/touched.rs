@@ -113,7 +113,7 @@ impl Store {
         if places.is_empty() {
             return Ok(RecordBatch::new_empty(schema));
         }
-        let at: Vec<(usize, usize)> = places.iter().map(|p| (p.segment, p.row)).collect();
+        let at: Vec<(usize, usize)> = places.iter().map(|p| (p.segment(), p.row())).collect();
         let column = |column: &usize| {
             let segments: Vec<_> =
                 self.segments.iter().map(|s| s.batch.column(*column).as_ref()).collect();

@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use arrow::row::{Row, Rows};
 use hashbrown::{HashMap, HashSet};
 
-use super::store::{Place, Store};
+use super::store::Store;
 use super::truncate::newest_before;
 use crate::changelog::{Cell, Changelog, Operation, Position};
 
@@ -60,7 +60,7 @@ fn sources(
     let stored = |key: &Row<'_>| {
         store.entries.get(key.as_ref()).map(|entry| Newest {
             position: entry.position,
-            source: store.place(entry).map(|Place { segment, row }| (segment, row)),
+            source: store.place(entry).map(|place| (place.segment(), place.row())),
         })
     };
     let mut newest: HashMap<Row<'_>, Newest> = HashMap::new();

@@ -176,6 +176,6 @@ fn version(changelog: &Changelog, row: usize, source: usize) -> Version {
 
 fn in_store(store: &Store, key: &KeyBytes) -> Option<Version> {
     let entry = store.entries.get(key)?;
-    let row = store.place(entry).map(|place| (place.segment, place.row));
+    let row = store.place(entry).map(|place| (place.segment(), place.row()));
     Some(Version { position: entry.position, row })
 }

@@ -18,6 +18,9 @@ struct Arguments {
     command: Command,
 }
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     telemetry::init_logs(arguments.log_format);

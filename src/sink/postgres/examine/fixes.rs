@@ -9,7 +9,7 @@ use super::super::create::type_name;
 use super::super::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
 use super::super::{create, dead_letters, quote};
 use super::{Wanted, with_table};
-use crate::changelog::{ResultMode, ResultTable, Table};
+use crate::changelog::{ResultTable, Table};
 
 /// What targets look like that fit, by their names.
 pub(super) struct Known<'a> {
@@ -112,8 +112,7 @@ impl<'a> Known<'a> {
     fn type_of(&self, table: &str, column: &str) -> Option<String> {
         if let Some(result) = self.of_result(table) {
             let field = result.schema.field_with_name(column).ok()?;
-            let is_key = matches!(&result.mode, ResultMode::Keyed { .. });
-            return type_name(field.data_type()).filter(|_| is_key || !column.is_empty());
+            return type_name(field.data_type());
         }
         let table = self.of_table(table)?;
         let declared = table.columns.iter().find(|declared| declared.name == column);

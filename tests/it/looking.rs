@@ -21,7 +21,7 @@ async fn tried(shop: &Shop) -> Vec<Value> {
 #[tokio::test]
 async fn a_try_shows_what_would_come_and_takes_nothing() {
     let shop = Shop::open().await;
-    let arguments = ["--rate", "max", "--events", "300", "--faults", "0.1"];
+    let arguments = ["--rate", "max", "--events", "300", "--faults", "0.4"];
     let published = publish(&shop, &arguments).await;
     let first = tried(&shop).await;
     let of = |key: &str| first.iter().filter(|line| !line[key].is_null()).count();

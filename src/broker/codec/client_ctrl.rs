@@ -28,10 +28,10 @@ mod par {
 /// Clients take a change of this name as a fail-over to another broker, so it never changes.
 pub(crate) const VIRTUAL_ROUTER_NAME: &str = "v:tidemark";
 
-/// 28 booleans, most significant bit first. Set: guaranteed consume and publish, temporary
+/// 28 booleans, most significant bit first. Set: guaranteed consume and publish, browsing, temporary
 /// endpoints, endpoint management, queue subscriptions, subscription manager, flow change
 /// updates, discard behaviour, endpoint error id, negative settlement, long parameters.
-const CAPABILITY_BITS: [u8; 5] = [28, 0b0011_1010, 0b0101_0001, 0b0100_0000, 0b1110_0000];
+const CAPABILITY_BITS: [u8; 5] = [28, 0b0011_1110, 0b0101_0001, 0b0100_0000, 0b1110_0000];
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Login {

@@ -1,5 +1,5 @@
-use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, interleave_record_batch};
 use arrow::error::ArrowError;
 
 use super::index::Slot;
@@ -53,19 +53,21 @@ impl Segment {
         filter_record_batch(&self.batch, &BooleanArray::from(self.live.clone()))
     }
 
-    /// One segment of the live rows of all `segments`, in their order.
+    /// One segment of the live rows of all `segments`, in their order. Rows are copied once: a second copy of
+    /// the largest segments would be what memory peaks with.
     pub(super) fn merge(segments: &[Self]) -> Result<Self, ArrowError> {
-        let schema = segments[0].batch.schema();
-        let mut batches = Vec::with_capacity(segments.len());
-        let (mut changed_at, mut slots) = (Vec::new(), Vec::new());
-        for segment in segments {
-            let rows: Vec<u32> =
-                (0..segment.live.len()).filter(|r| segment.live[*r]).map(|r| r as u32).collect();
-            changed_at.extend(rows.iter().map(|r| segment.changed_at[*r as usize]));
-            slots.extend(rows.iter().map(|r| segment.slots[*r as usize]));
-            batches.push(take_record_batch(&segment.batch, &UInt32Array::from(rows))?);
+        let count = segments.iter().map(Self::live_count).sum();
+        let mut rows: Vec<(usize, usize)> = Vec::with_capacity(count);
+        let (mut changed_at, mut slots) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (at, segment) in segments.iter().enumerate() {
+            for row in (0..segment.live.len()).filter(|row| segment.live[*row]) {
+                rows.push((at, row));
+                changed_at.push(segment.changed_at[row]);
+                slots.push(segment.slots[row]);
+            }
         }
-        let mut merged = Self::new(concat_batches(&schema, &batches)?, changed_at);
+        let batches: Vec<&RecordBatch> = segments.iter().map(|segment| &segment.batch).collect();
+        let mut merged = Self::new(interleave_record_batch(&batches, &rows)?, changed_at);
         merged.slots = slots;
         Ok(merged)
     }

@@ -21,6 +21,14 @@ use crate::sink::SinkError;
 /// What later statements of a transaction see, whatever the role's default is.
 pub(super) const READ_COMMITTED: &str = "ISOLATION LEVEL READ COMMITTED";
 
+/// How statements with arrays of keys find their rows, whatever the tables held when they were planned: an empty
+/// table would be scanned, and then again for every epoch, when it has grown.
+const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+    SET LOCAL enable_mergejoin = off";
+/// A truncate reads its table as a whole, and takes as long as that is large: time limits are for ordinary epochs.
+const AS_A_WHOLE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; \
+    SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
+
 /// Everything that the transaction sends.
 pub(super) struct EpochWrite<'a> {
     pub(super) epoch: Epoch,
@@ -90,7 +98,7 @@ impl EpochWrite<'_> {
         let begin = |error| classify("beginning a transaction", error);
         let is_begun = connection.is_pooled();
         if is_begun {
-            connection.begin(READ_COMMITTED).await.map_err(begin)?;
+            connection.begin(&format!("{READ_COMMITTED};{BY_INDEX}")).await.map_err(begin)?;
         }
         let all = || requests.iter().flat_map(|(_, requests)| requests);
         let texts = std::iter::once(self.ledger_row.sql.as_str()).chain(all().map(|r| &*r.sql));
@@ -114,7 +122,9 @@ impl EpochWrite<'_> {
             async {
                 match is_begun {
                     true => Ok(()),
-                    false => client.batch_execute(&format!("BEGIN {READ_COMMITTED}")).await,
+                    false => {
+                        client.batch_execute(&format!("BEGIN {READ_COMMITTED}; {BY_INDEX}")).await
+                    }
                 }
             },
             execute(told, &ledger_row, &self.ledger_row),
@@ -140,9 +150,7 @@ impl EpochWrite<'_> {
         if self.truncates.is_empty() {
             return Ok(());
         }
-        // It takes as long as the table is large: the time limits are for ordinary epochs.
-        let unlimited = "SET LOCAL statement_timeout = 0";
-        let lifted = connection.client.batch_execute(unlimited).await;
+        let lifted = connection.client.batch_execute(AS_A_WHOLE).await;
         lifted.map_err(|error| classify("truncating", error))?;
         for bound in &self.truncates {
             connection.silence.is_expected();

@@ -1,57 +1,79 @@
-use hashbrown::HashMap;
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::row::Rows;
+use hashbrown::{HashMap, HashSet};
 
-use crate::changelog::{KeyBytes as Key, Position};
+use super::bucket::Bucket;
+use super::index::{Slot, memory};
+use super::keys::KeyEncoder;
+use crate::changelog::KeyBytes;
 
-/// Which keys share a group value, so that a group that grows beyond its bound can be cut.
-#[derive(Debug, Default)]
+/// Which rows share a group value, so that a group that grows beyond its bound can be cut.
+#[derive(Debug)]
 pub(super) struct Groups {
-    groups: HashMap<Key, Group>,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    members: Vec<(Position, Key)>,
-    was_cut: bool,
+    encoder: KeyEncoder,
+    members: HashMap<KeyBytes, Bucket>,
+    rows: usize,
+    cut: HashSet<KeyBytes>,
 }
 
 impl Groups {
+    pub(super) fn new(encoder: KeyEncoder) -> Self {
+        Self { encoder, members: HashMap::new(), rows: 0, cut: HashSet::new() }
+    }
+
+    /// The groups of all rows of a batch of the table.
+    pub(super) fn of(&self, rows: &RecordBatch) -> Result<Rows, ArrowError> {
+        self.encoder.encode(rows)
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.members, self.rows, self.cut) = Default::default();
+    }
+
     /// Adds a member; the group's size after it.
-    pub(super) fn add(&mut self, group: &[u8], position: Position, key: &[u8]) -> usize {
-        let member = (position, key.into());
-        match self.groups.get_mut(group) {
-            Some(group) => {
-                group.members.push(member);
-                group.members.len()
+    pub(super) fn add(&mut self, group: &[u8], slot: Slot) -> usize {
+        self.rows += 1;
+        match self.members.get_mut(group) {
+            Some(members) => {
+                members.add(slot);
+                members.len()
             }
             None => {
-                let new = Group { members: vec![member], was_cut: false };
-                self.groups.insert(group.into(), new);
+                self.members.insert(group.into(), Bucket::One(slot));
                 1
             }
         }
     }
 
-    pub(super) fn remove(&mut self, group: &[u8], key: &[u8]) {
-        let Some(found) = self.groups.get_mut(group) else { return };
-        found.members.retain(|(_, member)| **member != *key);
-        if found.members.is_empty() {
-            self.groups.remove(group);
+    pub(super) fn remove(&mut self, group: &[u8], slot: Slot) {
+        let Some(members) = self.members.get_mut(group) else { return };
+        self.rows -= 1;
+        if members.remove(slot) {
+            self.members.remove(group);
+            self.cut.remove(group);
         }
     }
 
-    /// Removes all but the newest `keep` members and returns the removed keys.
-    pub(super) fn cut(&mut self, group: &[u8], keep: usize) -> Vec<Key> {
-        let Some(Group { members, was_cut }) = self.groups.get_mut(group) else {
-            return Vec::new();
-        };
-        *was_cut = true;
-        members.sort_unstable_by_key(|(position, _)| *position);
-        let surplus = members.len().saturating_sub(keep);
-        members.drain(..surplus).map(|(_, key)| key).collect()
+    pub(super) fn members(&self, group: &[u8]) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        if let Some(members) = self.members.get(group) {
+            members.for_each(|slot| slots.push(slot));
+        }
+        slots
     }
 
-    /// Whether members of the group have left memory by its bound, and not by ttl.
+    /// Remembers that members of the group leave memory by its bound, and not by ttl.
+    pub(super) fn note_cut(&mut self, group: &[u8]) {
+        self.cut.insert(group.into());
+    }
+
     pub(super) fn was_cut(&self, group: &[u8]) -> bool {
-        self.groups.get(group).is_some_and(|group| group.was_cut)
+        self.cut.contains(group)
+    }
+
+    /// Bytes, roughly.
+    pub(super) fn memory(&self) -> usize {
+        memory(&self.members) + self.rows * size_of::<Slot>()
     }
 }

@@ -3,68 +3,14 @@
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
+use super::bucket::Bucket;
 use super::keys::KeyEncoder;
 use crate::changelog::KeyBytes;
 
 /// Names a row for as long as its key is in the store, wherever its newest version is.
 pub(super) type Slot = u32;
-
-/// Beyond this many rows of one value, taking one out by a scan would cost more than hashing.
-const FEW: usize = 32;
-
-/// The rows of one value; most values have one or a few.
-#[derive(Debug)]
-enum Bucket {
-    One(Slot),
-    Few(Vec<Slot>),
-    Many(HashSet<Slot>),
-}
-
-impl Bucket {
-    fn len(&self) -> usize {
-        match self {
-            Self::One(_) => 1,
-            Self::Few(slots) => slots.len(),
-            Self::Many(slots) => slots.len(),
-        }
-    }
-
-    fn add(&mut self, slot: Slot) {
-        match self {
-            Self::One(first) => *self = Self::Few(vec![*first, slot]),
-            Self::Few(slots) if slots.len() < FEW => slots.push(slot),
-            Self::Few(slots) => *self = Self::Many(slots.drain(..).chain([slot]).collect()),
-            Self::Many(slots) => {
-                slots.insert(slot);
-            }
-        }
-    }
-
-    /// `true` if nothing is left.
-    fn remove(&mut self, slot: Slot) -> bool {
-        match self {
-            Self::One(only) => *only == slot,
-            Self::Few(slots) => {
-                slots.retain(|other| *other != slot);
-                slots.is_empty()
-            }
-            Self::Many(slots) => {
-                slots.remove(&slot);
-                slots.is_empty()
-            }
-        }
-    }
-
-    fn for_each(&self, mut visit: impl FnMut(Slot)) {
-        match self {
-            Self::One(slot) => visit(*slot),
-            Self::Few(slots) => slots.iter().for_each(|slot| visit(*slot)),
-            Self::Many(slots) => slots.iter().for_each(|slot| visit(*slot)),
-        }
-    }
-}
 
 /// A hash index on some columns of a table.
 #[derive(Debug)]
@@ -178,7 +124,11 @@ impl Index {
 
     /// Bytes, roughly: what the map and its keys take.
     pub(super) fn memory(&self) -> usize {
-        let entry = size_of::<(KeyBytes, Bucket)>() + 1;
-        self.buckets.capacity() * entry + self.rows * size_of::<Slot>()
+        memory(&self.buckets) + self.rows * size_of::<Slot>()
     }
+}
+
+/// Bytes, roughly, that a map of keys takes.
+pub(super) fn memory<V>(map: &HashMap<KeyBytes, V>) -> usize {
+    map.capacity() * (size_of::<(KeyBytes, V)>() + 1)
 }

@@ -32,7 +32,7 @@ pub(super) fn changed_rows(
     changelog: &Changelog,
 ) -> Result<Option<Missing>, ArrowError> {
     let groups = match &store.groups {
-        Some((encoder, groups)) => Some((encoder.encode(&changelog.batch)?, groups)),
+        Some(groups) => Some((groups.of(&changelog.batch)?, groups)),
         None => None,
     };
     let was_cut = |row: usize| {

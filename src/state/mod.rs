@@ -5,6 +5,8 @@
 //! SQL, sinks or sources.
 //! [`StateStores`] holds all of them and applies the rules that need more than one table.
 
+mod blank;
+mod bucket;
 mod clock;
 mod enriched;
 mod expiry;

@@ -1,7 +1,8 @@
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, interleave_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
+use super::blank::Blank;
 use super::index::Slot;
 
 /// Rows that came in together, the dead ones among them marked.
@@ -55,7 +56,7 @@ impl Segment {
 
     /// One segment of the live rows of all `segments`, in their order. Rows are copied once: a second copy of
     /// the largest segments would be what memory peaks with.
-    pub(super) fn merge(segments: &[Self]) -> Result<Self, ArrowError> {
+    pub(super) fn merge(segments: &[Self], blank: &mut Blank) -> Result<Self, ArrowError> {
         let count = segments.iter().map(Self::live_count).sum();
         let mut rows: Vec<(usize, usize)> = Vec::with_capacity(count);
         let (mut changed_at, mut slots) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -67,13 +68,13 @@ impl Segment {
             }
         }
         let batches: Vec<&RecordBatch> = segments.iter().map(|segment| &segment.batch).collect();
-        let mut merged = Self::new(interleave_record_batch(&batches, &rows)?, changed_at);
+        let mut merged = Self::new(blank.interleave(&batches, &rows)?, changed_at);
         merged.slots = slots;
         Ok(merged)
     }
 
-    pub(super) fn memory(&self) -> usize {
+    pub(super) fn memory(&self, blank: &Blank) -> usize {
         // Per row: when it changed, its slot, whether it lives.
-        self.batch.get_array_memory_size() + self.live.len() * 13
+        blank.memory(&self.batch) + self.live.len() * 13
     }
 }

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
 use super::StateError;
+use super::blank::Blank;
 use super::groups::Groups;
-use super::index::{Index, Slot};
+use super::index::{self, Index, Slot};
 use super::keys::KeyEncoder;
 use super::late::Forgotten;
 use super::segment::Segment;
@@ -56,7 +57,7 @@ pub struct Store {
     pub(super) segments: Vec<Segment>,
     pub(super) indexes: Vec<Index>,
     pub(super) deleted: Vec<Deleted>,
-    pub(super) groups: Option<(KeyEncoder, Groups)>,
+    pub(super) groups: Option<Groups>,
     live_rows: usize,
     /// The newest change that was folded.
     newest: Option<Position>,
@@ -64,8 +65,7 @@ pub struct Store {
     pub(super) truncated: Option<Position>,
     has_dropped: bool,
     pub(super) forgotten: Forgotten,
-    /// Columns whose values nobody asks for: they are NULL here.
-    left_out: Vec<usize>,
+    blank: Blank,
 }
 
 /// A key that is remembered as deleted, until [`Store`]'s entry for it may be forgotten.
@@ -103,7 +103,7 @@ impl Store {
         };
         let keys = encoder(&table.key)?;
         let groups = match table.options.group {
-            Some(bound) => Some((encoder(&[bound.column])?, Groups::default())),
+            Some(bound) => Some(Groups::new(encoder(&[bound.column])?)),
             None => None,
         };
         Ok(Self {
@@ -121,7 +121,7 @@ impl Store {
             truncated: None,
             has_dropped: false,
             forgotten: Forgotten::default(),
-            left_out: Vec::new(),
+            blank: Blank::default(),
         })
     }
 
@@ -139,7 +139,8 @@ impl Store {
                 || options.references.as_ref().is_some_and(|r| r.column == *at)
                 || self.indexes.iter().any(|index| index.columns().contains(at))
         };
-        self.left_out = (0..self.table.columns.len()).filter(|at| !is_needed(at)).collect();
+        self.blank =
+            Blank::new((0..self.table.columns.len()).filter(|at| !is_needed(at)).collect());
     }
 
     pub fn table(&self) -> &Arc<Table> {
@@ -163,10 +164,10 @@ impl Store {
 
     /// Bytes that rows, keys and indexes take.
     pub fn memory(&self) -> usize {
-        let rows: usize = self.segments.iter().map(Segment::memory).sum();
+        let rows: usize = self.segments.iter().map(|segment| segment.memory(&self.blank)).sum();
         let indexes: usize = self.indexes.iter().map(Index::memory).sum();
-        let keys = self.entries.capacity() * (size_of::<(KeyBytes, Entry)>() + 1);
-        rows + indexes + keys + self.slots.memory()
+        let groups = self.groups.as_ref().map_or(0, Groups::memory);
+        rows + indexes + groups + index::memory(&self.entries) + self.slots.memory()
     }
 
     /// The current rows, in no particular order.
@@ -230,7 +231,7 @@ impl Store {
                     && !self.is_without_group(place)
                 {
                     let group = group_keys.row(row);
-                    trimmed += self.join_group(group.as_ref(), position, key, &mut touched);
+                    trimmed += self.join_group(group.as_ref(), place, &mut touched)?;
                 }
             }
         }
@@ -251,8 +252,8 @@ impl Store {
         slot: Option<Slot>,
         touched: &mut Touched,
     ) -> Result<(), ArrowError> {
-        if let Some(place) = slot.map(|slot| self.slots.place(slot)) {
-            self.forget_member(place, key)?;
+        if let Some(slot) = slot {
+            self.forget_member(slot)?;
         }
         self.take_row(key, slot, touched);
         Ok(())
@@ -282,17 +283,14 @@ impl Store {
         self.entries.insert(key.into(), Entry { position, slot: Some(slot) });
     }
 
-    fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let mut columns = batch.columns()[..self.table.columns.len()].to_vec();
-        for at in &self.left_out {
-            columns[*at] = new_null_array(columns[*at].data_type(), batch.num_rows());
-        }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    fn declared(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let columns = batch.columns()[..self.table.columns.len()].to_vec();
+        self.blank.apply(&self.schema, columns, batch.num_rows())
     }
 
     fn group_keys(&self, segment: usize) -> Result<Option<arrow::row::Rows>, ArrowError> {
-        let Some((encoder, _)) = &self.groups else { return Ok(None) };
-        encoder.encode(&self.segments[segment].batch).map(Some)
+        let rows = &self.segments[segment].batch;
+        self.groups.as_ref().map(|groups| groups.of(rows)).transpose()
     }
 
     /// NULL is no value to share.
@@ -301,33 +299,53 @@ impl Store {
         column.is_none_or(|at| self.segments[place.segment()].batch.column(at).is_null(place.row()))
     }
 
+    /// Adds a row that is in its place to its group; how many rows leave memory for it.
     fn join_group(
         &mut self,
         group: &[u8],
-        position: Position,
-        key: &[u8],
+        place: Place,
         touched: &mut Touched,
-    ) -> usize {
+    ) -> Result<usize, ArrowError> {
         let bound = self.table.options.group;
-        let (Some((_, groups)), Some(bound)) = (&mut self.groups, bound) else { return 0 };
-        if groups.add(group, position, key) <= bound.limit {
-            return 0;
+        let (Some(groups), Some(bound)) = (&mut self.groups, bound) else { return Ok(0) };
+        let slot = self.segments[place.segment()].slots[place.row()];
+        if groups.add(group, slot) <= bound.limit {
+            return Ok(0);
         }
-        let surplus = groups.cut(group, bound.keep);
-        for key in &surplus {
-            if let Some(slot) = self.entries.remove(key).and_then(|entry| entry.slot) {
-                let place = self.slots.place(slot);
-                touched.note(key, Some(slot), Some(place));
-                self.kill(place);
+        groups.note_cut(group);
+        let mut members = self.members(group)?;
+        members.truncate(members.len().saturating_sub(bound.keep));
+        for (_, key, slot) in &members {
+            self.entries.remove(key);
+            if let Some(groups) = &mut self.groups {
+                groups.remove(group, *slot);
             }
+            self.take_row(key, Some(*slot), touched);
         }
-        surplus.len()
+        Ok(members.len())
     }
 
-    fn forget_member(&mut self, place: Place, key: &[u8]) -> Result<(), ArrowError> {
-        let Some((encoder, groups)) = &mut self.groups else { return Ok(()) };
+    /// The members of a group, the oldest first.
+    fn members(&self, group: &[u8]) -> Result<Vec<(Position, KeyBytes, Slot)>, ArrowError> {
+        let slots = self.groups.as_ref().map(|groups| groups.members(group)).unwrap_or_default();
+        let places: Vec<Place> = slots.iter().map(|slot| self.slots.place(*slot)).collect();
+        let keys = self.rows_at(&places, &self.table.key)?;
+        let keys = self.keys.encode_columns(keys.columns())?;
+        let member = |(key, slot): (arrow::row::Row<'_>, Slot)| {
+            let entry = self.entries.get(key.as_ref())?;
+            Some((entry.position, key.as_ref().into(), slot))
+        };
+        let mut members: Vec<_> = keys.iter().zip(slots).filter_map(member).collect();
+        members.sort_unstable();
+        Ok(members)
+    }
+
+    fn forget_member(&mut self, slot: Slot) -> Result<(), ArrowError> {
+        let Some(groups) = &mut self.groups else { return Ok(()) };
+        let place = self.slots.place(slot);
         let row = self.segments[place.segment()].batch.slice(place.row(), 1);
-        groups.remove(encoder.encode(&row)?.row(0).as_ref(), key);
+        let group = groups.of(&row)?;
+        groups.remove(group.row(0).as_ref(), slot);
         Ok(())
     }
 
@@ -367,14 +385,14 @@ impl Store {
                 break;
             }
             let at = self.segments.len() - 2;
-            let merged = Segment::merge(&self.segments[at..])?;
+            let merged = Segment::merge(&self.segments[at..], &mut self.blank)?;
             self.segments.truncate(at);
             self.segments.push(merged);
             self.relocate(at);
         }
         for at in 0..self.segments.len() {
             if self.segments[at].is_mostly_dead() {
-                let rewritten = Segment::merge(&self.segments[at..=at])?;
+                let rewritten = Segment::merge(&self.segments[at..=at], &mut self.blank)?;
                 self.segments[at] = rewritten;
                 self.relocate(at);
             }

@@ -3,7 +3,6 @@
 use arrow::array::{Array, AsArray};
 use arrow::error::ArrowError;
 
-use super::groups::Groups;
 use super::touched::Touched;
 use super::{StateStores, Store};
 use crate::changelog::{Changelog, KeyBytes, Operation, Position, SystemColumn};
@@ -21,8 +20,8 @@ impl Store {
         let keys: Vec<KeyBytes> =
             self.entries.iter().filter(is_older).map(|(key, _)| key.clone()).collect();
         let is_emptied = keys.len() == self.entries.len();
-        if let Some((_, groups)) = self.groups.as_mut().filter(|_| is_emptied) {
-            *groups = Groups::default();
+        if let Some(groups) = self.groups.as_mut().filter(|_| is_emptied) {
+            groups.clear();
         }
         let mut rows = 0;
         for key in keys {

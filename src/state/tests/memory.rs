@@ -57,3 +57,18 @@ fn all_tables_and_results_together_have_a_limit_too() {
         "{said}"
     );
 }
+
+#[test]
+fn groups_are_counted_and_take_little_for_a_row() {
+    let group = GroupBound { column: 1, limit: 100, keep: 50 };
+    let grouped = table("items", TableOptions { group: Some(group), ..an_hour() });
+    let [mut plain, mut bound] =
+        [table("items", an_hour()), grouped].map(|table| Store::new(table).unwrap());
+    let changes: Vec<Change> = (0..700).map(|id| change(id, id, "a").of(id / 2)).collect();
+    for store in [&mut plain, &mut bound] {
+        let table = Arc::clone(store.table());
+        store.fold(changelog(&table, &changes)).unwrap();
+    }
+    let more = bound.memory() - plain.memory();
+    assert!((350 * 41..700 * 40).contains(&more), "{more}");
+}

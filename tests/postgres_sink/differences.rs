@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use tidemark::changelog::{Channel, ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
+use tidemark::changelog::{
+    Channel, ColumnSet, EpochCommit, Held, ResultChanges, ResultMode, ResultTable,
+};
 use tidemark::sink::Sink;
 use tidemark::sink::conformance::{PIPELINE, QUEUE, epoch};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
@@ -18,12 +20,16 @@ const DDL: &str =
 const ROWS: i64 = 200;
 
 fn people() -> Arc<ResultTable> {
+    kept_in("people")
+}
+
+fn kept_in(target: &str) -> Arc<ResultTable> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let id = Field::new("id", DataType::Int64, false);
     let fields = vec![id, text("name"), text("tier"), text("city"), text("note")];
     Arc::new(ResultTable {
-        name: "people".to_owned(),
-        target: "people".to_owned(),
+        name: target.to_owned(),
+        target: target.to_owned(),
         channel: Channel::Table,
         schema: Arc::new(Schema::new(fields)),
         mode: ResultMode::Keyed { key: vec![0] },
@@ -53,6 +59,13 @@ fn tier() -> Held {
     Held::Other(ColumnSet::NONE.with(2))
 }
 
+/// An epoch without anything.
+fn epoch_of(number: u64) -> EpochCommit {
+    let mut commit = epoch(number).build();
+    commit.landing.clear();
+    commit
+}
+
 struct Scene {
     sink: PostgresSink,
     client: Client,
@@ -79,8 +92,7 @@ impl Scene {
 
     async fn commit(&mut self, changes: ResultChanges) {
         self.epochs += 1;
-        let mut commit = epoch(self.epochs).build();
-        commit.landing.clear();
+        let mut commit = epoch_of(self.epochs);
         commit.results = vec![changes];
         self.sink.commit(&commit).await.unwrap();
     }
@@ -197,4 +209,67 @@ async fn rows_are_found_by_the_index_however_many_there_are() {
     let scans = "SELECT (idx_scan >= 140200 AND seq_scan <= 2)::text FROM pg_stat_user_tables WHERE relname = 'people'";
     assert_eq!(scene.text(scans).await, "true");
     assert_eq!(scene.tiers().await, "new 20000, old 30000");
+}
+
+/// How epochs of which a row is refused delete from a table that held `rows` rows when they began to, and
+/// many later.
+async fn deletes_beside_a_refused_row(rows: i64) {
+    const MANY: i64 = 50_000;
+    const GONE: i64 = 2_000;
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut scene = Scene::set(&server).await;
+    scene
+        .client
+        .batch_execute(
+            "ALTER TABLE people ADD CONSTRAINT c CHECK (tier <> 'refused');
+             CREATE TABLE guests (LIKE people INCLUDING ALL)",
+        )
+        .await
+        .unwrap();
+    scene.sink.check_targets(&[], &[people(), kept_in("guests")]).await.unwrap();
+    let fill = |ids: &str| {
+        let insert = format!("INSERT INTO guests SELECT g FROM generate_series({ids}) AS g");
+        let client = &scene.client;
+        async move { client.batch_execute(&insert).await.unwrap() }
+    };
+    fill(&format!("1, {rows}")).await;
+    for epoch in 0..4 {
+        // The refused row comes first, so that the deletion is planned where rows are isolated.
+        let refused = changes(7..8, "refused", Held::Unknown);
+        let mut gone = changes(0..0, "", Held::Unknown);
+        gone.table = kept_in("guests");
+        let first = 1 + epoch * GONE;
+        let ids = Arc::new(Int64Array::from_iter_values(first..first + GONE)) as ArrayRef;
+        gone.deletes = RecordBatch::try_new(gone.deletes.schema(), vec![ids]).unwrap();
+        scene.epochs += 1;
+        let mut commit = epoch_of(scene.epochs);
+        commit.results = vec![refused, gone];
+        scene.sink.commit(&commit).await.unwrap();
+        if epoch == 0 {
+            fill(&format!("{}, {MANY}", rows.max(GONE) + 1)).await;
+        }
+    }
+    // The server counts what a session did a moment after it has ended.
+    scene.sink = Scene::start(&server).await;
+    let left = MANY - 4 * GONE;
+    let is_counted =
+        "SELECT (n_tup_del >= 6000)::text FROM pg_stat_user_tables WHERE relname = 'guests'";
+    while scene.text(is_counted).await != "true" {
+        tokio::task::yield_now().await;
+    }
+    let scans = "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname = 'guests'";
+    assert_eq!(scene.text(scans).await, "0", "{rows} rows at first");
+    let count = "SELECT count(*)::text FROM guests";
+    assert_eq!(scene.text(count).await, left.to_string());
+    assert_eq!(scene.text("SELECT count(*)::text FROM cdc_dlq").await, "4");
+}
+
+#[tokio::test]
+async fn where_rows_are_isolated_the_others_are_found_by_the_index_in_a_table_that_was_empty() {
+    deletes_beside_a_refused_row(0).await;
+}
+
+#[tokio::test]
+async fn where_rows_are_isolated_the_others_are_found_by_the_index_in_a_table_that_was_small() {
+    deletes_beside_a_refused_row(ROWS).await;
 }

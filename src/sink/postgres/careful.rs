@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::connection::Connection;
 use super::dead_letters;
-use super::epoch::{EpochWrite, Failure, Written, roll_back};
+use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
 use super::fault::classify;
 use super::flood::FloodGauge;
 use super::isolate::{Refusal, write_again, write_fitting};
@@ -13,9 +13,6 @@ use super::piece::{Origin, Piece, RowsPiece};
 use super::refused::{self, RefusedResult};
 use super::target::Target;
 use crate::sink::{RefusedRow, SinkError};
-
-/// Deferred constraints are checked at once, so that the row is known that violates one.
-const IMMEDIATE: &str = "ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// What a careful run needs to judge refused rows.
 pub(super) struct Judge<'a> {
@@ -55,8 +52,7 @@ impl EpochWrite<'_> {
         ledger: &Ledger,
         judge: &mut Judge<'_>,
     ) -> Result<Written, SinkError> {
-        let begun = connection.begin(IMMEDIATE).await;
-        begun.map_err(|error| classify("beginning a transaction", error))?;
+        begin(connection).await?;
         if !ledger.is_taken(connection, &self.ledger_row).await? {
             roll_back(connection).await?;
             return Ok(Written::NotAbove);
@@ -131,13 +127,19 @@ impl Judge<'_> {
     }
 }
 
+/// Deferred constraints are checked at once, so that the row is known that violates one.
+async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
+    let with = format!("{READ_COMMITTED}; {BY_INDEX}; SET CONSTRAINTS ALL IMMEDIATE");
+    let begun = connection.begin(&with).await;
+    begun.map_err(|error| classify("beginning a transaction", error))
+}
+
 /// Which rows would be refused if they were written now; writes nothing.
 pub(super) async fn try_out(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<Refusal>, SinkError> {
-    let begun = connection.begin(IMMEDIATE).await;
-    begun.map_err(|error| classify("beginning a transaction", error))?;
+    begin(connection).await?;
     let refusals = write_fitting(connection, piece).await?;
     let refusals = write_again(connection, piece, refusals).await?;
     roll_back(connection).await?;

@@ -192,7 +192,16 @@ async fn what_is_not_there_or_not_ours_is_told_with_what_to_do() {
     changed(&shop, "made.toml", &made);
     assert_eq!(problems(&shop, "made.toml").await, []);
 
-    let broken = "-- writes: postgres t\n-- key: a\nSELECT nothing AS a FROM orders";
+    // A column that no file declares may come with an event.
+    let waits = "-- writes: postgres t\n-- key: a\nSELECT nothing AS a FROM orders";
+    std::fs::write(sql.join("transforms/waits.sql"), waits).expect("written");
+    let (is_content, found) = examined(&shop, "tidemark.toml").await;
+    let unknown: Vec<_> = found.iter().filter(|line| line["verdict"] == "unknown").collect();
+    let says = unknown.iter().any(|line| line["what"].to_string().contains("waits.sql:3"));
+    assert!(is_content && says, "{found:?}");
+    std::fs::remove_file(sql.join("transforms/waits.sql")).expect("removed");
+
+    let broken = "-- writes: postgres t\n-- key: a\nSELECT order_id AS a FROM nowhere";
     std::fs::write(sql.join("transforms/broken.sql"), broken).expect("written");
     let found = problems(&shop, "tidemark.toml").await;
     assert!(

@@ -93,11 +93,14 @@ async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<F
         Ok(sql) => sql,
         Err(errors) => return (None, Vec::new(), wrong(errors)),
     };
-    match Transforms::plan(&sql.tables, &sql.transforms).await {
+    // What the events have shown is not known here: a column that no file declares may be there or not.
+    match Transforms::plan_known(&sql.tables, &[], &sql.transforms).await {
         Ok(transforms) => {
             let results: Vec<_> = transforms.results().cloned().collect();
             let fine = format!("{} tables and {} transforms", sql.tables.len(), results.len());
-            (Some(sql), results, vec![Finding::ok(fine)])
+            let waiting = transforms.waiting().iter();
+            let waiting = waiting.map(|waiting| Finding::unknown(waiting.reason.to_string()));
+            (Some(sql), results, std::iter::once(Finding::ok(fine)).chain(waiting).collect())
         }
         Err(errors) => (None, Vec::new(), wrong(errors)),
     }

@@ -53,6 +53,12 @@ impl Stage {
         (self.processor, self.sink) = processor(&self.sql, &self.target).await;
     }
 
+    /// A restart after somebody changed the SQL files.
+    pub(super) async fn edit(&mut self, sql: Sql) {
+        self.sql = sql;
+        self.restart().await;
+    }
+
     fn messages(&mut self, payloads: &[String]) -> Vec<Message> {
         let mut messages = messages(payloads);
         for message in &mut messages {

@@ -269,3 +269,55 @@ async fn versions_that_no_row_shows_are_not_kept() {
     stage.send(&[delete(1), delete(3)]).await;
     assert_eq!(stage.views(), [(1, 1)]);
 }
+
+#[tokio::test]
+async fn a_key_of_two_columns_in_any_order_finds_its_version() {
+    let by_tier = "-- key: order_id\n-- lookup: customers\nSELECT o.order_id, o.status, c.name FROM orders o LEFT \
+                   JOIN customers c ON o.status = c.tier AND c.customer_id = o.customer_id";
+    let mut sql = sql_with(&[("lines", by_tier)]).await;
+    for table in &mut sql.tables {
+        if table.name == "customers" {
+            let key = ["tier", "customer_id"].map(|name| table.column_index(name).unwrap());
+            Arc::make_mut(table).key = key.to_vec();
+        }
+    }
+    let of_tier = |tier: &str, name: &str| {
+        let row = format!(r#"{{"CUSTOMER_ID":5,"NAME":"{name}","TIER":"{tier}"}}"#);
+        source_event("CUSTOMERS", 0, "u", ("null", &row))
+    };
+    let mut stage = Stage::with(sql).await;
+    stage.send(&[of_tier("new", "Ada"), of_tier("paid", "Eve"), order(1, 0, "new")]).await;
+    stage
+        .send(&[
+            of_tier("new", "Bob"),
+            order(2, 0, "new"),
+            order(3, 0, "paid"),
+            order(4, 0, "lost"),
+        ])
+        .await;
+    let expected = pairs(&[("1", "Ada"), ("2", "Bob"), ("3", "Eve"), ("4", "")]);
+    assert_eq!(names(&stage), expected);
+    stage.restart().await;
+    stage.send(&[of_tier("lost", "Kim"), of_tier("paid", "Zoe")]).await;
+    let filled = pairs(&[("1", "Ada"), ("2", "Bob"), ("3", "Eve"), ("4", "Kim")]);
+    assert_eq!(names(&stage), filled);
+}
+
+#[tokio::test]
+async fn an_edit_of_the_look_up_line_writes_the_target_anew() {
+    let text = TRANSFORMS[0].1.replace("o.status, c.name", "c.name");
+    let current = text.replace("-- lookup: customers\n", "");
+    let names = |stage: &Stage| {
+        let shown = as_text(&stage.target.result("cdc_seen"));
+        shown.into_iter().map(|row| row[1].clone()).collect::<Vec<_>>()
+    };
+    let mut stage = Stage::with(sql_with(&[("seen", &text)]).await).await;
+    stage.send(&[customer("Ada", 0), order(1, 0, "new"), customer("Eve", 1)]).await;
+    assert_eq!(names(&stage), ["Ada"]);
+    stage.edit(sql_with(&[("seen", &current)]).await).await;
+    stage.send(&[order(2, 0, "new")]).await;
+    assert_eq!(names(&stage), ["Eve", "Eve"]);
+    stage.edit(sql_with(&[("seen", &text)]).await).await;
+    stage.send(&[customer("Kim", 2), order(2, 0, "paid")]).await;
+    assert_eq!(names(&stage), ["Ada", "Kim"]);
+}

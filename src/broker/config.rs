@@ -16,6 +16,8 @@ use super::queue::{Access, QueueSettings};
 pub struct Config {
     /// Where to listen. Default 127.0.0.1:55555.
     pub listen: SocketAddr,
+    /// Where to answer questions about queues, by HTTP (SEMP v2, monitoring). Default: nowhere.
+    pub semp_listen: Option<SocketAddr>,
     /// Directory of the spool; created if it is missing. Default `broker-data`.
     pub data_dir: PathBuf,
     /// User name -> password, or a table with password and permissions. Empty: any user may log
@@ -41,6 +43,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 55555),
+            semp_listen: None,
             data_dir: PathBuf::from("broker-data"),
             users: BTreeMap::new(),
             max_clients: 100,
@@ -61,7 +64,10 @@ const MAX_MAX_MESSAGE_SIZE: usize = 1 << 30;
 impl Config {
     /// Checks what serde cannot. No I/O.
     pub(super) fn validate(&self, listen: SocketAddr) -> Result<(), BrokerError> {
-        if self.users.is_empty() && !listen.ip().is_loopback() {
+        let mut doors = std::iter::once(listen).chain(self.semp_listen);
+        if self.users.is_empty()
+            && let Some(listen) = doors.find(|door| !door.ip().is_loopback())
+        {
             return Err(BrokerError::OpenToNetwork { listen });
         }
         let positive = [
@@ -240,6 +246,8 @@ mod tests {
         let config = Config::default();
         assert!(config.validate(config.listen).is_ok());
         assert!(matches!(config.validate(network), Err(BrokerError::OpenToNetwork { .. })));
+        let told = Config { semp_listen: Some(network), ..Config::default() };
+        assert!(matches!(told.validate(told.listen), Err(BrokerError::OpenToNetwork { .. })));
         let users = BTreeMap::from([("u".to_owned(), Password::new("p").into())]);
         assert!(Config { users, ..Config::default() }.validate(network).is_ok());
         let config = Config { max_clients: 0, ..Config::default() };

@@ -14,6 +14,8 @@
 //!                          v
 //!                        spool: append-only files  <── writer thread: group commit
 //! ```
+//! It answers questions about its queues by HTTP, as the vendor's broker does (SEMP v2, monitoring).
+//!
 //! Promises: a persistent message is acknowledged after it is on disk; it survives a kill of the
 //! broker; per exclusive queue messages stay in order; a publisher that reconnects under its flow
 //! name loses and doubles nothing. A message that matches no queue is acknowledged and dropped.
@@ -28,6 +30,7 @@ mod flow;
 pub mod fuzzing;
 mod partition;
 mod queue;
+mod semp;
 mod server;
 mod session;
 mod spool;

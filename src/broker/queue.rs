@@ -163,6 +163,11 @@ impl Queue {
         self.lanes.iter().map(|lane| lane.fresh.len() + lane.returned.len()).sum()
     }
 
+    /// Messages that consumers hold and have not settled.
+    pub(crate) fn held(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.in_flight).sum()
+    }
+
     /// Adds a message at the end. Ids come in ascending order.
     pub(crate) fn push(&mut self, id: u64, hash: u32, is_recovered: bool) {
         let lane = partition::of_hash(hash, self.lanes.len());

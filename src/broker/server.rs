@@ -12,7 +12,7 @@ use super::config::Config;
 use super::core::{Core, Counters, Hub};
 use super::session::{self, SessionContext};
 use super::spool::Spool;
-use super::{BrokerError, writer};
+use super::{BrokerError, semp, writer};
 
 /// After a failed accept (no file handles left, as a rule) others get time to close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +31,10 @@ pub async fn run(
     let io = |action| move |source| BrokerError::Io { action, source };
     let listen = listener.local_addr().map_err(io("read its own address"))?;
     config.validate(listen)?;
+    let semp = match config.semp_listen {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(io("listen for SEMP"))?),
+        None => None,
+    };
     let hub = Arc::new(Hub::new(open_core(&config)?));
     let failed = CancellationToken::new();
     let writer_stop = CancellationToken::new();
@@ -43,11 +47,13 @@ pub async fn run(
     };
     info!(%listen, data_dir = %config.data_dir.display(), "broker is up");
     let interval = config.stats_interval_seconds;
+    let answers = semp::router(Arc::clone(&hub), config.users.clone());
     let context = Arc::new(SessionContext::new(Arc::clone(&hub), config));
     let mut sessions = JoinSet::new();
     tokio::select! {
         () = accept_loop(&listener, &context, &mut sessions) => {}
         () = log_traffic(&hub, interval) => {}
+        () = serve_semp(semp, answers) => {}
         () = shutdown.cancelled() => {}
         () = failed.cancelled() => {}
     }
@@ -62,6 +68,15 @@ pub async fn run(
     let failure = hub.lock().failure.take();
     info!("broker is down");
     failure.map_or(Ok(()), |failure| Err(BrokerError::Spool(failure)))
+}
+
+/// Never returns: messages matter more than answers about them.
+async fn serve_semp(listener: Option<TcpListener>, answers: axum::Router) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    if let Err(error) = axum::serve(listener, answers).await {
+        warn!(%error, "nobody answers questions about queues any more");
+    }
+    std::future::pending().await
 }
 
 fn open_core(config: &Config) -> Result<Core, BrokerError> {

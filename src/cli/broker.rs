@@ -14,6 +14,9 @@ pub struct Arguments {
     /// Address and port; only loopback without users in the configuration. Default 127.0.0.1:55555.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Address and port for questions about queues by HTTP (SEMP v2). Default: none.
+    #[arg(long)]
+    semp_listen: Option<SocketAddr>,
     /// The folder of the durable queues. Default `broker-data`.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -28,6 +31,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(path) => load_as(path)?,
     };
     config.listen = arguments.listen.unwrap_or(config.listen);
+    config.semp_listen = arguments.semp_listen.or(config.semp_listen);
     config.data_dir = arguments.data.unwrap_or(config.data_dir);
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("can't listen on {}", config.listen))?;

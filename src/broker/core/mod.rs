@@ -325,6 +325,23 @@ impl Core {
         self.queues.values().map(|queue| (queue.settings.name.as_str(), queue.depth()))
     }
 
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.values()
+    }
+
+    pub(crate) fn queue_named(&self, name: &str) -> Option<&Queue> {
+        self.queue_names.get(name).and_then(|id| self.queues.get(id))
+    }
+
+    /// MB of stored messages.
+    pub(crate) fn quota(&self, queue: &Queue) -> u32 {
+        queue.settings.quota_mb.unwrap_or(self.default_quota_mb)
+    }
+
+    pub(crate) fn max_unacked(&self) -> usize {
+        self.max_unacked
+    }
+
     pub(crate) fn spool_bytes(&self) -> u64 {
         self.spool.total_bytes()
     }

@@ -191,7 +191,7 @@ impl Core {
 
     pub(super) fn is_over_quota(&self, queue: u32, size: u64) -> bool {
         self.queues.get(&queue).is_some_and(|queue| {
-            let quota_mb = queue.settings.quota_mb.unwrap_or(self.default_quota_mb);
+            let quota_mb = self.quota(queue);
             queue.used_bytes + size > u64::from(quota_mb) * MEGABYTE
         })
     }

@@ -1,4 +1,4 @@
-//! The HTTP pages of the processor: `/live`, `/ready`, `/metrics` and a status page at `/`.
+//! The HTTP pages of the processor: `/live`, `/health`, `/ready`, `/metrics` and a status page at `/`.
 //!
 //! It shows what `telemetry` holds and changes nothing.
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Health;
+use crate::telemetry::{Health, Readiness};
 
 /// The `[http]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -69,6 +69,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/", get(status))
         .route("/live", get(|| async { "live\n" }))
+        .route("/health", get(all))
         .route("/ready", get(ready))
         .route("/metrics", get(prometheus))
         .with_state(Shown { pipeline, health, metrics });
@@ -79,6 +80,11 @@ async fn ready(State(shown): State<Shown>) -> Response {
     let readiness = shown.health.readiness();
     let code = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(readiness)).into_response()
+}
+
+/// What `/ready` says, for those who want to read it whatever it is: 200 as long as the process answers.
+async fn all(State(shown): State<Shown>) -> Json<Readiness> {
+    Json(shown.health.readiness())
 }
 
 async fn prometheus(State(shown): State<Shown>) -> Response {

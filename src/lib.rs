@@ -25,4 +25,5 @@ pub mod source;
 pub mod state;
 pub mod telemetry;
 pub mod transform;
+pub mod web;
 pub mod xml;

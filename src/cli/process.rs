@@ -4,6 +4,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::source::SourceConfig;
+use crate::source::solace::watch_depth;
 use crate::telemetry::{Health, init_metrics};
 use crate::{config, dashboard, pipeline};
 
@@ -22,12 +24,21 @@ pub(super) async fn run(path: &Path) -> anyhow::Result<()> {
         Some(metrics),
         shutdown.clone(),
     ));
+    let depth = tokio::spawn(watch_queue(config.source.clone(), shutdown.clone()));
     let ran = pipeline::run(&config, health, shutdown.clone()).await;
     shutdown.cancel();
+    depth.await?;
     page.await??;
     ran?;
     info!("tidemark ends; everything that was acknowledged is committed");
     Ok(())
+}
+
+async fn watch_queue(source: SourceConfig, shutdown: CancellationToken) {
+    match &source {
+        SourceConfig::Solace(solace) => watch_depth(solace, &shutdown).await,
+        SourceConfig::File(_) => {}
+    }
 }
 
 /// A token that SIGTERM and Ctrl-C cancel.

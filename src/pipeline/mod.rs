@@ -44,7 +44,7 @@ use crate::decode::DecodeError;
 use crate::recovery::Recovery;
 use crate::sink::{Sink, SinkError};
 use crate::source::file::FileSource;
-use crate::source::solace::SolaceSource;
+use crate::source::solace::{SolaceConfig, SolaceSource};
 use crate::source::{Source, SourceConfig, SourceError, SourceEvent};
 use crate::state::{Excess, StateError};
 use crate::telemetry::{Condition, Health};
@@ -125,7 +125,7 @@ pub async fn run(
     loop {
         let ended = match &config.source {
             SourceConfig::Solace(solace) => {
-                let source = SolaceSource::start(solace.clone());
+                let source = SolaceSource::start(SolaceConfig::clone(solace));
                 let source = (source, solace.queue.as_str());
                 run_session(config, (&sql, &mut lasting), source, &health, &shutdown).await?
             }

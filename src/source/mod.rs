@@ -101,7 +101,7 @@ pub enum SourceEvent {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum SourceConfig {
-    Solace(solace::SolaceConfig),
+    Solace(Box<solace::SolaceConfig>),
     File(file::FileConfig),
 }
 

@@ -39,6 +39,10 @@ pub const LOOKUP_BYTES: &str = "cdc_lookup_bytes";
 pub const BREAKER_STATE: &str = "cdc_breaker_state";
 pub const REST_REQUESTS: &str = "cdc_rest_requests_total";
 pub const OUTBOX_ROWS: &str = "cdc_outbox_rows";
+pub const QUEUE_MESSAGES: &str = "cdc_queue_messages";
+pub const QUEUE_UNACKED: &str = "cdc_queue_unacked_messages";
+pub const QUEUE_BYTES: &str = "cdc_queue_bytes";
+pub const QUEUE_TOLD: &str = "cdc_queue_told";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
@@ -68,6 +72,7 @@ pub(super) fn describe() {
         "times too far in the future to move the clock, by table and column"
     );
     describe_counter!(PASSED, "messages that rightly change no row, by kind");
+    describe_queue();
     describe_dead_letters();
     describe_counter!(
         SCHEMA_CHANGES,
@@ -101,6 +106,13 @@ pub(super) fn describe() {
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+}
+
+fn describe_queue() {
+    describe_gauge!(QUEUE_MESSAGES, "messages in the source's queue, as the broker says");
+    describe_gauge!(QUEUE_UNACKED, "messages of the queue that are delivered and not acknowledged");
+    describe_gauge!(QUEUE_BYTES, "bytes of the messages in the queue");
+    describe_gauge!(QUEUE_TOLD, "1 if the broker's management interface answered last time");
 }
 
 fn describe_dead_letters() {

@@ -53,6 +53,12 @@ async fn started(sql: &std::path::Path) -> Shop {
 /// Changes of the configuration, what the doctor says of them, and its fix.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
 
+/// Another user of the queue.
+const STRANGER: (&str, &str) = (
+    "username = 'demo'\npassword = 'demo'\nqueue",
+    "username = 'stranger'\npassword = 'demo'\nqueue",
+);
+
 /// What somebody does to the tables, and what the doctor says about it.
 const HURTS: [(&str, &str); 8] = [
     (
@@ -167,11 +173,7 @@ async fn what_is_not_there_or_not_ours_is_told_with_what_to_do() {
         (&[(&broker, "tcp://127.0.0.1:1")], "no connection to the broker", "start the broker"),
         (&[(&checkpoints, &no_folder)], "", "let checkpoint.url name a folder"),
         (&[("pipeline = 'sales'", "pipeline = ''")], "pipeline", "correct "),
-        (
-            &[("username = 'demo'", "username = 'stranger'")],
-            "refused the login",
-            "correct username",
-        ),
+        (&[STRANGER], "refused the login", "correct username"),
     ];
     for (changes, says, fix) in cases {
         let is_login = says.contains("login");

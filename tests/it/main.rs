@@ -14,6 +14,7 @@ mod interop;
 mod looking;
 mod lookup;
 mod oracle_types;
+mod queue_depth;
 mod referee;
 mod refused_rows;
 mod rest;

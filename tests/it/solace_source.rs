@@ -61,6 +61,7 @@ impl RunningBroker {
             client_name: None,
             connect_timeout: Duration::from_secs(30),
             reconnect_wait: Duration::from_millis(200),
+            semp: None,
             keep_alive: Duration::from_secs(1),
         }
     }

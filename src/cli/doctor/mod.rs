@@ -18,6 +18,8 @@ use crate::recovery::{Finding, Verdict, chain};
 use crate::sink::postgres::{Wanted, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;
+use crate::source::solace::semp::Access;
+use crate::source::solace::{SempConfig, SolaceConfig};
 use crate::transform::Transforms;
 
 #[derive(Debug, Args)]
@@ -25,7 +27,8 @@ pub struct Arguments {
     /// The configuration file of the processor.
     #[arg(long, default_value = "tidemark.toml", env = "TIDEMARK_CONFIG")]
     config: PathBuf,
-    /// The broker's management address, as in http://broker:8080: it tells the queue's limits.
+    /// The broker's management address, as in http://broker:8080: it tells the queue's limits. Default: that of
+    /// [source.semp].
     #[arg(long, value_name = "URL", env = "SEMP_URL")]
     semp: Option<url::Url>,
     #[arg(long, default_value = "admin", env = "SEMP_USERNAME")]
@@ -66,12 +69,7 @@ async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Found>> {
     if let SourceConfig::Solace(source) = &config.source {
         let limits = config.batch.max_messages.get();
         let mut findings = broker::examine(source).await;
-        let access = arguments.semp.as_ref().map(|url| semp::Access {
-            url,
-            username: &arguments.semp_username,
-            password: &arguments.semp_password,
-        });
-        findings.extend(semp::examine(access, source, limits).await);
+        findings.extend(semp::examine(access(arguments, source), source, limits).await);
         found.push(("broker", findings));
     }
     if let Some(sql) = &sql {
@@ -81,6 +79,16 @@ async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Found>> {
     found.push(("rest", endpoints(&config, &results).await));
     found.push(("checkpoints", vec![checkpoints(&config).await]));
     Ok(found)
+}
+
+/// Where to ask about the queue: as the command line says, else as the configuration.
+fn access<'a>(arguments: &'a Arguments, source: &'a SolaceConfig) -> Option<Access<'a>> {
+    let told = arguments.semp.as_ref().map(|url| Access {
+        url,
+        username: &arguments.semp_username,
+        password: &arguments.semp_password,
+    });
+    told.or_else(|| source.semp.as_ref().map(SempConfig::access))
 }
 
 async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<Finding>) {

@@ -2,48 +2,14 @@
 //!
 //! Source: Solace SEMP v2 monitor API, `/msgVpns/{vpn}/queues/{queue}`.
 
-use std::time::Duration;
-
-use serde::Deserialize;
-use url::Url;
+use reqwest::Client;
 
 use crate::recovery::{Finding, chain};
+use crate::source::solace::semp::{self, Access, Queue, Told};
 use crate::source::solace::{Access as Wanted, SolaceConfig};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Of the quota; above it, it is about used up.
 const FULL_PERCENT: u64 = 80;
-
-pub(super) struct Access<'a> {
-    pub(super) url: &'a Url,
-    pub(super) username: &'a str,
-    pub(super) password: &'a str,
-}
-
-/// The fields that matter here; a broker that leaves one out does not know it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Queue {
-    access_type: Option<String>,
-    max_delivered_unacked_msgs_per_flow: Option<u64>,
-    max_redelivery_count: Option<u64>,
-    redelivery_enabled: Option<bool>,
-    dead_msg_queue: Option<String>,
-    egress_enabled: Option<bool>,
-    ingress_enabled: Option<bool>,
-    /// MB.
-    max_msg_spool_usage: Option<u64>,
-    /// Bytes.
-    msg_spool_usage: Option<u64>,
-    reject_msg_to_sender_on_discard_behavior: Option<String>,
-    respect_ttl_enabled: Option<bool>,
-    max_ttl: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    data: Queue,
-}
 
 pub(super) async fn examine(
     access: Option<Access<'_>>,
@@ -52,50 +18,47 @@ pub(super) async fn examine(
 ) -> Vec<Finding> {
     let Some(access) = access else {
         return vec![Finding::unknown(
-            "access type, limit of unacknowledged messages, redelivery, dead message queue and quota: give --semp \
-             with the broker's management address (a development broker has none)",
+            "access type, limit of unacknowledged messages, redelivery, dead message queue and quota: give --semp, or \
+             [source.semp] in the configuration, with the broker's management address",
         )];
     };
-    let queue = match get(&access, &source.vpn, &source.queue).await {
-        Ok(Some(queue)) => queue,
+    let client = match semp::client() {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::unknown(format!("the queue: {}", chain(&error)))],
+    };
+    let told = match get(&client, access, (&source.vpn, &source.queue)).await {
+        Ok(Some(told)) => told,
         Ok(None) => return vec![Finding::unknown("limits of the queue: it is not there yet")],
         Err(finding) => return vec![finding],
     };
+    let queue = told.queue;
     let has_dead_queue = match &queue.dead_msg_queue {
-        Some(name) => get(&access, &source.vpn, name).await.is_ok_and(|dead| dead.is_some()),
+        Some(name) => {
+            get(&client, access, (&source.vpn, name)).await.is_ok_and(|dead| dead.is_some())
+        }
         None => false,
     };
-    judge(&queue, has_dead_queue, source, batch)
+    let mut findings = vec![depth(told.messages)];
+    findings.extend(judge(&queue, has_dead_queue, source, batch));
+    findings
 }
 
-async fn get(access: &Access<'_>, vpn: &str, queue: &str) -> Result<Option<Queue>, Finding> {
-    let mut url = access.url.clone();
-    let fix = "let --semp be the broker's management address, as in http://broker:8080, with SEMP_USERNAME and \
-               SEMP_PASSWORD of a user who may read";
-    let wrong = |what: String| Finding::problem(what, fix);
-    match url.path_segments_mut() {
-        Ok(mut path) => {
-            path.pop_if_empty().extend(["SEMP", "v2", "monitor", "msgVpns", vpn, "queues", queue]);
-        }
-        Err(()) => return Err(wrong(format!("{} is no address of HTTP", access.url))),
+fn depth(messages: Option<u64>) -> Finding {
+    match messages {
+        Some(count) => Finding::ok(format!("{count} message(s) are in the queue")),
+        None => Finding::unknown("number of messages in the queue"),
     }
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build();
-    let client = client.map_err(|error| wrong(chain(&error)))?;
-    let request = client.get(url.clone()).basic_auth(access.username, Some(access.password));
-    let unread = |error: reqwest::Error| wrong(format!("{url} can't be read: {}", chain(&error)));
-    let response = request.send().await.map_err(unread)?;
-    let status = response.status();
-    let body = response.text().await.map_err(unread)?;
-    if status.is_success() {
-        let answer: Answer = serde_json::from_str(&body)
-            .map_err(|error| wrong(format!("{url} answers with something else: {error}")))?;
-        return Ok(Some(answer.data));
-    }
-    // What is not there is an error 400 of SEMP, which names it.
-    match body.contains("NOT_FOUND") {
-        true => Ok(None),
-        false => Err(wrong(format!("{url} answers {status}"))),
-    }
+}
+
+async fn get(
+    client: &Client,
+    access: Access<'_>,
+    (vpn, queue): (&str, &str),
+) -> Result<Option<Told>, Finding> {
+    let fix = "let --semp, or url in [source.semp], be the broker's management address, as in http://broker:8080, \
+               with the name and password of a user who may read";
+    let told = semp::ask(client, access, vpn, queue).await;
+    told.map_err(|error| Finding::problem(chain(&error), fix))
 }
 
 fn judge(queue: &Queue, has_dead_queue: bool, source: &SolaceConfig, batch: usize) -> Vec<Finding> {
@@ -226,6 +189,8 @@ mod tests {
     use axum::routing::get;
     use serde_json::{Value, json};
 
+    use url::Url;
+
     use super::*;
     use crate::recovery::Verdict;
 
@@ -296,7 +261,10 @@ mod tests {
     async fn served() -> Url {
         let queue = get(|headers: HeaderMap| async move {
             match headers.contains_key("authorization") {
-                true => (StatusCode::OK, json!({"data": good()}).to_string()),
+                true => (
+                    StatusCode::OK,
+                    json!({"data": good(), "collections": {"msgs": {"count": 7}}}).to_string(),
+                ),
                 false => (StatusCode::UNAUTHORIZED, String::new()),
             }
         });
@@ -319,13 +287,14 @@ mod tests {
         let access = || Access { url: &url, username: "admin", password: "x" };
         let findings = examine(Some(access()), &source(), 5000).await;
         assert!(findings.iter().all(|f| f.verdict == Verdict::Ok), "{findings:?}");
+        assert_eq!(findings[0].what, "7 message(s) are in the queue");
         let other = SolaceConfig { queue: "other".to_owned(), ..source() };
         let findings = examine(Some(access()), &other, 5000).await;
         assert!(findings[0].what.contains("not there yet"), "{findings:?}");
         let closed: Url = "http://127.0.0.1:1".parse().unwrap();
         let access = Access { url: &closed, ..access() };
         let findings = examine(Some(access), &source(), 5000).await;
-        assert!(findings[0].fix.as_ref().unwrap().contains("SEMP_USERNAME"), "{findings:?}");
+        assert!(findings[0].fix.as_ref().unwrap().contains("management address"), "{findings:?}");
         let findings = examine(None, &source(), 5000).await;
         assert_eq!(findings[0].verdict, Verdict::Unknown);
     }

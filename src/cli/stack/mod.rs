@@ -78,6 +78,8 @@ pub struct Stack {
     pub postgres: LocalPostgres,
     broker: Option<Child>,
     broker_port: u16,
+    /// Where the broker tells of its queues.
+    pub semp_port: u16,
     pub http_port: u16,
 }
 
@@ -94,8 +96,10 @@ impl Stack {
         }
         std::fs::create_dir_all(folder)?;
         let (broker_port, http_port) = (free_port().await?, free_port().await?);
+        let semp_port = free_port().await?;
         let postgres = LocalPostgres::create(folder, free_port().await?).await?;
-        let mut stack = Self { settings, postgres, broker: None, broker_port, http_port };
+        let mut stack =
+            Self { settings, postgres, broker: None, broker_port, semp_port, http_port };
         std::fs::write(stack.folder().join("broker.toml"), stack.broker_config())?;
         std::fs::write(stack.folder().join("tidemark.toml"), stack.config()?)?;
         stack.start_broker().await?;
@@ -118,6 +122,7 @@ impl Stack {
     pub async fn start_broker(&mut self) -> anyhow::Result<()> {
         let mut command = self.tidemark("broker")?;
         command.arg("--listen").arg(format!("127.0.0.1:{}", self.broker_port));
+        command.arg("--semp-listen").arg(format!("127.0.0.1:{}", self.semp_port));
         command.arg("--data").arg(self.folder().join("broker"));
         command.arg("--config").arg(self.folder().join("broker.toml"));
         let mut broker = command.spawn()?;
@@ -204,6 +209,7 @@ impl Stack {
             "pipeline = '{PIPELINE}'\n\n\
              [source]\nkind = 'solace'\nhost = '{}'\nusername = 'demo'\npassword = 'demo'\n\
              queue = '{QUEUE}'\nmax_unacked = {}\n\n\
+             [source.semp]\nurl = 'http://127.0.0.1:{}'\nusername = 'demo'\npassword = 'demo'\ninterval = '1s'\n\n\
              [sink.postgres]\nurl = '{}'\nbreaker_pause = '{}'\n\n\
              [sql]\nfolder = '{}'\n\n\
              [batch]\nmax_messages = {}\n\n\
@@ -211,6 +217,7 @@ impl Stack {
              [http]\nlisten = '127.0.0.1:{}'\n\n{}",
             self.broker_url(),
             settings.max_unacked,
+            self.semp_port,
             self.postgres.url(),
             settings.breaker_pause,
             sql.display(),

@@ -11,6 +11,7 @@ use super::config::RestConfig;
 use super::{Waiting, retry_after};
 use crate::recovery::chain;
 use crate::sink::SinkError;
+use crate::web::beginning;
 
 /// The most bytes of an answer that are looked at.
 const ANSWER_BYTES: usize = 2 << 10;
@@ -134,20 +135,6 @@ fn is_about_the_row(status: StatusCode) -> bool {
 fn failed(error: reqwest::Error) -> Outcome {
     // The URL is that of the configuration, and the path is told by others.
     Outcome::Failed { reason: chain(&error.without_url()), retry_after: None }
-}
-
-/// The first `limit` bytes of an answer, or a little more.
-pub(super) async fn beginning(
-    response: &mut Response,
-    limit: usize,
-) -> Result<Vec<u8>, reqwest::Error> {
-    let mut bytes = Vec::new();
-    while bytes.len() < limit
-        && let Some(chunk) = response.chunk().await?
-    {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(limit - bytes.len())]);
-    }
-    Ok(bytes)
 }
 
 fn base(url: &Url) -> String {

@@ -3,30 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use url::Url;
 
 use super::auth::Auth;
-
-/// An address of the web: `http://` or `https://`, and a host.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct WebUrl(Url);
-
-impl WebUrl {
-    pub fn url(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for WebUrl {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        // The text is not repeated: it may hold a password.
-        let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.map(Self).ok_or("must be a URL such as https://host:port/path")
-    }
-}
+use crate::web::WebUrl;
 
 /// The API that `-- writes: rest /PATH` posts to.
 #[derive(Debug, Clone, Deserialize)]

@@ -3,6 +3,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::semp;
+use crate::web::WebUrl;
+
 /// The `[source]` section with `kind = "solace"`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +51,23 @@ pub struct SolaceConfig {
     /// `50ms`. Default `3s`.
     #[serde(default = "default_keep_alive", with = "humantime_serde")]
     pub keep_alive: Duration,
+    /// Where the broker tells how many messages wait. Default: not asked.
+    #[serde(default)]
+    pub semp: Option<SempConfig>,
+}
+
+/// The `[source.semp]` section: the broker's management interface (SEMP v2, monitoring).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SempConfig {
+    /// As in `http://broker:8080`.
+    pub url: WebUrl,
+    /// A user who may read.
+    pub username: String,
+    pub password: Secret,
+    /// How often to ask, at least `1s`: a broker answers ten such questions a second, of all clients. Default `10s`.
+    #[serde(default = "default_interval", with = "humantime_serde")]
+    pub interval: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -81,6 +101,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl SempConfig {
+    pub fn access(&self) -> semp::Access<'_> {
+        semp::Access {
+            url: self.url.url(),
+            username: &self.username,
+            password: self.password.reveal(),
+        }
+    }
+}
+
 impl SolaceConfig {
     /// Everything that is wrong with it, each with its key; no I/O.
     pub fn problems(&self) -> Vec<String> {
@@ -98,6 +128,10 @@ impl SolaceConfig {
             (self.connect_timeout.is_zero(), "source.connect_timeout is 0"),
             (self.reconnect_wait > 60 * second, "source.reconnect_wait is above 60s"),
             (self.keep_alive < second / 20, "source.keep_alive is below 50ms"),
+            (
+                self.semp.as_ref().is_some_and(|semp| semp.interval < second),
+                "source.semp.interval is below 1s",
+            ),
         ];
         checks
             .iter()
@@ -131,6 +165,10 @@ fn default_reconnect_wait() -> Duration {
     Duration::from_secs(3)
 }
 
+fn default_interval() -> Duration {
+    Duration::from_secs(10)
+}
+
 fn default_keep_alive() -> Duration {
     Duration::from_secs(3)
 }
@@ -144,7 +182,7 @@ mod tests {
 
     fn parse(more: &str) -> Result<SolaceConfig, toml::de::Error> {
         match toml::from_str(&format!("{SHORTEST}{more}"))? {
-            SourceConfig::Solace(config) => Ok(config),
+            SourceConfig::Solace(config) => Ok(*config),
             SourceConfig::File(_) => unreachable!("kind is solace"),
         }
     }
@@ -164,6 +202,16 @@ mod tests {
         let shown = format!("{:?}", parse("").unwrap());
         assert!(!shown.contains("hush"), "{shown}");
         assert!(shown.contains("password: ***"), "{shown}");
+    }
+
+    #[test]
+    fn the_management_interface_is_asked_every_ten_seconds() {
+        let section = "[semp]\nurl = 'http://broker:8080'\nusername = 'u'\npassword = 'hush'\n";
+        let config = parse(section).unwrap();
+        assert_eq!(config.semp.as_ref().unwrap().interval, Duration::from_secs(10));
+        assert!(!format!("{config:?}").contains("hush"));
+        let often = parse(&format!("{section}interval = '1ms'")).unwrap();
+        assert_eq!(often.problems(), ["source.semp.interval is below 1s"]);
     }
 
     #[test]

@@ -3,21 +3,25 @@
 //! `solace-rs` has no consumer of queues and hides its session, so this is a wrapper of our own over
 //! `solace-rs-sys`: [`ffi`] has the handles and all unsafe code, [`session`] and [`flow`] their
 //! settings and callbacks, [`supervisor`] keeps a flow bound, [`bound`] lets it be found by those who
-//! acknowledge, [`inbox`] is between the library's thread and ours, and [`publisher`] sends.
+//! acknowledge, [`inbox`] is between the library's thread and ours, and [`publisher`] sends. [`semp`] asks
+//! the broker about the queue.
 
 mod bound;
 mod browse;
 mod config;
+mod depth;
 mod failure;
 mod ffi;
 mod flow;
 mod inbox;
 mod publisher;
+pub mod semp;
 mod session;
 mod supervisor;
 
 pub use browse::{browse, try_to_consume};
-pub use config::{Access, Secret, SolaceConfig};
+pub use config::{Access, Secret, SempConfig, SolaceConfig};
+pub use depth::watch_depth;
 pub use failure::Failure;
 pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled};
 

@@ -274,8 +274,8 @@ async fn poison(sink: &mut PostgresSink, bad: &str) -> Outcome<Duration> {
         let started = Instant::now();
         let commit = without_refused(sink, commit).await?;
         let written = sink.commit(&commit).await;
-        if let Err(SinkError::RowsRefused { .. }) = &written {
-            sink.distrust([&"orders".to_owned()]);
+        if let Err(SinkError::RowsRefused { rows }) = &written {
+            sink.distrust(rows.iter().map(|row| (&row.table, row.distrust)));
             let commit = without_refused(sink, commit).await?;
             sink.commit(&commit).await?;
         } else {

@@ -5,14 +5,14 @@
 //! failed batch comes again in halves, until an epoch of one event fails: that event becomes a dead letter.
 //! Epochs that succeed grow again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use tracing::{error, warn};
 
 use super::late::Diversion;
 use crate::changelog::{Message, Offset};
 use crate::recovery::chain;
-use crate::sink::RefusedRow;
+use crate::sink::{Distrust, RefusedRow};
 use crate::transform::TransformError;
 
 /// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
@@ -24,8 +24,8 @@ pub(super) struct Narrowing {
     /// The most messages in an epoch, while a failure is narrowed down.
     limit: Option<usize>,
     reasons: HashMap<Offset, Diversion>,
-    /// Tables whose landing rows were refused when they were committed.
-    distrusted: BTreeSet<String>,
+    /// Tables whose landing rows were refused when they were committed, and what would have told before.
+    distrusted: BTreeMap<String, Distrust>,
     in_a_row: usize,
 }
 
@@ -35,16 +35,17 @@ impl Narrowing {
         &self.reasons
     }
 
-    /// Tables whose rows are to be tried out before they are applied.
-    pub(super) fn distrusted(&self) -> &BTreeSet<String> {
-        &self.distrusted
+    /// Tables whose rows are to be looked at before they are applied, and how.
+    pub(super) fn distrusted(&self) -> impl Iterator<Item = (&String, Distrust)> {
+        self.distrusted.iter().map(|(table, distrust)| (table, *distrust))
     }
 
     /// The target refused these rows at the commit, each of them alone.
     pub(super) fn refused(&mut self, rows: Vec<RefusedRow>) {
         for row in rows {
             warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
-            self.distrusted.insert(row.table.clone());
+            let known = self.distrusted.entry(row.table.clone()).or_insert(row.distrust);
+            *known = row.distrust.max(*known);
             self.reasons.insert(row.offset, Diversion::refused(row));
         }
     }

@@ -91,6 +91,17 @@ pub struct RefusedRow {
     pub column: Option<String>,
     /// One sentence: which target refuses what, and what to do about it.
     pub message: String,
+    /// What finds such a row before it is applied.
+    pub distrust: Distrust,
+}
+
+/// How the rows of a table are looked at before they are applied, after it has refused some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distrust {
+    /// Its CHECK constraints are evaluated over them.
+    Checks,
+    /// They are written, and rolled back.
+    Trial,
 }
 
 fn first(rows: &[RefusedRow]) -> &str {

@@ -16,7 +16,7 @@ pub mod postgres;
 pub mod rest;
 
 use error::ATTEMPTS_AWAY;
-pub use error::{DataError, RefusedRow, SinkError};
+pub use error::{DataError, Distrust, RefusedRow, SinkError};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 
 #[path = "../support/certificates.rs"]
 mod certificates;
+mod checks;
 mod differences;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;

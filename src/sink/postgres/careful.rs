@@ -7,12 +7,12 @@ use super::dead_letters;
 use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
 use super::fault::classify;
 use super::flood::FloodGauge;
-use super::isolate::{Refusal, write_again, write_fitting};
+use super::isolate::{Refusal, told, write_again, write_fitting, write_others};
 use super::ledger::Ledger;
 use super::piece::{Origin, Piece, RowsPiece};
 use super::refused::{self, RefusedResult};
 use super::target::Target;
-use crate::sink::{RefusedRow, SinkError};
+use crate::sink::{Distrust, RefusedRow, SinkError};
 
 /// What a careful run needs to judge refused rows.
 pub(super) struct Judge<'a> {
@@ -134,14 +134,18 @@ async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
     begun.map_err(|error| classify("beginning a transaction", error))
 }
 
-/// Which rows would be refused if they were written now; writes nothing.
+/// Which rows would be refused if they were written now, as far as `distrust` goes; writes nothing.
 pub(super) async fn try_out(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
+    distrust: Distrust,
 ) -> Result<Vec<Refusal>, SinkError> {
     begin(connection).await?;
-    let refusals = write_fitting(connection, piece).await?;
-    let refusals = write_again(connection, piece, refusals).await?;
+    let mut refusals = told(connection, piece).await?;
+    if distrust == Distrust::Trial {
+        refusals = write_others(connection, piece, refusals).await?;
+        refusals = write_again(connection, piece, refusals).await?;
+    }
     roll_back(connection).await?;
     Ok(refusals)
 }

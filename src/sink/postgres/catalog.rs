@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
+use super::checks::{self, Check};
 use super::quote;
 use super::value::Wire;
 
@@ -10,6 +11,7 @@ use super::value::Wire;
 pub(super) struct CatalogTable {
     pub(super) columns: HashMap<String, CatalogColumn>,
     pub(super) unique_keys: Vec<UniqueKey>,
+    pub(super) checks: Vec<Check>,
     /// Changes when somebody alters a column.
     pub(super) fingerprint: String,
 }
@@ -114,7 +116,8 @@ pub(super) async fn read(
         unique_keys.push(UniqueKey { columns: row.try_get(0)?, nulls_are_equal: row.try_get(1)? });
     }
     let fingerprint = client.query_typed_one(FINGERPRINT, &place).await?.try_get(0)?;
-    Ok(Some(CatalogTable { columns, unique_keys, fingerprint }))
+    let checks = checks::read(client, &place).await?;
+    Ok(Some(CatalogTable { columns, unique_keys, checks, fingerprint }))
 }
 
 /// What the modifier of a type says; the columns of a domain are left to the server.

@@ -133,6 +133,12 @@ impl Connection {
         self.client.batch_execute("ROLLBACK").await
     }
 
+    /// Sets or leaves savepoints of an open transaction.
+    pub(super) async fn savepoint(&self, sql: &str) -> Result<(), SinkError> {
+        let set = self.silence.is_broken_by(self.client.batch_execute(sql)).await;
+        set.map_err(|error| classify("looking for rows that are refused", error))
+    }
+
     /// To be called before the end of a transaction: the server process may be another client's after it.
     pub(super) fn forget_statements(&mut self) {
         if self.is_pooled() {

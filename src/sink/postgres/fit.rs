@@ -8,6 +8,7 @@ use super::catalog::Limits;
 use super::isolate::Refusal;
 use super::rows::Rows;
 use super::value::{Cells, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Values, Wire};
+use crate::sink::Distrust;
 
 /// Days from 2000 to the first day that Postgres knows, 4713-11-24 BC, and to the one after its last.
 const DAYS: std::ops::Range<i64> = -2_451_545..2_145_031_949;
@@ -22,6 +23,7 @@ pub(super) fn misfits(rows: &Rows<'_>) -> Vec<Refusal> {
         refusals.extend(found.into_iter().map(|(row, message)| Refusal {
             row,
             error: rows.misfit(&column.name, Some(row), message),
+            found_by: Distrust::Checks,
         }));
     }
     refusals.sort_by_key(|refusal| refusal.row);

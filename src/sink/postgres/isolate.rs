@@ -1,25 +1,29 @@
 //! Rows that a target refuses, found one by one, while all others are written.
 //!
-//! Each attempt has a savepoint of its own. What fails is cut around the row that the server names, or in two
+//! What the types of the columns and the CHECK constraints tell is set aside before anything is tried. Each attempt
+//! to write the rest is in a savepoint. What fails is cut around the row that the server names, or in two
 //! if it names none, and attempts get as small as refused rows are frequent. In the end each refused row is
 //! tried alone.
 
 use std::ops::Range;
 
+use super::checks;
 use super::connection::Connection;
-use super::fault::classify;
-use super::piece::RowsPiece;
-use crate::sink::{DataError, SinkError};
+use super::fit::misfits;
+use super::piece::{Origin, RowsPiece};
+use crate::sink::{DataError, Distrust, SinkError};
 
 /// The most rows of a first attempt where errors don't name the row.
 const FIRST_ROWS: usize = 256;
 /// The fewest rows of an attempt, but for what failures leave.
 const FEW_ROWS: usize = 32;
 
-/// A row that failed alone.
+/// A row that is refused.
 pub(super) struct Refusal {
     pub(super) row: usize,
     pub(super) error: DataError,
+    /// [`Distrust::Trial`]: it failed alone. Else nothing that the transaction writes can help it.
+    pub(super) found_by: Distrust,
 }
 
 /// Writes the rows that are not refused, inside an open transaction that stays usable.
@@ -30,18 +34,87 @@ pub(super) async fn write_fitting(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<Refusal>, SinkError> {
+    let told = told(connection, piece).await?;
+    write_others(connection, piece, told).await
+}
+
+/// The rows that are refused whatever else is written, as far as that can be told without writing them.
+pub(super) async fn told(
+    connection: &mut Connection,
+    piece: &RowsPiece<'_>,
+) -> Result<Vec<Refusal>, SinkError> {
+    // A key that fits no row of the target is a deletion of nothing.
+    if let Origin::Deletes(_) = piece.origin {
+        return Ok(Vec::new());
+    }
+    let mut told = misfits(&piece.rows);
+    let broken = match told.is_empty() {
+        true => checks::broken(connection, piece).await?,
+        false => {
+            let (rest, rows) = without(piece, &told)?;
+            let broken = checks::broken(connection, &rest).await?;
+            broken.into_iter().map(|(row, error)| (rows[row], error)).collect()
+        }
+    };
+    let broken = broken.into_iter().map(|(row, error)| {
+        let error = DataError { row: Some(row), ..error };
+        Refusal { row, error, found_by: Distrust::Checks }
+    });
+    told.extend(broken);
+    told.sort_by_key(|refusal| refusal.row);
+    Ok(told)
+}
+
+/// Writes all rows but those of `told`, which come back with those that are refused now.
+pub(super) async fn write_others(
+    connection: &mut Connection,
+    piece: &RowsPiece<'_>,
+    mut told: Vec<Refusal>,
+) -> Result<Vec<Refusal>, SinkError> {
+    if told.is_empty() {
+        return write_tried(connection, piece).await;
+    }
+    let (rest, rows) = without(piece, &told)?;
+    let refused = write_tried(connection, &rest).await?;
+    told.extend(refused.into_iter().map(|refusal| Refusal { row: rows[refusal.row], ..refusal }));
+    told.sort_by_key(|refusal| refusal.row);
+    Ok(told)
+}
+
+/// The piece without these rows, and where the others are in it.
+fn without<'p>(
+    piece: &'p RowsPiece<'_>,
+    told: &[Refusal],
+) -> Result<(RowsPiece<'p>, Vec<usize>), SinkError> {
+    let mut is_kept = vec![true; piece.rows.count()];
+    told.iter().for_each(|refusal| is_kept[refusal.row] = false);
+    let rows = (0..is_kept.len()).filter(|row| is_kept[*row]).collect();
+    Ok((piece.filter(&is_kept)?, rows))
+}
+
+/// Writes the rows that are not refused, by trying.
+async fn write_tried(
+    connection: &mut Connection,
+    piece: &RowsPiece<'_>,
+) -> Result<Vec<Refusal>, SinkError> {
     let mut plan = Plan::new(piece.rows.count(), piece.tells_rows());
     let mut refusals = Vec::new();
+    let mut attempts = Attempts::begin(connection, piece).await?;
     while let Some(range) = plan.next() {
-        match attempt(connection, piece, range.clone()).await? {
+        match attempts.write(range.clone()).await? {
             None => plan.fits(&range),
             Some(error) => {
                 let row = plan.fails(range, error.row);
-                refusals.extend(row.map(|row| Refusal { row, error }));
+                refusals.extend(row.map(|row| refused(row, error)));
             }
         }
     }
+    attempts.end().await?;
     Ok(refusals)
+}
+
+fn refused(row: usize, error: DataError) -> Refusal {
+    Refusal { row, error, found_by: Distrust::Trial }
 }
 
 /// What is still to be tried.
@@ -96,42 +169,65 @@ impl Plan {
     }
 }
 
-/// The rows that were refused, once more: what they needed may have come after them.
+/// The rows that failed alone, once more: what they needed may have come after them.
 pub(super) async fn write_again(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
     refusals: Vec<Refusal>,
 ) -> Result<Vec<Refusal>, SinkError> {
+    if refusals.iter().all(|refusal| refusal.found_by != Distrust::Trial) {
+        return Ok(refusals);
+    }
     let mut still = Vec::new();
+    let mut attempts = Attempts::begin(connection, piece).await?;
     for refusal in refusals {
         let row = refusal.row;
-        if let Some(error) = attempt(connection, piece, row..row + 1).await? {
-            still.push(Refusal { row, error });
+        match refusal.found_by {
+            Distrust::Checks => still.push(refusal),
+            Distrust::Trial => {
+                let error = attempts.write(row..row + 1).await?;
+                still.extend(error.map(|error| refused(row, error)));
+            }
         }
     }
+    attempts.end().await?;
     Ok(still)
 }
 
-/// `None`: the rows are written.
-async fn attempt(
-    connection: &mut Connection,
-    piece: &RowsPiece<'_>,
-    range: Range<usize>,
-) -> Result<Option<DataError>, SinkError> {
-    let failed = |error| classify("looking for rows that are refused", error);
-    connection.client.batch_execute("SAVEPOINT part").await.map_err(failed)?;
-    connection.silence.is_broken();
-    match piece.write(connection, range).await {
-        Ok(()) => {
-            connection.client.batch_execute("RELEASE SAVEPOINT part").await.map_err(failed)?;
-            Ok(None)
+/// Attempts to write rows, one after the other, each in a savepoint.
+struct Attempts<'a, 'p> {
+    connection: &'a mut Connection,
+    piece: &'a RowsPiece<'p>,
+}
+
+impl<'a, 'p> Attempts<'a, 'p> {
+    async fn begin(
+        connection: &'a mut Connection,
+        piece: &'a RowsPiece<'p>,
+    ) -> Result<Self, SinkError> {
+        piece.check_columns(connection).await?;
+        connection.savepoint("SAVEPOINT part").await?;
+        Ok(Self { connection, piece })
+    }
+
+    /// `None`: the rows are written.
+    async fn write(&mut self, range: Range<usize>) -> Result<Option<DataError>, SinkError> {
+        match self.piece.write(self.connection, range).await {
+            Ok(()) => {
+                self.connection.savepoint("RELEASE part; SAVEPOINT part").await?;
+                Ok(None)
+            }
+            Err(SinkError::Data(error)) => {
+                // It stays, for the next attempt.
+                self.connection.savepoint("ROLLBACK TO part").await?;
+                Ok(Some(error))
+            }
+            Err(other) => Err(other),
         }
-        Err(SinkError::Data(error)) => {
-            let back = "ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part";
-            connection.client.batch_execute(back).await.map_err(failed)?;
-            Ok(Some(error))
-        }
-        Err(other) => Err(other),
+    }
+
+    async fn end(self) -> Result<(), SinkError> {
+        self.connection.savepoint("RELEASE part").await
     }
 }
 

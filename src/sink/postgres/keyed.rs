@@ -72,7 +72,7 @@ impl ResultTarget {
         };
         let key_columns = key.clone();
         let columns: Vec<TargetColumn> = key.iter().map(|at| target.columns[*at].clone()).collect();
-        let key = Target { columns, is_stamped: false, ..target.clone() };
+        let key = Target { columns, is_stamped: false, checks: None, ..target.clone() };
         let keyed = Keyed {
             upsert_sql: target.insert_sql(&on_conflict(&target, &names)),
             delete_sql: delete_sql(&key, unique.nulls_are_equal),

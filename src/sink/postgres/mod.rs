@@ -15,6 +15,7 @@
 mod bootstrap;
 mod careful;
 mod catalog;
+mod checks;
 mod commit;
 mod config;
 mod connection;
@@ -74,7 +75,7 @@ use self::flood::FloodGauge;
 use self::ledger::{Ledger, epoch_number};
 use self::silence::Silence;
 use self::targets::Targets;
-use super::{LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
+use super::{Distrust, LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
 use crate::changelog::{
     Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
 };
@@ -89,8 +90,8 @@ pub struct PostgresSink {
     targets: Targets,
     floods: FloodGauge,
     doubts: Doubts,
-    /// Tables whose rows are tried out, and for how many epochs more.
-    distrusted: HashMap<String, u32>,
+    /// Tables whose rows are looked at before they are applied, and for how many epochs more.
+    distrusted: HashMap<String, (Distrust, u32)>,
     /// Spools of the order that are surely in the database.
     known_spools: usize,
     silence: Silence,
@@ -197,9 +198,12 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// Rows of these tables are tried out before they are applied, until that was for nothing for a while.
-    pub fn distrust<'a>(&mut self, tables: impl IntoIterator<Item = &'a String>) {
-        self.distrusted.extend(tables.into_iter().map(|table| (table.clone(), refusing::TRIALS)));
+    /// Rows of these tables are looked at before they are applied, until that was for nothing for a while.
+    pub fn distrust<'a>(&mut self, tables: impl IntoIterator<Item = (&'a String, Distrust)>) {
+        for (table, distrust) in tables {
+            let known = self.distrusted.get(table).map_or(distrust, |(known, _)| *known);
+            self.distrusted.insert(table.clone(), (known.max(distrust), refusing::TRIALS));
+        }
     }
 
     /// The ledger rows above `after`, lowest epochs first.

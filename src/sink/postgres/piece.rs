@@ -27,6 +27,7 @@ pub(super) struct RowsPiece<'a> {
     pub(super) origin: Origin<'a>,
 }
 
+#[derive(Clone)]
 pub(super) enum How {
     /// Added to the table, by COPY if they are many.
     Append,
@@ -126,6 +127,14 @@ impl RowsPiece<'_> {
         matches!(self.how, How::Append) && self.rows.can_copy()
     }
 
+    /// To be called once in a transaction, and outside of savepoints, before [`Self::write`].
+    pub(super) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        match self.tells_rows() {
+            true => self.rows.check_columns(connection).await,
+            false => Ok(()),
+        }
+    }
+
     /// Some of the rows, in the way that tells most about a row that is refused.
     pub(super) async fn write(
         &self,
@@ -133,12 +142,20 @@ impl RowsPiece<'_> {
         range: Range<usize>,
     ) -> Result<(), SinkError> {
         let bound = match &self.how {
-            How::Append if self.rows.can_copy() => return self.rows.copy(connection, range).await,
+            How::Append if self.rows.can_copy() => {
+                return self.rows.stream(connection, range).await;
+            }
             How::Append => self.rows.bind_range(&self.rows.insert_sql(), range)?,
             How::Statement(sql) | How::Update(sql) => self.rows.bind_range(sql, range)?,
         };
         bound.execute(connection).await?;
         Ok(())
+    }
+
+    /// Those of the rows that are `kept`.
+    pub(super) fn filter(&self, kept: &[bool]) -> Result<RowsPiece<'_>, SinkError> {
+        let rows = self.rows.filter(&kept.to_vec().into())?;
+        Ok(RowsPiece { rows, how: self.how.clone(), origin: self.origin })
     }
 }
 

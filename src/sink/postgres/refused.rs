@@ -33,6 +33,7 @@ pub(super) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow
         offset: changelog.offsets[refusal.row],
         column: refusal.error.column.clone(),
         message: format!("{}: {ADVICE}", sentence(&key, &refusal.error)),
+        distrust: refusal.found_by,
     }
 }
 

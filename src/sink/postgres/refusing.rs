@@ -1,7 +1,8 @@
 //! Which rows of an epoch the landing tables would refuse, before the epoch is folded.
 //!
-//! What the types of the columns tell costs no round trip. Tables that have refused rows for another
-//! reason are tried out in a transaction that is rolled back.
+//! What the types of the columns tell costs no round trip. Of tables that have refused rows for another
+//! reason the CHECK constraints are evaluated; if that is not enough, the rows are written in a transaction that is
+//! rolled back.
 
 use std::time::SystemTime;
 
@@ -13,9 +14,9 @@ use super::isolate::Refusal;
 use super::landing::target_name;
 use super::refused::of_landing;
 use crate::changelog::Changelog;
-use crate::sink::{RefusedRow, SinkError};
+use crate::sink::{Distrust, RefusedRow, SinkError};
 
-/// Epochs in a row without a refused row after which a table is trusted again.
+/// Epochs in a row without a refused row after which a table is looked at less, and then not at all.
 pub(super) const TRIALS: u32 = 200;
 
 pub(super) async fn refused(
@@ -70,13 +71,19 @@ async fn trial(
 ) -> Result<Vec<Refusal>, SinkError> {
     let piece = sink.targets.landing_piece(changelog, SystemTime::UNIX_EPOCH)?;
     let Some(piece) = piece else { return Ok(Vec::new()) };
-    let refusals = try_out(connection, &piece).await?;
     let name = &changelog.table.name;
-    let left = sink.distrusted.get(name).copied().unwrap_or_default();
-    match (refusals.is_empty(), left) {
-        (true, ..=1) => sink.distrusted.remove(name),
-        (true, left) => sink.distrusted.insert(name.clone(), left - 1),
-        (false, _) => sink.distrusted.insert(name.clone(), TRIALS),
+    let Some((distrust, left)) = sink.distrusted.get(name).copied() else { return Ok(Vec::new()) };
+    let refusals = try_out(connection, &piece, distrust).await?;
+    let needed = refusals.iter().map(|refusal| refusal.found_by).max();
+    let next = match (distrust, needed) {
+        (_, Some(needed)) if needed == distrust => Some((distrust, TRIALS)),
+        (distrust, _) if left > 1 => Some((distrust, left - 1)),
+        (Distrust::Trial, _) => Some((Distrust::Checks, TRIALS)),
+        (Distrust::Checks, _) => None,
+    };
+    match next {
+        Some(next) => sink.distrusted.insert(name.clone(), next),
+        None => sink.distrusted.remove(name),
     };
     Ok(refusals)
 }

@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, TimestampMicrosecondArray};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::catalog::FINGERPRINT;
+use super::checks::Checks;
 use super::connection::Connection;
 use super::fault::classify_write;
 use super::target::{Target, TargetColumn};
@@ -102,6 +103,29 @@ impl<'a> Rows<'a> {
         DataError { table, column, row, message, source: None }
     }
 
+    /// What is said of a row that no column alone is to blame for.
+    pub(super) fn refused(&self, row: usize, message: String) -> DataError {
+        let table = Some(self.target.name.clone());
+        DataError { table, column: None, row: Some(row), message, source: None }
+    }
+
+    /// What tells which rows break a constraint of their table.
+    pub(super) fn checks(&self) -> Option<&Checks> {
+        self.target.checks.as_ref()
+    }
+
+    /// Those of the rows that are `kept`.
+    pub(super) fn filter(&self, kept: &BooleanArray) -> Result<Rows<'_>, SinkError> {
+        let cells = self.cells.iter().zip(&self.target.columns).map(|(cells, column)| {
+            let filtered = cells.filter(kept);
+            filtered.map_err(|error| misfit(&self.target, &column.name, None, error.to_string()))
+        });
+        let cells = cells.collect::<Result<_, _>>()?;
+        let count = kept.true_count();
+        let bytes = self.bytes * count / self.count.max(1);
+        Ok(Rows { target: Cow::Borrowed(&self.target), cells, count, bytes })
+    }
+
     /// The rows of each of the statements that write all of them.
     pub(super) fn ranges(&self) -> Vec<Range<usize>> {
         let fitting = STATEMENT_BYTES * self.count / self.bytes.max(1);
@@ -117,8 +141,27 @@ impl<'a> Rows<'a> {
 
     /// A statement `sql` whose parameters are the columns of some rows as arrays.
     pub(super) fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
+        self.bound(sql, self.columns(), range)
+    }
+
+    /// The same with some of the columns.
+    pub(super) fn bind_columns(
+        &self,
+        (sql, columns): (&str, &[usize]),
+        range: Range<usize>,
+    ) -> Result<Bound, SinkError> {
+        let columns = columns.iter().map(|at| (&self.cells[*at], &self.target.columns[*at]));
+        self.bound(sql, columns, range)
+    }
+
+    fn bound<'c>(
+        &self,
+        sql: &str,
+        columns: impl Iterator<Item = (&'c Cells, &'c TargetColumn)>,
+        range: Range<usize>,
+    ) -> Result<Bound, SinkError> {
         let mut params = Params::with_capacity(self.cells.len());
-        for (cells, column) in self.cells.iter().zip(&self.target.columns) {
+        for (cells, column) in columns {
             let array = ArrayParam::new(cells, column.wire, range.clone())
                 .map_err(|(row, message)| misfit(&self.target, &column.name, Some(row), message))?;
             params.push(Box::new(array));
@@ -126,9 +169,19 @@ impl<'a> Rows<'a> {
         Ok(Bound { table: self.target.name.clone(), sql: sql.to_owned(), params })
     }
 
-    /// Streams rows; encoding goes on while the server takes what was encoded. The row of an error is
-    /// that of the batch.
+    /// Streams rows, after a last look at the columns. The row of an error is that of the batch.
     pub(super) async fn copy(
+        &self,
+        connection: &mut Connection,
+        range: Range<usize>,
+    ) -> Result<(), SinkError> {
+        self.check_columns(connection).await?;
+        self.stream(connection, range).await
+    }
+
+    /// Streams rows; encoding goes on while the server takes what was encoded. To be called after
+    /// [`Self::check_columns`] in the same transaction.
+    pub(super) async fn stream(
         &self,
         connection: &mut Connection,
         range: Range<usize>,
@@ -140,7 +193,6 @@ impl<'a> Rows<'a> {
             }
             other => other,
         };
-        self.check_columns(connection).await?;
         let statement = connection.prepare(&self.target.copy_sql()).await.map_err(failed)?;
         let begun = connection.client.copy_in::<_, Bytes>(&statement).await;
         // The library ends the COPY that never began, and the server's answer to that is one too many.
@@ -167,7 +219,7 @@ impl<'a> Rows<'a> {
 
     /// Binary COPY would take a bigint for a timestamp: both are 8 bytes. So the columns are looked at
     /// once more, with the lock held that keeps others from altering them.
-    async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
+    pub(super) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
         let failed = |error| classify_write(&self.target.name, error);
         let statement = connection.prepare(FINGERPRINT).await.map_err(failed)?;
         let (schema, table) = &self.target.place;

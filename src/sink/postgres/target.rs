@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use arrow::datatypes::DataType;
 
 use super::catalog::{CatalogColumn, CatalogTable, Limits};
+use super::checks::Checks;
 use super::quote;
 use super::value::Wire;
 
@@ -31,6 +32,8 @@ pub(super) struct Target {
     pub(super) fingerprint: String,
     /// The last column is [`STAMP`], which the batches don't have.
     pub(super) is_stamped: bool,
+    /// What tells rows that break a constraint; of all columns.
+    pub(super) checks: Option<Checks>,
 }
 
 #[derive(Debug, Clone)]
@@ -99,9 +102,10 @@ impl Target {
         Self {
             name: name.to_owned(),
             sql_name,
-            columns,
             place: (in_schema.to_owned(), bare.to_owned()),
             fingerprint: catalog.fingerprint.clone(),
+            checks: Checks::of(catalog, &columns),
+            columns,
             is_stamped: stamp.is_some(),
         }
     }
@@ -115,7 +119,7 @@ impl Target {
         let stamp = self.is_stamped.then(|| self.columns.len() - 1);
         let columns = columns.iter().copied().chain(stamp);
         let columns = columns.map(|at| self.columns[at].clone()).collect();
-        Self { columns, ..self.clone() }
+        Self { columns, checks: None, ..self.clone() }
     }
 
     fn column_list(&self) -> String {

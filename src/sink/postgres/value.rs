@@ -6,7 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
     Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, filter};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimeUnit,
     TimestampMicrosecondType,
@@ -209,6 +209,39 @@ pub(super) enum Values {
     Timestamp(TimestampMicrosecondArray),
 }
 
+impl Values {
+    /// `array` is of the form's canonical type.
+    fn of(form: Form, array: &ArrayRef) -> Self {
+        match form {
+            Form::Bool => Self::Bool(array.as_boolean().clone()),
+            Form::Int => Self::Int(array.as_primitive::<Int64Type>().clone()),
+            Form::Decimal { scale } => {
+                Self::Decimal(array.as_primitive::<Decimal128Type>().clone(), scale)
+            }
+            Form::Float => Self::Float(array.as_primitive::<Float64Type>().clone()),
+            Form::Text | Form::List => Self::Text(array.as_string::<i32>().clone()),
+            Form::Binary => Self::Binary(array.as_binary::<i32>().clone()),
+            Form::Date => Self::Date(array.as_primitive::<Date32Type>().clone()),
+            Form::Timestamp => {
+                Self::Timestamp(array.as_primitive::<TimestampMicrosecondType>().clone())
+            }
+        }
+    }
+
+    fn form(&self) -> Form {
+        match self {
+            Self::Bool(_) => Form::Bool,
+            Self::Int(_) => Form::Int,
+            Self::Decimal(_, scale) => Form::Decimal { scale: *scale },
+            Self::Float(_) => Form::Float,
+            Self::Text(_) => Form::Text,
+            Self::Binary(_) => Form::Binary,
+            Self::Date(_) => Form::Date,
+            Self::Timestamp(_) => Form::Timestamp,
+        }
+    }
+}
+
 impl Cells {
     /// # Errors
     /// If the array's type has no wire form; the targets were checked for that at start.
@@ -222,21 +255,15 @@ impl Cells {
             (Form::List, _) => Arc::new(array_literals(array.as_list())?),
             (_, given) => cast(array, &form.canonical(given))?,
         };
-        let values = match form {
-            Form::Bool => Values::Bool(array.as_boolean().clone()),
-            Form::Int => Values::Int(array.as_primitive::<Int64Type>().clone()),
-            Form::Decimal { scale } => {
-                Values::Decimal(array.as_primitive::<Decimal128Type>().clone(), scale)
-            }
-            Form::Float => Values::Float(array.as_primitive::<Float64Type>().clone()),
-            Form::Text | Form::List => Values::Text(array.as_string::<i32>().clone()),
-            Form::Binary => Values::Binary(array.as_binary::<i32>().clone()),
-            Form::Date => Values::Date(array.as_primitive::<Date32Type>().clone()),
-            Form::Timestamp => {
-                Values::Timestamp(array.as_primitive::<TimestampMicrosecondType>().clone())
-            }
-        };
+        let values = Values::of(form, &array);
         Ok(Self { has_nulls: array.null_count() > 0, values, wire })
+    }
+
+    /// Those of the cells that are `kept`.
+    pub(super) fn filter(&self, kept: &BooleanArray) -> Result<Self, ArrowError> {
+        let array = filter(self.array(), kept)?;
+        let values = Values::of(self.values.form(), &array);
+        Ok(Self { has_nulls: array.null_count() > 0, values, wire: self.wire })
     }
 
     pub(super) fn values(&self) -> &Values {

@@ -56,10 +56,11 @@ fuzz-sql: setup ## Random streams over the SQL corpus, against the SQL run from 
 	TIDEMARK_FUZZ_SECONDS=$${TIDEMARK_FUZZ_SECONDS:-1000000000} \
 		cargo test --locked --test sql every_result -- --nocapture
 
-check: setup-check ## Check formatting, lints, licences, sources and the shape of the code
+check: setup-check ## Check formatting, lints, licences, sources, alert rules and the shape of the code
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	PATH="$(TOOLS):$$PATH" cargo deny --log-level error check licenses bans sources
+	PATH="$(TOOLS):$$PATH" promtool test rules tests/alerts.yml
 	cargo test --locked --test tidy
 
 bench: setup ## Measure, with a release build (half an hour, the first time)

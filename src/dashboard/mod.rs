@@ -9,12 +9,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{Health, Readiness};
+use crate::telemetry::{Health, Readiness, names};
 
 /// The `[http]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -89,7 +90,11 @@ async fn all(State(shown): State<Shown>) -> Json<Readiness> {
 
 async fn prometheus(State(shown): State<Shown>) -> Response {
     match &shown.metrics {
-        Some(handle) => handle.render().into_response(),
+        Some(handle) => {
+            let is_ready = shown.health.readiness().ready;
+            gauge!(names::READY).set(if is_ready { 1.0 } else { 0.0 });
+            handle.render().into_response()
+        }
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }

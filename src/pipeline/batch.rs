@@ -38,11 +38,13 @@ pub(super) struct Collector<S> {
     events: Vec<SourceEvent>,
     messages: Vec<Message>,
     bytes: usize,
+    /// When the open batch is old enough.
+    deadline: Option<Instant>,
 }
 
 impl<S: Source> Collector<S> {
     pub(super) fn new(source: S, limits: BatchLimits) -> Self {
-        Self { source, limits, events: Vec::new(), messages: Vec::new(), bytes: 0 }
+        Self { source, limits, events: Vec::new(), messages: Vec::new(), bytes: 0, deadline: None }
     }
 
     /// The source, to be closed.
@@ -71,13 +73,12 @@ impl<S: Source> Collector<S> {
         }
     }
 
-    /// The next batch or event. Events end a batch, because a new flow has new receipts.
+    /// The next batch or event. Events end a batch, because a new flow has new receipts. Cancel-safe.
     pub(super) async fn next(
         &mut self,
         in_flight: &mut InFlight,
         shutdown: &CancellationToken,
     ) -> Result<Collected, SourceError> {
-        let mut deadline = None;
         let waits_for_commit = !in_flight.is_empty();
         loop {
             if let Some(collected) = self.take_events() {
@@ -87,9 +88,10 @@ impl<S: Source> Collector<S> {
             if is_due && !self.messages.is_empty() {
                 return Ok(self.close());
             }
-            if !self.messages.is_empty() && deadline.is_none() {
-                deadline = Some(Instant::now() + self.limits.age);
+            if !self.messages.is_empty() && self.deadline.is_none() {
+                self.deadline = Some(Instant::now() + self.limits.age);
             }
+            let deadline = self.deadline;
             let room = self.limits.messages - self.messages.len();
             tokio::select! {
                 biased;
@@ -138,7 +140,7 @@ impl<S: Source> Collector<S> {
     }
 
     fn close(&mut self) -> Collected {
-        self.bytes = 0;
+        (self.bytes, self.deadline) = (0, None);
         Collected::Batch(std::mem::take(&mut self.messages))
     }
 }

@@ -47,7 +47,7 @@ use crate::source::file::FileSource;
 use crate::source::solace::{SolaceConfig, SolaceSource};
 use crate::source::{Source, SourceConfig, SourceError, SourceEvent};
 use crate::state::{Excess, StateError};
-use crate::telemetry::{Condition, Health};
+use crate::telemetry::{Condition, Health, Heartbeat};
 use crate::transform::{SqlError, TransformError};
 use batch::{Collected, Collector};
 use checkpointing::Checkpointing;
@@ -225,14 +225,18 @@ async fn wait_for_queue<S: Source>(
     shutdown: &CancellationToken,
 ) -> Result<Option<Ended>, PipelineError> {
     health.block(Condition::Source, "connecting");
-    tokio::select! {
-        () = shutdown.cancelled() => Ok(Some(Ended::Shutdown)),
-        up = collector.wait_until_up(health) => {
-            if !up? {
-                return Ok(Some(Ended::Drained));
+    let mut heartbeat = Heartbeat::start();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(Some(Ended::Shutdown)),
+            () = heartbeat.beat() => {}
+            up = collector.wait_until_up(health) => {
+                if !up? {
+                    return Ok(Some(Ended::Drained));
+                }
+                health.clear(Condition::Source);
+                return Ok(None);
             }
-            health.clear(Condition::Source);
-            Ok(None)
         }
     }
 }
@@ -255,6 +259,7 @@ impl<S: Source> Session<S> {
         shutdown: &CancellationToken,
     ) -> Result<Ended, PipelineError> {
         let mut in_flight = self.jobs.in_flight();
+        let mut heartbeat = Heartbeat::start();
         loop {
             if let Some(excess) = self.processor.excess() {
                 return Ok(self.wait_for_relief(&excess, lasting, (health, shutdown)).await);
@@ -271,6 +276,7 @@ impl<S: Source> Session<S> {
                         None => continue,
                     }
                 }
+                () = heartbeat.beat() => continue,
                 collected = self.collector.next(&mut in_flight, shutdown) => collected?,
             };
             let messages = match collected {

@@ -1,10 +1,12 @@
 //! Logs, metrics and health: what the program says about itself.
 
 mod health;
+mod heartbeat;
 pub mod names;
 mod stages;
 
 pub use health::{Condition, Health, Readiness};
+pub use heartbeat::Heartbeat;
 pub use stages::Stages;
 
 use std::io::IsTerminal;
@@ -39,8 +41,8 @@ pub fn init_logs(format: LogFormat) {
 }
 
 /// Latency buckets in seconds, from a millisecond to a minute.
-const SECONDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const SECONDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 60.0];
 
 /// Starts counting; the handle renders the Prometheus text.
 ///

@@ -43,6 +43,8 @@ pub const QUEUE_MESSAGES: &str = "cdc_queue_messages";
 pub const QUEUE_UNACKED: &str = "cdc_queue_unacked_messages";
 pub const QUEUE_BYTES: &str = "cdc_queue_bytes";
 pub const QUEUE_TOLD: &str = "cdc_queue_told";
+pub const HEARTBEAT: &str = "cdc_heartbeat_timestamp_seconds";
+pub const READY: &str = "cdc_ready";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
@@ -109,6 +111,8 @@ pub(super) fn describe() {
 }
 
 fn describe_queue() {
+    describe_gauge!(HEARTBEAT, "when the consumer took messages, or looked for some, last");
+    describe_gauge!(READY, "1 if /ready says that it is");
     describe_gauge!(QUEUE_MESSAGES, "messages in the source's queue, as the broker says");
     describe_gauge!(QUEUE_UNACKED, "messages of the queue that are delivered and not acknowledged");
     describe_gauge!(QUEUE_BYTES, "bytes of the messages in the queue");
@@ -137,4 +141,25 @@ fn describe_faults() {
         REFUSED_ROWS,
         "rows that the target refused and that are dead letters instead, by table"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// All words of a text that are names of our metrics by their form.
+    fn mentioned(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let of_ours = words.filter(|word| word.starts_with("cdc_"));
+        of_ours.map(|word| word.strip_suffix("_bucket").unwrap_or(word)).collect()
+    }
+
+    #[test]
+    fn alerts_are_about_metrics_that_there_are() {
+        let ours = mentioned(include_str!("names.rs"));
+        let alerts = mentioned(include_str!("../../docker/alerts.yml"));
+        assert!(alerts.len() >= 5, "{alerts:?}");
+        let unknown: Vec<_> = alerts.difference(&ours).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
 }

@@ -35,8 +35,7 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
     let mut out = std::io::stdout();
     let folder = std::env::temp_dir().join("tidemark-bench");
     let settings = Settings::new(std::env::current_exe()?, folder, sql);
-    let stack =
-        Stack::start(Settings { max_messages: 5_000, max_unacked: 12_000, ..settings }).await?;
+    let stack = Stack::start(settings).await?;
     let measured = measure(&stack, events, seconds, &mut out).await;
     let stopped = stack.stop().await;
     let figures = measured?;

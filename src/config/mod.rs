@@ -93,7 +93,8 @@ impl Default for SqlConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
     /// Messages. At most half of the source's `max_unacked`, so that one batch can be collected
-    /// while another is committed. Default: 5000.
+    /// while another is committed; it grows to that while messages come faster than they are processed.
+    /// Default: 5000.
     pub max_messages: NonZeroUsize,
     /// Payload bytes. Default: 32 MiB.
     pub max_bytes: NonZeroUsize,
@@ -114,9 +115,13 @@ impl Default for BatchConfig {
 }
 
 impl BatchConfig {
-    pub fn limits(&self) -> BatchLimits {
+    /// Those for a source that may have `max_unacked` messages unacknowledged.
+    pub fn limits(&self, max_unacked: Option<u32>) -> BatchLimits {
+        let messages = self.max_messages.get();
+        let half = max_unacked.map_or(0, |max_unacked| max_unacked as usize / 2);
         BatchLimits {
-            messages: self.max_messages.get(),
+            messages,
+            pressed_messages: messages.max(half),
             bytes: self.max_bytes.get(),
             age: self.max_age,
         }

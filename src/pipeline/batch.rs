@@ -7,13 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::committer::InFlight;
 use crate::changelog::Message;
-use crate::source::{Source, SourceError, SourceEvent};
+use crate::source::{Pressure, Source, SourceError, SourceEvent};
 use crate::telemetry::Health;
 
 /// When a batch closes.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     pub messages: usize,
+    /// The same while messages come faster than they are processed; not less.
+    pub pressed_messages: usize,
     pub bytes: usize,
     pub age: Duration,
 }
@@ -38,13 +40,23 @@ pub(super) struct Collector<S> {
     events: Vec<SourceEvent>,
     messages: Vec<Message>,
     bytes: usize,
+    /// How many messages the open batch may have.
+    limit: usize,
     /// When the open batch is old enough.
     deadline: Option<Instant>,
 }
 
 impl<S: Source> Collector<S> {
     pub(super) fn new(source: S, limits: BatchLimits) -> Self {
-        Self { source, limits, events: Vec::new(), messages: Vec::new(), bytes: 0, deadline: None }
+        Self {
+            source,
+            limits,
+            events: Vec::new(),
+            messages: Vec::new(),
+            bytes: 0,
+            limit: limits.messages,
+            deadline: None,
+        }
     }
 
     /// The source, to be closed.
@@ -92,7 +104,11 @@ impl<S: Source> Collector<S> {
                 self.deadline = Some(Instant::now() + self.limits.age);
             }
             let deadline = self.deadline;
-            let room = self.limits.messages - self.messages.len();
+            // Seen before messages are taken, which lowers the pressure.
+            if self.source.pressure() >= Pressure::Warning {
+                self.limit = self.limits.pressed_messages;
+            }
+            let room = self.limit - self.messages.len();
             tokio::select! {
                 biased;
                 // Shutdown goes before everything: the batch is not acknowledged and comes again.
@@ -136,11 +152,11 @@ impl<S: Source> Collector<S> {
     }
 
     fn is_full(&self) -> bool {
-        self.messages.len() >= self.limits.messages || self.bytes >= self.limits.bytes
+        self.messages.len() >= self.limit || self.bytes >= self.limits.bytes
     }
 
     fn close(&mut self) -> Collected {
-        (self.bytes, self.deadline) = (0, None);
+        (self.bytes, self.deadline, self.limit) = (0, None, self.limits.messages);
         Collected::Batch(std::mem::take(&mut self.messages))
     }
 }

@@ -164,7 +164,7 @@ async fn run_session<S: Source + 'static>(
     shutdown: &CancellationToken,
 ) -> Result<Ended, PipelineError> {
     let acknowledger = source.acknowledger();
-    let mut collector = Collector::new(source, config.batch.limits());
+    let mut collector = Collector::new(source, config.batch.limits(config.source.max_unacked()));
     if let Some(ended) = wait_for_queue(&mut collector, health, shutdown).await? {
         return Ok(ended);
     }

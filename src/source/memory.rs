@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Acknowledge, Source, SourceError, SourceEvent};
+use super::{Acknowledge, Pressure, Source, SourceError, SourceEvent};
 use crate::changelog::{Message, Offset, Receipt};
 
 /// Outlives its consumers: what they did not acknowledge comes again to the next one.
@@ -22,6 +22,8 @@ struct Queue {
     /// Number of the flow that is bound now; older ones get nothing and acknowledge nothing.
     flow: u32,
     max_unacked: usize,
+    /// What the pressure is measured by.
+    room: Option<usize>,
     waiting: VecDeque<Message>,
     unacked: VecDeque<Message>,
     /// Told to the consumer before any message.
@@ -37,12 +39,18 @@ impl MemoryQueue {
             next_id: 1,
             flow: 0,
             max_unacked,
+            room: None,
             waiting: VecDeque::new(),
             unacked: VecDeque::new(),
             events: VecDeque::new(),
             is_ended: false,
         };
         Self { state: Arc::new(Mutex::new(queue)), changed: Arc::new(Notify::new()) }
+    }
+
+    /// Consumers are under pressure as if the waiting messages were in a buffer for so many.
+    pub fn set_room(&self, messages: usize) {
+        self.lock().room = Some(messages);
     }
 
     /// Adds a message at the end of the queue and returns its offset.
@@ -157,6 +165,11 @@ impl Source for MemorySource {
             }
             self.queue.changed.notified().await;
         }
+    }
+
+    fn pressure(&self) -> Pressure {
+        let queue = self.queue.lock();
+        queue.room.map_or(Pressure::Normal, |room| Pressure::of(queue.waiting.len(), room))
     }
 
     fn acknowledger(&self) -> MemoryAcknowledger {

@@ -10,8 +10,10 @@ pub mod memory;
 pub mod solace;
 
 mod error;
+mod pressure;
 
 pub use error::SourceError;
+pub use pressure::{Pressure, PressureGauge};
 
 use std::future::Future;
 
@@ -55,6 +57,11 @@ pub trait Source: Send {
             self.recv_many(&mut events, 1).await?;
             Ok(events.pop())
         }
+    }
+
+    /// How full the receive buffer is. A source without one is never under pressure.
+    fn pressure(&self) -> Pressure {
+        Pressure::Normal
     }
 
     /// A handle that acknowledges while somebody else receives.
@@ -106,6 +113,14 @@ pub enum SourceConfig {
 }
 
 impl SourceConfig {
+    /// How many messages may be delivered and not acknowledged, where that is limited.
+    pub fn max_unacked(&self) -> Option<u32> {
+        match self {
+            Self::Solace(config) => Some(config.max_unacked),
+            Self::File(_) => None,
+        }
+    }
+
     /// Everything that is wrong with it, each with its key; no I/O.
     pub fn problems(&self) -> Vec<String> {
         match self {

@@ -43,6 +43,7 @@ pub const QUEUE_MESSAGES: &str = "cdc_queue_messages";
 pub const QUEUE_UNACKED: &str = "cdc_queue_unacked_messages";
 pub const QUEUE_BYTES: &str = "cdc_queue_bytes";
 pub const QUEUE_TOLD: &str = "cdc_queue_told";
+pub const PRESSURE: &str = "cdc_back_pressure";
 pub const HEARTBEAT: &str = "cdc_heartbeat_timestamp_seconds";
 pub const READY: &str = "cdc_ready";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
@@ -111,6 +112,10 @@ pub(super) fn describe() {
 }
 
 fn describe_queue() {
+    describe_gauge!(
+        PRESSURE,
+        "fill of the receive buffer: 0 below 70 %, 1 larger batches, 2 from 85 % on, 3 flow stopped from 95 % on"
+    );
     describe_gauge!(HEARTBEAT, "when the consumer took messages, or looked for some, last");
     describe_gauge!(READY, "1 if /ready says that it is");
     describe_gauge!(QUEUE_MESSAGES, "messages in the source's queue, as the broker says");

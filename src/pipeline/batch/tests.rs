@@ -11,7 +11,8 @@ use crate::source::memory::{MemoryAcknowledger, MemoryQueue, MemorySource};
 
 /// An age that no test reaches.
 const HOUR: Duration = Duration::from_secs(3600);
-const LIMITS: BatchLimits = BatchLimits { messages: 100, bytes: 1 << 20, age: HOUR };
+const LIMITS: BatchLimits =
+    BatchLimits { messages: 100, pressed_messages: 100, bytes: 1 << 20, age: HOUR };
 
 /// A queue that holds messages, a collector that has seen its `Up`, and a committer that does not run yet.
 struct Bench {
@@ -69,12 +70,23 @@ fn payloads(collected: Collected) -> Vec<String> {
 
 #[tokio::test]
 async fn a_batch_closes_when_it_has_enough_messages() {
-    let limits = BatchLimits { messages: 2, ..LIMITS };
+    let limits = BatchLimits { messages: 2, pressed_messages: 2, ..LIMITS };
     let mut bench = Bench::new(limits, &["a", "b", "c", "d", "e"]).await;
     assert_eq!(bench.next_batch().await, ["a", "b"]);
     assert_eq!(bench.next_batch().await, ["c", "d"]);
     assert!(poll!(Box::pin(bench.next())).is_pending());
     bench.push(&["f"]);
+    assert_eq!(bench.next_batch().await, ["e", "f"]);
+}
+
+#[tokio::test]
+async fn batches_are_larger_while_messages_come_faster_than_they_are_processed() {
+    let limits = BatchLimits { messages: 2, pressed_messages: 4, ..LIMITS };
+    let mut bench = Bench::new(limits, &[]).await;
+    bench.queue.set_room(5);
+    bench.push(&["a", "b", "c", "d", "e"]);
+    assert_eq!(bench.next_batch().await, ["a", "b", "c", "d"]);
+    bench.push(&["f", "g"]);
     assert_eq!(bench.next_batch().await, ["e", "f"]);
 }
 

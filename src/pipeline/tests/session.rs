@@ -8,7 +8,7 @@ use crate::sink::conformance;
 use crate::source::memory::{MemoryQueue, MemorySource};
 
 const LIMITS: BatchLimits =
-    BatchLimits { messages: 3, bytes: 1 << 20, age: Duration::from_millis(5) };
+    BatchLimits { messages: 3, pressed_messages: 3, bytes: 1 << 20, age: Duration::from_millis(5) };
 
 /// Long; reaching it is the failure.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::changelog::Message;
-use crate::source::{SourceError, SourceEvent};
+use crate::source::{Pressure, PressureGauge, SourceError, SourceEvent};
 
 /// What the library's callbacks have delivered and the consumer has not received yet.
 ///
@@ -14,10 +14,11 @@ use crate::source::{SourceError, SourceEvent};
 pub(super) struct Inbox {
     state: Mutex<State>,
     arrived: Notify,
-    /// Told when the number of messages crosses a water mark.
+    /// Told when the number of messages comes to another step of the ladder, or falls to `low`.
     valve: Notify,
     capacity: usize,
-    high: usize,
+    /// For so many messages there is room before the flow is stopped.
+    room: usize,
     low: usize,
 }
 
@@ -38,7 +39,8 @@ pub(super) enum Valve {
 
 impl Inbox {
     /// Room for everything that the limits allow, twice: when the library binds a flow again by
-    /// itself, the broker may send once more what is still here. The flow is stopped at half of `max_unacked`.
+    /// itself, the broker may send once more what is still here. Half of `max_unacked` is to be here at most:
+    /// the flow is stopped when that is about full, and started again at half of it.
     pub(super) fn new(max_unacked: usize, window: usize) -> Self {
         let state = State { events: VecDeque::new(), messages: 0, failure: None, has_ended: false };
         Self {
@@ -46,7 +48,7 @@ impl Inbox {
             arrived: Notify::new(),
             valve: Notify::new(),
             capacity: 2 * max_unacked + window,
-            high: (max_unacked / 2).max(1),
+            room: (max_unacked / 2).max(1),
             low: max_unacked / 4,
         }
     }
@@ -61,12 +63,13 @@ impl Inbox {
         let was_empty = state.events.is_empty();
         state.events.push_back(SourceEvent::Message(message));
         state.messages += 1;
-        let is_high = state.messages == self.high;
+        let before = Pressure::of(state.messages - 1, self.room);
+        let rises = before != Pressure::of(state.messages, self.room);
         drop(state);
         if was_empty {
             self.arrived.notify_one();
         }
-        if is_high {
+        if rises {
             self.valve.notify_one();
         }
     }
@@ -136,8 +139,9 @@ impl Inbox {
         let taken = buffer[start..].iter().filter(|e| matches!(e, SourceEvent::Message(_))).count();
         state.messages -= taken;
         let has_fallen_low = before > self.low && state.messages <= self.low;
+        let falls = Pressure::of(before, self.room) != Pressure::of(state.messages, self.room);
         drop(state);
-        if has_fallen_low {
+        if has_fallen_low || falls {
             self.valve.notify_one();
         }
         Some(Ok(count))
@@ -145,13 +149,21 @@ impl Inbox {
 
     pub(super) fn valve(&self) -> Valve {
         let messages = self.lock().messages;
-        if messages >= self.high {
+        if Pressure::of(messages, self.room) == Pressure::Stopped {
             Valve::Close
         } else if messages <= self.low {
             Valve::Open
         } else {
             Valve::Keep
         }
+    }
+
+    pub(super) fn pressure(&self) -> Pressure {
+        Pressure::of(self.lock().messages, self.room)
+    }
+
+    pub(super) fn show(&self, gauge: &mut PressureGauge) {
+        gauge.show(self.lock().messages, self.room);
     }
 
     pub(super) async fn valve_may_have_changed(&self) {
@@ -213,10 +225,10 @@ mod tests {
         }
         assert_eq!(inbox.valve(), Valve::Keep);
         inbox.push(message(4));
-        assert_eq!(inbox.valve(), Valve::Close);
+        assert_eq!((inbox.valve(), inbox.pressure()), (Valve::Close, Pressure::Stopped));
         inbox.valve_may_have_changed().await;
         receive(&inbox, 1).await;
-        assert_eq!(inbox.valve(), Valve::Keep);
+        assert_eq!((inbox.valve(), inbox.pressure()), (Valve::Keep, Pressure::Warning));
         receive(&inbox, 1).await;
         inbox.valve_may_have_changed().await;
         assert_eq!(inbox.valve(), Valve::Open);

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Acknowledge, Source, SourceError, SourceEvent};
+use super::{Acknowledge, Pressure, Source, SourceError, SourceEvent};
 use crate::changelog::Receipt;
 use bound::Bound;
 use ffi::Flow;
@@ -67,6 +67,10 @@ impl Source for SolaceSource {
         limit: usize,
     ) -> Result<usize, SourceError> {
         self.inbox.recv_many(buffer, limit).await
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.inbox.pressure()
     }
 
     fn acknowledger(&self) -> SolaceAcknowledger {

@@ -12,7 +12,7 @@ use super::flow::{Receiver, Signal, Signals, flow_properties, no_connection, pro
 use super::inbox::{Inbox, Valve};
 use super::session::{self, SessionSettings};
 use crate::recovery::{Recovery, chain};
-use crate::source::{SourceError, SourceEvent};
+use crate::source::{PressureGauge, SourceError, SourceEvent};
 
 /// Keeps a flow bound, whatever happens to the connection.
 ///
@@ -129,14 +129,17 @@ impl Supervisor {
 
     /// Until the flow or its session is lost.
     async fn consume(&mut self) -> Lost {
-        let mut is_open = true;
+        let (mut is_open, mut pressure) = (true, PressureGauge::new());
         loop {
             let inbox = Arc::clone(&self.inbox);
             let lost = tokio::select! {
                 // Connection events first: they are rare and everything depends on them.
                 biased;
                 signal = self.signals.recv() => signal.and_then(|signal| self.follow(signal)),
-                () = inbox.valve_may_have_changed() => self.turn_valve(&mut is_open).await,
+                () = inbox.valve_may_have_changed() => {
+                    inbox.show(&mut pressure);
+                    self.turn_valve(&mut is_open).await
+                }
             };
             if let Some(lost) = lost {
                 return lost;

@@ -20,8 +20,7 @@ pub(super) async fn rate(events: u64, sql: &Path, out: &mut impl Write) -> anyho
     let sql = refusing_sql(sql, scratch.join("tidemark-bench-sql"))?;
     let folder = scratch.join("tidemark-bench-refusing");
     let settings = Settings::new(std::env::current_exe()?, folder, &sql);
-    let stack =
-        Stack::start(Settings { max_messages: 10_000, max_unacked: 25_000, ..settings }).await?;
+    let stack = Stack::start(settings).await?;
     let measured = catch_up(&stack, events, out).await;
     stack.stop().await?;
     measured

@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Ends after this time, such as `60s`.
     #[arg(long, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    /// Pauses while the processor with this page can't follow, as in http://127.0.0.1:8080/metrics.
+    #[arg(long, value_name = "URL")]
+    heed: Option<url::Url>,
     /// The same seed makes the same rows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -64,6 +67,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         rate: arguments.rate,
         events: arguments.events,
         duration: arguments.duration,
+        heed: arguments.heed.clone(),
         faults: arguments.faults,
         late: arguments.late,
         with_schema: arguments.with_schema,

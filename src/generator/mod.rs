@@ -4,6 +4,7 @@
 //! It is not a model of Oracle: one change is one transaction, and rows are as random as the tests need.
 
 mod envelope;
+mod heed;
 mod live;
 mod ndjson;
 mod publish;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use url::Url;
 
 use crate::changelog::Operation;
 use crate::source::solace::PublishError;
@@ -40,6 +42,8 @@ pub struct Config {
     pub events: Option<u64>,
     /// Ends after this time.
     pub duration: Option<Duration>,
+    /// The metrics page of a processor: nothing is published while it says that it can't follow.
+    pub heed: Option<Url>,
     /// Share of changes that are faulty, 0 to 1: malformed JSON, broken XML, a column nobody declared.
     pub faults: f64,
     /// Share of orders whose date is 10 s to 4 min in the past.
@@ -61,6 +65,7 @@ impl Default for Config {
             rate: Rate::PerSecond(5_000.0 / 60.0),
             events: None,
             duration: None,
+            heed: None,
             faults: 0.0,
             late: 0.02,
             out_of_order: 0.03,

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::heed::Heed;
 use super::{Config, Event, Generator, GeneratorError, SalesTable};
 use crate::source::solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
 
@@ -122,8 +123,14 @@ impl Run {
         let is_over = |cancel: &CancellationToken| {
             cancel.is_cancelled() || config.duration.is_some_and(|end| started.elapsed() >= end)
         };
+        let mut heed = config.heed.clone().map(Heed::new);
         while !is_over(&self.cancel) {
-            let due = match config.rate.due_after(started.elapsed()) {
+            if let Some(heed) = &mut heed {
+                heed.pause(&self.cancel).await;
+            }
+            // What a pause has left out is not made up for.
+            let paused = heed.as_ref().map_or(Duration::ZERO, |heed| heed.paused);
+            let due = match config.rate.due_after(started.elapsed() - paused) {
                 Some(due) => due.saturating_sub(self.sent()).min(CHUNK),
                 None => CHUNK,
             };

@@ -35,12 +35,21 @@ pub struct Arguments {
     /// Share of orders dated 10 s to 4 min in the past.
     #[arg(long, default_value_t = 0.02)]
     late: f64,
+    /// Share of orders dated 2099-01-01.
+    #[arg(long, default_value_t = 0.0)]
+    misdated: f64,
+    /// The XML of an order has one item up to so many; 500 are about 30 KB.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    xml_items: u32,
     /// Puts the schema section into every envelope.
     #[arg(long)]
     with_schema: bool,
     /// A clock that starts here, such as 2026-01-01T00:00:00Z, and moves by the rate.
     #[arg(long)]
     start_time: Option<DateTime<Utc>>,
+    /// The rate by which that clock moves, if it is another than that of publishing: hours in seconds.
+    #[arg(long, requires = "start_time")]
+    clock_rate: Option<Rate>,
     /// Writes NDJSON to this file instead of publishing.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -70,8 +79,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         heed: arguments.heed.clone(),
         faults: arguments.faults,
         late: arguments.late,
+        misdated: arguments.misdated,
+        xml_items: arguments.xml_items,
         with_schema: arguments.with_schema,
         start_time: arguments.start_time,
+        clock_rate: arguments.clock_rate,
         ..Config::default()
     };
     let mut out = std::io::stdout();

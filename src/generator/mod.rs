@@ -50,12 +50,18 @@ pub struct Config {
     pub late: f64,
     /// Share of orders whose date is less than 10 s in the past.
     pub out_of_order: f64,
+    /// Share of orders whose date is 2099-01-01.
+    pub misdated: f64,
     /// Puts the schema section into every envelope.
     pub with_schema: bool,
     /// Writes Debezium's "unavailable value" where an order's XML did not change.
     pub unchanged_lobs: bool,
+    /// The XML of an order has one item up to so many.
+    pub xml_items: u32,
     /// A clock that starts here and moves by the rate; `None`: the wall clock.
     pub start_time: Option<DateTime<Utc>>,
+    /// The rate by which that clock moves, if it is another than that of publishing.
+    pub clock_rate: Option<Rate>,
 }
 
 impl Default for Config {
@@ -69,9 +75,12 @@ impl Default for Config {
             faults: 0.0,
             late: 0.02,
             out_of_order: 0.03,
+            misdated: 0.0,
+            xml_items: 3,
             with_schema: false,
             unchanged_lobs: false,
             start_time: None,
+            clock_rate: None,
         }
     }
 }
@@ -138,7 +147,7 @@ impl Generator {
     pub fn new(config: &Config) -> Self {
         let clock = match config.start_time {
             Some(start) => {
-                let step_us = config.rate.step_us();
+                let step_us = config.clock_rate.unwrap_or(config.rate).step_us();
                 Clock::Simulated { now_us: start.timestamp_micros() - step_us, step_us }
             }
             None => Clock::Wall,

@@ -15,22 +15,26 @@ const CITIES: [(&str, &str); 5] =
 /// Products that items name, whether or not they exist.
 const PRODUCTS: u32 = 500;
 
-/// The SHIPPING_INFO of an order: XML with attributes, nesting and characters that need escaping, and one to three
-/// items.
-pub(super) fn shipping_info(rng: &mut StdRng) -> Arc<str> {
+/// The SHIPPING_INFO of an order: XML with attributes, nesting and characters that need escaping, and one to
+/// `max_items` items.
+pub(super) fn shipping_info(rng: &mut StdRng, max_items: u32) -> Arc<str> {
     let mut writer = Writer::new(Vec::with_capacity(512));
-    write_shipping(&mut writer, rng).expect("a vector takes every byte");
+    write_shipping(&mut writer, rng, max_items).expect("a vector takes every byte");
     String::from_utf8(writer.into_inner()).expect("the writer was given text").into()
 }
 
 /// XML that ends in the middle of an element.
-pub(super) fn broken_shipping_info(rng: &mut StdRng) -> Arc<str> {
-    let whole = shipping_info(rng);
+pub(super) fn broken_shipping_info(rng: &mut StdRng, max_items: u32) -> Arc<str> {
+    let whole = shipping_info(rng, max_items);
     let end = whole.find("</city>").expect("every address has a city");
     whole[..end].into()
 }
 
-fn write_shipping<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Result<()> {
+fn write_shipping<W: Write>(
+    writer: &mut Writer<W>,
+    rng: &mut StdRng,
+    max_items: u32,
+) -> io::Result<()> {
     let carrier = CARRIERS[rng.random_range(0..CARRIERS.len())];
     let method = METHODS[rng.random_range(0..METHODS.len())];
     let tracking = format!("{:012X}", rng.random_range(0..1u64 << 48));
@@ -38,7 +42,7 @@ fn write_shipping<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Res
         format!("{} {}", rng.random_range(1..300), STREETS[rng.random_range(0..STREETS.len())]);
     let (city, country) = CITIES[rng.random_range(0..CITIES.len())];
     let zip = format!("{:05}", rng.random_range(10_000..99_999));
-    let count = rng.random_range(1..=3);
+    let count = rng.random_range(1..=max_items);
     let weight = format!("{}.{}", rng.random_range(0..40), rng.random_range(1..10));
     writer.create_element("shipping").write_inner_content(|shipping| {
         text(shipping, "method", method)?;

@@ -30,6 +30,8 @@ const FIRST_NAMES: [&str; 8] =
     ["Ada", "Björn", "Chloé", "Dmitri", "Eva", "Fatima", "Goran", "O'Hara"];
 const LAST_NAMES: [&str; 8] =
     ["Abe", "Brontë", "Castillo", "Dürer", "Eriksson", "Fischer", "García", "\"Hal\" Ito"];
+/// 2099-01-01, which no watermark may believe.
+const FAR_FUTURE_US: i64 = 4_070_908_800_000_000;
 const USERS: [&str; 3] = ["SALES_APP", "BATCH", "DBA"];
 
 /// The shop whose changes the generator tells: rows, and the events that wait to be told.
@@ -114,7 +116,7 @@ impl Shop {
             (Operation::Update, Some(id)) => self.update_order(id),
             (Operation::Delete, Some(id)) => self.delete_order(id),
             _ => {
-                let shipping = shipping_info(&mut self.rng);
+                let shipping = shipping_info(&mut self.rng, self.config.xml_items);
                 self.add_order(Shipping::Text(shipping), None);
             }
         }
@@ -128,7 +130,7 @@ impl Shop {
         let order = Order {
             id,
             customer,
-            date_us: now_us - self.lateness_us(),
+            date_us: self.order_date_us(),
             status: STATUSES[0],
             total_cents: self.rng.random_range(500..500_000),
             shipping,
@@ -143,21 +145,23 @@ impl Shop {
         }
     }
 
-    /// How far in the past the business says that the order was made.
-    fn lateness_us(&mut self) -> i64 {
+    /// When the business says that the order was made: now, some time ago, or in a future that nobody sees.
+    fn order_date_us(&mut self) -> i64 {
         let chance: f64 = self.rng.random();
         if chance < self.config.late {
-            self.rng.random_range(10_000_000..240_000_000)
+            self.now_us - self.rng.random_range(10_000_000..240_000_000)
         } else if chance < self.config.late + self.config.out_of_order {
-            self.rng.random_range(100_000..9_000_000)
+            self.now_us - self.rng.random_range(100_000..9_000_000)
+        } else if chance >= 1.0 - self.config.misdated {
+            FAR_FUTURE_US
         } else {
-            0
+            self.now_us
         }
     }
 
     fn update_order(&mut self, id: u64) {
         let changes_address = self.rng.random_bool(ADDRESS_CHANGE_SHARE);
-        let address = changes_address.then(|| shipping_info(&mut self.rng));
+        let address = changes_address.then(|| shipping_info(&mut self.rng, self.config.xml_items));
         let status = STATUSES[self.rng.random_range(1..STATUSES.len())];
         let total = self.rng.random_range(500..500_000);
         let Some((order, _)) = self.orders.get_mut(id) else { return };
@@ -213,7 +217,7 @@ impl Shop {
         let order = self.orders.pick(&mut self.rng);
         let product = self.products.pick(&mut self.rng);
         let (Some(order), Some(product)) = (order, product) else {
-            let shipping = shipping_info(&mut self.rng);
+            let shipping = shipping_info(&mut self.rng, self.config.xml_items);
             return self.add_order(Shipping::Text(shipping), None);
         };
         let price_cents = self.products.get_mut(product).map_or(100, |product| product.price_cents);
@@ -358,7 +362,7 @@ impl Shop {
     fn make_fault(&mut self) {
         match self.rng.random_range(0..3) {
             0 => {
-                let shipping = broken_shipping_info(&mut self.rng);
+                let shipping = broken_shipping_info(&mut self.rng, self.config.xml_items);
                 self.add_order(Shipping::Text(shipping), Some(Fault::BrokenXml));
             }
             1 => {

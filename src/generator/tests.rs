@@ -162,6 +162,43 @@ fn late_orders_are_ten_seconds_to_four_minutes_late() {
 }
 
 #[test]
+fn the_clock_may_run_faster_than_the_events_are_sent() {
+    let clock_rate = Some("60/min".parse().unwrap());
+    let events = events(&Config { clock_rate, ..config(11) });
+    let at = |event: &Event| json(event)["source"]["ts_us"].as_i64().unwrap();
+    assert_eq!(at(&events[10]) - at(&events[0]), 10_000_000);
+}
+
+#[test]
+fn misdated_orders_are_of_2099_and_leave_the_others_as_they_are() {
+    let dates = |misdated| -> Vec<i64> {
+        let orders = events(&Config { misdated, ..config(20_000) }).into_iter();
+        let created = orders.filter(|event| {
+            event.table == SalesTable::Orders && event.operation == Operation::Create
+        });
+        created.map(|event| json(&event)["after"]["ORDER_DATE"].as_i64().unwrap()).collect()
+    };
+    let (right, wrong) = (dates(0.0), dates(0.02));
+    let changed: Vec<i64> =
+        right.iter().zip(&wrong).filter(|(a, b)| a != b).map(|(_, wrong)| *wrong).collect();
+    let share = 100.0 * changed.len() as f64 / right.len() as f64;
+    assert!((1.0..3.0).contains(&share), "{share} % are misdated");
+    assert!(changed.iter().all(|date| *date == 4_070_908_800_000_000));
+}
+
+#[test]
+fn documents_are_as_large_as_asked_for() {
+    let items = |xml_items| {
+        let orders = events(&Config { xml_items, ..config(5_000) }).into_iter();
+        let orders = orders.filter(|event| event.table == SalesTable::Orders);
+        let orders = orders.filter(|event| !event.payload.is_empty());
+        let text = |event: Event| json(&event).to_string();
+        orders.map(|event| text(event).matches("<item ").count()).max().unwrap()
+    };
+    assert!(items(3) <= 6 && items(500) > 300, "before and after are in one event");
+}
+
+#[test]
 fn faults_are_marked_and_faulty() {
     let events = events(&Config { faults: 0.05, ..config(20_000) });
     let of = |fault| events.iter().filter(move |event| event.fault == Some(fault));

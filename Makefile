@@ -10,11 +10,26 @@ IMAGE ?= tidemark
 # Empty, or --network=host where containers reach package sources only over the host's network.
 DOCKER_FLAGS ?=
 
+# Words after `make scenario` are its arguments, not goals: make scenario F1 F4
+ifeq (scenario,$(firstword $(MAKECMDGOALS)))
+SCENARIOS := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+ifneq (,$(SCENARIOS))
+.PHONY: $(SCENARIOS)
+$(SCENARIOS): scenario ; @:
+endif
+endif
+# auto (containers where Docker is), compose or local; FULL=1 for the long forms.
+STACK ?= auto
+FULL ?=
+SEED ?= 1
+CHAOS_SECONDS ?= 900
+RUN_SCENARIOS = python3 tests/scenarios --program "$(CARGO_TARGET_DIR)/debug/tidemark" --stack $(STACK) $(if $(FULL),--full)
+
 # How long `make fuzz` runs each of its targets.
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS := events decimals times xml smf
 
-.PHONY: help setup setup-check build demo demo-psql clean-demo test fuzz fuzz-sql check bench image
+.PHONY: help setup setup-check build demo demo-psql clean-demo test scenario scenarios chaos fuzz fuzz-sql check bench image
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -40,6 +55,15 @@ clean-demo: ## Remove what the demo left
 test: setup ## Run all tests
 	cargo test --locked --doc
 	cargo test --locked --lib --bins --tests
+
+scenario: build ## Run failure scenarios by name, as in `make scenario F1 F4`: docs/SCENARIOS.md
+	@$(RUN_SCENARIOS) $(or $(SCENARIOS),--list)
+
+scenarios: build ## Run all failure scenarios, in their short forms unless FULL=1
+	@$(RUN_SCENARIOS)
+
+chaos: build ## All faults at random for CHAOS_SECONDS (900), by SEED
+	@$(RUN_SCENARIOS) F15 --seed $(SEED) --seconds $(CHAOS_SECONDS)
 
 fuzz: setup ## Any bytes into decoders and the broker's wire format, FUZZ_SECONDS (600) each
 	cp Cargo.lock tests/fuzz/Cargo.lock

@@ -1,0 +1,26 @@
+"""The scenarios by their names. Each class says what must hold, and does one thing to the stack."""
+
+from .bad_input import FarFuture, LateData, MalformedEvents
+from .consumer import ConsumerCrash, ConsumerRestart, FrozenConsumer, TwoProcessors
+from .environment import BrokerRestart, Partition, PostgresDown, RestUnavailable
+from .pressure import FullDisks, MemoryPressure, SlowConsumer
+
+FAILURES = {
+    scenario.name: scenario
+    for scenario in [
+        ConsumerCrash,
+        ConsumerRestart,
+        BrokerRestart,
+        PostgresDown,
+        RestUnavailable,
+        MalformedEvents,
+        Partition,
+        MemoryPressure,
+        SlowConsumer,
+        LateData,
+        FullDisks,
+        FarFuture,
+        FrozenConsumer,
+        TwoProcessors,
+    ]
+}

@@ -1,0 +1,44 @@
+"""What a scenario is."""
+
+import time
+
+from checks import all_is_exact
+
+
+class Scenario:
+    name = ""
+    title = ""
+    # Fields of stack.Settings that differ.
+    settings = {}
+
+    def __init__(self, stack, report, full):
+        self.stack, self.report, self.full = stack, report, full
+
+    def size(self, short, full):
+        """A number of the short form, and of the full one."""
+        return full if self.full else short
+
+    def run(self):
+        raise NotImplementedError
+
+    # What most of them do.
+
+    def begin(self, events, rate="5000/min", **how):
+        """The processor is ready, and events flow."""
+        self.stack.start_processor()
+        seconds = self.stack.wait_until_ready()
+        self.report.did(f"processor ready after {seconds:.1f} s; {events} events at {rate}")
+        return self.stack.generate(events, rate, **how)
+
+    def wait_for_more(self, count=50):
+        """Until so many further messages are committed; the seconds that it took."""
+        started = time.monotonic()
+        self.stack.wait_for_commits(self.stack.committed() + count)
+        return time.monotonic() - started
+
+    def everything_is_there(self):
+        """Waits for the generators and the processor, and compares."""
+        acknowledged = sum(generation.acknowledged() for generation in self.stack.generations)
+        self.report.did(f"{acknowledged} messages published and stored by the broker")
+        self.stack.wait_for_commits(acknowledged)
+        all_is_exact(self.stack, self.report, acknowledged)

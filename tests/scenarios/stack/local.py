@@ -1,0 +1,212 @@
+"""The stack as processes of this machine, on free loopback ports, each with its log in the folder."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from waiting import Failed, Skipped, wait_for
+
+from .base import Stack, is_root, run
+from .disk import SmallDisk
+from .link import Link
+from .settings import free_ports
+
+
+class Process:
+    """A child with its output in a file."""
+
+    def __init__(self, command, log, env=None):
+        self.log, self.start = log, log.stat().st_size if log.exists() else 0
+        with open(log, "ab") as out:
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/", start_new_session=True
+            )
+
+    def is_running(self):
+        return self.child.poll() is None
+
+    def finish(self):
+        """Waits for the end; what it wrote."""
+        self.child.wait()
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            log.seek(self.start)
+            return log.read()
+
+    def end(self, name=signal.SIGTERM, seconds=30):
+        if self.is_running():
+            self.child.send_signal(name)
+            try:
+                self.child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        return self.child.returncode
+
+
+class LocalStack(Stack):
+    kind = "local processes"
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        if settings.memory:
+            raise Skipped("a limit on memory needs containers")
+        ports = free_ports(4 + settings.processors)
+        self.broker_port, self.postgres_port, self.api_port, self.semp_port = ports[:4]
+        self.http_ports = ports[4:]
+        self.links, self.disks = {}, []
+        self.broker = self.postgres = self.api = None
+        self.processors = {}
+        self.runs = []
+        self.env = dict(os.environ, SOLACE_USERNAME="tidemark", SOLACE_PASSWORD="scenario", SOLACE_VPN="default")
+        self.env |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_DB": "postgres", "POSTGRES_USER": "tidemark"}
+        self.env |= {"POSTGRES_PASSWORD": "", "SOLACE_HOST": f"tcp://127.0.0.1:{self.broker_port}"}
+
+    def start(self):
+        folder = self.folder
+        for name in ["data", "checkpoints"]:
+            (folder / name).mkdir()
+            if self.settings.small_disks:
+                self.disks.append(SmallDisk(folder / name, self.settings.small_disks))
+        self.sql_folder = self.settings.sql()
+        (folder / "broker.toml").write_text(self.settings.broker_config())
+        ports = {"broker": self.broker_port, "postgres": self.postgres_port}
+        if self.settings.partitions:
+            self.links = {name: Link(port) for name, port in ports.items()}
+            ports = {name: link.port for name, link in self.links.items()}
+        for number in range(self.settings.processors):
+            places = {
+                '"${SOLACE_HOST}"': f'"tcp://127.0.0.1:{ports["broker"]}"',
+                '"${POSTGRES_HOST}"': f'"127.0.0.1"\nport = {ports["postgres"]}',
+                "/etc/tidemark/sql": str(self.sql_folder),
+                "file:///var/lib/tidemark/checkpoints": f"file://{folder}/checkpoints/processor",
+                "0.0.0.0:8080": f"127.0.0.1:{self.http_ports[number]}",
+            }
+            config = self.settings.processor_config(places, f"http://127.0.0.1:{self.semp_port}")
+            config = config.replace("http://rest-api:8095", f"http://{self.api_address()}")
+            (folder / f"processor-{number}.toml").write_text(config)
+        self.initdb()
+        self.start_server("postgres")
+        self.start_server("broker")
+        if self.settings.api:
+            self.api = self.tidemark("api", ["api", "--listen", f"127.0.0.1:{self.api_port}"])
+
+    def tidemark(self, log, arguments):
+        return Process([self.settings.program, *arguments], self.folder / f"{log}.log", self.env)
+
+    def initdb(self):
+        self.postgres_bin = postgres_programs()
+        data = self.folder / "data/postgres"
+        data.mkdir()
+        if is_root():
+            shutil.chown(data, "postgres")
+        initdb = [self.postgres_bin / "initdb", "-D", data, "-U", "tidemark", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        run(as_postgres(initdb), cwd="/")
+
+    def psql_command(self):
+        psql = self.postgres_bin / "psql"
+        return [psql, f"postgres://tidemark@127.0.0.1:{self.postgres_port}/postgres?connect_timeout=5"]
+
+    def start_server(self, name):
+        if name == "broker":
+            listen = ["--listen", f"127.0.0.1:{self.broker_port}", "--semp-listen", f"127.0.0.1:{self.semp_port}"]
+            files = ["--data", self.folder / "broker", "--config", self.folder / "broker.toml"]
+            self.broker = self.tidemark("broker", ["broker", *listen, *files])
+            wait_for(lambda: listens(self.broker_port), f"the broker listens; {self.log_tail('broker')}", 30)
+            return
+        wait_for(self.try_postgres, f"PostgreSQL takes connections; {self.log_tail('postgres')}", 60)
+
+    def try_postgres(self):
+        """A crashed server's children hold its memory for a moment; until then a new one ends at once."""
+        if self.postgres is None or not self.postgres.is_running():
+            where = ["-p", str(self.postgres_port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
+            server = as_postgres([self.postgres_bin / "postgres", "-D", self.folder / "data/postgres", *where])
+            self.postgres = Process(server, self.folder / "postgres.log")
+        ready = [self.postgres_bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.postgres_port)]
+        return subprocess.run(ready, check=False).returncode == 0
+
+    def stop_server(self, name, kill=False):
+        if name == "broker":
+            self.broker.end(signal.SIGKILL if kill else signal.SIGTERM)
+        else:
+            self.postgres.end(signal.SIGKILL if kill else signal.SIGINT)
+
+    def start_processor(self, number=0):
+        config = self.folder / f"processor-{number}.toml"
+        self.processors[number] = self.tidemark("processor", ["run", "--config", config])
+
+    def signal_processor(self, name, number=0):
+        self.processors[number].child.send_signal(getattr(signal, f"SIG{name}"))
+
+    def end_processor(self, number=0):
+        started = time.monotonic()
+        code = self.processors[number].end()
+        return time.monotonic() - started, code
+
+    def processor_pid(self, number=0):
+        process = self.processors.get(number)
+        return process.child.pid if process and process.is_running() else None
+
+    def http_address(self, number=0):
+        return f"127.0.0.1:{self.http_ports[number]}"
+
+    def api_address(self):
+        return f"127.0.0.1:{self.api_port}"
+
+    def cut(self, server, direction="both"):
+        self.links[server].cut(direction)
+
+    def heal(self):
+        for link in self.links.values():
+            link.heal()
+
+    def run_generator(self, arguments):
+        config = self.folder / "processor-0.toml"
+        generator = self.tidemark("generator", ["generate", "--config", config, *arguments])
+        self.runs.append(generator)
+        return generator
+
+    def write_record(self, path, arguments):
+        run([self.settings.program, "generate", "--output", path, *arguments])
+
+    def checkpoint_files(self):
+        return sorted(path.name for path in (self.folder / "checkpoints").rglob("sales-epochs-*.parquet"))
+
+    def logs(self, name):
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def close(self):
+        for process in [*self.processors.values(), *self.runs, self.api, self.broker]:
+            if process is not None:
+                if process.is_running():
+                    process.child.send_signal(signal.SIGCONT)
+                process.end(seconds=15)
+        for link in self.links.values():
+            link.close()
+        if self.postgres is not None:
+            self.postgres.end(signal.SIGINT)
+        for disk in self.disks:
+            disk.unmount()
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def as_postgres(command):
+    """PostgreSQL refuses to run as root, so root hands over to the user that Debian's package makes."""
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--", *command] if is_root() else command
+
+
+def postgres_programs():
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True) + folders
+    for folder in folders:
+        if all((folder / program).exists() for program in ["initdb", "postgres", "pg_isready", "psql"]):
+            return folder
+    raise Failed("PostgreSQL's initdb is not there: `make setup` installs it")

@@ -19,7 +19,8 @@ class Chaos(Scenario):
         self.seconds = seconds or self.size(60, 900)
 
     def run(self):
-        self.begin(int(self.seconds * 1.1 * 5_000 / 60), more=["--faults", "0.01"])
+        # Longer than the faults, because the last of them takes its time.
+        self.begin((self.seconds + 90) * 5_000 // 60, more=["--faults", "0.01"])
         faults = [
             self.kill_processor,
             self.restart_processor,

@@ -16,7 +16,7 @@ from .pressure import SLOW_COMMITS
 from .scenario import Scenario
 
 RULES = ROOT / "docker/alerts.yml"
-TESTS = ROOT / "tests/scenarios/alerts_test.yml"
+TESTS = ROOT / "tests/alerts.yml"
 CACHE = Path.home() / ".cache/tidemark/tools/prometheus"
 
 
@@ -45,26 +45,26 @@ class Alerts(Scenario):
         self.stack.generate(2_000, "max", seed=2, more=["--faults", "0.2"]).acknowledged()
         self.sounds("TidemarkErrorRate", "TidemarkDeadLetters")
 
-        self.stack.query(SLOW_COMMITS.format(seconds=12))
+        self.stack.query(SLOW_COMMITS.format(seconds=40))
         self.stack.generate(6_000, "max", seed=3).acknowledged()
-        self.sounds("TidemarkQueue", "TidemarkSlow")
+        self.sounds("TidemarkQueueDepth", "TidemarkSlow")
         self.stack.query("DROP TRIGGER slow ON tidemark_ledger")
         wait_for(lambda: self.committed(8_200), "all messages are committed")
-        wait_for(lambda: "TidemarkQueue" not in self.firing(), "the alert of the queue ends")
+        wait_for(lambda: "TidemarkQueueDepth" not in self.firing(), "the alert of the queue ends")
 
         self.stack.kill_processor()
         killed = time.monotonic()
-        self.sounds("TidemarkConsumerMissing")
+        self.sounds("TidemarkHeartbeatMissing")
         self.report.measured("kill to alert", f"{time.monotonic() - killed:.0f} s")
         self.stack.start_processor()
-        wait_for(lambda: "TidemarkConsumerMissing" not in self.firing(), "the alert of the consumer ends")
+        wait_for(lambda: "TidemarkHeartbeatMissing" not in self.firing(), "the alert of the consumer ends")
 
     def committed(self, count):
         return self.stack.committed() >= count
 
     def sounds(self, *names):
         for name in names:
-            wait_for(lambda: name in self.firing(), f"{name} fires; what fires is {self.firing()}", 120)  # noqa: B023
+            wait_for(lambda: name in self.firing(), f"{name} fires; what fires is {self.firing()}", 240)  # noqa: B023
             self.report.did(f"{name}: {self.firing()[name]}")
 
     def start_prometheus(self, programs):
@@ -110,7 +110,7 @@ def prometheus_programs():
         if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
             raise Skipped("promtool is not on PATH, and this is no Debian to get it from")
         CACHE.mkdir(parents=True, exist_ok=True)
-        run(["apt-get", "download", "prometheus"], cwd=CACHE)
+        run(["apt-get", "download", "-o", "APT::Sandbox::User=root", "prometheus"], cwd=CACHE)
         for package in CACHE.glob("prometheus_*.deb"):
             run(["dpkg-deb", "-x", package, CACHE])
             package.unlink()

@@ -138,7 +138,8 @@ class Partition(Scenario):
             raise Skipped("dropping packets of a container needs root, nsenter and iptables")
         seconds = self.size(15, 60)
         cases = [(server, way) for server in ("broker", "postgres") for way in ("both", "to", "from")]
-        self.begin(self.size(9_000, 45_000))
+        # The load lasts while connections are made again, too.
+        self.begin(self.size(17_000, 50_000))
         pid, took = self.stack.processor_pid(), {}
         for server, way in cases:
             self.wait_for_more()

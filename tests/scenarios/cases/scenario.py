@@ -3,6 +3,7 @@
 import time
 
 from checks import all_is_exact
+from waiting import check
 
 
 class Scenario:
@@ -33,7 +34,10 @@ class Scenario:
     def wait_for_more(self, count=50):
         """Until so many further messages are committed; the seconds that it took."""
         started = time.monotonic()
-        self.stack.wait_for_commits(self.stack.committed() + count)
+        wanted = self.stack.committed() + count
+        events = sum(generation.events for generation in self.stack.generations)
+        check(wanted <= events, f"the load of {events} events ended before the scenario did")
+        self.stack.wait_for_commits(wanted)
         return time.monotonic() - started
 
     def everything_is_there(self):

@@ -34,6 +34,8 @@ pub enum ErrorType {
     UnknownEnvelope,
     /// The event's table is not declared under `sql/tables`.
     UnknownTable,
+    /// The same, and so many tables are registered that no more may be.
+    TooManyTables,
     /// A value does not fit its declared column.
     SchemaMismatch,
     /// The key is missing or not exact.
@@ -67,6 +69,7 @@ impl ErrorType {
             | Self::UnsupportedOperation
             | Self::EventTooLarge => Phase::Decode,
             Self::UnknownTable
+            | Self::TooManyTables
             | Self::SchemaMismatch
             | Self::InvalidKey
             | Self::TooManyColumns
@@ -84,6 +87,7 @@ impl ErrorType {
             Self::MalformedJson => "MALFORMED_JSON",
             Self::UnknownEnvelope => "UNKNOWN_ENVELOPE",
             Self::UnknownTable => "UNKNOWN_TABLE",
+            Self::TooManyTables => "TOO_MANY_TABLES",
             Self::SchemaMismatch => "SCHEMA_MISMATCH",
             Self::InvalidKey => "INVALID_KEY",
             Self::UnsupportedOperation => "UNSUPPORTED_OPERATION",

@@ -12,6 +12,7 @@ mod ledger_entry;
 mod message;
 mod offset;
 mod offset_set;
+mod registered;
 mod replay;
 mod result;
 mod schema_change;
@@ -30,6 +31,7 @@ pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};
 pub use offset_set::OffsetSet;
+pub use registered::{CHANGE_ID, column_name, registered_tables};
 pub use replay::{ReplayOutcome, ReplayRequest, Replayed};
 pub use result::{
     Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,

@@ -8,7 +8,8 @@ use super::{Offset, SourceTable, SureType};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaChange {
     pub source: SourceTable,
-    /// As the event spells it; of a missing column, as it is declared; of a renamed one, `OLD -> NEW`.
+    /// As the event spells it; of a missing column, as it is declared; of a renamed one, `OLD -> NEW`; of a
+    /// registered table, its name in SQL; of a key, a JSON array of its columns.
     pub column: String,
     pub kind: SchemaChangeKind,
     /// What holds all values seen so far; [`SeenType::Null`] if there were none.
@@ -27,10 +28,24 @@ pub enum SchemaChangeKind {
     Widened,
     /// A schema-change message of the source says so; events alone never do.
     Renamed,
+    /// A table that no file declares, and that is treated as if one did.
+    Registered,
+    /// The key of such a table, as far as it is known before it is registered.
+    Key,
+    /// A column of such a table.
+    Typed,
 }
 
 impl SchemaChangeKind {
-    pub const ALL: [Self; 4] = [Self::Added, Self::Missing, Self::Widened, Self::Renamed];
+    pub const ALL: [Self; 7] = [
+        Self::Added,
+        Self::Missing,
+        Self::Widened,
+        Self::Renamed,
+        Self::Registered,
+        Self::Key,
+        Self::Typed,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,6 +53,9 @@ impl SchemaChangeKind {
             Self::Missing => "missing",
             Self::Widened => "widened",
             Self::Renamed => "renamed",
+            Self::Registered => "registered",
+            Self::Key => "key",
+            Self::Typed => "typed",
         }
     }
 

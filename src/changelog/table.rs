@@ -70,6 +70,14 @@ pub struct TableOptions {
     pub extracted_from: Option<String>,
     /// The fields of `extra_fields` that the last columns hold, in their order.
     pub extra: Vec<String>,
+    /// Nobody knows its key: the first column, which is it, holds the `event_id` of the change, so that each
+    /// change is a row of its own.
+    pub has_no_key: bool,
+}
+
+impl TableOptions {
+    /// How long a row stays in memory that does not change, unless its table says otherwise.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 }
 
 impl Default for TableOptions {
@@ -89,6 +97,7 @@ impl Default for TableOptions {
             encodings: Vec::new(),
             extracted_from: None,
             extra: Vec::new(),
+            has_no_key: false,
         }
     }
 }

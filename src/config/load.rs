@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::Config;
+use crate::decode::DecodeConfig;
 use crate::xml::XmlConfig;
 
 /// Why a configuration can't be used.
@@ -60,25 +61,28 @@ pub fn load_as<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     deserialize(&path.display().to_string(), &text, |name| std::env::var(name).ok())
 }
 
-/// The `[[xml]]` sections of a configuration file, and nothing else of it: for whoever has no connection, and no
-/// passwords either.
+/// What of a configuration decides on the meaning of the SQL folder.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct SqlSections {
+    /// `[[xml]]`.
+    #[serde(default)]
+    pub xml: Vec<XmlConfig>,
+    /// `[decode]`.
+    #[serde(default)]
+    pub decode: DecodeConfig,
+}
+
+/// Reads these sections, and nothing else of the file: for whoever has no connection, and no passwords either.
 ///
 /// # Errors
 /// If the file can't be read, is no TOML, or its sections are wrong.
-pub fn xml_sections(path: &Path) -> Result<Vec<XmlConfig>, ConfigError> {
-    #[derive(serde::Deserialize)]
-    struct Sections {
-        #[serde(default)]
-        xml: Vec<XmlConfig>,
-    }
+pub fn sql_sections(path: &Path) -> Result<SqlSections, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let sections: Result<Sections, _> = toml::from_str(&text);
-    let sections = sections.map_err(|error| ConfigError::Syntax {
+    toml::from_str(&text).map_err(|error| ConfigError::Syntax {
         path: path.display().to_string(),
         message: describe(&text, &error),
-    })?;
-    Ok(sections.xml)
+    })
 }
 
 fn deserialize<T: DeserializeOwned>(

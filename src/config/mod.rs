@@ -2,7 +2,7 @@
 
 mod load;
 
-pub use load::{ConfigError, load, load_as, parse, xml_sections};
+pub use load::{ConfigError, SqlSections, load, load_as, parse, sql_sections};
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::decode::UnknownTables;
 
 const MINIMAL: &str = "
 pipeline = 'sales'
@@ -27,16 +28,19 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.sql.idle_after, Duration::from_secs(30));
     assert_eq!(config.sql.memory_limit, crate::state::default_limit());
     assert_eq!(config.decode.unavailable_value, "__debezium_unavailable_value");
+    assert_eq!(config.decode.unknown_tables, UnknownTables::Dlq);
+    assert_eq!(config.limits.max_registered_tables.get(), 100);
     assert_eq!(config.checkpoint.interval, Duration::from_secs(10));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
 }
 
 #[test]
 fn dialects_are_configured_and_checked() {
-    let decode = "[decode]\nunavailable_value = 'keep'\ntopic = 'cdc/{schema}/{table}'\n";
+    let decode = "[decode]\nunavailable_value = 'keep'\ntopic = 'cdc/{schema}/{table}'\nunknown_tables = 'ignore'\n";
     let config = parse_with(&format!("{MINIMAL}{decode}")).unwrap().decode;
     assert_eq!(config.unavailable_value, "keep");
     assert_eq!(config.topic.as_deref(), Some("cdc/{schema}/{table}"));
+    assert_eq!(config.unknown_tables, UnknownTables::Ignore);
     let wrong = "[decode]\nunavailable_value = ''\ntopic = 'cdc/>'\n";
     let error = parse_with(&format!("{MINIMAL}{wrong}")).unwrap_err();
     assert!(

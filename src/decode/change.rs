@@ -35,9 +35,7 @@ impl<'a> Scratch<'a> {
         let is_remembered = change.schema_section.is_none();
         let text = match operation {
             Operation::Delete => change.before.ok_or_else(|| no_old_key(route))?,
-            _ => change.after.ok_or_else(|| Refusal::UnknownEnvelope {
-                reason: format!("op {} without after", operation.letter()),
-            })?,
+            _ => change.after.ok_or_else(|| no_row(operation))?,
         };
         route.read(text, &mut self.current.image)?;
         if change.is_flat {
@@ -119,6 +117,10 @@ impl<'a> Converted<'a> {
 fn has_same_start(before: &str, after: &str, length: usize) -> bool {
     let (before, after) = (before.as_bytes().get(..length), after.as_bytes().get(..length));
     before.is_some() && before == after
+}
+
+pub(super) fn no_row(operation: Operation) -> Refusal {
+    Refusal::UnknownEnvelope { reason: format!("op {} without after", operation.letter()) }
 }
 
 fn no_old_key(route: &Route) -> Refusal {

@@ -14,11 +14,32 @@ pub struct DecodeConfig {
     /// user properties; `*` and the names stand for one level or a part of it. Without `{schema}`, the one
     /// declared table of that name is it. Default: topics say nothing.
     pub topic: Option<String>,
+    /// What becomes of events of tables that no file of `sql/tables` declares: `dlq`, `register` or `ignore`.
+    /// Default: `dlq`.
+    pub unknown_tables: UnknownTables,
+}
+
+/// What becomes of events of tables that no file declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownTables {
+    /// They are dead letters.
+    #[default]
+    Dlq,
+    /// The table is registered with what its first events say about its columns and its key, and treated
+    /// as a declared one from then on.
+    Register,
+    /// They are counted and acknowledged, and nothing is kept of them.
+    Ignore,
 }
 
 impl Default for DecodeConfig {
     fn default() -> Self {
-        Self { unavailable_value: "__debezium_unavailable_value".to_owned(), topic: None }
+        Self {
+            unavailable_value: "__debezium_unavailable_value".to_owned(),
+            topic: None,
+            unknown_tables: UnknownTables::default(),
+        }
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Limits {
     /// Columns of one table that are kept without being declared, over all events that were ever seen.
     /// Default: 1000. Beyond it: `TOO_MANY_COLUMNS`.
     pub max_undeclared_columns: NonZeroUsize,
+    /// Tables that are registered because no file declares them (`decode.unknown_tables`). Default: 100. Beyond
+    /// it: `TOO_MANY_TABLES`.
+    pub max_registered_tables: NonZeroUsize,
     /// Bytes of one row's undeclared columns. Default: 1 MiB. Beyond it: `UNDECLARED_TOO_LARGE`.
     pub max_undeclared_bytes: NonZeroUsize,
     /// Objects and arrays inside each other in an undeclared column. Default: 100. Beyond it:
@@ -38,6 +41,7 @@ impl Default for Limits {
         Self {
             max_event_bytes: count(16 << 20),
             max_undeclared_columns: count(1000),
+            max_registered_tables: count(100),
             max_undeclared_bytes: count(1 << 20),
             max_depth: count(100),
             max_xml_bytes: count(xml.bytes),

@@ -19,21 +19,22 @@ mod registry;
 mod route;
 mod rows;
 mod schema_message;
+mod unknown;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::DecodeConfig;
+pub use config::{DecodeConfig, UnknownTables};
 pub use extracted::Kept;
 pub use limits::Limits;
 pub use profile::{ColumnProfile, Evidence};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::changelog::{
     Changelog, DeadLetter, Message, Offset, Operation, PositionError, SchemaChange,
-    SchemaChangeKind, SeenType, SpoolOrder, Table, Truncate,
+    SchemaChangeKind, SeenType, SourceTable, SpoolOrder, Table, Truncate,
 };
 use crate::xml::Extraction;
 use change::Scratch;
@@ -43,7 +44,8 @@ use refusal::Refusal;
 use registry::Observed;
 use route::Route;
 use rows::{Origin, Rows};
-use schema_message::{Announced, Renamed, columns, renamed};
+use schema_message::{Announced, Renamed, columns, keys, renamed};
+use unknown::{Unknown, undeclared};
 
 /// Bytes of text that one column of a batch can hold: Arrow's offsets are 32 bits.
 const MAX_EPOCH_BYTES: usize = i32::MAX as usize;
@@ -70,10 +72,11 @@ pub struct Decoder {
     /// Positions in `routes` by the table's name in the source; several schemas may have it.
     by_table: HashMap<String, Vec<usize>>,
     topics: Option<TopicPattern>,
+    unknown: Unknown,
 }
 
-/// What an epoch's messages say. Every message is in exactly one of the first three, but for one whose
-/// document can't be read: its row is a change, and it is a dead letter as well.
+/// What an epoch's messages say. Every message is in exactly one of `changes`, `dead_letters`, `passed` and
+/// `held`, but for one whose document can't be read: its row is a change, and it is a dead letter as well.
 #[derive(Debug, Default)]
 pub struct Decoded {
     /// One per table that has rows, in the order of declaration.
@@ -81,6 +84,10 @@ pub struct Decoded {
     /// In broker order.
     pub dead_letters: Vec<DeadLetter>,
     pub passed: Passed,
+    /// Events of tables that this epoch registers: a decoder that knows these has to see them again.
+    pub held: Vec<Offset>,
+    /// Tables whose events are ignored, each once.
+    pub ignored: Vec<SourceTable>,
     /// What is new about the tables' columns, in broker order; also of rows that are dead letters.
     pub schema_changes: Vec<SchemaChange>,
     pub kept: Kept,
@@ -95,6 +102,8 @@ pub struct Passed {
     pub heartbeats: usize,
     pub transaction_markers: usize,
     pub schema_changes: usize,
+    /// Events of tables that are not declared and ignored.
+    pub unknown_tables: usize,
 }
 
 /// The epoch as a whole was put together wrongly; no message is to blame.
@@ -128,7 +137,22 @@ impl Decoder {
             limits: Limits::default(),
             by_table,
             topics: config.topic_pattern(),
+            unknown: Unknown::new(config.unknown_tables),
         }
+    }
+
+    /// Knows how many tables are `registered` without being declared, and which of them can't be used, and why.
+    /// A new one is called like nobody among `taken`: tables, results, and what is written to.
+    pub fn with_registered(
+        mut self,
+        registered: usize,
+        withdrawn: HashMap<SourceTable, String>,
+        taken: HashSet<String>,
+    ) -> Self {
+        self.unknown.registered = registered;
+        self.unknown.withdrawn = withdrawn;
+        self.unknown.taken = taken;
+        self
     }
 
     pub fn with_limits(self, limits: Limits) -> Self {
@@ -146,7 +170,7 @@ impl Decoder {
         Self { extractions, ..self }
     }
 
-    /// The declared tables, in their order, and those that are extracted from them.
+    /// The declared and the registered tables, in their order, and those that are extracted from them.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         let extracted = self.extractions.iter().map(|extraction| &extraction.table);
         self.routes.iter().map(|route| &route.table).chain(extracted)
@@ -157,6 +181,8 @@ impl Decoder {
         for change in registry {
             if let Some(index) = self.index_of(&change.source.schema, &change.source.table) {
                 self.observed[index].remember(&self.routes[index].table, change);
+            } else {
+                self.unknown.remember(change);
             }
         }
     }
@@ -197,7 +223,16 @@ impl Decoder {
                         source_ts,
                         topic: &message.topic,
                     };
-                    self.change(&change, &origin, (&mut scratch, &mut rows), &mut decoded)
+                    match self.route(&change)? {
+                        Some(index) => {
+                            let into = (&mut scratch, &mut rows);
+                            self.change((&change, index), &origin, into, &mut decoded)
+                        }
+                        None => {
+                            let unknown = (&change, message);
+                            self.unknown.take(unknown, &self.limits, &mut decoded).map(|()| None)
+                        }
+                    }
                 }
                 other => {
                     decoded.passed.count(&other);
@@ -211,6 +246,7 @@ impl Decoder {
                 decoded.dead_letters.push(refusal.into_dead_letter(message));
             }
         }
+        self.unknown.finish(&mut decoded.schema_changes);
         rows.finish(&mut decoded)?;
         Ok(decoded)
     }
@@ -218,13 +254,12 @@ impl Decoder {
     /// Appends the rows of a change, or none if it is refused. What comes back is wrong with a document alone.
     fn change<'a>(
         &mut self,
-        change: &Change<'a>,
+        (change, index): (&Change<'a>, usize),
         origin: &Origin<'_>,
         (scratch, collected): (&mut Scratch<'a>, &mut Collected),
         decoded: &mut Decoded,
     ) -> Result<Option<Refusal>, Refusal> {
         let rows = &mut collected.rows;
-        let index = self.route(change)?;
         let route = &mut self.routes[index];
         let operation = match (change.action, route.table.options.truncate) {
             (Action::Row(operation), _) => operation,
@@ -262,7 +297,7 @@ impl Decoder {
         Ok(problem)
     }
 
-    /// Takes in what the source says about the columns of declared tables.
+    /// Takes in what the source says about the columns of declared tables, and the keys of others.
     fn schema_change(
         &mut self,
         said: &SchemaMessage<'_>,
@@ -272,6 +307,11 @@ impl Decoder {
         let renamed = said.ddl.as_deref().and_then(|ddl| renamed(ddl, &said.schema));
         let renamed =
             renamed.filter(|it| self.index_of(&it.source.schema, &it.source.table).is_some());
+        for (source, key) in said.table_changes.map_or_else(Vec::new, keys) {
+            if self.index_of(&source.schema, &source.table).is_none() {
+                self.unknown.announce(source, key, offset, learned);
+            }
+        }
         let mut columns = said.table_changes.map_or_else(Vec::new, columns);
         if let Some(Renamed { source, from, to }) = renamed {
             let column = format!("{from} -> {to}");
@@ -287,14 +327,15 @@ impl Decoder {
         }
     }
 
-    fn route(&self, change: &Change<'_>) -> Result<usize, Refusal> {
-        self.index_of(&change.schema, &change.table).ok_or_else(|| Refusal::UnknownTable {
-            source_table: match &*change.schema {
-                "" => format!("SCHEMA.{}", change.table),
-                schema => format!("{schema}.{}", change.table),
-            },
-            name: change.table.to_lowercase(),
-        })
+    /// `None`: no table is declared or registered for it.
+    fn route(&self, change: &Change<'_>) -> Result<Option<usize>, Refusal> {
+        let index = self.index_of(&change.schema, &change.table);
+        if index.is_none() && change.schema.is_empty() && self.by_table.contains_key(&*change.table)
+        {
+            // Several schemas have it.
+            return Err(undeclared(change));
+        }
+        Ok(index)
     }
 
     fn index_of(&self, schema: &str, table: &str) -> Option<usize> {

@@ -17,6 +17,16 @@ pub(super) enum Refusal {
          CREATE TABLE {name} (...) WITH (source = '{source_table}')"
     )]
     UnknownTable { source_table: String, name: String },
+    #[error(
+        "table {source_table} is not declared, and {limit} tables are registered without being declared, which \
+         is limits.max_registered_tables: declare it, or raise that"
+    )]
+    TooManyTables { source_table: String, limit: usize },
+    #[error(
+        "table {source_table} is registered without being declared, and can't be used: {reason}; then restart \
+         and replay it (tidemark dlq replay)"
+    )]
+    Withdrawn { source_table: String, reason: String },
     #[error("table {table}: {reason}")]
     SchemaMismatch { table: String, column: Option<String>, reason: String },
     #[error("table {table}: {reason}")]
@@ -52,7 +62,8 @@ impl Refusal {
         match self {
             Self::MalformedJson { .. } => ErrorType::MalformedJson,
             Self::UnknownEnvelope { .. } => ErrorType::UnknownEnvelope,
-            Self::UnknownTable { .. } => ErrorType::UnknownTable,
+            Self::UnknownTable { .. } | Self::Withdrawn { .. } => ErrorType::UnknownTable,
+            Self::TooManyTables { .. } => ErrorType::TooManyTables,
             Self::SchemaMismatch { .. } => ErrorType::SchemaMismatch,
             Self::InvalidKey { .. } => ErrorType::InvalidKey,
             Self::UnsupportedOperation { .. } => ErrorType::UnsupportedOperation,
@@ -78,7 +89,9 @@ impl Refusal {
             Self::MalformedJson { .. }
             | Self::UnknownEnvelope { .. }
             | Self::EventTooLarge { .. } => (None, None),
-            Self::UnknownTable { source_table, .. } => (Some(source_table), None),
+            Self::UnknownTable { source_table, .. }
+            | Self::TooManyTables { source_table, .. }
+            | Self::Withdrawn { source_table, .. } => (Some(source_table), None),
             Self::SchemaMismatch { table, column, .. } | Self::InvalidKey { table, column, .. } => {
                 (Some(table), column.as_ref())
             }

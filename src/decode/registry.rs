@@ -58,7 +58,10 @@ impl Undeclared {
 
 impl Observed {
     pub(super) fn new(table: &Table) -> Self {
-        Self { undeclared: Undeclared::default(), missing: vec![false; table.declared().len()] }
+        let mut missing = vec![false; table.declared().len()];
+        // Nobody expects a change's own id.
+        missing[..usize::from(table.options.has_no_key)].fill(true);
+        Self { undeclared: Undeclared::default(), missing }
     }
 
     /// Takes in what was learned before.
@@ -73,8 +76,11 @@ impl Observed {
             SchemaChangeKind::Added | SchemaChangeKind::Widened => {
                 self.undeclared.set(&change.column, change.seen);
             }
-            // Its new name is a column of its own.
-            SchemaChangeKind::Renamed => {}
+            // Its new name is a column of its own; the columns of a registered table are declared.
+            SchemaChangeKind::Renamed
+            | SchemaChangeKind::Registered
+            | SchemaChangeKind::Key
+            | SchemaChangeKind::Typed => {}
         }
     }
 

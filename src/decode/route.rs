@@ -37,6 +37,7 @@ pub(super) struct Route {
 #[derive(Debug)]
 struct ColumnRoute {
     kind: Kind,
+    /// A value that is missing or can't be read is the key's fault.
     is_key: bool,
     semantic: Semantic,
     /// By the table's option `encodings`.
@@ -56,7 +57,9 @@ impl Route {
             let mut encodings = table.options.encodings.iter();
             let written = encodings.find(|(at, _)| *at == index).map(|(_, written)| *written);
             let declared = written.map(|written| Semantic::declared(written, kind));
-            let (is_key, semantic) = (table.key.contains(&index), declared.unwrap_or_default());
+            // A change that is its own row has its key from nobody else.
+            let is_key = table.key.contains(&index) && !table.options.has_no_key;
+            let semantic = declared.unwrap_or_default();
             ColumnRoute { kind, is_key, semantic, declared }
         });
         let columns: Vec<ColumnRoute> = columns.collect();
@@ -149,12 +152,17 @@ impl Route {
         for (index, field) in image.columns[..self.columns.len()].iter().enumerate() {
             let value = self.cell(index, field.as_ref(), is_remembered)?;
             let is_missing = value == Value::Null && operation != Operation::Delete;
-            if is_missing && !self.table.columns[index].nullable {
+            if is_missing && !self.table.columns[index].nullable && !self.is_change_id(index) {
                 return Err(self.mismatch(index, "is NULL, but it is declared NOT NULL"));
             }
             cells.push(value);
         }
         Ok(())
+    }
+
+    /// Whether the column is filled with the change's own id.
+    fn is_change_id(&self, index: usize) -> bool {
+        self.table.options.has_no_key && index == 0
     }
 
     /// Converts one column; a key column is never null.
@@ -206,10 +214,12 @@ struct FieldNames {
 impl FieldNames {
     fn new(table: &Table, documents: &[String]) -> Self {
         let mut by_name = HashMap::new();
-        for (column, declared) in table.declared().iter().enumerate() {
+        // No field is a change's own id.
+        let ids = usize::from(table.options.has_no_key);
+        for (column, declared) in table.declared().iter().enumerate().skip(ids) {
             by_name.insert(declared.name.as_str().into(), Target { column, is_exact: true });
         }
-        for (column, declared) in table.declared().iter().enumerate() {
+        for (column, declared) in table.declared().iter().enumerate().skip(ids) {
             let upper = declared.name.to_uppercase().into_boxed_str();
             by_name.entry(upper).or_insert(Target { column, is_exact: false });
         }

@@ -70,8 +70,14 @@ impl Rows {
     }
 
     pub(super) fn append(&mut self, row: &Row<'_, '_>, origin: &Origin<'_>) {
+        let event_id = format_args!("{}{}", origin.offset, row.event_id_suffix);
         for (column, (builder, value)) in self.columns.iter_mut().zip(row.cells).enumerate() {
-            builder.append(value);
+            match column {
+                0 if self.table.options.has_no_key => {
+                    builder.append(&Value::Text(event_id.to_string().into()));
+                }
+                _ => builder.append(value),
+            }
             if *value == Value::Unchanged {
                 self.unchanged.push(Cell { row: self.offsets.len(), column });
             }
@@ -79,8 +85,7 @@ impl Rows {
         self.op.append_value(row.operation.letter());
         self.source_ts.append_option(origin.source_ts);
         self.event_time.append_option(self.event_time_of(row.cells).or(origin.source_ts));
-        write!(self.event_id, "{}{}", origin.offset, row.event_id_suffix)
-            .expect("memory takes any text");
+        self.event_id.write_fmt(event_id).expect("memory takes any text");
         self.event_id.append_value("");
         self.topic.append_value(origin.topic);
         self.extra_fields.append_option(row.extra_fields);

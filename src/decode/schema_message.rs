@@ -35,6 +35,8 @@ struct TableChange {
 struct Structure {
     #[serde(default)]
     columns: Vec<Column>,
+    #[serde(default, rename = "primaryKeyColumnNames")]
+    key: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +61,16 @@ pub(super) fn columns(table_changes: &str) -> Vec<Announced> {
         Some(change.table?.columns.into_iter().map(announced))
     });
     columns.flatten().collect()
+}
+
+/// The keys of these tables; empty of one that has none.
+pub(super) fn keys(table_changes: &str) -> Vec<(SourceTable, Vec<String>)> {
+    let changes: Vec<TableChange> = serde_json::from_str(table_changes).unwrap_or_default();
+    let keys = changes.into_iter().filter_map(|change| {
+        let source = source_table(&tokens(&change.id?), "")?;
+        Some((source, change.table?.key?))
+    });
+    keys.collect()
 }
 
 /// The type whose values look alike in all modes of the connector; of others the first event tells.
@@ -187,6 +199,21 @@ mod tests {
             assert_eq!(of(ddl), expected, "{ddl}");
         }
         assert_eq!(renamed("ALTER TABLE T RENAME COLUMN A TO B", ""), None);
+    }
+
+    #[test]
+    fn a_key_is_known_of_a_table_that_names_its_columns() {
+        let changes = r#"[
+            {"id":"\"O\".\"S\".\"A\"","table":{"columns":[],"primaryKeyColumnNames":["X","Y"]}},
+            {"id":"\"O\".\"S\".\"B\"","table":{"columns":[],"primaryKeyColumnNames":[]}},
+            {"id":"\"O\".\"S\".\"C\"","table":{"columns":[]}},
+            {"id":"\"O\".\"S\".\"D\"","table":null}]"#;
+        let key = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            keys(changes),
+            [(table("S", "A"), key(&["X", "Y"])), (table("S", "B"), key(&[]))]
+        );
+        assert_eq!(keys("null"), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 mod dialects;
 mod properties;
 mod samples;
+mod unknown;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampMicrosecondType};

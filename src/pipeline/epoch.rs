@@ -36,6 +36,8 @@ pub(super) struct Processor {
     spools: SpoolOrder,
     last: Epoch,
     has_learned: bool,
+    /// Events of tables that the last epochs have registered; they are in no epoch yet.
+    held: HashSet<Offset>,
 }
 
 impl Processor {
@@ -58,6 +60,7 @@ impl Processor {
             spools: position.spools,
             last: position.epoch.unwrap_or(Epoch(0)),
             has_learned: false,
+            held: HashSet::new(),
         }
     }
 
@@ -74,13 +77,25 @@ impl Processor {
     ) -> Result<Option<Job>, PipelineError> {
         let opened_at = SystemTime::now();
         counter!(names::MESSAGES).increment(messages.len() as u64);
-        let receipts: Vec<Receipt> = messages.iter().map(|message| message.receipt).collect();
+        let delivered: Vec<(Offset, Receipt)> =
+            messages.iter().map(|message| (message.offset, message.receipt)).collect();
         let (fresh, offsets) = self.drop_known(messages);
         if fresh.is_empty() {
+            let receipts = delivered.into_iter().map(|(_, receipt)| receipt).collect();
             return Ok(Some(Job { commit: None, receipts }));
         }
         let fresh = self.pass_own(fresh);
         let commit = self.compute((fresh, opened_at), failing, None).await?;
+        let is_held = |offset: &Offset| self.held.contains(offset);
+        let offsets = offsets.into_iter().filter(|offset| !is_held(offset)).fold(
+            OffsetSet::default(),
+            |mut offsets, offset| {
+                offsets.insert(offset);
+                offsets
+            },
+        );
+        let receipts = delivered.iter().filter(|(offset, _)| !is_held(offset));
+        let receipts = receipts.map(|(_, receipt)| *receipt).collect();
         Ok(commit.map(|commit| Job { commit: Some(EpochCommit { offsets, ..commit }), receipts }))
     }
 
@@ -98,6 +113,9 @@ impl Processor {
         let Some(mut commit) = self.compute(work, failing, Some(&mut superseded)).await? else {
             return Ok(None);
         };
+        // These are asked for until a session knows their tables.
+        let asked: Vec<ReplayRequest> =
+            asked.into_iter().filter(|request| !self.is_held(request.message.offset)).collect();
         replaying::settle(&mut commit, &asked, &superseded, lost);
         Ok(Some(Job { commit: Some(commit), receipts: Vec::new() }))
     }
@@ -127,6 +145,8 @@ impl Processor {
         stages.done("decode");
         let is_awaited = |change| self.transforms.awaits(change);
         self.has_learned |= decoded.schema_changes.iter().any(is_awaited);
+        self.has_learned |= !decoded.held.is_empty();
+        self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
         if let Some(superseded) = superseded {
             let (stores, landed) = (&self.stores, &mut self.landed);
@@ -146,6 +166,9 @@ impl Processor {
             return Ok(None);
         }
         stages.done("late");
+        for table in &decoded.ignored {
+            info!(%table, "events of a table that no file declares are ignored");
+        }
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
         count_rows(&landed_only);
         for table in decoded.unread_documents {
@@ -197,8 +220,8 @@ impl Processor {
     }
 
     /// Takes out what the ledger holds or an epoch before this one will commit.
-    fn drop_known(&mut self, messages: Vec<Message>) -> (Vec<Message>, OffsetSet) {
-        let mut offsets = OffsetSet::default();
+    fn drop_known(&mut self, messages: Vec<Message>) -> (Vec<Message>, Vec<Offset>) {
+        let mut offsets = Vec::new();
         let delivered = messages.len();
         let fresh: Vec<Message> = messages
             .into_iter()
@@ -206,7 +229,7 @@ impl Processor {
                 let is_new = self.known.insert(message.offset);
                 if is_new {
                     self.spools.register(message.offset);
-                    offsets.insert(message.offset);
+                    offsets.push(message.offset);
                 }
                 is_new
             })
@@ -256,7 +279,12 @@ impl Processor {
         self.stores.set_memory_limit(limit);
     }
 
-    /// Whether a transform that waits may run when all so far is committed.
+    /// Whether an event has to come again, to a session that knows its table.
+    pub(super) fn is_held(&self, offset: Offset) -> bool {
+        self.held.contains(&offset)
+    }
+
+    /// Whether a transform that waits may run when all so far is committed, or a new table has come.
     pub(super) fn has_learned(&self) -> bool {
         self.has_learned
     }
@@ -347,6 +375,7 @@ fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Pas
         ("heartbeat", passed.heartbeats),
         ("transaction_marker", passed.transaction_markers),
         ("schema_change", passed.schema_changes),
+        ("unknown_table", passed.unknown_tables),
     ];
     for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
         counter!(names::PASSED, "kind" => kind).increment(count as u64);

@@ -5,7 +5,7 @@
 //! `batch` collects, `epoch` computes, `closed_windows` diverts, `late` and `read_back` bring rows back that
 //! ttl dropped, `committer` writes and acknowledges, `delivering` posts what is for an API, `checkpointing`
 //! copies the ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
-//! (`reload`), when events have shown a column that a file waits for, when a query fails or the target refuses
+//! (`reload`), when events have shown a column that a file waits for or a new table (`registered`), when a query fails or the target refuses
 //! rows (`narrowing`), or when another processor has committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
@@ -21,6 +21,7 @@ mod letters;
 mod narrowing;
 mod patience;
 mod read_back;
+mod registered;
 mod rehearsal;
 mod reload;
 mod replaying;
@@ -100,7 +101,7 @@ enum Ended {
     RowsRefused,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<Sql>),
-    /// Events have shown a column that a file waits for.
+    /// Events have shown a column that a file waits for, or a table that no file declares.
     Learned,
 }
 
@@ -114,7 +115,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
     let texts = reload::texts(&config.sql.folder).await;
-    let sql = load_sql_with(&config.sql.folder, &config.xml).await;
+    let policy = config.decode.unknown_tables;
+    let sql = load_sql_with(&config.sql.folder, &config.xml, policy).await;
     let mut sql = sql.map_err(PipelineError::Sql)?;
     let mut lasting = Lasting {
         edits: Edits::watch(config, (&sql, texts)),
@@ -354,6 +356,9 @@ impl<S: Source> Session<S> {
                 return Ok(Some(Ended::Shutdown));
             }
             lasting.narrowing.forget(&offsets);
+            if self.processor.has_learned() {
+                return Ok(Some(Ended::Learned));
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::PipelineError;
 use super::epoch::Processor;
 use super::late::LandedRows;
 use super::narrowing::Narrowing;
+use super::registered::Registered;
 use super::start::{Sql, resume};
 use crate::changelog::{DeadLetter, Message, Offset, Receipt, ResultTable, SchemaChange};
 use crate::config::SqlConfig;
@@ -23,7 +24,6 @@ use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget, place};
 use crate::state::StateStores;
 use crate::telemetry::Health;
-use crate::transform::Transforms;
 
 const PIPELINE: &str = "rehearsal";
 const TOPIC: &str = "rehearsal";
@@ -49,7 +49,8 @@ impl<'a> Rehearsal<'a> {
     /// # Errors
     /// If the SQL can't be planned.
     pub async fn start(sql: &'a Sql) -> Result<Self, PipelineError> {
-        Self::start_with(sql, DecodeConfig::default()).await
+        let unknown_tables = sql.unknown_tables;
+        Self::start_with(sql, DecodeConfig { unknown_tables, ..DecodeConfig::default() }).await
     }
 
     /// The same with other settings of the decoder.
@@ -67,15 +68,20 @@ impl<'a> Rehearsal<'a> {
     /// # Errors
     /// What would stop the processor, or make it look for the event that a query fails on.
     pub async fn feed(&mut self, payloads: &[String]) -> Result<(), PipelineError> {
-        let messages = payloads.iter().map(|payload| self.next_message(payload)).collect();
-        let job = self.running.processor.process(messages, &HashMap::new()).await?;
-        if let Some(commit) = job.and_then(|job| job.commit) {
-            self.running.sink.commit(&commit).await?;
-        }
-        if self.running.processor.has_learned() {
+        let mut messages: Vec<Message> =
+            payloads.iter().map(|payload| self.next_message(payload)).collect();
+        loop {
+            let job = self.running.processor.process(messages.clone(), &HashMap::new()).await?;
+            if let Some(commit) = job.and_then(|job| job.commit) {
+                self.running.sink.commit(&commit).await?;
+            }
+            if !self.running.processor.has_learned() {
+                return Ok(());
+            }
+            let processor = &self.running.processor;
+            messages.retain(|message| processor.is_held(message.offset));
             self.restart().await?;
         }
-        Ok(())
     }
 
     /// Processes messages as the processor would: those that make a query fail are found and become dead
@@ -93,6 +99,7 @@ impl<'a> Rehearsal<'a> {
             let mut rest = messages.clone();
             let part = narrowing.next_part(&mut rest);
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
+            let processed = messages.len() - rest.len();
             match self.running.processor.process(part, narrowing.reasons()).await {
                 Ok(job) => {
                     if let Some(commit) = job.and_then(|job| job.commit) {
@@ -100,7 +107,9 @@ impl<'a> Rehearsal<'a> {
                         learned.extend(commit.schema_changes);
                     }
                     narrowing.succeeded(&offsets);
-                    messages = rest;
+                    messages.truncate(processed);
+                    messages.retain(|message| self.running.processor.is_held(message.offset));
+                    messages.extend(rest);
                     if self.running.processor.has_learned() {
                         self.restart().await?;
                     }
@@ -160,11 +169,10 @@ async fn run(
 ) -> Result<Running, PipelineError> {
     let (mut sink, landing) = (target.sink(PIPELINE, TOPIC), target.sink(PIPELINE, TOPIC));
     let registry = sink.resume().await?.schema_changes;
-    let transforms = Transforms::plan_known(&sql.tables, &registry, &sql.transforms)
-        .await
-        .map_err(PipelineError::Sql)?;
+    let registered = Registered::of(sql, &registry);
+    let transforms = registered.plan(sql, &registry).await.map_err(PipelineError::Sql)?;
     let tables = transforms.tables().to_vec();
-    let results = transforms.results().cloned().collect();
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     let stores = StateStores::new(&tables, SqlConfig::default().watermark_delay)?;
     let late = LandedRows::new(
         Box::new(landing),
@@ -174,6 +182,7 @@ async fn run(
     let parts = (stores, transforms);
     let decoder = Decoder::new(tables, decode);
     let decoder = decoder.with_extractions(sql.extractions.clone());
+    let decoder = registered.teach(decoder, sql, &results);
     let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;
     Ok(Running { processor, sink, results })
 }

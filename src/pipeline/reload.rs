@@ -11,8 +11,9 @@ use tracing::{error, info};
 
 use super::PipelineError;
 use super::delivering::check_results;
+use super::registered::Registered;
 use super::start::{Sql, load_sql_with};
-use crate::changelog::{ResultTable, SchemaChange};
+use crate::changelog::ResultTable;
 use crate::config::Config;
 use crate::recovery::{Recovery, chain};
 use crate::sink::postgres::PostgresSink;
@@ -112,12 +113,15 @@ pub(super) async fn texts(folder: &Path) -> Texts {
 /// Everything that a start would refuse is refused here, while the old SQL still runs; and what would stop a
 /// file that runs.
 async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
-    let sql = load_sql_with(&config.sql.folder, &config.xml).await;
+    let policy = config.decode.unknown_tables;
+    let sql = load_sql_with(&config.sql.folder, &config.xml, policy).await;
     let sql = sql.map_err(PipelineError::Sql)?;
     let mut sink = PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), "")?;
     let registry = sink.schema_changes().await?;
-    let transforms = plan(&sql, &registry).await?;
-    refuse_waiting(&transforms, &plan(running, &registry).await?)?;
+    let registered = Registered::landing(&sql, &registry, &mut sink).await?;
+    let transforms = registered.plan(&sql, &registry).await.map_err(PipelineError::Sql)?;
+    let running = Registered::of(running, &registry).plan(running, &registry).await;
+    refuse_waiting(&transforms, &running.map_err(PipelineError::Sql)?)?;
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     sink.apply_ods(&sql.ods).await?;
     check_results(config, &results)?;
@@ -125,11 +129,6 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     sink.create_extracted(&sql.tables).await?;
     sink.check_targets(transforms.tables(), &results).await?;
     Ok(sql)
-}
-
-async fn plan(sql: &Sql, registry: &[SchemaChange]) -> Result<Transforms, PipelineError> {
-    let planned = Transforms::plan_known(&sql.tables, registry, &sql.transforms).await;
-    planned.map_err(PipelineError::Sql)
 }
 
 /// A file that waits from its first day on waits for its column. One that runs has a mistake in the edit.

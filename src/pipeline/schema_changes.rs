@@ -28,6 +28,18 @@ pub(super) fn tell(changes: &[SchemaChange]) {
                 columns,
                 "[SCHEMA_CHANGE] declared columns are missing in an event: they are NULL"
             ),
+            SchemaChangeKind::Registered => {
+                counter!(names::ALERTS, "kind" => "schema_change").increment(1);
+                let (table, change) = (table.to_string(), kind.as_str());
+                let what = "[SCHEMA_CHANGE] a table that no file declares is registered";
+                warn!(alert = "schema_change", table, change, name = columns, "{what}");
+            }
+            SchemaChangeKind::Key => {
+                info!(table = %table, columns, "[SCHEMA_CHANGE] the key of a table that no file declares");
+            }
+            SchemaChangeKind::Typed => {
+                info!(table = %table, columns, "[SCHEMA_CHANGE] the columns of a registered table");
+            }
             SchemaChangeKind::Renamed => {
                 counter!(names::ALERTS, "kind" => "schema_change").increment(1);
                 let table = table.to_string();
@@ -52,8 +64,11 @@ pub(super) fn tell(changes: &[SchemaChange]) {
 /// As in `LOYALTY_POINTS integer, NOTE text`.
 fn shown(changes: &[&SchemaChange]) -> String {
     let column = |change: &&SchemaChange| match change.kind {
-        SchemaChangeKind::Missing | SchemaChangeKind::Renamed => change.column.clone(),
-        SchemaChangeKind::Added | SchemaChangeKind::Widened => {
+        SchemaChangeKind::Missing
+        | SchemaChangeKind::Renamed
+        | SchemaChangeKind::Registered
+        | SchemaChangeKind::Key => change.column.clone(),
+        SchemaChangeKind::Added | SchemaChangeKind::Widened | SchemaChangeKind::Typed => {
             format!("{} {}", change.column, change.seen)
         }
     };

@@ -11,12 +11,13 @@ use tracing::{info, warn};
 use super::delivering::check_results;
 use super::epoch::Processor;
 use super::late::LandedRows;
+use super::registered::Registered;
 use super::{Lasting, PipelineError, waiting};
 use crate::changelog::{
     Enrichment, Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
 use crate::config::Config;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, UnknownTables};
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::postgres::PostgresSink;
 use crate::sink::{Sink, SinkError};
@@ -40,6 +41,8 @@ pub struct Sql {
     pub ods: Vec<(String, String)>,
     /// Whose tables are among `tables`.
     pub extractions: Vec<Arc<Extraction>>,
+    /// Files may wait for tables that no file declares, if these are registered.
+    pub unknown_tables: UnknownTables,
 }
 
 /// Reads the SQL folder and plans everything in it; needs no connection. Files may wait for columns that
@@ -48,14 +51,19 @@ pub struct Sql {
 /// # Errors
 /// All problems of all files.
 pub async fn load_sql(folder: &Path) -> Result<Sql, Vec<SqlError>> {
-    load_sql_with(folder, &[]).await
+    load_sql_with(folder, &[], UnknownTables::default()).await
 }
 
-/// As [`load_sql`], with tables that are extracted from columns with XML.
+/// As [`load_sql`], with tables that are extracted from columns with XML, and with what becomes of tables that
+/// are not declared.
 ///
 /// # Errors
 /// As there.
-pub async fn load_sql_with(folder: &Path, xml: &[XmlConfig]) -> Result<Sql, Vec<SqlError>> {
+pub async fn load_sql_with(
+    folder: &Path,
+    xml: &[XmlConfig],
+    unknown_tables: UnknownTables,
+) -> Result<Sql, Vec<SqlError>> {
     let read = |name: &str| read_folder(&folder.join(name)).map_err(|error| vec![error]);
     let mut tables = parse_tables(&read("tables")?)?;
     if tables.is_empty() {
@@ -70,9 +78,10 @@ pub async fn load_sql_with(folder: &Path, xml: &[XmlConfig]) -> Result<Sql, Vec<
     })?;
     tables.extend(extractions.iter().map(|extraction| Arc::clone(&extraction.table)));
     let transforms = read("transforms")?;
-    Transforms::plan_known(&tables, &[], &transforms).await?;
     let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
-    Ok(Sql { tables, transforms, ods, extractions })
+    let sql = Sql { tables, transforms, ods, extractions, unknown_tables };
+    Transforms::plan_with(&sql.tables, &[], &sql.transforms, sql.new_tables()).await?;
+    Ok(sql)
 }
 
 /// A processor that is up to date with the ledger, and the sink for its epochs.
@@ -132,9 +141,9 @@ async fn attempt(
     let mut sink = new_sink()?;
     sink.apply_ods(&sql.ods).await?;
     let registry = sink.schema_changes().await?;
-    let transforms = Transforms::plan_known(&sql.tables, &registry, &sql.transforms)
-        .await
-        .map_err(PipelineError::Sql)?;
+    let registered = Registered::landing(sql, &registry, &mut sink).await?;
+    registered.tell();
+    let transforms = registered.plan(sql, &registry).await.map_err(PipelineError::Sql)?;
     waiting::tell(&transforms, health);
     let tables = transforms.tables().to_vec();
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
@@ -159,6 +168,7 @@ async fn attempt(
     let decoder = Decoder::new(tables, &config.decode);
     let decoder = decoder.with_limits(config.limits.clone());
     let decoder = decoder.with_extractions(sql.extractions.clone());
+    let decoder = registered.teach(decoder, sql, &results);
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
     let processor = processor.with_letters(&config.dead_letters);
     health.clear(Condition::State);

@@ -5,6 +5,7 @@ mod extracted;
 mod late_events;
 mod lookup;
 mod read_back;
+mod registered;
 mod replays;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -28,7 +28,7 @@ mod xml_table;
 pub use maintain::Maintenance;
 pub use sql_file::{SqlError, SqlFile, read_folder};
 pub use tables::{parse_tables, parse_type};
-pub use undeclared::Waiting;
+pub use undeclared::{NewTables, Waiting};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -118,7 +118,20 @@ impl Transforms {
         registry: &[SchemaChange],
         files: &[SqlFile],
     ) -> Result<Self, Vec<SqlError>> {
-        undeclared::plan(tables, registry, files).await
+        undeclared::plan(tables, registry, files, NewTables::Never).await
+    }
+
+    /// As [`Self::plan_known`]; where tables may come that no file declares, a file that reads one waits too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn plan_with(
+        tables: &[Arc<Table>],
+        registry: &[SchemaChange],
+        files: &[SqlFile],
+        new_tables: NewTables,
+    ) -> Result<Self, Vec<SqlError>> {
+        undeclared::plan(tables, registry, files, new_tables).await
     }
 
     /// No files over these tables.

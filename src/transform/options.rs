@@ -12,7 +12,6 @@ use crate::changelog::{
     Column, GroupBound, Landing, Late, NewColumns, SourceTable, TableOptions, Truncate, WrittenAs,
 };
 
-const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 /// A row that ttl drops must be landed, and stay long enough for events that come somewhat late: a
 /// commit takes seconds, and a source that has a hiccup a little longer.
 const SHORTEST_TTL: Duration = Duration::from_secs(60);
@@ -27,7 +26,7 @@ pub(super) fn parse_options(
 ) -> Result<(SourceTable, TableOptions), SqlError> {
     let mut source = None;
     let mut options = TableOptions {
-        ttl: Some(DEFAULT_TTL),
+        ttl: Some(TableOptions::DEFAULT_TTL),
         landing: Landing::History(format!("cdc_{table}")),
         ..TableOptions::default()
     };

@@ -39,6 +39,8 @@ pub(super) enum Unplanned {
     Wrong(SqlError),
     /// It reads a column that its tables don't declare.
     Needs(Missing),
+    /// It reads a table that may come; what to say of it.
+    Absent(SqlError),
 }
 
 impl From<SqlError> for Unplanned {
@@ -53,6 +55,7 @@ pub(super) struct Pass {
     /// With the name of the file.
     pub(super) wrong: Vec<(String, SqlError)>,
     pub(super) needs: Vec<(String, Missing)>,
+    pub(super) absent: Vec<(String, SqlError)>,
     /// Files that read one that has no plan, and its name.
     pub(super) held: Vec<(String, String)>,
 }
@@ -63,6 +66,7 @@ pub(super) async fn pass(extras: &Extras, files: &[SqlFile]) -> Pass {
         transforms: Transforms::over(extras.tables().to_vec()),
         wrong: Vec::new(),
         needs: Vec::new(),
+        absent: Vec::new(),
         held: Vec::new(),
     };
     let context = session(&pass.transforms, extras.of_nobody());
@@ -108,6 +112,7 @@ pub(super) async fn pass(extras: &Extras, files: &[SqlFile]) -> Pass {
                 match why {
                     Unplanned::Wrong(error) => pass.wrong.push((name, error)),
                     Unplanned::Needs(missing) => pass.needs.push((name, missing)),
+                    Unplanned::Absent(reason) => pass.absent.push((name, reason)),
                 }
             }
         }
@@ -181,7 +186,10 @@ async fn written(
     let planned = state.statement_to_plan(pending.statement.clone()).await;
     let planned = planned.map_err(|error| match extras.missing(pending, &error) {
         Some(missing) => Unplanned::Needs(missing),
-        None => Unplanned::Wrong(planning_error(file, &error)),
+        None => match extras.absent(pending, &error) {
+            Some(reason) => Unplanned::Absent(reason),
+            None => Unplanned::Wrong(planning_error(file, &error)),
+        },
     })?;
     if let Some(function) = unstable_function(&planned).map_err(|e| planning_error(file, &e))? {
         let message = format!(

@@ -4,7 +4,7 @@
 //! `extra_fields`, and the query reads it as one: it sees the column, other queries and `SELECT *` don't. A
 //! column that nobody has seen lets its file wait, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::common::{Column, SchemaError};
@@ -38,6 +38,13 @@ impl Waiting {
     }
 }
 
+/// Whether tables may come that no file declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewTables {
+    MayCome,
+    Never,
+}
+
 /// A column that a query reads and that its tables don't declare.
 #[derive(Debug, Clone)]
 pub(super) struct Missing {
@@ -57,8 +64,12 @@ pub(super) async fn plan(
     tables: &[Arc<Table>],
     registry: &[SchemaChange],
     files: &[SqlFile],
+    new_tables: NewTables,
 ) -> Result<Transforms, Vec<SqlError>> {
     let mut extras = Extras::new(tables, registry);
+    if new_tables == NewTables::MayCome {
+        extras.results = Some(files.iter().map(|file| file.name.clone()).collect());
+    }
     loop {
         let pass = pass(&extras, files).await;
         // Each turn finds one more column of a file, if there are any.
@@ -70,7 +81,7 @@ pub(super) async fn plan(
 
 /// What is wrong in a file that reads undeclared columns is its own affair: the source may have changed one.
 fn finish(pass: Pass, extras: &Extras) -> Result<Transforms, Vec<SqlError>> {
-    let Pass { mut transforms, wrong, needs, held } = pass;
+    let Pass { mut transforms, wrong, needs, absent, held } = pass;
     let (its_own, wrong): (Vec<_>, Vec<_>) =
         wrong.into_iter().partition(|(file, _)| extras.of(file).is_some());
     if !wrong.is_empty() {
@@ -82,7 +93,8 @@ fn finish(pass: Pass, extras: &Extras) -> Result<Transforms, Vec<SqlError>> {
         let reason = extras.reason(&missing);
         Waiting { result, reason, needs: Some((missing.column, tables)) }
     }));
-    let own = its_own.into_iter();
+    // Whatever registers a table starts everything over.
+    let own = its_own.into_iter().chain(absent);
     waiting.extend(own.map(|(result, reason)| Waiting { result, reason, needs: None }));
     for (result, read) in held {
         let Some(first) = waiting.iter().find(|waiting| waiting.result == read) else { continue };
@@ -129,6 +141,8 @@ pub(super) struct Extras {
     known: HashMap<SourceTable, HashMap<String, SeenType>>,
     by_file: HashMap<String, Visible>,
     nothing: Visible,
+    /// The names of all results, if any other name may be that of a table to come.
+    results: Option<HashSet<String>>,
 }
 
 impl Extras {
@@ -140,11 +154,15 @@ impl Extras {
                     let fields = known.entry(change.source.clone()).or_default();
                     fields.insert(change.column.clone(), change.seen);
                 }
-                SchemaChangeKind::Missing | SchemaChangeKind::Renamed => {}
+                SchemaChangeKind::Missing
+                | SchemaChangeKind::Renamed
+                | SchemaChangeKind::Registered
+                | SchemaChangeKind::Key
+                | SchemaChangeKind::Typed => {}
             }
         }
         let (tables, by_file) = (tables.to_vec(), HashMap::new());
-        Self { tables, known, by_file, nothing: Visible::default() }
+        Self { tables, known, by_file, nothing: Visible::default(), results: None }
     }
 
     pub(super) fn tables(&self) -> &[Arc<Table>] {
@@ -221,6 +239,27 @@ impl Extras {
             }
         };
         SqlError { message, ..error.clone() }
+    }
+
+    /// What to say of a table that a query could not be planned for, if it may come.
+    pub(super) fn absent(
+        &self,
+        pending: &Pending<'_>,
+        error: &DataFusionError,
+    ) -> Option<SqlError> {
+        let results = self.results.as_ref()?;
+        let is_table = |name: &str| {
+            self.tables.iter().any(|t| t.name == name || changes_name(&t.name) == name)
+        };
+        let unknown = pending.references.iter().filter(|name| !results.contains(*name));
+        let name = unknown.filter(|name| !is_table(name)).min()?;
+        let table = name.strip_suffix(&changes_name("")).unwrap_or(name);
+        let error = planning_error(pending.file, error);
+        let message = format!(
+            "needs table {table}, which no event has shown and no file declares: it waits for that ({})",
+            error.message
+        );
+        Some(SqlError { message, ..error })
     }
 
     /// The column that a query could not be planned for, if a source table may get it.

@@ -18,7 +18,7 @@ fn row(id: i64, status: &str) -> Value {
     json!({"ORDER_ID": id, "STATUS": status, "TOTAL_AMOUNT": "12.50", "COUPON": "x"})
 }
 
-fn with(mut row: Value, fields: Value) -> Value {
+pub(crate) fn with(mut row: Value, fields: Value) -> Value {
     let (Value::Object(row_fields), Value::Object(fields)) = (&mut row, fields) else {
         unreachable!("both are objects");
     };
@@ -31,13 +31,13 @@ fn envelope(row: &Value, table: &str) -> Value {
     json!({"before": null, "after": row, "source": source, "op": "c"})
 }
 
-fn message(topic: &str, payload: &Value, properties: Value) -> String {
+pub(crate) fn message(topic: &str, payload: &Value, properties: Value) -> String {
     let payload = if payload.is_null() { String::new() } else { payload.to_string() };
     json!({"topic": topic, "payload": payload, "properties": properties}).to_string()
 }
 
 /// The properties of Solace's own connector.
-fn header(operation: &str, more: Value) -> Value {
+pub(crate) fn header(operation: &str, more: Value) -> Value {
     with(json!({"cdc_operation": operation, "cdc_timestamp": "2024-01-23T08:53:20Z"}), more)
 }
 
@@ -45,7 +45,7 @@ fn orders(operation: &str, more: Value) -> Value {
     header(operation, with(json!({"cdc_schema": "SALES", "cdc_table_name": "ORDERS"}), more))
 }
 
-async fn publish(shop: &Shop, messages: &[String]) {
+pub(crate) async fn publish(shop: &Shop, messages: &[String]) {
     let path = shop.stack.folder().join("messages.ndjson");
     std::fs::write(&path, messages.join("\n") + "\n").expect("written");
     let mut command = Command::new(python());
@@ -55,7 +55,7 @@ async fn publish(shop: &Shop, messages: &[String]) {
 }
 
 /// Rows with `|` between the values.
-async fn shown(shop: &Shop, sql: &str) -> Vec<String> {
+pub(crate) async fn shown(shop: &Shop, sql: &str) -> Vec<String> {
     let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "NULL".to_owned());
     let rows = shop.query(sql).await;
     rows.iter().map(|row| row.iter().map(value).collect::<Vec<_>>().join("|")).collect()

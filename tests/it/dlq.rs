@@ -19,7 +19,7 @@ use crate::shop::{Shop, copied_sql, pause};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `tidemark dlq` on the stack of a shop.
-async fn dlq(shop: &Shop, arguments: &[&str]) -> Output {
+pub(crate) async fn dlq(shop: &Shop, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
     command.arg("dlq").arg("--config").arg(shop.stack.folder().join("tidemark.toml"));
     command.args(arguments).kill_on_drop(true).output().await.expect("the command runs")

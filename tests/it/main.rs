@@ -25,5 +25,6 @@ mod solace_source;
 mod sql_edits;
 mod stock_outs;
 mod undeclared_columns;
+mod unknown_tables;
 mod whole_way;
 mod xml;

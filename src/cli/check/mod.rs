@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::config::xml_sections;
+use crate::config::sql_sections;
 use crate::pipeline::{self, Sql};
 use crate::transform::{SqlError, Transforms, read_folder};
 use graph::Graph;
@@ -75,9 +75,12 @@ struct Checked {
 }
 
 async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Checked> {
-    let xml = config.map(xml_sections).transpose()?.unwrap_or_default();
-    let sql = pipeline::load_sql_with(folder, &xml).await.map_err(|errors| refused(&errors))?;
-    let transforms = Transforms::plan_known(&sql.tables, &[], &sql.transforms).await;
+    let sections = config.map(sql_sections).transpose()?.unwrap_or_default();
+    let policy = sections.decode.unknown_tables;
+    let sql = pipeline::load_sql_with(folder, &sections.xml, policy).await;
+    let sql = sql.map_err(|errors| refused(&errors))?;
+    let transforms =
+        Transforms::plan_with(&sql.tables, &[], &sql.transforms, sql.new_tables()).await;
     let transforms = transforms.map_err(|errors| refused(&errors))?;
     let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
     let extracted = sql.extractions.iter().filter_map(|_| config.map(Path::to_owned));

@@ -97,7 +97,7 @@ async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<F
         let fix = "correct the file; `tidemark check` shows the line";
         errors.iter().map(|error| Finding::problem(error.to_string(), fix)).collect()
     };
-    let sql = match load_sql_with(folder, &config.xml).await {
+    let sql = match load_sql_with(folder, &config.xml, config.decode.unknown_tables).await {
         Ok(sql) => sql,
         Err(errors) => return (None, Vec::new(), wrong(errors)),
     };

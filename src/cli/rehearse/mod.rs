@@ -51,13 +51,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         (None, None) => PathBuf::from("sql"),
     };
     let xml = config.as_ref().map_or(&[][..], |config| &config.xml);
-    let sql = load_sql_with(&folder, xml).await.map_err(|errors| {
+    let decode = config.as_ref().map_or_else(DecodeConfig::default, |config| config.decode.clone());
+    let sql = load_sql_with(&folder, xml, decode.unknown_tables).await.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
     let (messages, place) = messages(&arguments, config.as_ref()).await?;
     let count = messages.len();
-    let decode = config.as_ref().map_or_else(DecodeConfig::default, |config| config.decode.clone());
     let mut rehearsal = Rehearsal::start_with(&sql, decode).await?;
     let learned = rehearsal.feed_messages(messages).await?;
     let schema = config.as_ref().map_or("public", |config| config.sink.postgres.schema.as_str());

@@ -130,6 +130,9 @@ fn learned(change: &SchemaChange) -> String {
         SchemaChangeKind::Widened => {
             format!("{source}.{column} is not declared and holds {seen} as well")
         }
+        SchemaChangeKind::Registered => format!("{source} is registered as table {column}"),
+        SchemaChangeKind::Key => format!("{source} is not declared and has the key {column}"),
+        SchemaChangeKind::Typed => format!("{source}.{column} is a column ({seen})"),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::decode::UnknownTables;
 
 const TABLES: &str =
     "CREATE TABLE orders (id BIGINT PRIMARY KEY, amount INTEGER) WITH (source = 'S.ORDERS')";
@@ -21,7 +22,7 @@ async fn tried(lines: &[String], json: bool) -> String {
     }
     let path = folder.path().join("events.ndjson");
     std::fs::write(&path, lines.join("\n")).unwrap();
-    let sql = load_sql_with(folder.path(), &[]).await.unwrap();
+    let sql = load_sql_with(folder.path(), &[], UnknownTables::default()).await.unwrap();
     let arguments = Arguments {
         count: 100,
         events: Some(path),

@@ -19,7 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use crate::config::xml_sections;
+use crate::config::sql_sections;
 use crate::pipeline::{self, Sql};
 use run::Stopped;
 
@@ -68,8 +68,10 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The SQL folder, and the clock that `time:` moves.
 async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Sql> {
-    let xml = config.map(xml_sections).transpose()?.unwrap_or_default();
-    let mut sql = pipeline::load_sql_with(folder, &xml).await.map_err(|errors| {
+    let sections = config.map(sql_sections).transpose()?.unwrap_or_default();
+    let policy = sections.decode.unknown_tables;
+    let sql = pipeline::load_sql_with(folder, &sections.xml, policy).await;
+    let mut sql = sql.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("{} problem(s) in the SQL files:\n  {}", lines.len(), lines.join("\n  "))
     })?;

@@ -277,6 +277,7 @@ async fn wait_for_port(port: u16, server: &mut Child) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::UnknownTables;
     use crate::pipeline::load_sql_with;
 
     #[tokio::test]
@@ -287,8 +288,8 @@ mod tests {
         assert_eq!(shipped_mappings(root), "");
         let container = root.join("docker/tidemark.toml");
         assert!(std::fs::read_to_string(&container).unwrap().ends_with(MAPPINGS));
-        let sections = crate::config::xml_sections(&container).unwrap();
-        let loaded = load_sql_with(&sql, &sections).await.unwrap();
+        let sections = crate::config::sql_sections(&container).unwrap();
+        let loaded = load_sql_with(&sql, &sections.xml, UnknownTables::default()).await.unwrap();
         let names = loaded.extractions.iter().map(|extraction| extraction.table.name.as_str());
         let names: Vec<&str> = names.collect();
         assert_eq!(

@@ -43,6 +43,11 @@ pub(super) fn delete(message: &Message) -> Result<Option<Change<'_>>, Refusal> {
     }
 }
 
+/// The key of the row, a JSON object, if a user property says it.
+pub(in crate::decode) fn key(message: &Message) -> Option<&str> {
+    row(message, "cdc_key").ok().flatten()
+}
+
 /// `cdc_schema` and `cdc_table_name`.
 pub(super) fn names(message: &Message) -> Option<(&str, &str)> {
     let table = property(message, "cdc_table_name")?;

@@ -14,6 +14,7 @@ mod value;
 
 pub(super) use dialect::read;
 pub(super) use envelope::{Action, Change, Event, SchemaMessage};
+pub(super) use headers::key as key_property;
 pub(super) use image::{Field, Image, Target};
 pub(super) use schema_section::{Described, semantics};
 pub(super) use topic::TopicPattern;

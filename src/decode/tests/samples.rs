@@ -148,7 +148,13 @@ fn a_new_schema_section_replaces_the_old_one() {
 #[test]
 fn special_events_pass_or_say_why_not() {
     let decoded = decode_lines(orders(), SPECIAL);
-    let passed = Passed { tombstones: 0, heartbeats: 1, transaction_markers: 2, schema_changes: 1 };
+    let passed = Passed {
+        tombstones: 0,
+        heartbeats: 1,
+        transaction_markers: 2,
+        schema_changes: 1,
+        ..Passed::default()
+    };
     assert_eq!(decoded.passed, passed);
     assert_eq!(decoded.dead_letters, []);
     let changes = &decoded.changes[0];
@@ -167,7 +173,13 @@ fn special_events_pass_inside_a_schema_envelope_too() {
         .chain([r#"{"schema":null,"payload":null}"#.to_owned()])
         .collect();
     let decoded = decode(orders(), &wrapped);
-    let passed = Passed { tombstones: 1, heartbeats: 1, transaction_markers: 2, schema_changes: 1 };
+    let passed = Passed {
+        tombstones: 1,
+        heartbeats: 1,
+        transaction_markers: 2,
+        schema_changes: 1,
+        ..Passed::default()
+    };
     assert_eq!(decoded.passed, passed);
     assert_eq!(decoded.changes[0].len(), 2);
 }

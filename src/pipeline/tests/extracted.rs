@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::decode::UnknownTables;
 use crate::pipeline::load_sql_with;
 use crate::transform::SqlFile;
 use crate::xml::XmlConfig;
@@ -37,7 +38,8 @@ pub(super) fn sections(text: &str) -> Vec<XmlConfig> {
 
 async fn sql_with_xml() -> Sql {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
-    let mut sql = load_sql_with(folder, &sections(SECTIONS)).await.unwrap();
+    let mut sql =
+        load_sql_with(folder, &sections(SECTIONS), UnknownTables::default()).await.unwrap();
     let text = "-- writes: postgres cdc_item_counts\n-- key: order_id\nSELECT i.order_id, o.status, count(*) AS items, \
         sum(i.quantity) AS quantity FROM order_items_extracted i JOIN orders o ON o.order_id = i.order_id \
         GROUP BY i.order_id, o.status";

@@ -1,11 +1,15 @@
 //! Tables of results, and landing tables of extracted rows, that are not there yet.
 
 use arrow::datatypes::DataType;
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use super::catalog;
 use super::connection::Connection;
 use super::fault::classify;
-use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name};
+use super::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, UNAVAILABLE, target_name,
+};
 use super::quote;
 use super::target::STAMP;
 use super::value::Wire;
@@ -36,7 +40,10 @@ pub(super) async fn create_missing(
     Ok(())
 }
 
-/// Creates the landing table of extracted rows if there is none: a mapping is all that declares them.
+/// Creates a landing table if there is none, of extracted rows or of a table that no file declares.
+///
+/// # Errors
+/// [`SinkError::Targets`] if the role may not.
 pub(super) async fn create_landing(
     connection: &Connection,
     schema: &str,
@@ -44,16 +51,19 @@ pub(super) async fn create_landing(
 ) -> Result<(), SinkError> {
     let Some(name) = target_name(table) else { return Ok(()) };
     let client = &connection.client;
-    let failed = |error| classify("creating a landing table", error);
+    let failed = |error: Error| match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => SinkError::Targets {
+            problems: vec![format!(
+                "{name}: the role may not create it: GRANT CREATE ON SCHEMA, or create it in sql/ods"
+            )],
+        },
+        _ => classify("creating a landing table", error),
+    };
     if catalog::read(client, schema, name).await.map_err(failed)?.is_some() {
         return Ok(());
     }
     client.batch_execute(&landing_definition(schema, name, table)).await.map_err(failed)?;
-    tracing::info!(
-        table = table.name,
-        landing = name,
-        "created the landing table of extracted rows"
-    );
+    tracing::info!(table = table.name, landing = name, "created a landing table");
     Ok(())
 }
 
@@ -72,6 +82,9 @@ fn landing_definition(schema: &str, name: &str, table: &Table) -> String {
         (CHANGE_SEQ, "bigint NOT NULL"),
         (STAMP, "timestamptz NOT NULL DEFAULT now()"),
     ];
+    // The rows of a document are all sent or none.
+    let unavailable = table.options.extracted_from.is_none().then_some((UNAVAILABLE, "jsonb"));
+    let own = own.into_iter().chain(unavailable);
     let own = own.map(|(name, rest)| format!("{} {rest}", quote::ident(&table.free_name(name))));
     let lines: Vec<String> = declared.chain(own).collect();
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));

@@ -174,6 +174,25 @@ impl PostgresSink {
         Ok(())
     }
 
+    /// Creates the landing table of a table that no file declares, unless it is there or the configuration forbids
+    /// it, and checks it.
+    ///
+    /// # Errors
+    /// [`SinkError::Targets`] if this table can't be used; what is wrong with the target as a whole is another error.
+    pub async fn admit(&mut self, table: &Table) -> Result<(), SinkError> {
+        let (schema, mut problems) = (self.config.schema.clone(), Vec::new());
+        let connection = self.connect().await?;
+        if self.config.create_tables {
+            create::create_landing(&connection, &schema, table).await?;
+        }
+        targets::landing_target(&connection, &schema, table, &mut problems).await?;
+        self.connection = Some(connection);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(SinkError::Targets { problems }),
+        }
+    }
+
     /// Compares the target tables in the database with what will be written to them.
     ///
     /// # Errors

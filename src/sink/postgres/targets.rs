@@ -36,11 +36,8 @@ impl Targets {
         let (mut checked, mut problems) = (Self::default(), Vec::new());
         let (tables, results) = &described;
         for table in tables {
-            let Some(name) = landing::target_name(table) else { continue };
-            if let Some(catalog) = catalog_of(connection, schema, name, &mut problems).await? {
-                let target = landing::check(table, schema, (name, &catalog), &mut problems);
-                checked.landing.insert(table.name.clone(), target);
-            }
+            let target = landing_target(connection, schema, table, &mut problems).await?;
+            checked.landing.extend(target.map(|target| (table.name.clone(), target)));
         }
         for result in results.iter().filter(|result| result.channel == Channel::Table) {
             let name = &result.target;
@@ -73,6 +70,18 @@ impl Targets {
         let rows = landing::rows(changelog, target, processed_at)?;
         Ok(Some(RowsPiece { rows, how: How::Append, origin: Origin::Landing(changelog) }))
     }
+}
+
+/// Where a table lands; `None` if nowhere, or if there is no such table.
+pub(super) async fn landing_target(
+    connection: &Connection,
+    schema: &str,
+    table: &Table,
+    problems: &mut Vec<String>,
+) -> Result<Option<Target>, SinkError> {
+    let Some(name) = landing::target_name(table) else { return Ok(None) };
+    let catalog = catalog_of(connection, schema, name, problems).await?;
+    Ok(catalog.map(|catalog| landing::check(table, schema, (name, &catalog), problems)))
 }
 
 async fn catalog_of(

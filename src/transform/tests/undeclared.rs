@@ -101,3 +101,23 @@ async fn a_file_that_misuses_an_undeclared_column_waits_and_says_why() {
     assert!(said.len() == 1 && said[0].contains("array_length"), "{said:?}");
     assert_eq!(transforms.results().count(), 1);
 }
+
+#[tokio::test]
+async fn a_file_waits_for_a_table_where_tables_may_come() {
+    let visits = "-- writes: postgres v\n-- key: id\nSELECT id FROM visits";
+    let log = "-- writes: postgres l\nSELECT event_id FROM visits_changes";
+    let texts = [("all", ALL), ("v", visits), ("log", log)];
+    let plan = |new| {
+        let files = files(&texts);
+        async move { Transforms::plan_with(&tables(), &[], &files, new).await }
+    };
+    let transforms = plan(NewTables::MayCome).await.expect("a plan");
+    assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
+    let said = reasons(&transforms);
+    assert_eq!(said.len(), 2, "{said:?}");
+    for reason in &said {
+        assert!(reason.contains("needs table visits, which no event has shown"), "{said:?}");
+    }
+    let errors = plan(NewTables::Never).await.err().expect("errors");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+}

@@ -1,0 +1,322 @@
+//! Events of tables that no file declares.
+//!
+//! Where such tables are registered, an event of a new one is held: the epoch registers the table and does
+//! without the event, which comes again when the session has started over with the table. What all events of
+//! the epoch say about it counts, because the first may say little.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Decoded;
+use super::change::no_row;
+use super::config::UnknownTables;
+use super::debezium::{Action, Change, Image, key_property, semantics};
+use super::limits::Limits;
+use super::refusal::Refusal;
+use crate::changelog::{
+    Message, Offset, Operation, SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType,
+    column_name,
+};
+
+/// Characters of a table's name: `cdc_`, its schema and a number go beside it.
+const MAX_NAME: usize = 40;
+/// Tables that messages have announced with their keys, and that may never come.
+const MAX_ANNOUNCED: usize = 10_000;
+/// Tables that are named when they are ignored.
+const MAX_TOLD: usize = 1000;
+
+/// What becomes of the events, and what is known about their tables.
+#[derive(Debug, Default)]
+pub(super) struct Unknown {
+    pub(super) policy: UnknownTables,
+    /// How many tables are registered.
+    pub(super) registered: usize,
+    /// Those of them that can't be used, and why.
+    pub(super) withdrawn: HashMap<SourceTable, String>,
+    /// Names of tables and results, and of what is written to.
+    pub(super) taken: HashSet<String>,
+    /// As schema-change messages say.
+    keys: HashMap<SourceTable, Vec<String>>,
+    told: HashSet<SourceTable>,
+    /// What the epoch at hand registers.
+    learning: Vec<Shape>,
+}
+
+impl Unknown {
+    pub(super) fn new(policy: UnknownTables) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// Takes in what was learned before.
+    pub(super) fn remember(&mut self, change: &SchemaChange) {
+        if change.kind == SchemaChangeKind::Key {
+            let key = serde_json::from_str(&change.column).unwrap_or_default();
+            self.keys.insert(change.source.clone(), key);
+        }
+    }
+
+    /// Takes in the key that a schema-change message names.
+    pub(super) fn announce(
+        &mut self,
+        source: SourceTable,
+        key: Vec<String>,
+        offset: Offset,
+        learned: &mut Vec<SchemaChange>,
+    ) {
+        let is_known = match self.keys.get(&source) {
+            Some(known) => *known == key,
+            None => key.is_empty() || self.keys.len() >= MAX_ANNOUNCED,
+        };
+        if self.policy == UnknownTables::Register && !is_known {
+            learned.push(key_change(&source, &key, offset));
+            self.keys.insert(source, key);
+        }
+    }
+
+    /// What becomes of an event.
+    ///
+    /// # Errors
+    /// If it is a dead letter.
+    pub(super) fn take(
+        &mut self,
+        (change, message): (&Change<'_>, &Message),
+        limits: &Limits,
+        decoded: &mut Decoded,
+    ) -> Result<(), Refusal> {
+        let source =
+            SourceTable { schema: change.schema.to_string(), table: change.table.to_string() };
+        match self.policy {
+            UnknownTables::Dlq => return Err(undeclared(change)),
+            UnknownTables::Ignore => {
+                decoded.passed.unknown_tables += 1;
+                if self.told.len() < MAX_TOLD && self.told.insert(source.clone()) {
+                    decoded.ignored.push(source);
+                }
+            }
+            UnknownTables::Register => {
+                self.learn(source, (change, message), limits)?;
+                decoded.held.push(message.offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(
+        &mut self,
+        source: SourceTable,
+        (change, message): (&Change<'_>, &Message),
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let source_table = || source.to_string();
+        if let Some(reason) = self.withdrawn.get(&source) {
+            let (source_table, reason) = (source_table(), reason.clone());
+            return Err(Refusal::Withdrawn { source_table, reason });
+        }
+        let known = self.learning.iter().position(|shape| shape.source == source);
+        let row = match change.action {
+            Action::Row(Operation::Delete) => change.before,
+            Action::Row(operation) => Some(change.after.ok_or_else(|| no_row(operation))?),
+            Action::Truncate | Action::Message => None,
+        };
+        let Some(row) = row else {
+            // It comes again behind the events that the table is known by.
+            return known.map(|_| ()).ok_or_else(|| undeclared(change));
+        };
+        let seen = Seen::read(row, (change, message), limits)?;
+        let limit = limits.max_registered_tables.get();
+        let at = match known {
+            Some(at) => at,
+            None if self.registered + self.learning.len() >= limit => {
+                return Err(Refusal::TooManyTables { source_table: source_table(), limit });
+            }
+            None => {
+                self.learning.push(Shape::new(source, message.offset));
+                self.learning.len() - 1
+            }
+        };
+        self.learning[at].add(seen);
+        Ok(())
+    }
+
+    /// What the epoch has to register.
+    pub(super) fn finish(&mut self, learned: &mut Vec<SchemaChange>) {
+        for shape in std::mem::take(&mut self.learning) {
+            let announced = self.keys.get(&shape.source).cloned();
+            let key = shape.key(announced.clone());
+            if key != announced.unwrap_or_default() {
+                learned.push(key_change(&shape.source, &key, shape.offset));
+            }
+            let name = self.free_name(&shape.source);
+            self.taken.insert(name.clone());
+            learned.push(shape.change(SchemaChangeKind::Registered, name, SeenType::Null));
+            for (field, sure) in &shape.fields {
+                // A key must be exact, and every value is one as a text.
+                let of_key = key.contains(field).then_some(SureType::Varchar);
+                if let Some(sure) = sure.or(of_key).filter(|_| column_name(field).is_some()) {
+                    let seen = SeenType::Sure(sure);
+                    learned.push(shape.change(SchemaChangeKind::Typed, field.clone(), seen));
+                }
+            }
+        }
+    }
+
+    /// A name for SQL, that of the table in the source if nobody else has it.
+    fn free_name(&self, source: &SourceTable) -> String {
+        let plain = |name: &str| -> String {
+            let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+            name.to_lowercase().chars().take(MAX_NAME).map(letter).collect()
+        };
+        let (schema, table) = (plain(&source.schema), plain(&source.table));
+        let with_schema: String = format!("{schema}_{table}").chars().take(MAX_NAME).collect();
+        let numbered = (2..).map(|number| format!("{table}_{number}"));
+        let mut names = [table.clone(), with_schema].into_iter().chain(numbered);
+        names.find(|name| self.is_free(name)).expect("numbers don't end")
+    }
+
+    fn is_free(&self, name: &str) -> bool {
+        let changes = |name: &str| format!("{name}_changes");
+        let is_same = |taken: &String| {
+            *taken == name
+                || *taken == changes(name)
+                || changes(taken) == name
+                || *taken == format!("cdc_{name}")
+        };
+        !self.taken.iter().any(is_same)
+    }
+}
+
+/// What the events of an epoch say about a table.
+#[derive(Debug)]
+struct Shape {
+    source: SourceTable,
+    /// The first of the events.
+    offset: Offset,
+    /// In the order in which they were seen, each once, with the types that the source names.
+    fields: Vec<(String, Option<SureType>)>,
+    by_name: HashMap<String, usize>,
+    /// An event names its key.
+    named: Option<Vec<String>>,
+    /// The row before an update holds nothing but what the update did not change.
+    shown: Option<Vec<String>>,
+}
+
+impl Shape {
+    fn new(source: SourceTable, offset: Offset) -> Self {
+        let (fields, by_name) = (Vec::new(), HashMap::new());
+        Self { source, offset, fields, by_name, named: None, shown: None }
+    }
+
+    fn add(&mut self, seen: Seen) {
+        for (field, sure) in seen.fields {
+            match self.by_name.get(&field) {
+                None => {
+                    self.by_name.insert(field.clone(), self.fields.len());
+                    self.fields.push((field, sure));
+                }
+                Some(at) => {
+                    let known = &mut self.fields[*at].1;
+                    *known = match (*known, sure) {
+                        (Some(one), Some(other)) => one.or(other),
+                        (one, other) => one.or(other),
+                    };
+                }
+            }
+        }
+        self.named = self.named.take().or(seen.named);
+        self.shown = self.shown.take().or(seen.shown);
+    }
+
+    /// Its fields; empty if nobody knows it.
+    fn key(&self, announced: Option<Vec<String>>) -> Vec<String> {
+        let is_usable = |key: &Vec<String>| {
+            let is_column =
+                |field: &String| self.by_name.contains_key(field) && column_name(field).is_some();
+            !key.is_empty() && key.iter().all(is_column)
+        };
+        let known = [self.named.clone(), announced, self.shown.clone()];
+        known.into_iter().flatten().find(is_usable).unwrap_or_default()
+    }
+
+    fn change(&self, kind: SchemaChangeKind, column: String, seen: SeenType) -> SchemaChange {
+        SchemaChange { source: self.source.clone(), column, kind, seen, offset: self.offset }
+    }
+}
+
+/// What one event says about its table.
+struct Seen {
+    fields: Vec<(String, Option<SureType>)>,
+    named: Option<Vec<String>>,
+    shown: Option<Vec<String>>,
+}
+
+impl Seen {
+    fn read(
+        row: &str,
+        (change, message): (&Change<'_>, &Message),
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        let unreadable = |what: &str, error: serde_json::Error| Refusal::UnknownEnvelope {
+            reason: format!("its {what}: {error}"),
+        };
+        let image = fields_of(row).map_err(|error| unreadable("row is no row", error))?;
+        let section = change.schema_section.map_or_else(|| Ok(Vec::new()), semantics);
+        let section = section
+            .map_err(|error| unreadable("schema section is none of Kafka Connect", error))?;
+        let mut fields: Vec<(String, Option<SureType>)> =
+            section.into_iter().map(|described| (described.field, described.sure)).collect();
+        let described: HashSet<String> = fields.iter().map(|(field, _)| field.clone()).collect();
+        let others = image.iter().filter(|(field, _)| !described.contains(field));
+        fields.extend(others.map(|(field, _)| (field.clone(), None)));
+        fields.retain(|(field, _)| !(change.is_flat && field.starts_with("__")));
+        let limit = limits.max_undeclared_columns.get();
+        if fields.len() > limit {
+            let table = format!("{}.{}", change.schema, change.table);
+            return Err(Refusal::TooManyColumns { table, known: 0, new: fields.len(), limit });
+        }
+        let named = key_property(message).and_then(|key| fields_of(key).ok());
+        let named = named.map(names);
+        Ok(Self { fields, named, shown: shown_key(change, &image) })
+    }
+}
+
+/// The fields of a row in their order, with their values as they stand.
+fn fields_of(row: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
+    let mut image = Image::default();
+    image.read(row, 0, |_, _| None)?;
+    let fields = image.extra.into_iter();
+    Ok(fields.map(|field| (field.name.into_owned(), field.raw)).collect())
+}
+
+fn names(fields: Vec<(String, &str)>) -> Vec<String> {
+    fields.into_iter().map(|(field, _)| field).collect()
+}
+
+/// The fields of the row before an update, if they are some of its fields, and none of them has changed: with a
+/// supplemental log of keys alone these are the key. If they are more than that, they tell rows apart as well.
+fn shown_key(change: &Change<'_>, after: &[(String, &str)]) -> Option<Vec<String>> {
+    if change.action != Action::Row(Operation::Update) {
+        return None;
+    }
+    let before = fields_of(change.before?).ok()?;
+    let after: HashMap<&str, &str> =
+        after.iter().map(|(field, value)| (field.as_str(), *value)).collect();
+    let is_same =
+        |(field, value): &(String, &str)| *value != "null" && after.get(&**field) == Some(value);
+    let is_part = !before.is_empty() && before.len() < after.len() && before.iter().all(is_same);
+    is_part.then(|| names(before))
+}
+
+fn key_change(source: &SourceTable, key: &[String], offset: Offset) -> SchemaChange {
+    let column = serde_json::Value::from(key).to_string();
+    let (kind, seen) = (SchemaChangeKind::Key, SeenType::Null);
+    SchemaChange { source: source.clone(), column, kind, seen, offset }
+}
+
+pub(super) fn undeclared(change: &Change<'_>) -> Refusal {
+    Refusal::UnknownTable {
+        source_table: match &*change.schema {
+            "" => format!("SCHEMA.{}", change.table),
+            schema => format!("{schema}.{}", change.table),
+        },
+        name: change.table.to_lowercase(),
+    }
+}

@@ -1,18 +1,20 @@
 //! Faults of the connection at every step of an epoch: whatever happens, each row is there once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark::changelog::EpochCommit;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use tidemark::changelog::{Changelog, EpochCommit};
 use tidemark::recovery::Recovery;
-use tidemark::sink::Sink;
-use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch};
-use tidemark::sink::postgres::{Outbox, Pooler, PostgresConfig};
+use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch, log, orders, totals};
+use tidemark::sink::postgres::{Outbox, Pooler, PostgresConfig, PostgresSink};
+use tidemark::sink::{Sink, SinkError};
 use tokio_postgres::Client;
 
 use crate::fault_proxy::{Fault, FaultProxy, Step};
 use crate::postgres::Durability;
 use crate::rest::posted;
-use crate::{Database, PIPELINE, QUEUE, count};
+use crate::{Database, PIPELINE, QUEUE, TARGETS, count, files};
 
 /// The steps of an epoch, in their order.
 pub(crate) const STEPS: [(&str, Step); 11] = [
@@ -129,12 +131,12 @@ async fn a_fault_while_reading_is_tried_again() {
     let mut sink = database.sink_at(config.clone(), QUEUE).await;
     sink.commit(&everything(1)).await.unwrap();
     let outbox = Outbox::new(config, PIPELINE);
-    for fault in [Fault::Cut, Fault::CutAfter, Fault::Reset] {
+    for fault in [Fault::Cut, Fault::CutAfter, Fault::Reset, Fault::BlackHole] {
         proxy.arm(Step::Statement(&["tidemark_spools"]), fault);
         assert_eq!(sink.resume().await.unwrap_err().recovery(), Recovery::Retry, "{fault:?}");
         assert_eq!(sink.resume().await.unwrap().offsets.count(), ROWS + 1, "{fault:?}");
         proxy.arm(Step::Statement(&["DISTINCT ON"]), fault);
-        let orders = tidemark::sink::conformance::orders();
+        let orders = orders();
         let error = sink.bootstrap(&orders, None).await.unwrap_err();
         assert_eq!(error.recovery(), Recovery::Retry, "{fault:?}");
         let read = sink.bootstrap(&orders, None).await.unwrap();
@@ -150,5 +152,85 @@ async fn a_fault_while_reading_is_tried_again() {
         let error = turn.unwrap().read(0, 10).await.unwrap_err();
         assert_eq!(error.recovery(), Recovery::Retry, "{fault:?}");
     }
-    assert_eq!(proxy.fired(), 10);
+    assert_eq!(proxy.fired(), 12);
+}
+
+/// What the sink asks, and a part of the statement that asks it.
+const QUESTIONS: [(&str, &[&str]); 8] = [
+    ("the files that are applied", &["tidemark_migrations", "checksum"]),
+    ("columns", &["pg_attribute", "attidentity"]),
+    ("the ledger", &["tidemark_spools"]),
+    ("the newest rows", &["DISTINCT ON"]),
+    ("rows by their keys", &["CROSS JOIN LATERAL"]),
+    ("the history of keys", &["ORDER BY newest.\"order_id\""]),
+    ("rows of the ledger", &["LIMIT", "tidemark_ledger"]),
+    ("schema changes", &["tidemark_schema_changes", "SELECT"]),
+];
+
+async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkError> {
+    let (table, key) = (orders(), Arc::new(Int64Array::from(vec![10_001])) as ArrayRef);
+    let keys = RecordBatch::try_from_iter([("order_id", key)]).unwrap();
+    let rows = |parts: Vec<Changelog>| parts.iter().map(Changelog::len).sum();
+    Ok(match question {
+        "the files that are applied" => {
+            sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await?;
+            1
+        }
+        "columns" => {
+            sink.check_targets(&[orders()], &[totals(), log()]).await?;
+            1
+        }
+        "the ledger" => sink.resume().await?.offsets.count() as usize,
+        "the newest rows" => rows(sink.bootstrap(&table, None).await?),
+        "rows by their keys" => {
+            rows(sink.newest_rows(&table, (&table.key, &keys), 10).await?.unwrap())
+        }
+        "the history of keys" => rows(sink.history(&table, &keys).await?),
+        "rows of the ledger" => sink.committed_epochs(None, 10).await?.len(),
+        _ => sink.schema_changes().await?.len() + 1,
+    })
+}
+
+#[tokio::test]
+async fn no_read_waits_for_ever_behind_a_proxy_that_forwards_nothing() {
+    let database = Database::start(Durability::Off).await;
+    let proxy = FaultProxy::start(database.server.port()).await;
+    let config = impatient(database.server.url_through(proxy.port));
+    let mut sink = database.sink_at(config, QUEUE).await;
+    sink.commit(&everything(1)).await.unwrap();
+    for (question, parts) in QUESTIONS {
+        let before = proxy.fired();
+        proxy.arm(Step::Statement(parts), Fault::BlackHole);
+        let error = asked(&mut sink, question).await.unwrap_err();
+        assert_eq!(proxy.fired(), before + 1, "{question}");
+        assert_eq!(error.recovery(), Recovery::Retry, "{question}: {error:?}");
+        let why = tidemark::recovery::chain(&error);
+        assert!(why.contains("no answer for 1s"), "{question}: {why}");
+        assert!(asked(&mut sink, question).await.unwrap() > 0, "{question}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_may_take_the_server_longer_than_any_silence() {
+    let database = Database::start(Durability::Off).await;
+    let proxy = FaultProxy::start(database.server.port()).await;
+    let config = impatient(database.server.url_through(proxy.port));
+    let mut sink = database.sink_at(config, QUEUE).await;
+    sink.commit(&everything(1)).await.unwrap();
+    // Reading the table takes 3 seconds, of which nothing is heard: three times as long as a silence may last.
+    let slow =
+        "ALTER TABLE orders_history RENAME TO landed; ALTER TABLE landed ALTER status TYPE text;
+        CREATE FUNCTION slowly() RETURNS boolean VOLATILE LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM pg_sleep(3); RETURN true; END $$;
+        CREATE VIEW orders_history AS SELECT * FROM landed WHERE (SELECT slowly())";
+    let client = database.server.client().await;
+    client.batch_execute(slow).await.unwrap();
+    let started = std::time::Instant::now();
+    let read = sink.bootstrap(&orders(), None).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(read.iter().map(|part| part.len() as u64).sum::<u64>(), ROWS);
+    // Its answer is lost on the way: the server is no longer at it.
+    proxy.arm(Step::Statement(&["DISTINCT ON"]), Fault::BlackHole);
+    let error = sink.bootstrap(&orders(), None).await.unwrap_err();
+    assert_eq!(error.recovery(), Recovery::Retry, "{error:?}");
 }

@@ -4,6 +4,7 @@
 //! Bind of a statement counts, wherever it was prepared. Of other protocols each packet is a message.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,7 +117,8 @@ impl Shared {
 async fn forward(client: TcpStream, server: TcpStream, shared: &Shared) {
     let (from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let answers = tokio::spawn(copy(from_server, to_client));
+    let is_mute = Arc::new(AtomicBool::new(false));
+    let answers = tokio::spawn(copy(from_server, to_client, Arc::clone(&is_mute)));
     let mut reader = Reader::default();
     let mut from_client = from_client;
     let mut delay = Duration::ZERO;
@@ -130,7 +132,7 @@ async fn forward(client: TcpStream, server: TcpStream, shared: &Shared) {
                 break;
             }
             Some(Fault::BlackHole) => {
-                answers.abort();
+                is_mute.store(true, Ordering::SeqCst);
                 // The client gives up by itself.
                 while reader.next(&mut from_client).await.is_some() {}
                 break;
@@ -159,8 +161,18 @@ fn reset(client: &OwnedReadHalf, server: &OwnedWriteHalf) {
     server.as_ref().set_zero_linger().expect("a socket");
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    let _ = tokio::io::copy(&mut from, &mut to).await;
+/// Until either side ends; while it `is_mute` the other side hears nothing, not even that this one has ended.
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_mute: Arc<AtomicBool>) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !is_mute.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).await.is_err() {
+            break;
+        }
+    }
+    if is_mute.load(Ordering::SeqCst) {
+        // The client gives up by itself, and then this task is ended.
+        std::future::pending::<()>().await;
+    }
 }
 
 struct Message {

@@ -27,9 +27,8 @@ use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
 use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table, extract};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
-/// A transaction that takes as long as its tables are large: the time limit is for epochs.
-pub(super) const LONG_READ: &str =
-    "ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 0";
+/// How the landing tables are read.
+pub(super) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
 
 /// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
 pub(super) async fn read(
@@ -41,7 +40,7 @@ pub(super) async fn read(
     let Some(name) = target_name(table) else { return Ok(Vec::new()) };
     let doing = format!("reading {name}");
     let failed = |error| classify(&doing, error);
-    connection.begin(LONG_READ).await.map_err(failed)?;
+    connection.begin_long(READ_ONLY).await.map_err(failed)?;
     let columns = newest_columns(table, target);
     let sql = select((table, &columns), &quote::table(schema, name), since.is_some());
     let since = since.map(|since| since.saturating_sub(POSTGRES_EPOCH_MICROS));
@@ -50,6 +49,7 @@ pub(super) async fn read(
     let mut rows = pin!(rows);
     let (mut changelogs, mut chunk) = (Vec::new(), Vec::new());
     while let Some(row) = rows.try_next().await.map_err(failed)? {
+        connection.silence.is_broken();
         chunk.push(row);
         if chunk.len() == BOOTSTRAP_ROWS {
             changelogs.push(changelog(table, name, &chunk)?);

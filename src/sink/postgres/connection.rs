@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::future::join_all;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::config::{Pooler, PostgresConfig};
 use super::fault::classify;
@@ -120,6 +120,26 @@ impl Connection {
         let (characteristics, more) = with.split_once(';').unwrap_or((with, ""));
         let settings = self.settings.as_deref().unwrap_or_default();
         self.client.batch_execute(&format!("BEGIN {characteristics}; {settings}{more}")).await
+    }
+
+    /// The same for work that takes as long as its tables are large: the time limit of statements is for epochs.
+    pub(super) async fn begin_long(
+        &mut self,
+        characteristics: &str,
+    ) -> Result<(), tokio_postgres::Error> {
+        self.forget_statements();
+        let settings = self.settings.as_deref().unwrap_or_default();
+        let begin = format!(
+            "BEGIN {characteristics}; {settings}SET LOCAL statement_timeout = 0; \
+             SELECT pg_backend_pid()"
+        );
+        for message in self.client.simple_query(&begin).await? {
+            let SimpleQueryMessage::Row(row) = message else { continue };
+            if let Some(process) = row.get(0).and_then(|text| text.parse().ok()) {
+                self.silence.is_of(process);
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), tokio_postgres::Error> {

@@ -32,12 +32,13 @@ pub(super) async fn read(
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let sql = select(table, (landing, &wanted));
-    connection.begin(bootstrap::LONG_READ).await.map_err(failed)?;
+    connection.begin_long(bootstrap::READ_ONLY).await.map_err(failed)?;
     let mut changelogs = Vec::new();
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
         let params = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
         let rows = connection.client.query_raw(&statement, params).await.map_err(failed)?;
+        let rows = rows.inspect_ok(|_| connection.silence.is_broken());
         let mut rows = pin!(rows.try_chunks(BOOTSTRAP_ROWS));
         while let Some(chunk) = rows.try_next().await.map_err(|error| failed(error.1))? {
             changelogs.push(bootstrap::changelog(table, &landing.name, &chunk)?);

@@ -50,7 +50,7 @@ async fn create_own(
 async fn begin(connection: &mut Connection, schema: &str) -> Result<(), SinkError> {
     let failed = |error| classify(DOING, error);
     // An index over a large table takes longer than any statement of an epoch may.
-    connection.begin("; SET LOCAL statement_timeout = 0").await.map_err(failed)?;
+    connection.begin_long("").await.map_err(failed)?;
     let schema: [(&(dyn ToSql + Sync), Type); 1] = [(&schema, Type::TEXT)];
     connection.client.query_typed(LOCK, &schema).await.map_err(failed)?;
     Ok(())

@@ -53,6 +53,7 @@ mod targets;
 mod tls;
 mod truncate;
 mod value;
+mod watch;
 
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
 pub use create::definition as table_definition;
@@ -75,6 +76,7 @@ use self::flood::FloodGauge;
 use self::ledger::{Ledger, epoch_number};
 use self::silence::Silence;
 use self::targets::Targets;
+use self::watch::Watch;
 use super::{Distrust, LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
 use crate::changelog::{
     Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
@@ -136,10 +138,15 @@ impl PostgresSink {
     /// [`SinkError::MigrationChanged`] for an applied file with another text,
     /// [`SinkError::Migration`] for one that Postgres refuses.
     pub async fn apply_ods(&mut self, files: &[(String, String)]) -> Result<(), SinkError> {
-        let mut connection = self.connect().await?;
-        migrations::apply(&mut connection, &self.config, files).await?;
-        self.connection = Some(connection);
-        Ok(())
+        let watch = self.watch();
+        watch
+            .over("applying the files of sql/ods", async {
+                let mut connection = self.connect().await?;
+                migrations::apply(&mut connection, &self.config, files).await?;
+                self.connection = Some(connection);
+                Ok(())
+            })
+            .await
     }
 
     /// Creates the tables of results that are not there yet, unless the configuration forbids it.
@@ -147,15 +154,20 @@ impl PostgresSink {
     /// # Errors
     /// [`SinkError::Targets`] if Postgres refuses; with what to do.
     pub async fn create_missing(&mut self, results: &[Arc<ResultTable>]) -> Result<(), SinkError> {
-        if !self.config.create_tables {
-            return Ok(());
-        }
-        let mut connection = self.connect().await?;
-        for result in results.iter().filter(|result| result.channel == Channel::Table) {
-            create::create_missing(&mut connection, &self.config.schema, result).await?;
-        }
-        self.connection = Some(connection);
-        Ok(())
+        let watch = self.watch();
+        watch
+            .over("creating tables", async {
+                if !self.config.create_tables {
+                    return Ok(());
+                }
+                let mut connection = self.connect().await?;
+                for result in results.iter().filter(|result| result.channel == Channel::Table) {
+                    create::create_missing(&mut connection, &self.config.schema, result).await?;
+                }
+                self.connection = Some(connection);
+                Ok(())
+            })
+            .await
     }
 
     /// Creates the landing tables of extracted rows that are not there yet, unless the configuration forbids it.
@@ -163,15 +175,20 @@ impl PostgresSink {
     /// # Errors
     /// [`SinkError::Targets`] if Postgres refuses.
     pub async fn create_extracted(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
-        if !self.config.create_tables {
-            return Ok(());
-        }
-        let connection = self.connect().await?;
-        for table in tables.iter().filter(|table| table.options.extracted_from.is_some()) {
-            create::create_landing(&connection, &self.config.schema, table).await?;
-        }
-        self.connection = Some(connection);
-        Ok(())
+        let watch = self.watch();
+        watch
+            .over("creating tables", async {
+                if !self.config.create_tables {
+                    return Ok(());
+                }
+                let connection = self.connect().await?;
+                for table in tables.iter().filter(|table| table.options.extracted_from.is_some()) {
+                    create::create_landing(&connection, &self.config.schema, table).await?;
+                }
+                self.connection = Some(connection);
+                Ok(())
+            })
+            .await
     }
 
     /// Creates the landing table of a table that no file declares, unless it is there or the configuration forbids
@@ -202,12 +219,17 @@ impl PostgresSink {
         tables: &[Arc<Table>],
         results: &[Arc<ResultTable>],
     ) -> Result<(), SinkError> {
-        let connection = self.connect().await?;
-        let described = (tables.to_vec(), results.to_vec());
-        self.targets = Targets::read(&connection, &self.config.schema, described).await?;
-        self.doubts.gaps = self.ledger.gaps(&connection.client).await?;
-        self.connection = Some(connection);
-        Ok(())
+        let watch = self.watch();
+        watch
+            .over("reading the catalog", async {
+                let connection = self.connect().await?;
+                let described = (tables.to_vec(), results.to_vec());
+                self.targets = Targets::read(&connection, &self.config.schema, described).await?;
+                self.doubts.gaps = self.ledger.gaps(&connection.client).await?;
+                self.connection = Some(connection);
+                Ok(())
+            })
+            .await
     }
 
     /// The same for what was checked before: somebody may have altered the tables.
@@ -231,28 +253,47 @@ impl PostgresSink {
         after: Option<Epoch>,
         limit: usize,
     ) -> Result<Vec<LedgerRow>, SinkError> {
-        let connection = self.connect().await?;
-        let rows = self.ledger.rows(&connection.client, after, limit).await?;
-        self.connection = Some(connection);
-        Ok(rows)
+        let watch = self.watch();
+        watch
+            .over("reading the ledger", async {
+                let connection = self.connect().await?;
+                let rows = self.ledger.rows(&connection.client, after, limit).await?;
+                self.connection = Some(connection);
+                Ok(rows)
+            })
+            .await
     }
 
     /// Replaces the ledger rows of epochs up to `up_to` by their merged offset ranges; `resume`
     /// says the same as before. The newest row always stays. Returns how many rows went.
     pub async fn compact_ledger(&mut self, up_to: Epoch) -> Result<u64, SinkError> {
-        let connection = self.connect().await?;
-        let count = self.ledger.compact(&connection.client, up_to).await?;
-        self.connection = Some(connection);
-        Ok(count)
+        let watch = self.watch();
+        watch
+            .over("compacting the ledger", async {
+                let connection = self.connect().await?;
+                let count = self.ledger.compact(&connection.client, up_to).await?;
+                self.connection = Some(connection);
+                Ok(count)
+            })
+            .await
     }
 
     /// What the events of the pipeline have taught about the columns of their tables, oldest first.
     pub async fn schema_changes(&mut self) -> Result<Vec<SchemaChange>, SinkError> {
-        let connection = self.connect().await?;
-        let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
-        let changes = schema_changes::read(&connection.client, schema, pipeline).await?;
-        self.connection = Some(connection);
-        Ok(changes)
+        let watch = self.watch();
+        watch
+            .over("reading the schema changes", async {
+                let connection = self.connect().await?;
+                let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
+                let changes = schema_changes::read(&connection.client, schema, pipeline).await?;
+                self.connection = Some(connection);
+                Ok(changes)
+            })
+            .await
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::new(&self.config, &self.silence)
     }
 
     /// Takes the connection; whoever succeeds with it puts it back.
@@ -271,18 +312,23 @@ impl Sink for PostgresSink {
     }
 
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
-        let mut connection = self.connect().await?;
-        let failed = |error| classify("reading the ledger", error);
-        let snapshot = "ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        connection.begin(snapshot).await.map_err(failed)?;
-        let client = &connection.client;
-        let mut position = self.ledger.position(client, &self.queue).await?;
-        let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
-        position.schema_changes = schema_changes::read(client, schema, pipeline).await?;
-        connection.commit().await.map_err(failed)?;
-        self.known_spools = position.spools.spools().len();
-        self.connection = Some(connection);
-        Ok(position)
+        let watch = self.watch();
+        watch
+            .over("reading the ledger", async {
+                let mut connection = self.connect().await?;
+                let failed = |error| classify("reading the ledger", error);
+                let snapshot = "ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                connection.begin(snapshot).await.map_err(failed)?;
+                let client = &connection.client;
+                let mut position = self.ledger.position(client, &self.queue).await?;
+                let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
+                position.schema_changes = schema_changes::read(client, schema, pipeline).await?;
+                connection.commit().await.map_err(failed)?;
+                self.known_spools = position.spools.spools().len();
+                self.connection = Some(connection);
+                Ok(position)
+            })
+            .await
     }
 
     async fn bootstrap(
@@ -290,13 +336,18 @@ impl Sink for PostgresSink {
         table: &Arc<Table>,
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError> {
-        let mut connection = self.connect().await?;
-        let schema = self.config.schema.as_str();
-        let landing = self.targets.landing.get(&table.name);
-        let read = bootstrap::read(&mut connection, (schema, landing), table, since);
-        let changelogs = read.await?;
-        self.connection = Some(connection);
-        Ok(changelogs)
+        let watch = self.watch();
+        watch
+            .over(&format!("reading {}", table.name), async {
+                let mut connection = self.connect().await?;
+                let schema = self.config.schema.as_str();
+                let landing = self.targets.landing.get(&table.name);
+                let read = bootstrap::read(&mut connection, (schema, landing), table, since);
+                let changelogs = read.await?;
+                self.connection = Some(connection);
+                Ok(changelogs)
+            })
+            .await
     }
 
     async fn newest_rows(
@@ -305,16 +356,22 @@ impl Sink for PostgresSink {
         (columns, keys): (&[usize], &RecordBatch),
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        if landing::target_name(table).is_none() || keys.num_rows() == 0 {
-            return Ok(Some(Vec::new()));
-        }
-        let mut connection = self.connect().await?;
-        let target = self.targets.landing.get(&table.name);
-        let target = target.ok_or_else(|| unchecked(&table.name))?;
-        let asked = (columns, keys);
-        let rows = newest_rows::read(&mut connection, (table, target), asked, limit).await?;
-        self.connection = Some(connection);
-        Ok(rows)
+        let watch = self.watch();
+        watch
+            .over(&format!("looking for rows of {}", table.name), async {
+                if landing::target_name(table).is_none() || keys.num_rows() == 0 {
+                    return Ok(Some(Vec::new()));
+                }
+                let mut connection = self.connect().await?;
+                let target = self.targets.landing.get(&table.name);
+                let target = target.ok_or_else(|| unchecked(&table.name))?;
+                let asked = (columns, keys);
+                let rows =
+                    newest_rows::read(&mut connection, (table, target), asked, limit).await?;
+                self.connection = Some(connection);
+                Ok(rows)
+            })
+            .await
     }
 
     async fn history(
@@ -322,15 +379,20 @@ impl Sink for PostgresSink {
         table: &Arc<Table>,
         keys: &RecordBatch,
     ) -> Result<Vec<Changelog>, SinkError> {
-        if landing::target_name(table).is_none() || keys.num_rows() == 0 {
-            return Ok(Vec::new());
-        }
-        let mut connection = self.connect().await?;
-        let target = self.targets.landing.get(&table.name);
-        let target = target.ok_or_else(|| unchecked(&table.name))?;
-        let rows = history::read(&mut connection, (table, target), keys).await?;
-        self.connection = Some(connection);
-        Ok(rows)
+        let watch = self.watch();
+        watch
+            .over(&format!("reading the history of {}", table.name), async {
+                if landing::target_name(table).is_none() || keys.num_rows() == 0 {
+                    return Ok(Vec::new());
+                }
+                let mut connection = self.connect().await?;
+                let target = self.targets.landing.get(&table.name);
+                let target = target.ok_or_else(|| unchecked(&table.name))?;
+                let rows = history::read(&mut connection, (table, target), keys).await?;
+                self.connection = Some(connection);
+                Ok(rows)
+            })
+            .await
     }
 
     fn needs_old_values(&self, table: &Table) -> Vec<usize> {
@@ -339,7 +401,12 @@ impl Sink for PostgresSink {
     }
 
     async fn refused(&mut self, landing: &[Changelog]) -> Result<Vec<RefusedRow>, SinkError> {
-        refusing::refused(self, landing).await
+        let watch = self.watch();
+        watch
+            .over("looking for rows that are refused", async {
+                refusing::refused(self, landing).await
+            })
+            .await
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {

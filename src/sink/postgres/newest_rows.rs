@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -32,14 +33,16 @@ pub(super) async fn read(
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let newest = bootstrap::newest_columns(table, Some(landing));
     let sql = select((table, &newest), columns, &wanted);
-    connection.begin(bootstrap::LONG_READ).await.map_err(failed)?;
+    connection.begin_long(bootstrap::READ_ONLY).await.map_err(failed)?;
     let mut found: Vec<Row> = Vec::new();
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
         let rest = (limit - found.len()) as i64 + 1;
         let keys = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
         let params: Vec<&(dyn ToSql + Sync)> = keys.chain([&rest as _]).collect();
-        found.extend(connection.client.query(&statement, &params).await.map_err(failed)?);
+        let rows = connection.client.query_raw(&statement, params).await.map_err(failed)?;
+        let rows = rows.inspect_ok(|_| connection.silence.is_broken());
+        found.extend(rows.try_collect::<Vec<Row>>().await.map_err(failed)?);
         if found.len() > limit {
             break;
         }

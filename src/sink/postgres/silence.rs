@@ -1,7 +1,9 @@
-//! How long the server may say nothing to an epoch.
+//! How long the server may say nothing.
 //!
 //! TCP notices a peer that is gone, and the server gives up statements that take too long. Neither helps
-//! against a server that is frozen, or a proxy in between that takes bytes and forwards none.
+//! against a server that is frozen, or a proxy in between that takes bytes and forwards none. A read of a large
+//! table may take the server longer than any silence is allowed to last: then another connection asks what its
+//! process is doing.
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,6 +25,8 @@ struct Shared {
     limit: Option<Duration>,
     /// `None`: the answer may take as long as it takes.
     since: Mutex<Option<Instant>>,
+    /// The server process of work that may take long.
+    process: Mutex<Option<i32>>,
 }
 
 impl Silence {
@@ -30,7 +34,7 @@ impl Silence {
     pub(super) fn new(config: &PostgresConfig) -> Self {
         let is_limited = !config.statement_timeout.is_zero();
         let limit = is_limited.then(|| config.statement_timeout + config.connect_timeout);
-        Self(Arc::new(Shared { limit, since: Mutex::new(None) }))
+        Self(Arc::new(Shared { limit, since: Mutex::new(None), process: Mutex::new(None) }))
     }
 
     /// An answer has come.
@@ -50,6 +54,17 @@ impl Silence {
         self.set(None);
     }
 
+    /// This server process may work for long before it answers.
+    pub(super) fn is_of(&self, process: i32) {
+        *self.0.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        self.is_broken();
+    }
+
+    /// The process of [`Self::is_of`].
+    pub(super) fn process(&self) -> Option<i32> {
+        *self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, since: Option<Instant>) {
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
@@ -67,7 +82,18 @@ impl Silence {
         doing: &str,
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
+        self.limited_unless(|| std::future::ready(false), doing, work).await
+    }
+
+    /// The same, but as long as `is_working`, which is asked after each silence, `work` goes on.
+    pub(super) async fn limited_unless<T, W: Future<Output = bool>>(
+        &self,
+        is_working: impl Fn() -> W,
+        doing: &str,
+        work: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
         let Some(limit) = self.0.limit else { return work.await };
+        *self.0.process.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.is_broken();
         let mut work = pin!(work);
         loop {
@@ -77,6 +103,18 @@ impl Silence {
                 done = &mut work => return done,
                 () = sleep_until(ends) => {}
             }
+            if self.since().is_none_or(|since| since.elapsed() < limit) {
+                continue;
+            }
+            let is_working = tokio::select! {
+                biased;
+                done = &mut work => return done,
+                is_working = is_working() => is_working,
+            };
+            if is_working {
+                self.is_broken();
+            }
+            // An answer may have come meanwhile.
             if self.since().is_some_and(|since| since.elapsed() >= limit) {
                 return Err(SinkError::Unavailable {
                     doing: doing.to_owned(),
@@ -117,6 +155,20 @@ mod tests {
         let error = silent.await.unwrap_err();
         assert!(started.elapsed() >= 5 * TIME);
         assert!(crate::recovery::chain(&error).contains("no answer for 1s"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_works_may_be_silent_until_it_does_not() {
+        let silence = silence(TIME);
+        let asked = std::cell::Cell::new(0);
+        let is_working = || {
+            asked.set(asked.get() + 1);
+            std::future::ready(asked.get() < 3)
+        };
+        let silent = std::future::pending::<Result<(), SinkError>>();
+        let error = silence.limited_unless(is_working, "reading", silent).await.unwrap_err();
+        assert_eq!(asked.get(), 3);
+        assert!(crate::recovery::chain(&error).contains("no answer for 400ms"), "{error:?}");
     }
 
     #[tokio::test]

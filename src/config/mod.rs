@@ -18,7 +18,7 @@ use crate::pipeline::{BatchLimits, DeadLetterConfig};
 use crate::sink::postgres::PostgresConfig;
 use crate::sink::rest::RestConfig;
 use crate::source::SourceConfig;
-use crate::state::default_limit;
+use crate::state::{default_limit, memory};
 use crate::transform::parse_type;
 use crate::xml::{self, XmlConfig};
 
@@ -96,7 +96,8 @@ pub struct BatchConfig {
     /// while another is committed; it grows to that while messages come faster than they are processed.
     /// Default: 5000.
     pub max_messages: NonZeroUsize,
-    /// Payload bytes. Default: 32 MiB.
+    /// Payload bytes. Default: 32 MiB, but not more than a 64th of the memory of the container or machine, because
+    /// two batches are at work at a time, and the rows in large XML take some ten times its bytes.
     pub max_bytes: NonZeroUsize,
     /// Age of the oldest message. A batch also closes as soon as the commit before it is done.
     /// Default: 20 ms.
@@ -108,10 +109,16 @@ impl Default for BatchConfig {
     fn default() -> Self {
         Self {
             max_messages: NonZeroUsize::new(5000).expect("is not 0"),
-            max_bytes: NonZeroUsize::new(32 << 20).expect("is not 0"),
+            max_bytes: default_batch_bytes(memory()),
             max_age: Duration::from_millis(20),
         }
     }
+}
+
+fn default_batch_bytes(memory: Option<ByteSize>) -> NonZeroUsize {
+    const MOST: u64 = 32 << 20;
+    let share = memory.map_or(MOST, |memory| (memory.0 / 64).clamp(1 << 20, MOST));
+    NonZeroUsize::new(share as usize).expect("is at least 1 MiB")
 }
 
 impl BatchConfig {

@@ -27,6 +27,10 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.sql.watermark_delay, Duration::from_secs(10));
     assert_eq!(config.sql.idle_after, Duration::from_secs(30));
     assert_eq!(config.sql.memory_limit, crate::state::default_limit());
+    let batch = |memory| super::default_batch_bytes(memory).get();
+    assert_eq!(batch(Some(ByteSize::mib(256))), 4 << 20);
+    assert_eq!(batch(Some(ByteSize::gib(64))), 32 << 20);
+    assert_eq!((batch(Some(ByteSize::mib(1))), batch(None)), (1 << 20, 32 << 20));
     assert_eq!(config.decode.unavailable_value, "__debezium_unavailable_value");
     assert_eq!(config.decode.unknown_tables, UnknownTables::Dlq);
     assert_eq!(config.limits.max_registered_tables.get(), 100);

@@ -35,6 +35,9 @@ pub use letters::DeadLetterConfig;
 pub use rehearsal::Rehearsal;
 pub use start::{Sql, load_sql, load_sql_with};
 
+use std::num::NonZeroUsize;
+
+use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -127,7 +130,7 @@ pub async fn run(
     loop {
         let ended = match &config.source {
             SourceConfig::Solace(solace) => {
-                let source = SolaceSource::start(SolaceConfig::clone(solace));
+                let source = SolaceSource::start(buffering(solace, config.batch.max_bytes));
                 let source = (source, solace.queue.as_str());
                 run_session(config, (&sql, &mut lasting), source, &health, &shutdown).await?
             }
@@ -147,6 +150,12 @@ pub async fn run(
             ),
         }
     }
+}
+
+/// So much waits that the next batch is there when one is taken, however large its messages are.
+fn buffering(solace: &SolaceConfig, batch: NonZeroUsize) -> SolaceConfig {
+    let batch = ByteSize(batch.get() as u64);
+    SolaceConfig { max_buffered: solace.max_buffered.or(Some(batch)), ..solace.clone() }
 }
 
 /// What sessions leave to the next one.

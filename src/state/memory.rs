@@ -79,16 +79,19 @@ impl StateStores {
     }
 }
 
-/// Half of the memory that the container, or else the machine, has: the rest is for messages on their way,
-/// queries and the allocator. `None` where neither says.
+/// Half of the memory: the rest is for messages on their way, queries and the allocator.
 pub fn default_limit() -> Option<ByteSize> {
+    memory().map(|memory| ByteSize(memory.0 / 2))
+}
+
+/// What the container, or else the machine, has. `None` where neither says.
+pub fn memory() -> Option<ByteSize> {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     let of_container = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .into_iter()
         .find_map(|path| read(path).trim().parse::<u64>().ok());
     let of_machine = memory_total(&read("/proc/meminfo"));
-    let smaller = of_container.into_iter().chain(of_machine).min()?;
-    Some(ByteSize(smaller / 2))
+    of_container.into_iter().chain(of_machine).min().map(ByteSize)
 }
 
 /// `MemTotal:       24000000 kB`

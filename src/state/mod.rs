@@ -33,7 +33,7 @@ mod tests;
 pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
 pub use enriched::KeysOf;
 pub use late::Lateness;
-pub use memory::{Excess, default_limit};
+pub use memory::{Excess, default_limit, memory};
 pub use missing::Missing;
 pub use store::{Folded, Store};
 pub use stores::{Expired, StateStores};

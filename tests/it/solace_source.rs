@@ -59,6 +59,7 @@ impl RunningBroker {
             window: 255,
             max_unacked: 100,
             client_name: None,
+            max_buffered: None,
             connect_timeout: Duration::from_secs(30),
             reconnect_wait: Duration::from_millis(200),
             semp: None,

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::Deserialize;
 
 use super::semp;
@@ -51,6 +52,10 @@ pub struct SolaceConfig {
     /// `50ms`. Default `3s`.
     #[serde(default = "default_keep_alive", with = "humantime_serde")]
     pub keep_alive: Duration,
+    /// Payloads that may be received and not yet taken by a batch, from `1MiB`; beyond it the flow is stopped, and
+    /// what is under way, up to `window` messages, still comes. Default: as much as a batch, `batch.max_bytes`.
+    #[serde(default)]
+    pub max_buffered: Option<ByteSize>,
     /// Where the broker tells how many messages wait. Default: not asked.
     #[serde(default)]
     pub semp: Option<SempConfig>,
@@ -128,6 +133,10 @@ impl SolaceConfig {
             (self.connect_timeout.is_zero(), "source.connect_timeout is 0"),
             (self.reconnect_wait > 60 * second, "source.reconnect_wait is above 60s"),
             (self.keep_alive < second / 20, "source.keep_alive is below 50ms"),
+            (
+                self.max_buffered.is_some_and(|bytes| bytes < ByteSize::mib(1)),
+                "source.max_buffered is below 1MiB",
+            ),
             (
                 self.semp.as_ref().is_some_and(|semp| semp.interval < second),
                 "source.semp.interval is below 1s",
@@ -222,9 +231,11 @@ mod tests {
 
     #[test]
     fn all_problems_are_named_at_once() {
-        let config = parse("window = 0\nkeep_alive = '1ms'\ntopics = ['a/>']").unwrap();
+        let config =
+            parse("window = 0\nkeep_alive = '1ms'\ntopics = ['a/>']\nmax_buffered = '1KiB'")
+                .unwrap();
         let problems = config.problems();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems[0].contains("source.window"));
     }
 

@@ -19,12 +19,16 @@ pub(super) struct Inbox {
     capacity: usize,
     /// For so many messages there is room before the flow is stopped.
     room: usize,
+    /// And for so many bytes of payloads.
+    bytes: usize,
     low: usize,
 }
 
 struct State {
     events: VecDeque<SourceEvent>,
     messages: usize,
+    /// Of their payloads.
+    bytes: usize,
     failure: Option<SourceError>,
     has_ended: bool,
 }
@@ -40,15 +44,23 @@ pub(super) enum Valve {
 impl Inbox {
     /// Room for everything that the limits allow, twice: when the library binds a flow again by
     /// itself, the broker may send once more what is still here. Half of `max_unacked` is to be here at most:
-    /// the flow is stopped when that is about full, and started again at half of it.
-    pub(super) fn new(max_unacked: usize, window: usize) -> Self {
-        let state = State { events: VecDeque::new(), messages: 0, failure: None, has_ended: false };
+    /// the flow is stopped when that is about full, and started again at half of it. Large messages fill it earlier, with
+    /// `max_bytes` of payloads. What is under way when it is stopped still comes: at most a window.
+    pub(super) fn new(max_unacked: usize, window: usize, max_bytes: usize) -> Self {
+        let state = State {
+            events: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            failure: None,
+            has_ended: false,
+        };
         Self {
             state: Mutex::new(state),
             arrived: Notify::new(),
             valve: Notify::new(),
             capacity: 2 * max_unacked + window,
             room: (max_unacked / 2).max(1),
+            bytes: max_bytes.max(1),
             low: max_unacked / 4,
         }
     }
@@ -61,10 +73,11 @@ impl Inbox {
             return self.fail(SourceError::Overflow { capacity: self.capacity });
         }
         let was_empty = state.events.is_empty();
-        state.events.push_back(SourceEvent::Message(message));
+        let before = Pressure::of(self.filled(&state), self.room);
         state.messages += 1;
-        let before = Pressure::of(state.messages - 1, self.room);
-        let rises = before != Pressure::of(state.messages, self.room);
+        state.bytes += message.payload.len();
+        state.events.push_back(SourceEvent::Message(message));
+        let rises = before != Pressure::of(self.filled(&state), self.room);
         drop(state);
         if was_empty {
             self.arrived.notify_one();
@@ -103,7 +116,7 @@ impl Inbox {
     pub(super) fn discard_messages(&self) {
         let mut state = self.lock();
         state.events.retain(|event| !matches!(event, SourceEvent::Message(_)));
-        state.messages = 0;
+        (state.messages, state.bytes) = (0, 0);
     }
 
     /// Cancel-safe: nothing is taken before it returns.
@@ -133,13 +146,18 @@ impl Inbox {
         if count == 0 {
             return None;
         }
-        let before = state.messages;
+        let before = self.filled(&state);
         let start = buffer.len();
         buffer.extend(state.events.drain(..count));
-        let taken = buffer[start..].iter().filter(|e| matches!(e, SourceEvent::Message(_))).count();
-        state.messages -= taken;
-        let has_fallen_low = before > self.low && state.messages <= self.low;
-        let falls = Pressure::of(before, self.room) != Pressure::of(state.messages, self.room);
+        for event in &buffer[start..] {
+            if let SourceEvent::Message(message) = event {
+                state.messages -= 1;
+                state.bytes -= message.payload.len();
+            }
+        }
+        let after = self.filled(&state);
+        let has_fallen_low = before > self.low && after <= self.low;
+        let falls = Pressure::of(before, self.room) != Pressure::of(after, self.room);
         drop(state);
         if has_fallen_low || falls {
             self.valve.notify_one();
@@ -148,22 +166,28 @@ impl Inbox {
     }
 
     pub(super) fn valve(&self) -> Valve {
-        let messages = self.lock().messages;
-        if Pressure::of(messages, self.room) == Pressure::Stopped {
+        let filled = self.filled(&self.lock());
+        if Pressure::of(filled, self.room) == Pressure::Stopped {
             Valve::Close
-        } else if messages <= self.low {
+        } else if filled <= self.low {
             Valve::Open
         } else {
             Valve::Keep
         }
     }
 
+    /// The messages, or as many of an ordinary size as would take the same share of the bytes.
+    fn filled(&self, state: &State) -> usize {
+        state.messages.max(state.bytes.saturating_mul(self.room) / self.bytes)
+    }
+
     pub(super) fn pressure(&self) -> Pressure {
-        Pressure::of(self.lock().messages, self.room)
+        Pressure::of(self.filled(&self.lock()), self.room)
     }
 
     pub(super) fn show(&self, gauge: &mut PressureGauge) {
-        gauge.show(self.lock().messages, self.room);
+        let filled = self.filled(&self.lock());
+        gauge.show(filled, self.room);
     }
 
     pub(super) async fn valve_may_have_changed(&self) {
@@ -180,6 +204,8 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::changelog::{Offset, Receipt};
+
+    const MIB: usize = 1 << 20;
 
     fn message(id: u64) -> Message {
         Message {
@@ -204,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flapping_connection_leaves_only_its_last_state() {
-        let inbox = Inbox::new(10, 1);
+        let inbox = Inbox::new(10, 1, MIB);
         for round in 0..1_000 {
             inbox.tell(down(&round.to_string()));
             inbox.tell(SourceEvent::Up);
@@ -219,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_valve_closes_at_half_and_opens_at_a_quarter_of_the_limit() {
-        let inbox = Inbox::new(8, 1);
+        let inbox = Inbox::new(8, 1, MIB);
         for id in 1..=3 {
             inbox.push(message(id));
         }
@@ -235,8 +261,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn large_messages_fill_it_by_their_bytes() {
+        let inbox = Inbox::new(1_000, 1, 100);
+        let large = |id| Message { payload: bytes::Bytes::from_static(&[0; 40]), ..message(id) };
+        inbox.push(large(1));
+        assert_eq!((inbox.valve(), inbox.pressure()), (Valve::Open, Pressure::Normal));
+        inbox.push(large(2));
+        assert_eq!((inbox.valve(), inbox.pressure()), (Valve::Keep, Pressure::Warning));
+        inbox.push(large(3));
+        assert_eq!((inbox.valve(), inbox.pressure()), (Valve::Close, Pressure::Stopped));
+        inbox.valve_may_have_changed().await;
+        receive(&inbox, 2).await;
+        inbox.valve_may_have_changed().await;
+        assert_eq!((inbox.valve(), inbox.pressure()), (Valve::Open, Pressure::Normal));
+        inbox.push(large(4));
+        inbox.push(large(5));
+        inbox.discard_messages();
+        assert_eq!(inbox.pressure(), Pressure::Normal);
+    }
+
+    #[tokio::test]
     async fn an_overflow_ends_the_source_instead_of_dropping_or_waiting() {
-        let inbox = Inbox::new(2, 1);
+        let inbox = Inbox::new(2, 1, MIB);
         for id in 1..=6 {
             inbox.push(message(id));
         }
@@ -247,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_flow_takes_back_messages_but_not_events() {
-        let inbox = Inbox::new(4, 1);
+        let inbox = Inbox::new(4, 1, MIB);
         inbox.push(message(1));
         inbox.tell(down("queue shut down"));
         inbox.discard_messages();

@@ -27,6 +27,7 @@ pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled};
 
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -36,6 +37,9 @@ use bound::Bound;
 use ffi::Flow;
 use inbox::Inbox;
 use supervisor::Supervisor;
+
+/// Where nobody says how much.
+const DEFAULT_MAX_BUFFERED: ByteSize = ByteSize::mib(64);
 
 /// A consumer of one queue, which connects and reconnects by itself.
 pub struct SolaceSource {
@@ -49,7 +53,8 @@ pub struct SolaceSource {
 impl SolaceSource {
     /// Starts to connect in the background: the events tell how it goes. Must run in a Tokio runtime.
     pub fn start(config: SolaceConfig) -> Self {
-        let inbox = Inbox::new(config.max_unacked as usize, usize::from(config.window));
+        let max_bytes = config.max_buffered.unwrap_or(DEFAULT_MAX_BUFFERED).0 as usize;
+        let inbox = Inbox::new(config.max_unacked as usize, usize::from(config.window), max_bytes);
         let (inbox, bound) = (Arc::new(inbox), Bound::default());
         let supervisor = Supervisor::new(config, Arc::clone(&inbox), bound.clone());
         let stop = CancellationToken::new();

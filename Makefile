@@ -18,12 +18,12 @@ ifneq (,$(SCENARIOS))
 $(SCENARIOS): scenario ; @:
 endif
 endif
-# auto (containers where Docker is), compose or local; FULL=1 for the long forms.
+# auto (containers where Docker is), compose or local; FULL=1 for the long forms; JSON=FILE for figures of loads.
 STACK ?= auto
 FULL ?=
 SEED ?= 1
 CHAOS_SECONDS ?= 900
-RUN_SCENARIOS = python3 tests/scenarios --program "$(CARGO_TARGET_DIR)/debug/tidemark" --stack $(STACK) $(if $(FULL),--full)
+RUN_SCENARIOS = python3 tests/scenarios --program "$(CARGO_TARGET_DIR)/debug/tidemark" --stack $(STACK) $(if $(FULL),--full) $(if $(JSON),--json "$(JSON)")
 
 # How long `make fuzz` runs each of its targets.
 FUZZ_SECONDS ?= 600

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from cases import FAILURES
 from cases.alerts import Alerts
+from cases.image import Image
 from cases.load import LOADS, table
 from cases.referee import Referee
 from chaos import Chaos
@@ -23,9 +25,9 @@ from waiting import Failed, Skipped
 
 FOLDER = Path(tempfile.gettempdir()) / "tidemark-scenarios"
 IMAGE = "tidemark-scenarios"
-SCENARIOS = {Referee.name: Referee, Alerts.name: Alerts, **FAILURES, Chaos.name: Chaos, **LOADS}
+SCENARIOS = {Referee.name: Referee, Alerts.name: Alerts, Image.name: Image, **FAILURES, Chaos.name: Chaos, **LOADS}
 # The others take long, or measure instead of judging.
-CHECKED = [Referee.name, Alerts.name, *FAILURES]
+CHECKED = [Referee.name, Alerts.name, Image.name, *FAILURES]
 
 
 def arguments():
@@ -113,4 +115,6 @@ def unmount_what_is_left(folder):
 
 
 if __name__ == "__main__":
+    # Who ends it leaves nothing behind, either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -29,15 +29,17 @@ class Alerts(Scenario):
         run([programs / "promtool", "check", "rules", RULES])
         run([programs / "promtool", "test", "rules", TESTS])
         self.report.did("promtool: each rule is silent where all is well and sounds where it is not")
+        # Where it serves its metrics is known when it runs.
+        first = self.begin(200)
         server = self.start_prometheus(programs)
         try:
-            self.provoke()
+            self.provoke(first)
         finally:
             server.end()
         self.everything_is_there()
 
-    def provoke(self):
-        self.begin(200).acknowledged()
+    def provoke(self, first):
+        first.acknowledged()
         wait_for(lambda: self.committed(200), "the first messages are committed")
         wait_for(lambda: self.value("cdc_messages_total") == 200, "Prometheus has seen them")
         check(not self.firing(), f"all is well, and there is an alert: {self.firing()}")

@@ -206,6 +206,7 @@ fn changelog(
         offsets: positions.iter().map(|position| Offset::new(1, *position as u64)).collect(),
         positions: positions.into_iter().map(Position).collect(),
         operations: vec![operation; ids.len()],
+        scns: vec![None; ids.len()],
         unchanged: Vec::new(),
         truncations: Vec::new(),
     }

@@ -16,6 +16,7 @@ mod registered;
 mod replay;
 mod result;
 mod schema_change;
+mod scn;
 mod spool_order;
 mod sure_type;
 mod table;
@@ -37,6 +38,7 @@ pub use result::{
     Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
 };
 pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
+pub use scn::Scn;
 pub use spool_order::{Position, PositionError, SpoolOrder};
 pub use sure_type::SureType;
 pub use table::{
@@ -70,7 +72,7 @@ impl fmt::Display for Epoch {
 /// What happened to a row. The letters are Debezium's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// A row of a snapshot: it never overwrites a newer streamed row.
+    /// A row of a snapshot: it never overwrites a newer row.
     Read,
     Create,
     Update,
@@ -103,8 +105,8 @@ impl Operation {
 ///
 /// Shape: `batch` has the schema of [`Table::changelog_schema`]: the columns (of the row
 /// after the change; of the row before it for a delete, possibly only its key) and then the system
-/// columns. `offsets[i]`, `positions[i]` and
-/// `operations[i]` belong to row `i`.
+/// columns. `offsets[i]`, `positions[i]`,
+/// `operations[i]` and `scns[i]` belong to row `i`.
 #[derive(Debug, Clone)]
 pub struct Changelog {
     pub table: Arc<Table>,
@@ -112,6 +114,8 @@ pub struct Changelog {
     pub offsets: Vec<Offset>,
     pub positions: Vec<Position>,
     pub operations: Vec<Operation>,
+    /// `None` where the event did not say.
+    pub scns: Vec<Option<Scn>>,
     /// Cells that the event did not carry because a LOB was unchanged (Debezium's "unavailable
     /// value"). NULL in `batch` until the state store fills in the old value, where it knows one.
     /// Almost always empty.
@@ -134,6 +138,7 @@ pub struct Truncation {
     pub position: Position,
     /// When the database did it, microseconds since 1970.
     pub source_ts: Option<i64>,
+    pub scn: Option<Scn>,
 }
 
 impl Changelog {
@@ -159,6 +164,7 @@ impl Changelog {
         keep(&mut self.offsets, is_gone);
         keep(&mut self.positions, is_gone);
         keep(&mut self.operations, is_gone);
+        keep(&mut self.scns, is_gone);
         self.unchanged.retain(|cell| !is_gone[cell.row]);
         for cell in &mut self.unchanged {
             cell.row -= is_gone[..cell.row].iter().filter(|gone| **gone).count();

@@ -295,6 +295,7 @@ impl ExtractedRows {
         Changelog {
             table,
             batch,
+            scns: vec![None; count],
             offsets: self.offsets,
             positions: self.positions,
             operations: self.operations,

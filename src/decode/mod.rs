@@ -216,11 +216,12 @@ impl Decoder {
             let envelope = envelope.and_then(|()| debezium::read(message, self.topics.as_ref()));
             let outcome = envelope.and_then(|event| match event {
                 Event::Change(change) => {
-                    let source_ts = change.source_ts;
+                    let Change { source_ts, scn, .. } = change;
                     let origin = Origin {
                         offset: message.offset,
                         position,
                         source_ts,
+                        scn,
                         topic: &message.topic,
                     };
                     match self.route(&change)? {

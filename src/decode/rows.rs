@@ -11,7 +11,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Schema};
 
 use super::debezium::{Value, micros_of_days};
-use crate::changelog::{Cell, Changelog, Offset, Operation, Position, Table, Truncation, extract};
+use crate::changelog::{
+    Cell, Changelog, Offset, Operation, Position, Scn, Table, Truncation, extract,
+};
 
 /// A decoded row; appending it cannot fail any more.
 pub(super) struct Row<'r, 'a> {
@@ -28,6 +30,7 @@ pub(super) struct Origin<'m> {
     pub(super) offset: Offset,
     pub(super) position: Position,
     pub(super) source_ts: Option<i64>,
+    pub(super) scn: Option<Scn>,
     pub(super) topic: &'m str,
 }
 
@@ -44,6 +47,7 @@ pub(super) struct Rows {
     offsets: Vec<Offset>,
     positions: Vec<Position>,
     operations: Vec<Operation>,
+    scns: Vec<Option<Scn>>,
     unchanged: Vec<Cell>,
     truncations: Vec<Truncation>,
 }
@@ -64,6 +68,7 @@ impl Rows {
             offsets: Vec::new(),
             positions: Vec::new(),
             operations: Vec::new(),
+            scns: Vec::new(),
             unchanged: Vec::new(),
             truncations: Vec::new(),
         }
@@ -92,11 +97,12 @@ impl Rows {
         self.offsets.push(origin.offset);
         self.positions.push(origin.position);
         self.operations.push(row.operation);
+        self.scns.push(origin.scn);
     }
 
     pub(super) fn truncate(&mut self, origin: &Origin<'_>) {
-        let Origin { offset, position, source_ts, .. } = *origin;
-        self.truncations.push(Truncation { offset, position, source_ts });
+        let Origin { offset, position, source_ts, scn, .. } = *origin;
+        self.truncations.push(Truncation { offset, position, source_ts, scn });
     }
 
     fn event_time_of(&self, cells: &[Value<'_>]) -> Option<i64> {
@@ -126,6 +132,7 @@ impl Rows {
             offsets: self.offsets,
             positions: self.positions,
             operations: self.operations,
+            scns: self.scns,
             unchanged: self.unchanged,
             truncations: self.truncations,
         }

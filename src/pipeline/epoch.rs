@@ -11,7 +11,7 @@ use super::committer::Job;
 use super::doubted_times::DoubtedTimes;
 use super::late::{Diversion, LandedRows};
 use super::letters::DeadLetterConfig;
-use super::{PipelineError, closed_windows, replaying};
+use super::{PipelineError, closed_windows, outdated, replaying};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, Offset, OffsetSet, Receipt,
     ReplayOutcome, ReplayRequest, Replayed, SpoolOrder, TableDelta,
@@ -137,7 +137,7 @@ impl Processor {
         &mut self,
         (fresh, opened_at): (Vec<Message>, SystemTime),
         failing: &HashMap<Offset, Diversion>,
-        superseded: Option<&mut HashSet<Offset>>,
+        mut superseded: Option<&mut HashSet<Offset>>,
     ) -> Result<Option<EpochCommit>, PipelineError> {
         let (failed, fresh) = divert_failing(fresh, failing);
         let mut stages = Stages::start();
@@ -148,10 +148,10 @@ impl Processor {
         self.has_learned |= !decoded.held.is_empty();
         self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
-        if let Some(superseded) = superseded {
+        if let Some(superseded) = &mut superseded {
             let (stores, landed) = (&self.stores, &mut self.landed);
             match replaying::take_superseded(stores, landed, &mut decoded).await? {
-                Some(offsets) => *superseded = offsets,
+                Some(offsets) => **superseded = offsets,
                 None => return Ok(None),
             }
         }
@@ -161,9 +161,12 @@ impl Processor {
         let advanced = self.stores.advance(&decoded.changes);
         self.doubted.tell(&advanced.ahead);
         let behind = &advanced.behind;
-        let landed_only = closed_windows::divert(&self.stores, &fresh, &mut decoded, behind)?;
-        if !self.read_back(&fresh, &mut decoded).await? {
-            return Ok(None);
+        let mut landed_only = closed_windows::divert(&self.stores, &fresh, &mut decoded, behind)?;
+        let outdated = self.read_back(&fresh, &mut decoded, &mut landed_only).await?;
+        match (outdated, superseded) {
+            (None, _) => return Ok(None),
+            (Some(outdated), Some(superseded)) => superseded.extend(outdated),
+            (Some(_), None) => {}
         }
         stages.done("late");
         for table in &decoded.ignored {
@@ -294,19 +297,28 @@ impl Processor {
         self.stores.excess(self.transforms.memory())
     }
 
-    /// Puts rows back that the epoch needs and ttl has dropped; the targets show them already. `false`:
+    /// Puts rows back that the epoch needs and ttl has dropped; the targets show them already. With them it
+    /// is known which snapshot rows are outdated: these are taken out, and their events returned. `None`:
     /// shutdown came while the target was away.
     async fn read_back(
         &mut self,
         messages: &[Message],
         decoded: &mut Decoded,
-    ) -> Result<bool, PipelineError> {
+        landed_only: &mut Vec<Changelog>,
+    ) -> Result<Option<HashSet<Offset>>, PipelineError> {
         let put_back = self.landed.put_back(&mut self.stores, messages, decoded).await?;
-        let Some(put_back) = put_back else { return Ok(false) };
+        let Some(put_back) = put_back else { return Ok(None) };
         if !put_back.is_empty() {
             self.transforms.remember(&self.stores, put_back).await?;
         }
-        Ok(true)
+        let mut outdated = HashSet::new();
+        for changes in [&mut decoded.changes, landed_only] {
+            match outdated::take_out(&self.stores, &mut self.landed, changes).await? {
+                Some(offsets) => outdated.extend(offsets),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(outdated))
     }
 
     /// Lets ttl drop rows, and takes what is left as what the targets show.

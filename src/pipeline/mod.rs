@@ -19,6 +19,7 @@ mod epoch;
 mod late;
 mod letters;
 mod narrowing;
+mod outdated;
 mod patience;
 mod read_back;
 mod registered;

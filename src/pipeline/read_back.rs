@@ -293,6 +293,7 @@ fn joined(parts: Vec<Changelog>) -> Result<Option<Changelog>, StateError> {
         whole.offsets.extend(part.offsets);
         whole.positions.extend(part.positions);
         whole.operations.extend(part.operations);
+        whole.scns.extend(part.scns);
     }
     let failed = |source| StateError::Arrow { table: whole.table.name.clone(), source };
     whole.batch = concat_batches(&whole.batch.schema(), &batches).map_err(failed)?;

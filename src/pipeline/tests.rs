@@ -7,6 +7,7 @@ mod lookup;
 mod read_back;
 mod registered;
 mod replays;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -53,7 +54,14 @@ enum Change {
         parent: u8,
         value: u8,
     },
-    /// Debezium sends delete, tombstone and create; another source might send one update.
+    /// As Debezium sends a change of the key: delete, a tombstone in one of its forms, create.
+    Move {
+        table: usize,
+        from: u8,
+        to: u8,
+        value: u8,
+    },
+    /// Another source might send one update.
     Rename {
         table: usize,
         from: u8,
@@ -71,6 +79,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => table.clone().prop_map(|table| Change::Truncate { table }),
         2 => (id.clone(), 0u8..6, any::<u8>())
             .prop_map(|(id, parent, value)| Change::Unavailable { id, parent, value }),
+        1 => (table.clone(), id.clone(), id.clone(), any::<u8>())
+            .prop_map(|(table, from, to, value)| Change::Move { table, from, to, value }),
         1 => (table, id.clone(), id, any::<u8>())
             .prop_map(|(table, from, to, value)| Change::Rename { table, from, to, value }),
     ]
@@ -97,6 +107,9 @@ fn border() -> impl Strategy<Value = (usize, Border)> {
     ];
     (1usize..8, what)
 }
+
+/// Nothing, as the converter writes it without and with the schema section.
+const TOMBSTONES: [&str; 3] = ["", "null", r#"{"schema":null,"payload":null}"#];
 
 const NAMES: [&str; 4] = ["ORDERS", "ORDER_ITEMS", "CUSTOMERS", "PRODUCTS"];
 
@@ -146,6 +159,11 @@ fn payloads(changes: &[Change]) -> Vec<String> {
                 let row = row(0, *id, *parent, *value)
                     .replace(&format!("S{}", value % 3), "__debezium_unavailable_value");
                 payloads.push(event(0, "u", "null", &row));
+            }
+            Change::Move { table, from, to, value } => {
+                payloads.push(event(*table, "d", &row(*table, *from, 0, 0), "null"));
+                payloads.push(TOMBSTONES[usize::from(*value) % TOMBSTONES.len()].to_owned());
+                payloads.push(event(*table, "c", "null", &row(*table, *to, 1, *value)));
             }
             Change::Rename { table, from, to, value } => {
                 let (before, after) = (row(*table, *from, 0, 0), row(*table, *to, 1, *value));

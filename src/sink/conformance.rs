@@ -1,6 +1,7 @@
 //! What every sink must do, as functions that both implementations run. They panic where a sink
 //! does something else; nothing but tests calls them.
 
+mod bootstrap;
 mod keys;
 mod large;
 mod newest_rows;
@@ -9,9 +10,9 @@ mod truncate;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::array::{Decimal128Array, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -19,7 +20,7 @@ use super::{Sink, SinkError};
 use crate::changelog::{
     Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset,
     OffsetSet, Operation, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
-    SchemaChangeKind, SeenType, SourceTable, SpoolOrder, Table, TableOptions, Truncation,
+    SchemaChangeKind, Scn, SeenType, SourceTable, SpoolOrder, Table, TableOptions, Truncation,
 };
 use crate::recovery::Recovery;
 
@@ -57,7 +58,7 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     an_epoch_of_another_run_is_fenced(&mut stage().await).await;
     resume_returns_exact_offsets(&mut stage().await).await;
     queues_have_their_own_offsets(&mut stage().await).await;
-    bootstrap_gives_the_newest_row_per_key(&mut stage().await).await;
+    bootstrap::bootstrap_gives_the_newest_row_per_key(&mut stage().await).await;
     newest_rows::the_newest_rows_of_keys_are_found_unless_they_are_deleted(&mut stage().await)
         .await;
     truncate::a_truncate_deletes_what_is_older(&mut stage().await).await;
@@ -154,54 +155,6 @@ async fn queues_have_their_own_offsets(stage: &mut dyn Stage) {
     let position = stage.sink("another").await.resume().await.expect("the ledger can be read");
     assert_eq!(position.epoch, Some(Epoch(1)));
     assert!(position.offsets.is_empty() && position.spools.spools().is_empty());
-}
-
-async fn bootstrap_gives_the_newest_row_per_key(stage: &mut dyn Stage) {
-    let mut sink = stage.sink(QUEUE).await;
-    let commits = [
-        epoch(1).created(1, 1, "a").created(2, 2, "a").created(3, 3, "a").build(),
-        epoch(2).updated(5, 1, "newest").deleted(6, 2).build(),
-        // Redelivered out of order: an older message comes in a later epoch.
-        epoch(3).updated(4, 1, "older").build(),
-    ];
-    for commit in &commits {
-        sink.commit(commit).await.expect("the epoch is committed");
-    }
-    let mut sink = stage.sink(QUEUE).await;
-    let all = newest(&mut *sink, None).await;
-    assert_eq!(
-        all,
-        [(1, Some("newest"), "u", 5), (2, None, "d", 6), (3, Some("a"), "c", 3)]
-            .map(|(key, status, op, id)| (key, status.map(str::to_owned), op, id))
-    );
-    // source_ts follows the message id here, so message 3 is older than this.
-    let keys: Vec<i64> =
-        newest(&mut *sink, Some(START + 5)).await.iter().map(|row| row.0).collect();
-    assert_eq!(keys, [1, 2]);
-    let nowhere = Table { options: TableOptions::default(), ..Arc::unwrap_or_clone(orders()) };
-    assert!(sink.bootstrap(&Arc::new(nowhere), None).await.expect("nothing to read").is_empty());
-}
-
-/// Key, status, operation and message id of the bootstrapped rows, by key.
-async fn newest(
-    sink: &mut dyn Sink,
-    since: Option<i64>,
-) -> Vec<(i64, Option<String>, &'static str, u64)> {
-    let table = orders();
-    let mut rows = Vec::new();
-    for changelog in sink.bootstrap(&table, since).await.expect("the landing table can be read") {
-        assert_eq!(changelog.batch.schema(), table.changelog_schema());
-        let keys = changelog.batch.column(0).as_primitive::<Int64Type>();
-        let status = changelog.batch.column(1).as_string::<i32>();
-        for row in 0..changelog.len() {
-            let (offset, operation) = (changelog.offsets[row], changelog.operations[row]);
-            assert_eq!(changelog.positions[row].0, offset.id as i64);
-            let status = status.iter().nth(row).flatten().map(str::to_owned);
-            rows.push((keys.value(row), status, operation.letter(), offset.id));
-        }
-    }
-    rows.sort();
-    rows
 }
 
 async fn a_failed_epoch_leaves_no_trace(stage: &mut dyn Stage) {
@@ -456,6 +409,7 @@ impl EpochBuilder {
             offsets: changes.iter().map(|change| offset(change.0)).collect(),
             positions: changes.iter().map(|change| position(change.0)).collect(),
             operations: changes.iter().map(|change| change.3).collect(),
+            scns: changes.iter().map(|change| scn(change.0)).collect(),
             unchanged: Vec::new(),
             truncations: self.truncated.iter().map(|id| truncation(*id, position(*id))).collect(),
         }
@@ -463,7 +417,12 @@ impl EpochBuilder {
 }
 
 fn truncation(id: u64, position: Position) -> Truncation {
-    Truncation { offset: offset(id), position, source_ts: Some(START + id as i64) }
+    Truncation { offset: offset(id), position, source_ts: Some(START + id as i64), scn: scn(id) }
+}
+
+/// Every third change does not say.
+fn scn(id: u64) -> Option<Scn> {
+    Scn::new(1000 + id as i64).filter(|_| id % 3 != 0)
 }
 
 fn offset(id: u64) -> Offset {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::changelog::{
     Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation,
-    Position, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, SpoolOrder,
+    Position, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, Scn, SpoolOrder,
     SystemColumn, Table, extract,
 };
 
@@ -381,7 +381,7 @@ fn history(
 }
 
 /// What a landed row has besides its columns.
-type LandedRow = (Position, Offset, Operation);
+type LandedRow = (Position, Offset, Operation, Option<Scn>);
 
 fn landed_rows(
     table: &Table,
@@ -391,8 +391,10 @@ fn landed_rows(
     let landed_batches = landed_batches.collect::<Result<Vec<_>, _>>()?;
     let all = concat_batches(&table.changelog_schema(), &landed_batches)?;
     let of_rows = |changelog: &Changelog| -> Vec<LandedRow> {
-        let rows = changelog.positions.iter().zip(&changelog.offsets).zip(&changelog.operations);
-        rows.map(|((position, offset), operation)| (*position, *offset, *operation)).collect()
+        let Changelog { positions, offsets, operations, scns, .. } = changelog;
+        (0..changelog.len())
+            .map(|row| (positions[row], offsets[row], operations[row], scns[row]))
+            .collect()
     };
     Ok((all, landed.iter().flat_map(of_rows).collect()))
 }
@@ -423,6 +425,7 @@ fn picked(
         offsets: chosen.iter().map(|row| row.1).collect(),
         positions: chosen.iter().map(|row| row.0).collect(),
         operations: chosen.iter().map(|row| row.2).collect(),
+        scns: chosen.iter().map(|row| row.3).collect(),
         unchanged: Vec::new(),
         truncations: Vec::new(),
     })

@@ -37,6 +37,7 @@ pub(super) fn expire(
 
 fn forget_deletes(store: &mut Store, horizon: &Horizon) {
     let (entries, deleted) = (&mut store.entries, &mut store.deleted);
+    let has_forgotten = &mut store.has_forgotten;
     deleted.retain(|delete| {
         let is_old = delete.at < horizon.forget_deletes_before && delete.position <= horizon.landed;
         let entry = entries.get(&delete.key);
@@ -44,6 +45,7 @@ fn forget_deletes(store: &mut Store, horizon: &Horizon) {
         let is_its_last = entry.is_some_and(|entry| entry.position == delete.position);
         if is_old && is_its_last {
             entries.remove(&delete.key);
+            *has_forgotten = true;
         }
         !is_old && is_its_last
     });

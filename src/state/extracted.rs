@@ -265,6 +265,7 @@ impl Replacing<'_> {
             batch: RecordBatch::try_new(self.store.table.changelog_schema(), arrays)?,
             positions: written.iter().map(|w| self.changes.positions[w.by]).collect(),
             offsets,
+            scns: vec![None; written.len()],
             operations: written.iter().map(|written| written.operation).collect(),
             unchanged: Vec::new(),
             truncations: self.changes.truncations.clone(),

@@ -18,6 +18,7 @@ mod late;
 mod lookup;
 mod memory;
 mod missing;
+mod outdated;
 mod read_back;
 mod segment;
 mod slots;
@@ -35,6 +36,7 @@ pub use enriched::KeysOf;
 pub use late::Lateness;
 pub use memory::{Excess, default_limit, memory};
 pub use missing::Missing;
+pub use outdated::Newest;
 pub use store::{Folded, Store};
 pub use stores::{Expired, StateStores};
 

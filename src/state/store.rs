@@ -15,12 +15,15 @@ use super::segment::Segment;
 use super::slots::Slots;
 use super::touched::Touched;
 use super::unchanged;
-use crate::changelog::{Changelog, KeyBytes, Operation, Position, SystemColumn, Table, TableDelta};
+use crate::changelog::{
+    Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Table, TableDelta,
+};
 
 /// Where the newest row of a key is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) position: Position,
+    pub(super) scn: Option<Scn>,
     /// `None`: deleted, and remembered so that an older change that comes late can't revive it.
     pub(super) slot: Option<Slot>,
 }
@@ -63,7 +66,10 @@ pub struct Store {
     newest: Option<Position>,
     /// Changes up to here are undone by a truncate.
     pub(super) truncated: Option<Position>,
+    pub(super) truncated_scn: Option<Scn>,
     has_dropped: bool,
+    /// A key that is not in memory may be in the landing table all the same.
+    pub(super) has_forgotten: bool,
     pub(super) forgotten: Forgotten,
     blank: Blank,
 }
@@ -119,7 +125,9 @@ impl Store {
             live_rows: 0,
             newest: None,
             truncated: None,
+            truncated_scn: None,
             has_dropped: false,
+            has_forgotten: false,
             forgotten: Forgotten::default(),
             blank: Blank::default(),
         })
@@ -209,7 +217,7 @@ impl Store {
         for row in 0..changelog.len() {
             let (key, position) = (keys.row(row), changelog.positions[row]);
             while let Some(older) = truncations.next_if(|t| t.position < position) {
-                truncated += self.truncate(older.position, &mut touched)?;
+                truncated += self.truncate(older, &mut touched)?;
             }
             let (key, place) = (key.as_ref(), Place::new(segment, row));
             let known = self.entries.get(key).copied();
@@ -222,11 +230,12 @@ impl Store {
             self.take_away(key, known.and_then(|entry| entry.slot), &mut touched)?;
             if changelog.operations[row] == Operation::Delete {
                 self.kill(place);
-                self.entries.insert(key.into(), Entry { position, slot: None });
+                let scn = changelog.scns[row];
+                self.entries.insert(key.into(), Entry { position, scn, slot: None });
                 let at = self.segments[segment].changed_at[row];
                 self.deleted.push(Deleted { at, position, key: key.into() });
             } else {
-                self.put(key, position, place, &mut touched);
+                self.put(key, (position, changelog.scns[row]), place, &mut touched);
                 if let Some(group_keys) = &group_keys
                     && !self.is_without_group(place)
                 {
@@ -236,7 +245,7 @@ impl Store {
             }
         }
         for rest in truncations {
-            truncated += self.truncate(rest.position, &mut touched)?;
+            truncated += self.truncate(rest, &mut touched)?;
         }
         self.newest = self.newest.max(changelog.positions.iter().max().copied());
         self.newest = self.newest.max(self.truncated);
@@ -275,12 +284,18 @@ impl Store {
     }
 
     /// Makes a row the key's newest.
-    fn put(&mut self, key: &[u8], position: Position, place: Place, touched: &mut Touched) {
+    fn put(
+        &mut self,
+        key: &[u8],
+        (position, scn): (Position, Option<Scn>),
+        place: Place,
+        touched: &mut Touched,
+    ) {
         let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
         self.slots.set(slot, place);
         touched.set_slot(key, slot);
         self.segments[place.segment()].slots[place.row()] = slot;
-        self.entries.insert(key.into(), Entry { position, slot: Some(slot) });
+        self.entries.insert(key.into(), Entry { position, scn, slot: Some(slot) });
     }
 
     fn declared(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
@@ -313,6 +328,7 @@ impl Store {
             return Ok(0);
         }
         groups.note_cut(group);
+        self.has_forgotten = true;
         let mut members = self.members(group)?;
         members.truncate(members.len().saturating_sub(bound.keep));
         for (_, key, slot) in &members {
@@ -357,7 +373,7 @@ impl Store {
 
     /// Takes a key out of memory, as ttl does; `settle` must follow.
     pub(super) fn drop_row(&mut self, key: &[u8], touched: &mut Touched) -> Result<(), ArrowError> {
-        self.has_dropped = true;
+        (self.has_dropped, self.has_forgotten) = (true, true);
         let slot = self.entries.remove(key).and_then(|entry| entry.slot);
         if self.table.options.event_time.is_some()
             && let Some(slot) = slot

@@ -115,6 +115,7 @@ fn changelog(table: &Arc<Table>, changes: &[Change]) -> Changelog {
         offsets: changes.iter().map(offset).collect(),
         positions: changes.iter().map(|change| Position(change.position)).collect(),
         operations: changes.iter().map(|change| change.operation).collect(),
+        scns: vec![None; changes.len()],
         unchanged: (0..changes.len())
             .filter(is_unchanged)
             .map(|row| Cell { row, column: 2 })

@@ -5,17 +5,18 @@ use arrow::error::ArrowError;
 
 use super::touched::Touched;
 use super::{StateStores, Store};
-use crate::changelog::{Changelog, KeyBytes, Operation, Position, SystemColumn};
+use crate::changelog::{Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Truncation};
 
 impl Store {
-    /// Takes away all rows, and all memory of deleted ones, that are older than `position`; how many
+    /// Takes away all rows, and all memory of deleted ones, that are older than it; how many
     /// rows. Older changes that come later are stale from now on.
     pub(super) fn truncate(
         &mut self,
-        position: Position,
+        truncation: &Truncation,
         touched: &mut Touched,
     ) -> Result<usize, ArrowError> {
-        self.truncated = self.truncated.max(Some(position));
+        let position = truncation.position;
+        self.note_truncate(position, truncation.scn);
         let is_older = |(_, entry): &(&KeyBytes, &super::store::Entry)| entry.position < position;
         let keys: Vec<KeyBytes> =
             self.entries.iter().filter(is_older).map(|(key, _)| key.clone()).collect();
@@ -37,6 +38,12 @@ impl Store {
         self.forget_dropped();
         Ok(rows)
     }
+
+    fn note_truncate(&mut self, position: Position, scn: Option<Scn>) {
+        if self.truncated.is_none_or(|truncated| truncated < position) {
+            (self.truncated, self.truncated_scn) = (Some(position), scn);
+        }
+    }
 }
 
 impl StateStores {
@@ -57,9 +64,11 @@ impl StateStores {
             let is_delete = newest.operations[*row] == Operation::Delete;
             is_delete && ids.is_valid(*row) && is_numbered(ids.value(*row))
         });
-        let truncated = of_truncates.map(|row| newest.positions[row]).max();
+        let newest_one = of_truncates.max_by_key(|row| newest.positions[*row]);
         let store = &mut self.stores[self.by_name[&newest.table.name]];
-        store.truncated = store.truncated.max(truncated);
+        if let Some(row) = newest_one {
+            store.note_truncate(newest.positions[row], newest.scns[row]);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub const MESSAGES: &str = "cdc_messages_total";
 pub const DUPLICATES: &str = "cdc_duplicate_messages_total";
 pub const ROWS: &str = "cdc_rows_total";
 pub const STALE_ROWS: &str = "cdc_stale_rows_total";
+pub const OUTDATED_READS: &str = "cdc_outdated_snapshot_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
 pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
 pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
@@ -54,6 +55,10 @@ pub(super) fn describe() {
     describe_counter!(DUPLICATES, "messages that the ledger held already");
     describe_counter!(ROWS, "changes decoded, by table");
     describe_counter!(STALE_ROWS, "changes older than the current row of their key, by table");
+    describe_counter!(
+        OUTDATED_READS,
+        "snapshot rows that were read before the newest change of their key, by table"
+    );
     describe_counter!(
         TRIMMED_ROWS,
         "rows that left memory because their group was too large, by table"

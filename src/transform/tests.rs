@@ -109,6 +109,7 @@ fn order_changes(rows: &[(i64, Option<&str>)]) -> Changelog {
         offsets: ids.iter().map(|id| Offset::new(7, *id as u64)).collect(),
         positions: ids.iter().map(|id| Position(*id)).collect(),
         operations: vec![Operation::Create; rows.len()],
+        scns: vec![None; rows.len()],
         unchanged: Vec::new(),
         truncations: Vec::new(),
     }

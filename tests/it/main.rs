@@ -21,6 +21,7 @@ mod rest;
 mod samples;
 mod schema_drift;
 mod shop;
+mod snapshots;
 mod solace_source;
 mod sql_edits;
 mod stock_outs;

@@ -64,6 +64,24 @@ impl Shop {
         std::fs::write(&place, config).expect("written");
     }
 
+    /// Runs a processor over a file of these lines, in batches of so many messages. What it has read of a file
+    /// of this name before is at its beginning.
+    pub(crate) async fn replay(&self, name: &str, (lines, batch): (&[String], usize)) {
+        let path = self.stack.folder().join(format!("{name}.ndjson"));
+        std::fs::write(&path, lines.join("\n") + "\n").expect("events");
+        let place = self.stack.folder().join("tidemark.toml");
+        let kept = std::fs::read_to_string(&place).expect("a configuration");
+        self.read_file(&path, "");
+        let config = std::fs::read_to_string(&place).expect("a configuration");
+        let line = config.lines().find(|line| line.starts_with("max_messages"));
+        let size = format!("max_messages = {batch}");
+        let config = config.replace(line.expect("a limit"), &size);
+        std::fs::write(&place, config).expect("written");
+        let mut processor = self.stack.processor(None).expect("a processor");
+        assert!(self.wait_for_end(&mut processor).await, "{}", self.log_tail("run"));
+        std::fs::write(&place, kept).expect("written");
+    }
+
     /// What the ledger says, or nothing while there is none.
     pub(crate) async fn ledger(&self) -> Option<LedgerPosition> {
         let config = PostgresConfig::from_url(self.stack.postgres.url());

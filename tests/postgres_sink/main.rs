@@ -41,7 +41,7 @@ const TARGETS: &str = "
 CREATE TABLE orders_history (
   order_id bigint NOT NULL, status varchar(40), amount numeric(15,2),
   operation text NOT NULL, source_ts timestamp, extra_fields jsonb, event_id text UNIQUE,
-  change_seq bigint NOT NULL, unavailable_columns jsonb,
+  change_seq bigint NOT NULL, unavailable_columns jsonb, source_scn bigint,
   processed_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE order_totals (
   order_id bigint PRIMARY KEY, status text, processed_at timestamptz);

@@ -141,6 +141,7 @@ fn changelog(table: &Arc<Table>, mut columns: Vec<ArrayRef>, first: u64) -> Chan
         offsets,
         positions: ids().map(|id| Position(id as i64)).collect(),
         operations: vec![Operation::Create; count],
+        scns: vec![None; count],
         unchanged: Vec::new(),
         truncations: Vec::new(),
     }

@@ -98,6 +98,7 @@ pub(crate) fn changelog(
     Some(Changelog {
         table: Arc::clone(table),
         batch: RecordBatch::try_new(table.changelog_schema(), columns).unwrap(),
+        scns: vec![None; rows.len()],
         offsets: positions.iter().map(|p| Offset::new(1, *p as u64)).collect(),
         positions: positions.into_iter().map(Position).collect(),
         operations,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::script::unknown;
 use super::yaml::{Key, Node, Problem, Value};
-use crate::changelog::{Column, Landing, SourceTable, Table, TableOptions};
+use crate::changelog::{Column, Landing, Scn, SourceTable, Table, TableOptions};
 
 const CLOCK: &str = "tidemark_clock";
 
@@ -36,11 +36,18 @@ pub(super) fn clock_table() -> Arc<Table> {
 /// A row by column name; every value as it was written.
 type Row = BTreeMap<String, Option<String>>;
 
+/// Which row of which table.
+type Place = (String, Vec<Option<String>>);
+
 /// Turns the events of one test into payloads, one after the other.
 pub(super) struct Events<'a> {
     tables: &'a [Arc<Table>],
     /// The rows so far, by table and key: what an update leaves out stays as it was.
-    current: HashMap<(String, Vec<Option<String>>), Row>,
+    current: HashMap<Place, Row>,
+    /// Of the newest changes, where events say it.
+    scns: HashMap<Place, Scn>,
+    /// Of the event at hand.
+    scn: Option<Scn>,
     /// Microseconds since 1970.
     now: i64,
 }
@@ -60,11 +67,12 @@ struct Parts<'a> {
     row: Option<&'a Node>,
     before: Option<&'a Node>,
     at: Option<&'a Node>,
+    scn: Option<&'a Node>,
 }
 
 impl<'a> Events<'a> {
     pub(super) fn new(tables: &'a [Arc<Table>]) -> Self {
-        Self { tables, current: HashMap::new(), now: START }
+        Self { tables, current: HashMap::new(), scns: HashMap::new(), scn: None, now: START }
     }
 
     /// # Errors
@@ -77,7 +85,7 @@ impl<'a> Events<'a> {
         match pairs {
             [(key, payload)] if key.name == "raw" => raw(payload),
             [(key, time)] if key.name == "time" => {
-                self.now = micros(time)?;
+                (self.now, self.scn) = (micros(time)?, None);
                 let row = json!({ "ID": 1, "NOW": self.now });
                 Ok(self.envelope(&clock_table().source, "u", (Json::Null, row)))
             }
@@ -93,6 +101,7 @@ impl<'a> Events<'a> {
             ));
         };
         let table = self.table(table)?;
+        self.scn = parts.scn.map(scn).transpose()?;
         if let Some(at) = parts.at {
             self.now = micros(at)?;
         }
@@ -126,15 +135,16 @@ impl<'a> Events<'a> {
             (Some(old), Kind::Update) => image(&table, old, key_node)?,
             (None, Kind::Update) if parts.before.is_some() => {
                 let columns = table.key.iter().map(|at| table.columns[*at].name.clone());
-                image(&table, &columns.zip(old_key).collect(), key_node)?
+                image(&table, &columns.zip(old_key.clone()).collect(), key_node)?
             }
             _ => Json::Null,
         };
         if kind == Kind::Delete {
+            self.scns.extend(self.scn.map(|scn| ((table.name.clone(), old_key), scn)));
             return Ok(self.envelope(&table.source, "d", (new_json, Json::Null)));
         }
         let new_key = key(&table, &new, node_of_row)?;
-        self.current.insert((table.name.clone(), new_key), new);
+        self.note(kind, (table.name.clone(), new_key), (old, new));
         let op = match kind {
             Kind::Insert => "c",
             Kind::Update => "u",
@@ -142,6 +152,21 @@ impl<'a> Events<'a> {
             Kind::Delete => "d",
         };
         Ok(self.envelope(&table.source, op, (old_json, new_json)))
+    }
+
+    /// A snapshot row that was read before the newest change leaves the row as it was.
+    fn note(&mut self, kind: Kind, place: Place, (old, new): (Option<Row>, Row)) {
+        let known = self.scns.get(&place).copied();
+        let is_older = self.scn.zip(known).is_some_and(|(own, known)| own < known);
+        if kind == Kind::Snapshot && is_older {
+            self.current.extend(old.map(|old| (place, old)));
+            return;
+        }
+        match self.scn {
+            Some(scn) => self.scns.insert(place.clone(), scn),
+            None => self.scns.remove(&place),
+        };
+        self.current.insert(place, new);
     }
 
     fn table(&self, node: &Node) -> Result<Arc<Table>, Problem> {
@@ -154,7 +179,8 @@ impl<'a> Events<'a> {
     }
 
     fn envelope(&self, source: &SourceTable, op: &str, (before, after): (Json, Json)) -> String {
-        let source = json!({ "schema": source.schema, "table": source.table, "ts_us": self.now });
+        let scn = self.scn.map(|scn| scn.to_string());
+        let source = json!({ "schema": source.schema, "table": source.table, "ts_us": self.now, "scn": scn });
         json!({ "before": before, "after": after, "source": source, "op": op }).to_string()
     }
 }
@@ -190,7 +216,13 @@ fn parts(pairs: &[(Key, Node)]) -> Result<Parts<'_>, Problem> {
                 parts.at = Some(value);
                 continue;
             }
-            _ => return Err(unknown(key, "insert, update, delete, snapshot, row, before, at")),
+            "scn" => {
+                parts.scn = Some(value);
+                continue;
+            }
+            _ => {
+                return Err(unknown(key, "insert, update, delete, snapshot, row, before, at, scn"));
+            }
         };
         if parts.what.replace((kind, value)).is_some() {
             let message = "an event is one of insert, update, delete and snapshot".to_owned();
@@ -258,6 +290,12 @@ fn value(column: &Column, text: &str) -> Result<Json, String> {
         }
         _ => Ok(Json::from(text)),
     }
+}
+
+fn scn(node: &Node) -> Result<Scn, Problem> {
+    let text = node.text("an SCN")?;
+    Scn::from_digits(text)
+        .ok_or_else(|| node.problem(format!("'{text}' is no SCN; write it as in 2208886")))
 }
 
 fn event_time(table: &Table, row: &Row) -> Option<i64> {

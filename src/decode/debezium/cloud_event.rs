@@ -28,6 +28,10 @@ struct CloudEvent<'a> {
     table: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "iodebeziumtsms", default)]
     ts_ms: Option<&'a RawValue>,
+    #[serde(borrow, rename = "iodebeziumscn", default)]
+    scn: Option<&'a RawValue>,
+    #[serde(borrow, rename = "iodebeziumcommitscn", default)]
+    commit_scn: Option<&'a RawValue>,
 }
 
 /// `None` if it is no CloudEvent, or none with `data`.
@@ -53,6 +57,7 @@ pub(super) fn read(text: &str) -> Result<Option<Event<'_>>, Refusal> {
         before: rows.0,
         after: rows.1,
         source_ts: ts_ms.and_then(|count| Unit::Millis.micros(count)),
+        scn: envelope::newest_scn([event.scn, event.commit_scn].map(|raw| raw.map(RawValue::get))),
         schema_section: body.schema_section,
         is_flat: false,
     })))

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::value::Unit;
-use crate::changelog::Operation;
+use crate::changelog::{Operation, Scn};
 use crate::decode::Refusal;
 
 /// A payload, understood as far as its outermost fields.
@@ -45,6 +45,8 @@ pub(in crate::decode) struct Change<'a> {
     pub(in crate::decode) after: Option<&'a str>,
     /// Microseconds since 1970: when the database made the change, else when Debezium saw it.
     pub(in crate::decode) source_ts: Option<i64>,
+    /// When the change was committed or the row was read, by the database's own count.
+    pub(in crate::decode) scn: Option<Scn>,
     pub(in crate::decode) schema_section: Option<&'a str>,
     /// Its rows have fields of the envelope too, whose names begin with `__`.
     pub(in crate::decode) is_flat: bool,
@@ -94,6 +96,8 @@ pub(super) struct Fields<'a> {
     ts_ms: Option<&'a str>,
     ts_us: Option<&'a str>,
     ts_ns: Option<&'a str>,
+    scn: Option<&'a str>,
+    commit_scn: Option<&'a str>,
     status: Option<&'a str>,
     ddl: Option<&'a str>,
     table_changes: Option<&'a str>,
@@ -176,6 +180,7 @@ impl<'a> Fields<'a> {
             before: not_null(self.before),
             after: not_null(self.after),
             source_ts: source.timestamp().or_else(|| self.timestamp()),
+            scn: newest_scn([source.scn, source.commit_scn]),
             schema_section,
             is_flat: false,
         })
@@ -188,6 +193,14 @@ impl<'a> Fields<'a> {
             .or_else(|| read(self.ts_us, Unit::Micros))
             .or_else(|| read(self.ts_ms, Unit::Millis))
     }
+}
+
+/// What counts of the SCNs that an event has: of the change and of its commit, which is the higher one. A
+/// snapshot row has the SCN that it was read at; one of an incremental snapshot has those that the log was
+/// read up to when its chunk was complete.
+pub(super) fn newest_scn<'a>(scns: impl IntoIterator<Item = Option<&'a str>>) -> Option<Scn> {
+    let digits = scns.into_iter().flatten().map(|raw| raw.trim_matches('"'));
+    digits.filter_map(Scn::from_digits).max()
 }
 
 pub(super) fn unknown(reason: &str) -> Refusal {
@@ -218,6 +231,8 @@ enum Name {
     TsMs,
     TsUs,
     TsNs,
+    Scn,
+    CommitScn,
     Status,
     Ddl,
     #[serde(rename = "tableChanges")]
@@ -259,6 +274,15 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 Name::TsMs => &mut fields.ts_ms,
                 Name::TsUs => &mut fields.ts_us,
                 Name::TsNs => &mut fields.ts_ns,
+                // Known in `source`; elsewhere it is a column.
+                Name::Scn => {
+                    fields.others += 1;
+                    &mut fields.scn
+                }
+                Name::CommitScn => {
+                    fields.others += 1;
+                    &mut fields.commit_scn
+                }
                 Name::Status => &mut fields.status,
                 Name::Ddl => &mut fields.ddl,
                 Name::TableChanges => &mut fields.table_changes,

@@ -32,6 +32,12 @@ struct Metadata<'a> {
     source_ts_us: Option<&'a RawValue>,
     #[serde(borrow, rename = "__ts_ms", default)]
     ts_ms: Option<&'a RawValue>,
+    #[serde(borrow, rename = "__scn", default)]
+    scn: Option<&'a RawValue>,
+    #[serde(borrow, rename = "__source_scn", default)]
+    source_scn: Option<&'a RawValue>,
+    #[serde(borrow, rename = "__source_commit_scn", default)]
+    commit_scn: Option<&'a RawValue>,
 }
 
 /// The change that a flattened row says; `None` if nothing says that it is one: no field `__op` or
@@ -64,8 +70,24 @@ pub(super) fn read<'a>(
         .or_else(|| time(metadata.source_ts_ms, "__source_ts_ms", Unit::Millis))
         .or_else(|| time(metadata.ts_ms, "__ts_ms", Unit::Millis));
     let schema = field(metadata.schema, "__schema").unwrap_or_default();
+    let scns = [
+        field(metadata.scn, "__scn"),
+        field(metadata.source_scn, "__source_scn"),
+        field(metadata.commit_scn, "__source_commit_scn"),
+    ];
+    let scn = envelope::newest_scn(scns.iter().map(Option::as_deref));
     let is_flat = true;
-    Ok(Some(Change { schema, table, action, before, after, source_ts, schema_section, is_flat }))
+    Ok(Some(Change {
+        schema,
+        table,
+        action,
+        before,
+        after,
+        source_ts,
+        scn,
+        schema_section,
+        is_flat,
+    }))
 }
 
 /// Without `__op` a row that is there was written, by an insert or an update.

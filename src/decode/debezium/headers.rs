@@ -79,6 +79,9 @@ fn change_of<'a>(
         before,
         after,
         source_ts: source_ts(message),
+        scn: envelope::newest_scn(
+            ["cdc_scn", "cdc_commit_scn"].map(|name| property(message, name)),
+        ),
         schema_section,
         is_flat: false,
     }

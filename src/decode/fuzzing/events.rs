@@ -266,6 +266,8 @@ fn compare(whole: &Decoded, pieces: &[Decoded]) {
         let batches = of_table().map(|piece| &piece.batch);
         let rows = concat_batches(&changes.batch.schema(), batches).expect("of one schema");
         assert_eq!(rows, changes.batch);
+        let scns: Vec<_> = of_table().flat_map(|piece| piece.scns.clone()).collect();
+        assert_eq!(scns, changes.scns);
         let unchanged: usize = of_table().map(|piece| piece.unchanged.len()).sum();
         assert_eq!(unchanged, changes.unchanged.len());
         let truncations: Vec<_> = of_table().flat_map(|piece| piece.truncations.clone()).collect();

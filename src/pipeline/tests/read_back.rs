@@ -141,6 +141,7 @@ fn shop_change() -> impl Strategy<Value = Change> {
     let of_shop = |change: &Change| match change {
         Change::Upsert { table, .. }
         | Change::Delete { table, .. }
+        | Change::Move { table, .. }
         | Change::Rename { table, .. } => *table < 2,
         Change::Unavailable { .. } => true,
         // Results of rows that ttl has dropped keep their last values.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 
-use super::{QUEUE, Stage, epoch, orders};
+use super::{QUEUE, Stage, epoch, orders, scn};
 use crate::changelog::{Changelog, Operation, Table, TableOptions};
 use crate::sink::Sink;
 
@@ -67,6 +67,7 @@ pub(super) async fn the_history_of_keys_is_told_in_order(stage: &mut dyn Stage) 
             let keys = part.batch.column(0).as_primitive::<Int64Type>();
             let rows = (0..part.len()).map(|row| {
                 assert_eq!(part.positions[row].0 as u64 & 0xffff, part.offsets[row].id);
+                assert_eq!(part.scns[row], scn(part.offsets[row].id));
                 (keys.value(row), part.offsets[row].id, part.operations[row])
             });
             rows.collect()

@@ -1,4 +1,5 @@
-use super::{LANDING, QUEUE, Stage, epoch, newest};
+use super::bootstrap::newest;
+use super::{LANDING, QUEUE, Stage, epoch};
 use crate::changelog::{Cell, Changelog};
 
 pub(super) async fn a_truncate_deletes_what_is_older(stage: &mut dyn Stage) {

@@ -49,6 +49,7 @@ fn delete(changelog: Changelog, truncation: &Truncation) -> Result<Changelog, Ar
         offsets: vec![truncation.offset; count],
         positions: vec![truncation.position; count],
         operations: vec![Operation::Delete; count],
+        scns: vec![truncation.scn; count],
         ..changelog
     })
 }

@@ -18,13 +18,13 @@ use tokio_postgres::types::{FromSql, Type};
 use super::connection::Connection;
 use super::fault::classify;
 use super::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, UNAVAILABLE, target_name,
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
 use super::numeric;
 use super::quote;
 use super::target::Target;
 use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
-use crate::changelog::{Changelog, Operation, Position, SystemColumn, Table, extract};
+use crate::changelog::{Changelog, Operation, Position, Scn, SystemColumn, Table, extract};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// How the landing tables are read.
@@ -84,7 +84,12 @@ pub(super) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
         (CHANGE_SEQ, "bigint"),
     ]
     .map(|(name, sql_type)| format!("{}::{sql_type}", column(&table.free_name(name))));
-    declared.chain(own).collect::<Vec<_>>().join(", ")
+    let scn = table.free_name(SOURCE_SCN);
+    let scn = match target.is_some_and(|target| target.has_column(&scn)) {
+        true => column(&scn),
+        false => "NULL".to_owned(),
+    };
+    declared.chain(own).chain([format!("{scn}::bigint")]).collect::<Vec<_>>().join(", ")
 }
 
 /// The value of a column in the newest change that carried it, but none from before a delete.
@@ -151,7 +156,7 @@ pub(super) fn changelog(
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
     let (op, source_ts) = (own(0, &DataType::Utf8)?, own(1, &timestamp)?);
     let (extra_fields, event_id) = (own(2, &DataType::Utf8)?, own(3, &DataType::Utf8)?);
-    let positions = own(4, &DataType::Int64)?;
+    let (positions, scns) = (own(4, &DataType::Int64)?, own(5, &DataType::Int64)?);
     let operations = op.as_string::<i32>().iter().map(|letter| {
         let known = letter.and_then(Operation::from_letter);
         known.ok_or_else(|| unreadable(format!("the operation {letter:?}")))
@@ -178,12 +183,14 @@ pub(super) fn changelog(
     let batch = RecordBatch::try_new(table.changelog_schema(), arrays)
         .map_err(|error| unreadable(error.to_string()))?;
     let positions = positions.as_primitive::<Int64Type>().values().iter().copied();
+    let scns = scns.as_primitive::<Int64Type>().iter();
     Ok(Changelog {
         table: Arc::clone(table),
         batch,
         offsets,
         positions: positions.map(Position).collect(),
         operations,
+        scns: scns.map(|scn| scn.and_then(Scn::new)).collect(),
         unchanged: Vec::new(),
         truncations: Vec::new(),
     })

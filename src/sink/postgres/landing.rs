@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use super::catalog::CatalogTable;
 use super::rows::Rows;
 use super::target::{Rounding, Target, Wanted};
-use crate::changelog::{Changelog, Landing, SystemColumn, Table};
+use crate::changelog::{Changelog, Landing, Scn, SystemColumn, Table};
 use crate::sink::SinkError;
 
 /// The columns of a landing table besides the declared ones, in the order of [`rows`]; each by
@@ -21,6 +21,10 @@ pub(super) const EXTRA_FIELDS: &str = "extra_fields";
 pub(super) const EVENT_ID: &str = "event_id";
 /// The position: what "newest row per key" goes by.
 pub(super) const CHANGE_SEQ: &str = "change_seq";
+
+/// The change's SCN: a snapshot row that was read before it is not applied. A table need not have it; after a
+/// restart snapshot rows then count as they come.
+pub(super) const SOURCE_SCN: &str = "source_scn";
 
 /// JSON array of the columns that a change did not carry because their LOBs were unchanged. A table need
 /// not have it; its changes then land with the old values.
@@ -71,6 +75,10 @@ pub(super) fn check(
     if catalog.columns.contains_key(&unavailable) {
         wanted.push(Wanted { name: &unavailable, data_type: &DataType::Utf8 });
     }
+    let scn = table.free_name(SOURCE_SCN);
+    if catalog.columns.contains_key(&scn) {
+        wanted.push(Wanted { name: &scn, data_type: &DataType::Int64 });
+    }
     Target::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
 }
 
@@ -100,6 +108,10 @@ pub(super) fn rows<'a>(
     arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
     if names_unavailable {
         arrays.push(Arc::new(unavailable_names(changelog)));
+    }
+    if target.has_column(&table.free_name(SOURCE_SCN)) {
+        let scns = changelog.scns.iter().map(|scn| scn.map(Scn::number));
+        arrays.push(Arc::new(scns.collect::<Int64Array>()));
     }
     Rows::new(target, arrays, processed_at)
 }

@@ -3,11 +3,11 @@
 //! So the newest row of each key stays the whole truth, for restarts, for the `_current` views and for
 //! queries over the history; and what was in the table before can still be read.
 
-use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
+use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS};
 use super::quote;
 use super::rows::{Bound, Params};
 use super::target::{STAMP, Target};
-use crate::changelog::{Changelog, Table};
+use crate::changelog::{Changelog, Scn, Table};
 
 /// One statement per truncate, to be run after the changes of the epoch have landed.
 pub(super) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
@@ -17,15 +17,18 @@ pub(super) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
     let sql = delete_all(&changelog.table, target);
     let statement = |truncation: &crate::changelog::Truncation| {
         let offset = truncation.offset.to_string();
-        let params: Params =
+        let mut params: Params =
             vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(offset)];
+        if target.has_column(&changelog.table.free_name(SOURCE_SCN)) {
+            params.push(Box::new(truncation.scn.map(Scn::number)));
+        }
         Bound { table: target.name.clone(), sql: sql.clone(), params }
     };
     changelog.truncations.iter().map(statement).collect()
 }
 
 /// `$1` is the position, `$2` the time in microseconds since 1970, `$3` the offset. The event ids are the
-/// offset with a number.
+/// offset with a number. `$4` is the SCN, if the table has its column.
 fn delete_all(table: &Table, target: &Target) -> String {
     let own = |name: &str| table.free_name(name);
     let value = |name: &str| match name {
@@ -35,6 +38,7 @@ fn delete_all(table: &Table, target: &Target) -> String {
         }
         _ if name == own(EVENT_ID) => "$3::text || '#' || row_number() OVER ()".to_owned(),
         _ if name == own(CHANGE_SEQ) => "$1::bigint".to_owned(),
+        _ if name == own(SOURCE_SCN) => "$4::bigint".to_owned(),
         _ if name == own(EXTRA_FIELDS) => "NULL".to_owned(),
         STAMP if target.is_stamped => "now()".to_owned(),
         _ => format!("newest.{}", quote::ident(name)),

@@ -110,6 +110,7 @@ impl Versions {
             offsets: vec![Offset::default(); count],
             positions: vec![Position::default(); count],
             operations: vec![Operation::Create; count],
+            scns: vec![None; count],
             unchanged: Vec::new(),
             truncations: Vec::new(),
         })

@@ -7,6 +7,7 @@ fn with_truncates(table: &Arc<Table>, changes: &[Change], at: &[i64]) -> Changel
         offset: Offset::new(7, *position as u64),
         position: Position(*position),
         source_ts: None,
+        scn: None,
     };
     Changelog { truncations: at.iter().map(truncation).collect(), ..changelog(table, changes) }
 }

@@ -11,6 +11,7 @@ mod doctor;
 mod end_to_end;
 mod failing_query;
 mod interop;
+mod key_changes;
 mod looking;
 mod lookup;
 mod oracle_types;

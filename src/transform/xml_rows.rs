@@ -20,11 +20,14 @@ pub(super) const XML_ROWS: &str = "xml_rows";
 /// In place of type and path: the number of the row in its document, from 1 on.
 pub(super) const ORDINALITY: &str = "ORDINALITY";
 
+/// Between the path of a column and the text that stands for a value that is missing or not of its type.
+pub(super) const DEFAULT: &str = "DEFAULT";
+
 pub(super) fn function() -> ScalarUDF {
     ScalarUDF::from(XmlRows { signature: Signature::variadic_any(Volatility::Immutable) })
 }
 
-/// A document that can't be read has no rows, and a value that is not of its type is NULL: what a row has
+/// A document that can't be read has no rows, and a value that is not of its type is NULL or the default: what a row has
 /// once landed must not stop the query.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct XmlRows {
@@ -124,7 +127,7 @@ impl Spec {
         let mut lengths = Vec::with_capacity(documents.len());
         for document in documents.as_string::<i32>() {
             let is_read = document.is_some_and(|document| extractor.read(document).is_ok());
-            let rows = if is_read { cells.append(&extractor, 0, Missing::Null) } else { Ok(0) };
+            let rows = if is_read { cells.append(&extractor, 0, Missing::Default) } else { Ok(0) };
             lengths.push(rows.map_err(DataFusionError::Execution)?);
         }
         let numbers = || lengths.iter().flat_map(|length| 1..=*length as i64);
@@ -144,12 +147,19 @@ impl Spec {
 fn column(text: &str) -> std::result::Result<ShapeColumn, String> {
     let expected =
         || format!("'{text}' is not the name, type and path of a column, as in 'id BIGINT @id'");
-    let text = text.trim();
+    let (text, default) = match text.split_once(&format!(" {DEFAULT} ")) {
+        Some((text, default)) => (text.trim(), Some(default)),
+        None => (text.trim(), None),
+    };
     let (name, rest) = text.split_once(char::is_whitespace).ok_or_else(expected)?;
     let (sql_type, path) = rest.trim().rsplit_once(char::is_whitespace).ok_or_else(expected)?;
     let data_type = parse_type(sql_type)?;
     if data_type == DataType::Binary {
         return Err(format!("'{text}' has a type that XML has no form for"));
     }
-    ShapeColumn::new(name, data_type, path)
+    let column = ShapeColumn::new(name, data_type, path)?;
+    match default {
+        None => Ok(column),
+        Some(default) => column.with_default(default),
+    }
 }

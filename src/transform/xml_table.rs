@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SetExpr, Statement,
-    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, XmlTableColumn, XmlTableColumnOption,
+    TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, XmlTableColumn,
+    XmlTableColumnOption,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::live_table::changes_name;
 use super::location::span_start;
-use super::xml_rows::{ORDINALITY, XML_ROWS};
+use super::xml_rows::{DEFAULT, ORDINALITY, XML_ROWS};
 use crate::changelog::{SystemColumn, Table};
 
 /// What is wrong, and its line and column.
@@ -242,18 +243,42 @@ fn column_spec(column: &XmlTableColumn) -> Result<String, Problem> {
     }
     match &column.option {
         XmlTableColumnOption::ForOrdinality => Ok(format!("{name} {ORDINALITY}")),
-        XmlTableColumnOption::NamedInfo { r#type, path, default: None, nullable: true } => {
+        XmlTableColumnOption::NamedInfo { r#type, path, default, nullable: true } => {
             let path = path.as_ref().map_or_else(|| Ok(name.clone()), text_of)?;
-            Ok(format!("{name} {} {path}", r#type))
+            let spec = format!("{name} {} {path}", r#type);
+            match default {
+                None => Ok(spec),
+                Some(default) => Ok(format!("{spec} {DEFAULT} {}", constant(&name, default)?)),
+            }
         }
         XmlTableColumnOption::NamedInfo { .. } => {
-            let message = format!(
-                "XMLTABLE: column {name} has a DEFAULT or is NOT NULL: write COALESCE in the SELECT, or a \
-                 condition in the WHERE"
-            );
+            let message =
+                format!("XMLTABLE: column {name} is NOT NULL: write a condition in the WHERE");
             Err((at, message))
         }
     }
+}
+
+/// The text of a constant.
+fn constant(column: &str, expression: &Expr) -> Result<String, Problem> {
+    let text = match expression {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text.clone()),
+            Value::Number(_, _) | Value::Boolean(_) => Some(value.value.to_string()),
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } if matches!(**expr, Expr::Value(_)) => {
+            Some(expression.to_string())
+        }
+        _ => None,
+    };
+    text.ok_or_else(|| {
+        let message = format!(
+            "XMLTABLE: the DEFAULT of column {column} is {expression}, which is no constant: write COALESCE \
+             in the SELECT"
+        );
+        (None, message)
+    })
 }
 
 fn text_of(expression: &Expr) -> Result<String, Problem> {

@@ -77,6 +77,25 @@ async fn a_left_join_keeps_rows_without_documents() {
 }
 
 #[tokio::test]
+async fn a_default_stands_for_what_is_missing() {
+    let forms = [
+        "SELECT c.customer_id, x.n, x.p, x.q, x.t FROM customers c, XMLTABLE('//i' PASSING c.tier COLUMNS \
+         n FOR ORDINALITY, p BIGINT PATH '@p' DEFAULT -1, q DECIMAL(5,2) PATH '@q' DEFAULT 0.5, \
+         t VARCHAR PATH 't' DEFAULT 'it''s new, really') x",
+        "SELECT customer_id, it['n'] AS n, it['p'] AS p, it['q'] AS q, it['t'] AS t FROM (SELECT customer_id, \
+         unnest(xml_rows(tier, '//i', 'n ORDINALITY', 'p BIGINT @p DEFAULT -1', 'q DECIMAL(5,2) @q DEFAULT 0.5', \
+         't VARCHAR t DEFAULT it''s new, really')) AS it FROM customers) q",
+    ];
+    for form in forms {
+        let mut transforms = plan(&[("x", &with_key(form))]).await;
+        let rows = customers(&[(1, Some("<r><i p='7' q='1.25'><t>old</t></i><i p='x'/></r>"))]);
+        let shown = transforms.run(vec![rows], &[], None).await.unwrap();
+        let expected = ["x + 1, 1, 7, 1.25, old", "x + 1, 2, -1, 0.50, it's new, really"];
+        assert_eq!(lines(&shown), expected, "{form}");
+    }
+}
+
+#[tokio::test]
 async fn a_constant_document_is_read_too() {
     let text = with_key(
         "SELECT 1 AS customer_id, it['n'] AS n FROM \
@@ -97,7 +116,9 @@ async fn what_can_not_be_read_so_is_refused_with_its_reason() {
         (xml_table("'//i' PASSING upper(c.tier) COLUMNS n FOR ORDINALITY"), "takes a column as its document"),
         (xml_table("c.tier PASSING c.tier COLUMNS n FOR ORDINALITY"), "is not a path in quotes"),
         (xml_table("'i[last()]' PASSING c.tier COLUMNS n FOR ORDINALITY"), "has [last()]"),
-        (xml_table("'//i' PASSING c.tier COLUMNS n INT PATH '@n' DEFAULT 1"), "write COALESCE"),
+        (xml_table("'//i' PASSING c.tier COLUMNS n INT PATH '@n' DEFAULT 1 + 1"), "write COALESCE"),
+        (xml_table("'//i' PASSING c.tier COLUMNS n INT PATH '@n' DEFAULT 'x'"), "'x'"),
+        (xml_table("'//i' PASSING c.tier COLUMNS n INT NOT NULL"), "a condition in the WHERE"),
         ("SELECT customer_id, xml_rows(tier, '//i') AS n FROM customers".to_owned(), "xml_rows is called as in"),
         ("SELECT customer_id, xml_rows(tier, '//i', 'n') AS n FROM customers".to_owned(), "'n' is not the name, type and path"),
         ("SELECT customer_id, xml_rows(tier, '//i', 'n MONEY @n') AS n FROM customers".to_owned(), "MONEY"),

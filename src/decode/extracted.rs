@@ -17,6 +17,7 @@ use arrow::datatypes::DataType;
 use super::MAX_EPOCH_BYTES;
 use super::debezium::{Encoding, Image, Kind, Value, convert};
 use super::refusal::Refusal;
+use super::route::Route;
 use super::rows::{Builder, Origin};
 use crate::changelog::{Changelog, Offset, Operation, Position, Table};
 use crate::xml::{
@@ -94,14 +95,14 @@ impl Documents {
     /// If the event is to be refused as a whole.
     pub(super) fn read(
         &mut self,
-        table: &Table,
+        route: &Route,
         (image, cells): (&Image<'_>, &[Value<'_>]),
         refused: &mut Vec<String>,
     ) -> Result<Option<Refusal>, Refusal> {
         let mut problem: Option<Refusal> = None;
         for document in &mut self.documents {
-            let told = document.read(table, (image, cells));
-            let told = told.and_then(|()| document.check(table));
+            let told = document.read(route, (image, cells));
+            let told = told.and_then(|()| document.check(&route.table));
             let Err(refusal) = told else { continue };
             document.said = Said::Nothing;
             let policy = |(_, kind): &Numbered| kind.malformed;
@@ -147,12 +148,12 @@ impl Documents {
 impl Document {
     fn read(
         &mut self,
-        table: &Table,
+        route: &Route,
         (image, cells): (&Image<'_>, &[Value<'_>]),
     ) -> Result<(), Refusal> {
         let field = image.columns[self.place].as_ref();
         let unreadable = |reason: String| Refusal::MalformedXml {
-            table: table.source.to_string(),
+            table: route.table.source.to_string(),
             column: self.column.clone(),
             reason,
         };
@@ -160,6 +161,7 @@ impl Document {
         let value = match (self.is_declared, field) {
             (_, None) => &Value::Unchanged,
             (true, Some(_)) => &cells[self.place],
+            (false, Some(field)) if route.unavailable.is(field.raw) => &Value::Unchanged,
             (false, Some(field)) => {
                 undeclared = convert(field.raw, Kind::Text, Encoding::default())
                     .map_err(|error| unreadable(format!("its value {error}")))?;

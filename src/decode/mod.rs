@@ -284,7 +284,7 @@ impl Decoder {
             let seen = (image, change.schema_section.is_none());
             self.observed[index].observe((route, limits), seen, origin.offset, learned)?;
             let unread = &mut decoded.unread_documents;
-            problem = documents.read(&route.table, (image, cells), unread)?;
+            problem = documents.read(route, (image, cells), unread)?;
         }
         let rows = rows[index].get_or_insert_with(|| Rows::new(Arc::clone(&route.table)));
         if key_changes {

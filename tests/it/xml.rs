@@ -394,6 +394,7 @@ fn replaced() -> Case {
                 "c1,c2,c3,u9,d3",
             ),
             ("SELECT string_agg(order_id || ':' || items, ',' ORDER BY order_id) FROM order_totals WHERE order_id > 1000".into(), "1001:2,1002:1,1004:0"),
+            (letters("convert_from(original_payload, 'UTF8') LIKE '%__debezium_unavailable_value%'"), "0"),
         ],
     )
 }

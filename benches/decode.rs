@@ -85,8 +85,12 @@ impl Figures {
 
 fn measure(messages: &[Message]) -> Figures {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/tables");
-    let tables =
-        parse_tables(&read_folder(&folder).expect("the shipped tables")).expect("valid tables");
+    let mut files = read_folder(&folder).expect("the shipped tables");
+    for file in files.iter_mut().filter(|file| file.name == "orders") {
+        // The five tables as the source has them: here the XML of orders is a text like any other.
+        file.text = file.text.replace("  created_at", "  shipping_info VARCHAR,\n  created_at");
+    }
+    let tables = parse_tables(&files).expect("valid tables");
     let mut spools = SpoolOrder::default();
     spools.register(messages[0].offset);
     let mut decoder = Decoder::new(tables, &DecodeConfig::default());

@@ -52,7 +52,8 @@ fn folder() -> PathBuf {
 async fn show(stack: &Stack, seconds: u64, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     let mut processor = stack.processor(None)?;
-    let mut generator = stack.generator(&["--rate", RATE, "--duration", &format!("{seconds}s")])?;
+    let mut generator =
+        stack.generator(&["--rate", RATE, "--documents", "--duration", &format!("{seconds}s")])?;
     writeln!(
         out,
         "Events flow at {RATE} for {seconds} s. Kill the processor if you like (kill -9 {}): it is started again.\n",
@@ -141,11 +142,13 @@ impl LiveLine {
     }
 }
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "cdc_orders",
     "cdc_order_items",
     "cdc_order_items_extracted",
+    "cdc_order_details_extracted",
     "cdc_customers",
+    "cdc_customer_addresses_extracted",
     "cdc_products",
     "cdc_audit_log",
     "cdc_orders_enriched",
@@ -178,7 +181,7 @@ async fn summary(
     )?;
     for table in TABLES {
         let count = observer.text_rows(&format!("SELECT count(*) FROM {table}")).await?;
-        writeln!(out, "  {table:<26} {:>8}", count.first().map_or("", |row| row[0].as_str()))?;
+        writeln!(out, "  {table:<32} {:>8}", count.first().map_or("", |row| row[0].as_str()))?;
     }
     writeln!(out, "\nnewest 5-minute windows (start, tier, category, orders, revenue, final)")?;
     for row in observer.text_rows(NEWEST_WINDOWS).await? {

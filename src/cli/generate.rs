@@ -44,6 +44,9 @@ pub struct Arguments {
     /// Puts the schema section into every envelope.
     #[arg(long)]
     with_schema: bool,
+    /// Writes more columns with XML: ORDER_DETAILS of orders, ADDRESSES of customers.
+    #[arg(long)]
+    documents: bool,
     /// A clock that starts here, such as 2026-01-01T00:00:00Z, and moves by the rate.
     #[arg(long)]
     start_time: Option<DateTime<Utc>>,
@@ -82,6 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         misdated: arguments.misdated,
         xml_items: arguments.xml_items,
         with_schema: arguments.with_schema,
+        documents: arguments.documents,
         start_time: arguments.start_time,
         clock_rate: arguments.clock_rate,
         ..Config::default()

@@ -3,7 +3,7 @@ use std::io::Write;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::row::{Kind, Row, SalesTable, columns, put};
+use super::row::{Kind, Row, SalesTable, columns, documents, put};
 use crate::changelog::Operation;
 
 const SCHEMA: &str = "SALES";
@@ -31,9 +31,10 @@ pub(super) struct EnvelopeWriter {
 }
 
 impl EnvelopeWriter {
-    pub(super) fn new(with_schema: bool) -> Self {
+    pub(super) fn new(with_schema: bool, with_documents: bool) -> Self {
         let tables: &[SalesTable] = if with_schema { &SalesTable::ALL } else { &[] };
-        Self { schemas: tables.iter().map(|table| schema_section(*table).to_string()).collect() }
+        let section = |table: &SalesTable| schema_section(*table, with_documents).to_string();
+        Self { schemas: tables.iter().map(section).collect() }
     }
 
     pub(super) fn write<R: Row>(&self, change: &Change<'_, R>) -> Bytes {
@@ -86,9 +87,11 @@ pub(super) fn topic(table: SalesTable, operation: Operation) -> String {
     format!("cdc/oracle/{SCHEMA}/{}/{verb}", table.name())
 }
 
-fn schema_section(table: SalesTable) -> Value {
+fn schema_section(table: SalesTable, with_documents: bool) -> Value {
+    let documents = if with_documents { documents(table) } else { &[] };
     let fields: Vec<Value> = columns(table)
         .iter()
+        .chain(documents)
         .enumerate()
         .map(|(position, (name, kind))| field(name, *kind, position > 0))
         .collect();

@@ -3,6 +3,7 @@
 //! Deterministic given the seed, but for the wall clock; with a start time, to the byte.
 //! It is not a model of Oracle: one change is one transaction, and rows are as random as the tests need.
 
+mod documents;
 mod envelope;
 mod heed;
 mod live;
@@ -54,7 +55,9 @@ pub struct Config {
     pub misdated: f64,
     /// Puts the schema section into every envelope.
     pub with_schema: bool,
-    /// Writes Debezium's "unavailable value" where an order's XML did not change.
+    /// Also writes ORDER_DETAILS of orders and ADDRESSES of customers.
+    pub documents: bool,
+    /// Writes Debezium's "unavailable value" where XML did not change.
     pub unchanged_lobs: bool,
     /// The XML of an order has one item up to so many.
     pub xml_items: u32,
@@ -78,6 +81,7 @@ impl Default for Config {
             misdated: 0.0,
             xml_items: 3,
             with_schema: false,
+            documents: false,
             unchanged_lobs: false,
             start_time: None,
             clock_rate: None,

@@ -38,16 +38,26 @@ pub(super) struct Order {
     pub(super) date_us: i64,
     pub(super) status: &'static str,
     pub(super) total_cents: u64,
-    pub(super) shipping: Shipping,
+    pub(super) shipping: Document,
+    /// A column that not every shop has.
+    pub(super) details: Option<Document>,
     pub(super) created_us: i64,
     pub(super) updated_us: i64,
 }
 
-/// The XML of an order, or that a change did not touch it.
+/// A column of XML, or that a change did not touch it.
 #[derive(Debug, Clone)]
-pub(super) enum Shipping {
+pub(super) enum Document {
     Text(Arc<str>),
     Unchanged,
+}
+
+impl Order {
+    /// As the redo log has an order whose LOBs were not touched.
+    pub(super) fn forget_documents(&mut self) {
+        self.shipping = Document::Unchanged;
+        self.details = self.details.take().map(|_| Document::Unchanged);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +77,8 @@ pub(super) struct Customer {
     pub(super) tier: &'static str,
     pub(super) region: &'static str,
     pub(super) created_us: i64,
+    /// A column that not every shop has.
+    pub(super) addresses: Option<Document>,
     /// A column that the table got after it was declared (schema drift).
     pub(super) loyalty_points: Option<u64>,
 }
@@ -111,6 +123,14 @@ fn put_text(out: &mut Vec<u8>, name: &str, text: &str) {
     serde_json::to_writer(&mut *out, text).expect("text is always JSON");
 }
 
+fn put_document(out: &mut Vec<u8>, name: &str, document: Option<&Document>) {
+    match document {
+        Some(Document::Text(text)) => put_text(out, name, text),
+        Some(Document::Unchanged) => put_text(out, name, UNAVAILABLE),
+        None => {}
+    }
+}
+
 fn put_cents(out: &mut Vec<u8>, name: &str, cents: u64) {
     put!(out, ",\"{name}\":\"{}.{:02}\"", cents / 100, cents % 100);
 }
@@ -122,11 +142,8 @@ impl Row for Order {
         put!(out, "{{\"ORDER_ID\":{},\"CUSTOMER_ID\":{}", self.id, self.customer);
         put!(out, ",\"ORDER_DATE\":{},\"STATUS\":\"{}\"", self.date_us, self.status);
         put_cents(out, "TOTAL_AMOUNT", self.total_cents);
-        let shipping = match &self.shipping {
-            Shipping::Text(text) => text,
-            Shipping::Unchanged => UNAVAILABLE,
-        };
-        put_text(out, "SHIPPING_INFO", shipping);
+        put_document(out, "SHIPPING_INFO", Some(&self.shipping));
+        put_document(out, "ORDER_DETAILS", self.details.as_ref());
         put!(out, ",\"CREATED_AT\":{},\"UPDATED_AT\":{}}}", self.created_us, self.updated_us);
     }
 }
@@ -152,6 +169,7 @@ impl Row for Customer {
         put_text(out, "EMAIL", &self.email);
         put!(out, ",\"TIER\":\"{}\",\"REGION\":\"{}\"", self.tier, self.region);
         put!(out, ",\"CREATED_AT\":{}", self.created_us);
+        put_document(out, "ADDRESSES", self.addresses.as_ref());
         if let Some(points) = self.loyalty_points {
             put!(out, ",\"LOYALTY_POINTS\":{points}");
         }
@@ -228,6 +246,15 @@ pub(super) fn columns(table: SalesTable) -> &'static [(&'static str, Kind)] {
             ("CHANGED_BY", Text),
             ("CHANGED_AT", Timestamp),
         ],
+    }
+}
+
+/// The columns of XML that not every shop has.
+pub(super) fn documents(table: SalesTable) -> &'static [(&'static str, Kind)] {
+    match table {
+        SalesTable::Orders => &[("ORDER_DETAILS", Kind::Text)],
+        SalesTable::Customers => &[("ADDRESSES", Kind::Text)],
+        SalesTable::OrderItems | SalesTable::Products | SalesTable::AuditLog => &[],
     }
 }
 

@@ -7,13 +7,13 @@ use rand::rngs::StdRng;
 
 const CARRIERS: [&str; 4] = ["DHL", "UPS", "FedEx", "Hermes & Co"];
 const METHODS: [&str; 3] = ["standard", "express", "overnight"];
-const STREETS: [&str; 5] =
+pub(super) const STREETS: [&str; 5] =
     ["Main Street", "Rue de l'Église", "Königstraße", "\"The Yard\"", "Oak & Elm Road"];
-const CITIES: [(&str, &str); 5] =
+pub(super) const CITIES: [(&str, &str); 5] =
     [("Berlin", "DE"), ("Lyon", "FR"), ("Austin", "US"), ("Osaka", "JP"), ("São Paulo", "BR")];
 
 /// Products that items name, whether or not they exist.
-const PRODUCTS: u32 = 500;
+pub(super) const PRODUCTS: u32 = 500;
 
 /// The SHIPPING_INFO of an order: XML with attributes, nesting and characters that need escaping, and one to
 /// `max_items` items.
@@ -79,7 +79,7 @@ fn item<W: Write>(writer: &mut Writer<W>, rng: &mut StdRng) -> io::Result<()> {
     item.write_empty().map(drop)
 }
 
-fn text<W: Write>(writer: &mut Writer<W>, name: &str, text: &str) -> io::Result<()> {
+pub(super) fn text<W: Write>(writer: &mut Writer<W>, name: &str, text: &str) -> io::Result<()> {
     let content = quick_xml::events::BytesText::new(text);
     writer.create_element(name).write_text_content(content).map(drop)
 }

@@ -1,12 +1,14 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::documents::{addresses, order_details};
 use super::envelope::{Change, EnvelopeWriter, topic};
 use super::live::Live;
-use super::row::{AuditEntry, Customer, Item, Order, Product, Row, SalesTable, Shipping};
+use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
 use super::shipping::{broken_shipping_info, shipping_info};
 use super::{Config, Event, Fault};
 use crate::changelog::Operation;
@@ -19,7 +21,7 @@ const LIVE_ITEMS: usize = 100_000;
 const LIVE_OTHERS: usize = 100_000;
 /// Updates of products that change the key, which Oracle sees as delete and create.
 const KEY_CHANGE_SHARE: f64 = 0.002;
-/// Order updates that change the address too.
+/// Updates that change the XML too.
 const ADDRESS_CHANGE_SHARE: f64 = 0.2;
 
 const STATUSES: [&str; 5] = ["PENDING", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED"];
@@ -56,7 +58,7 @@ impl Shop {
         Self {
             rng: StdRng::seed_from_u64(config.seed),
             config: config.clone(),
-            writer: EnvelopeWriter::new(config.with_schema),
+            writer: EnvelopeWriter::new(config.with_schema, config.documents),
             orders: Live::new(LIVE_ORDERS),
             items: Live::new(LIVE_ITEMS),
             customers: Live::new(LIVE_OTHERS),
@@ -117,12 +119,12 @@ impl Shop {
             (Operation::Delete, Some(id)) => self.delete_order(id),
             _ => {
                 let shipping = shipping_info(&mut self.rng, self.config.xml_items);
-                self.add_order(Shipping::Text(shipping), None);
+                self.add_order(Document::Text(shipping), None);
             }
         }
     }
 
-    fn add_order(&mut self, shipping: Shipping, fault: Option<Fault>) {
+    fn add_order(&mut self, shipping: Document, fault: Option<Fault>) {
         let Some(customer) = self.customers.pick(&mut self.rng) else {
             return self.add_customer(Operation::Create);
         };
@@ -134,6 +136,7 @@ impl Shop {
             status: STATUSES[0],
             total_cents: self.rng.random_range(500..500_000),
             shipping,
+            details: self.document(order_details),
             created_us: now_us,
             updated_us: now_us,
         };
@@ -162,6 +165,7 @@ impl Shop {
     fn update_order(&mut self, id: u64) {
         let changes_address = self.rng.random_bool(ADDRESS_CHANGE_SHARE);
         let address = changes_address.then(|| shipping_info(&mut self.rng, self.config.xml_items));
+        let details = if changes_address { self.document(order_details) } else { None };
         let status = STATUSES[self.rng.random_range(1..STATUSES.len())];
         let total = self.rng.random_range(500..500_000);
         let Some((order, _)) = self.orders.get_mut(id) else { return };
@@ -171,14 +175,15 @@ impl Shop {
         order.updated_us = self.now_us;
         let was_changed = address.is_some();
         if let Some(address) = address {
-            order.shipping = Shipping::Text(address);
+            order.shipping = Document::Text(address);
+            order.details = details.or(order.details.take());
         }
         let mut after = order.clone();
         if self.config.unchanged_lobs {
             // The redo log has no old value of a LOB, and no new one if it was not touched.
-            before.shipping = Shipping::Unchanged;
+            before.forget_documents();
             if !was_changed {
-                after.shipping = Shipping::Unchanged;
+                after.forget_documents();
             }
         }
         self.tell(Operation::Update, id, Some(&before), Some(&after), None);
@@ -194,7 +199,7 @@ impl Shop {
             }
         }
         if self.config.unchanged_lobs {
-            order.shipping = Shipping::Unchanged;
+            order.forget_documents();
         }
         self.tell_delete(id, &order);
     }
@@ -218,7 +223,7 @@ impl Shop {
         let product = self.products.pick(&mut self.rng);
         let (Some(order), Some(product)) = (order, product) else {
             let shipping = shipping_info(&mut self.rng, self.config.xml_items);
-            return self.add_order(Shipping::Text(shipping), None);
+            return self.add_order(Document::Text(shipping), None);
         };
         let price_cents = self.products.get_mut(product).map_or(100, |product| product.price_cents);
         let id = self.next_id(SalesTable::OrderItems);
@@ -273,6 +278,7 @@ impl Shop {
             tier: TIERS[self.rng.random_range(0..TIERS.len())],
             region: REGIONS[self.rng.random_range(0..REGIONS.len())],
             created_us: self.now_us,
+            addresses: self.document(addresses),
             loyalty_points: None,
         };
         self.tell(operation, id, None, Some(&customer), None);
@@ -282,12 +288,21 @@ impl Shop {
     fn update_customer(&mut self, id: u64, loyalty_points: Option<u64>) {
         let tier = TIERS[self.rng.random_range(0..TIERS.len())];
         let region = REGIONS[self.rng.random_range(0..REGIONS.len())];
+        let moves = self.config.documents && self.rng.random_bool(ADDRESS_CHANGE_SHARE);
+        let addresses = if moves { self.document(addresses) } else { None };
         let Some(customer) = self.customers.get_mut(id) else { return };
-        let before = customer.clone();
+        let mut before = customer.clone();
         customer.tier = tier;
         customer.region = region;
         customer.loyalty_points = loyalty_points.or(customer.loyalty_points);
-        let after = customer.clone();
+        customer.addresses = addresses.or(customer.addresses.take());
+        let mut after = customer.clone();
+        if self.config.unchanged_lobs && self.config.documents {
+            before.addresses = Some(Document::Unchanged);
+            if !moves {
+                after.addresses = Some(Document::Unchanged);
+            }
+        }
         let fault = loyalty_points.map(|_| Fault::ExtraColumn);
         self.tell(Operation::Update, id, Some(&before), Some(&after), fault);
     }
@@ -363,7 +378,7 @@ impl Shop {
         match self.rng.random_range(0..3) {
             0 => {
                 let shipping = broken_shipping_info(&mut self.rng, self.config.xml_items);
-                self.add_order(Shipping::Text(shipping), Some(Fault::BrokenXml));
+                self.add_order(Document::Text(shipping), Some(Fault::BrokenXml));
             }
             1 => {
                 let points = self.rng.random_range(0..5_000);
@@ -391,6 +406,11 @@ impl Shop {
         if let Some(event) = self.waiting.back_mut() {
             event.payload.truncate(event.payload.len() / 2);
         }
+    }
+
+    /// A document of a column that not every shop has.
+    fn document(&mut self, make: fn(&mut StdRng) -> Arc<str>) -> Option<Document> {
+        self.config.documents.then(|| Document::Text(make(&mut self.rng)))
     }
 
     fn next_id(&mut self, table: SalesTable) -> u64 {

@@ -235,13 +235,43 @@ fn unchanged_lobs_are_written_as_debezium_does() {
 }
 
 #[test]
+fn more_documents_are_there_if_they_are_asked_for() {
+    let asked = config(20_000);
+    let of = |events: &[Event], table, name: &str| -> Vec<String> {
+        let of_table = events.iter().filter(|e| e.table == table && !e.payload.is_empty());
+        let document = |event: &Event| json(event)["after"][name].as_str().map(str::to_owned);
+        of_table.filter_map(document).collect()
+    };
+    let columns = [
+        (SalesTable::Orders, "ORDER_DETAILS", "</order>"),
+        (SalesTable::Customers, "ADDRESSES", "</addresses>"),
+    ];
+    let plain = events(&asked);
+    let more = events(&Config { documents: true, with_schema: false, ..asked.clone() });
+    let lobs = Config { documents: true, unchanged_lobs: true, ..asked };
+    let lobs = events(&lobs);
+    for (table, name, end) in columns {
+        assert_eq!(of(&plain, table, name), [""; 0]);
+        let documents = of(&more, table, name);
+        assert!(documents.len() > 1000, "{} {name}", documents.len());
+        assert!(documents.iter().all(|text| text.ends_with(end)), "{name}");
+        let unchanged = |text: &&String| text.contains("__debezium_unavailable_value");
+        let documents = of(&lobs, table, name);
+        let unchanged = documents.iter().filter(unchanged).count();
+        assert!(unchanged > 500 && unchanged < documents.len() * 9 / 10, "{unchanged} {name}");
+    }
+}
+
+#[test]
 fn the_schema_section_names_the_columns_of_its_table() {
-    let events = events(&Config { with_schema: true, ..config(1) });
-    let envelope = json(&events[0]);
-    let fields = envelope["schema"]["fields"][1]["fields"].as_array().unwrap();
-    let names: HashSet<&str> = fields.iter().map(|f| f["field"].as_str().unwrap()).collect();
-    let after = envelope["payload"]["after"].as_object().unwrap();
-    assert_eq!(names, after.keys().map(String::as_str).collect());
+    for documents in [false, true] {
+        let events = events(&Config { with_schema: true, documents, ..config(1) });
+        let envelope = json(&events[0]);
+        let fields = envelope["schema"]["fields"][1]["fields"].as_array().unwrap();
+        let names: HashSet<&str> = fields.iter().map(|f| f["field"].as_str().unwrap()).collect();
+        let after = envelope["payload"]["after"].as_object().unwrap();
+        assert_eq!(names, after.keys().map(String::as_str).collect());
+    }
 }
 
 #[test]

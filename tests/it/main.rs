@@ -21,6 +21,7 @@ mod refused_rows;
 mod rest;
 mod samples;
 mod schema_drift;
+mod shipped_xml;
 mod shop;
 mod snapshots;
 mod solace_source;

@@ -18,6 +18,8 @@ DECIMALS = {"TOTAL_AMOUNT", "UNIT_PRICE", "SUBTOTAL", "PRICE"}
 FLAGS = {"IS_ACTIVE"}
 # Columns that events may have and the tables don't declare.
 UNDECLARED = {"LOYALTY_POINTS"}
+# Columns whose XML the [[xml]] sections read: it does not land itself.
+DOCUMENTS = {"SHIPPING_INFO", "ORDER_DETAILS", "ADDRESSES"}
 
 
 class Record:
@@ -64,7 +66,7 @@ class Event:
         # The audit log has a column of its own that is called so.
         row = {"cdc_operation" if self.table == "cdc_audit_log" else "operation": envelope["op"]}
         for name, value in image.items():
-            if name not in UNDECLARED:
+            if name not in UNDECLARED | DOCUMENTS:
                 row[name.lower()] = stored(name, value)
         undeclared = {name: value for name, value in image.items() if name in UNDECLARED}
         row["extra_fields"] = undeclared or None

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end};
-use super::{check, finished};
+use super::{check, finished, with_text};
 
 /// The landing tables of the shipped SQL.
 const TABLES: [&str; 5] =
@@ -54,17 +54,7 @@ async fn catch_up(stack: &Stack, events: u64, out: &mut impl Write) -> anyhow::R
 
 /// A copy of the SQL with constraints that only the server knows.
 fn refusing_sql(sql: &Path, copy: PathBuf) -> anyhow::Result<PathBuf> {
-    if copy.exists() {
-        std::fs::remove_dir_all(&copy)?;
-    }
-    for part in ["tables", "transforms", "ods"] {
-        std::fs::create_dir_all(copy.join(part))?;
-        for entry in std::fs::read_dir(sql.join(part))? {
-            let from = entry?.path();
-            let name = from.file_name().context("a file of the folder")?;
-            std::fs::copy(&from, copy.join(part).join(name))?;
-        }
-    }
+    let copy = with_text(sql, copy)?;
     let mut rules = String::new();
     for table in TABLES {
         writeln!(

@@ -8,9 +8,10 @@ use std::process::Command;
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
-const IMPORTS: [(&str, &[&str]); 16] = [
+const IMPORTS: [(&str, &[&str]); 17] = [
     ("changelog", &[]),
     ("recovery", &[]),
+    ("web", &[]),
     ("telemetry", &["changelog"]),
     ("source", COMPONENT),
     ("xml", &["changelog"]),
@@ -22,12 +23,13 @@ const IMPORTS: [(&str, &[&str]); 16] = [
     ("broker", &[]),
     ("api", &[]),
     // It publishes through the session that the source's flow is bound to.
-    ("generator", &["changelog", "source"]),
+    // It reads one metric of a processor.
+    ("generator", &["changelog", "recovery", "source", "telemetry", "web"]),
     ("dashboard", &["changelog", "telemetry"]),
     ("config", CONFIGURED),
     ("pipeline", PROCESSOR),
 ];
-const COMPONENT: &[&str] = &["changelog", "recovery", "telemetry"];
+const COMPONENT: &[&str] = &["changelog", "recovery", "telemetry", "web"];
 const EXTRACTING: &[&str] = &["changelog", "recovery", "telemetry", "xml"];
 const CONFIGURED: &[&str] = &[
     "changelog",

@@ -8,7 +8,7 @@ use tidemark::sink::{Sink, SinkError};
 
 use crate::fault_proxy::{Fault, FaultProxy};
 use crate::faults::{STEPS, everything, everything_is_there};
-use crate::postgres::Durability;
+use crate::postgres::{Durability, Places, PostgresServer};
 use crate::small_disk::SmallDisk;
 use crate::{Database, QUEUE};
 
@@ -131,16 +131,21 @@ async fn what_somebody_does_in_mid_epoch_diverts_nothing_and_is_over_with_its_re
     assert!(in_time >= 2 * DEEDS.len(), "{in_time} deeds met their own epoch");
 }
 
+fn small_disk(megabytes: usize) -> Option<SmallDisk> {
+    let disk = SmallDisk::mount(megabytes);
+    if disk.is_none() {
+        let text = "skipped: this user may not mount a file system that gets full\n";
+        std::io::stderr().write_all(text.as_bytes()).unwrap();
+    }
+    disk
+}
+
 #[tokio::test]
 async fn a_full_disk_holds_the_flow_until_it_has_space() {
     for table in ["orders_history", "order_totals", "tidemark_outbox", "cdc_dlq", "tidemark_ledger"]
     {
         // Dropped after the server that has files on it.
-        let Some(disk) = SmallDisk::mount(8) else {
-            let text = "skipped: this user may not mount a file system that gets full\n";
-            std::io::stderr().write_all(text.as_bytes()).unwrap();
-            return;
-        };
+        let Some(disk) = small_disk(8) else { return };
         let database = Database::start(Durability::Off).await;
         let client = database.server.client().await;
         let place = disk.path().join("tables");
@@ -164,4 +169,64 @@ async fn a_full_disk_holds_the_flow_until_it_has_space() {
         sink.commit(&everything(1)).await.unwrap();
         everything_is_there(&client, 1, table).await;
     }
+}
+
+#[tokio::test]
+async fn a_full_data_folder_holds_the_flow_until_it_has_space() {
+    // Dropped after the server that has its files on it.
+    let Some(disk) = small_disk(96) else { return };
+    let places = Places { data: Some(disk.path().join("data")), wal: None };
+    let database = Database { server: PostgresServer::start_on(places, &[]).await };
+    let mut sink = database.sink().await;
+    sink.commit(&everything(1)).await.unwrap();
+    disk.fill();
+    let mut number = 2;
+    // A table may have room for some rows yet.
+    let error = loop {
+        match sink.commit(&everything(number)).await {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.recovery(), error.attempts()), (Recovery::Hold, Some(1)), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("53100") && text.contains("disk space"), "{text}");
+    let client = database.server.client().await;
+    everything_is_there(&client, number - 1, "while the disk is full").await;
+    disk.make_room();
+    sink.commit(&everything(number)).await.unwrap();
+    everything_is_there(&client, number, "with space again").await;
+}
+
+/// Then the server itself ends, in the middle of a commit or anywhere.
+#[tokio::test]
+async fn a_full_disk_of_the_write_ahead_log_loses_and_doubles_nothing() {
+    let Some(disk) = small_disk(24) else { return };
+    let places = Places { data: None, wal: Some(disk.path().join("wal")) };
+    // Files of the log are not used again.
+    let settings =
+        [("max_wal_size", "1GB"), ("checkpoint_timeout", "1h"), ("max_connections", "20")];
+    let mut database = Database { server: PostgresServer::start_on(places, &settings).await };
+    let mut sink = database.sink().await;
+    sink.commit(&everything(1)).await.unwrap();
+    disk.fill();
+    let mut number = 2;
+    let error = loop {
+        match sink.commit(&everything(number)).await {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    let is_environment =
+        |error: &SinkError| matches!(error.recovery(), Recovery::Retry | Recovery::Hold);
+    assert!(is_environment(&error), "{error:?}");
+    // It can't recover while there is no space.
+    let error = sink.commit(&everything(number)).await.unwrap_err();
+    assert!(is_environment(&error), "{error:?}");
+    database.server.kill();
+    disk.make_room();
+    database.server.restart().await;
+    sink.commit(&everything(number)).await.unwrap();
+    let client = database.server.client().await;
+    everything_is_there(&client, number, "after the recovery").await;
 }

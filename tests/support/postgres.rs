@@ -25,6 +25,7 @@ pub(crate) enum Durability {
 /// A running server; stopped on drop, also when the test panics.
 pub(crate) struct PostgresServer {
     folder: TempDir,
+    places: Places,
     binaries: PathBuf,
     port: u16,
     durability: Durability,
@@ -32,6 +33,14 @@ pub(crate) struct PostgresServer {
     settings: Vec<(String, String)>,
     postmaster: Option<Child>,
     run_as: Option<(u32, u32)>,
+}
+
+/// Where parts of a cluster are that are not in the server's own folder. Its log of changes then has files of a
+/// megabyte.
+#[derive(Default)]
+pub(crate) struct Places {
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) wal: Option<PathBuf>,
 }
 
 impl PostgresServer {
@@ -47,6 +56,22 @@ impl PostgresServer {
         files: &[(&str, Vec<u8>)],
         settings: impl FnOnce(&Path) -> Vec<(String, String)>,
     ) -> Self {
+        Self::create(durability, files, settings, Places::default()).await
+    }
+
+    /// The same on these disks, with settings (name, value).
+    pub(crate) async fn start_on(places: Places, settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let settings = settings.collect();
+        Self::create(Durability::On, &[], |_| settings, places).await
+    }
+
+    async fn create(
+        durability: Durability,
+        files: &[(&str, Vec<u8>)],
+        settings: impl FnOnce(&Path) -> Vec<(String, String)>,
+        places: Places,
+    ) -> Self {
         let binaries = find_binaries();
         let folder = tempfile::Builder::new()
             .prefix("tidemark-pg-")
@@ -58,8 +83,16 @@ impl PostgresServer {
         }
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
         let settings = settings(folder.path());
-        let mut server =
-            Self { folder, binaries, port: 0, durability, settings, postmaster: None, run_as };
+        let mut server = Self {
+            folder,
+            places,
+            binaries,
+            port: 0,
+            durability,
+            settings,
+            postmaster: None,
+            run_as,
+        };
         server.init();
         for (name, content) in files {
             server.add_file(name, content);
@@ -141,7 +174,7 @@ impl PostgresServer {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.places.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     fn log(&self) -> String {
@@ -149,8 +182,13 @@ impl PostgresServer {
     }
 
     fn init(&self) {
-        let output = self
-            .command("initdb")
+        let mut initdb = self.command("initdb");
+        let Places { data, wal } = &self.places;
+        if data.is_some() || wal.is_some() {
+            let wal = wal.clone().unwrap_or_else(|| self.folder.path().join("wal"));
+            initdb.arg("--wal-segsize=1").arg("--waldir").arg(wal);
+        }
+        let output = initdb
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"])
             .args(["--no-sync", "--pgdata"])
             .arg(self.data())

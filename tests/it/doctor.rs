@@ -8,9 +8,14 @@ use crate::end_to_end::publish;
 use crate::shop::{Shop, copied_sql};
 
 /// What the doctor found, and whether it was content.
-async fn examined(shop: &Shop, config: &str) -> (bool, Vec<Value>) {
+pub(crate) async fn examined(shop: &Shop, config: &str) -> (bool, Vec<Value>) {
+    examined_with(shop, config, &[]).await
+}
+
+async fn examined_with(shop: &Shop, config: &str, options: &[&str]) -> (bool, Vec<Value>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
     command.args(["doctor", "--json", "--config"]).arg(shop.stack.folder().join(config));
+    command.args(options);
     let output = command.kill_on_drop(true).output().await.expect("the command runs");
     let text = String::from_utf8(output.stdout).expect("text");
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -220,5 +225,43 @@ async fn what_is_not_there_or_not_ours_is_told_with_what_to_do() {
     shop.stack.postgres.kill().await.expect("a kill");
     let found = problems(&shop, "made.toml").await;
     assert!(found.iter().any(|(_, fix)| fix.contains("start PostgreSQL")), "{found:?}");
+    shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn who_may_not_publish_dead_letters_is_told() {
+    let shop = Shop::open_with(|settings| Settings {
+        broker_config: "[users]\ndemo = { password = 'demo', publish = false }\nclerk = 'demo'\n",
+        ..settings
+    })
+    .await;
+    changed(
+        &shop,
+        "clerk.toml",
+        &[(
+            "username = 'demo'\npassword = 'demo'\nqueue",
+            "username = 'clerk'\npassword = 'demo'\nqueue",
+        )],
+    );
+    changed(&shop, "none.toml", &[("[http]", "[dead_letters]\npublish = false\n\n[http]")]);
+    let cases = [
+        (
+            "tidemark.toml",
+            &["--publish"][..],
+            "problem",
+            "user demo may not publish to cdc/dlq/tidemark/doctor",
+        ),
+        ("tidemark.toml", &[], "unknown", "give --publish"),
+        ("clerk.toml", &["--publish"], "ok", "user clerk may publish"),
+        ("none.toml", &["--publish"], "ok", "dead letters are not published"),
+    ];
+    for (config, options, verdict, says) in cases {
+        let (_, found) = examined_with(&shop, config, options).await;
+        let line = found.iter().find(|line| line["what"].to_string().contains(says));
+        let line = line.unwrap_or_else(|| panic!("{says}: {found:?}"));
+        assert_eq!(line["verdict"], verdict, "{line}");
+        let fix = line["fix"].to_string();
+        assert_eq!(fix.contains("publish to cdc/dlq/>"), verdict == "problem", "{line}");
+    }
     shop.stack.stop().await.expect("the servers end");
 }

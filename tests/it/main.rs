@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod crash_matrix;
 mod dialects;
 mod dlq;
@@ -15,6 +17,9 @@ mod key_changes;
 mod looking;
 mod lookup;
 mod oracle_types;
+mod pooled;
+#[path = "../support/pooler.rs"]
+mod pooler;
 mod queue_depth;
 mod referee;
 mod refused_rows;

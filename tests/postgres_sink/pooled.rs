@@ -13,6 +13,10 @@ use crate::pooler::{Pooler, SERVER_CONNECTIONS};
 use crate::postgres::{Durability, PostgresServer};
 use crate::{Database, PostgresStage};
 
+async fn before(server: &PostgresServer) -> Pooler {
+    Pooler::start((server.port(), "postgres"), server.run_as(), None).await
+}
+
 fn pooled(pooler: &Pooler) -> PostgresConfig {
     PostgresConfig { pooler: PoolerMode::Transaction, ..PostgresConfig::from_url(pooler.url()) }
 }
@@ -37,7 +41,7 @@ async fn each_server(pooler: &Pooler, sql: &str) -> Vec<String> {
 #[tokio::test]
 async fn the_sink_conforms_behind_a_pooler_and_leaves_nothing_on_its_connections() {
     let server = PostgresServer::start(Durability::Off).await;
-    let pooler = Pooler::start(&server).await;
+    let pooler = before(&server).await;
     let next = AtomicUsize::new(0);
     conformance::check_all(async || PostgresStage {
         config: pooled(&pooler),
@@ -61,7 +65,7 @@ async fn the_sink_conforms_behind_a_pooler_and_leaves_nothing_on_its_connections
 #[tokio::test]
 async fn large_epochs_refused_rows_and_kills_are_exact_behind_a_pooler() {
     let database = Database { server: PostgresServer::start(Durability::Off).await };
-    let pooler = Pooler::start(&database.server).await;
+    let pooler = before(&database.server).await;
     let mut sink = database.sink_at(pooled(&pooler), QUEUE).await;
     let client = database.server.client().await;
     let check = "ALTER TABLE order_totals ADD CHECK (status <> 'bad')";
@@ -101,7 +105,7 @@ async fn large_epochs_refused_rows_and_kills_are_exact_behind_a_pooler() {
 #[tokio::test]
 async fn only_one_process_delivers_at_a_time_behind_a_pooler() {
     let database = Database { server: PostgresServer::start(Durability::Off).await };
-    let pooler = Pooler::start(&database.server).await;
+    let pooler = before(&database.server).await;
     drop(database.sink_at(pooled(&pooler), QUEUE).await);
     let (first, second) =
         (Outbox::new(pooled(&pooler), PIPELINE), Outbox::new(pooled(&pooler), PIPELINE));
@@ -132,7 +136,7 @@ async fn only_one_process_delivers_at_a_time_behind_a_pooler() {
 async fn without_the_option_the_message_names_it() {
     let database = Database { server: PostgresServer::start(Durability::Off).await };
     drop(database.sink().await);
-    let pooler = Pooler::start(&database.server).await;
+    let pooler = before(&database.server).await;
     each_server(&pooler, "1").await;
     let config = PostgresConfig::from_url(pooler.url());
     let mut sink = tidemark::sink::postgres::PostgresSink::new(config, PIPELINE, QUEUE).unwrap();

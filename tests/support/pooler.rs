@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::postgres::PostgresServer;
-
 pub(crate) struct Pooler {
     folder: TempDir,
     port: u16,
+    user: String,
     process: Child,
 }
 
@@ -23,40 +22,63 @@ pub(crate) struct Pooler {
 pub(crate) const SERVER_CONNECTIONS: usize = 5;
 
 impl Pooler {
-    pub(crate) async fn start(server: &PostgresServer) -> Self {
+    /// Before the server at `port`, for its `user`; as the operating system's user `run_as`, if that is another one.
+    /// With `tls` (certificate and key) every client must come by it.
+    pub(crate) async fn start(
+        (port, user): (u16, &str),
+        run_as: Option<(u32, u32)>,
+        tls: Option<(&Path, &Path)>,
+    ) -> Self {
+        let server_port = port;
         let folder = tempfile::tempdir().expect("a folder for pgbouncer");
         let port = free_port();
-        write(folder.path(), "users", "\"postgres\" \"\"\n");
+        write(folder.path(), "users", &format!("\"{user}\" \"\"\n"));
+        let tls = tls.map(|(certificate, key)| {
+            let copy = |name: &str, from: &Path| {
+                let text = fs::read_to_string(from).expect("a file in PEM form");
+                let path = write(folder.path(), name, &text);
+                if let Some((uid, gid)) = run_as {
+                    std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown");
+                }
+                path.display().to_string()
+            };
+            format!(
+                "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n",
+                copy("pooler.pem", certificate),
+                copy("pooler.key", key)
+            )
+        });
         let config = format!(
             "[databases]\npostgres = host=127.0.0.1 port={} dbname=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = trust\nauth_file = {}/users\nadmin_users = postgres\n\
+             auth_type = trust\nauth_file = {}/users\nadmin_users = {user}\n\
              pool_mode = transaction\nserver_round_robin = 1\n\
-             default_pool_size = {SERVER_CONNECTIONS}\nmin_pool_size = {SERVER_CONNECTIONS}\n",
-            server.port(),
-            folder.path().display()
+             default_pool_size = {SERVER_CONNECTIONS}\nmin_pool_size = {SERVER_CONNECTIONS}\n{}",
+            server_port,
+            folder.path().display(),
+            tls.unwrap_or_default()
         );
         let config = write(folder.path(), "pgbouncer.ini", &config);
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let log = fs::File::create(folder.path().join("log")).expect("a log file");
         let mut command = Command::new(program());
         command.arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        if let Some((uid, gid)) = server.run_as() {
+        if let Some((uid, gid)) = run_as {
             command.uid(uid).gid(gid);
         }
         let process = command.spawn().expect("pgbouncer runs");
-        let mut pooler = Self { folder, port, process };
+        let mut pooler = Self { folder, port, user: user.to_owned(), process };
         pooler.wait_until_up().await;
         pooler
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://{}@127.0.0.1:{}/postgres", self.user, self.port)
     }
 
     async fn wait_until_up(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.is_err() {
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             let has_ended = self.process.try_wait().expect("it can be asked").is_some();
             assert!(!has_ended && Instant::now() < deadline, "pgbouncer does not start: {log}");

@@ -1,8 +1,14 @@
 //! What the client can tell of the broker: whether it is there, takes the login and has the queue.
 
+use std::time::Duration;
+
+use crate::pipeline::DeadLetterConfig;
 use crate::recovery::{Finding, chain};
 use crate::source::SourceError;
-use crate::source::solace::{SolaceConfig, try_to_consume};
+use crate::source::solace::{PublishConfig, SolaceConfig, try_to_consume, try_to_publish};
+
+/// For a connection, a message and its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Binds to the queue for a moment, and takes no message.
 pub(super) async fn examine(source: &SolaceConfig) -> Vec<Finding> {
@@ -15,6 +21,47 @@ pub(super) async fn examine(source: &SolaceConfig) -> Vec<Finding> {
         }
         Err(error) => Finding::problem(chain(&error), fix(&error, source)),
     }]
+}
+
+/// Whether dead letters may be published, if they are: by a message of its own, because brokers don't tell otherwise.
+pub(super) async fn examine_letters(
+    source: &SolaceConfig,
+    letters: &DeadLetterConfig,
+    may_publish: bool,
+) -> Finding {
+    let topic = format!("{}/tidemark/doctor", letters.topic_prefix);
+    if !letters.publish {
+        return Finding::ok("dead letters are not published");
+    }
+    if !may_publish {
+        return Finding::unknown(format!(
+            "right to publish dead letters: give --publish, which sends one message to {topic}"
+        ));
+    }
+    let config = PublishConfig {
+        host: source.host.clone(),
+        vpn: source.vpn.clone(),
+        username: source.username.clone(),
+        password: source.password.clone(),
+        window: 1,
+    };
+    let (user, prefix) = (&source.username, &letters.topic_prefix);
+    let fix = format!(
+        "on the broker: let the ACL profile of client-username {user} publish to {prefix}/> and its client profile send \
+         guaranteed messages, or set dead_letters.publish = false"
+    );
+    match tokio::time::timeout(PATIENCE, try_to_publish(&config, &topic)).await {
+        Ok(Ok(None)) => Finding::ok(format!("user {user} may publish to {topic}")),
+        // As when no queue takes it: also a dead letter would stay in its table then.
+        Ok(Ok(Some(failure))) if failure.is_of_message() => {
+            Finding::unknown(format!("right to publish dead letters: {failure}"))
+        }
+        Ok(Ok(Some(failure))) => {
+            Finding::problem(format!("user {user} may not publish to {topic}: {failure}"), fix)
+        }
+        Ok(Err(error)) => Finding::problem(chain(&error), fix),
+        Err(_) => Finding::problem(format!("no answer to a message to {topic}"), fix),
+    }
 }
 
 /// Commands are those of the broker's command line, in configure mode of the message VPN's spool.

@@ -36,6 +36,9 @@ pub struct Arguments {
     /// Better given as the environment variable, which other users can't see.
     #[arg(long, default_value = "", env = "SEMP_PASSWORD", hide_env_values = true)]
     semp_password: String,
+    /// Also publishes one message to the topic of dead letters, to see whether that is allowed.
+    #[arg(long)]
+    publish: bool,
     /// One JSON object a line instead of text.
     #[arg(long)]
     json: bool,
@@ -69,6 +72,8 @@ async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Found>> {
     if let SourceConfig::Solace(source) = &config.source {
         let limits = config.batch.max_messages.get();
         let mut findings = broker::examine(source).await;
+        let (letters, may_publish) = (&config.dead_letters, arguments.publish);
+        findings.push(broker::examine_letters(source, letters, may_publish).await);
         findings.extend(semp::examine(access(arguments, source), source, limits).await);
         found.push(("broker", findings));
     }

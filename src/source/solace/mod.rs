@@ -23,7 +23,7 @@ pub use browse::{browse, try_to_consume};
 pub use config::{Access, Secret, SempConfig, SolaceConfig};
 pub use depth::watch_depth;
 pub use failure::Failure;
-pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled};
+pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled, try_to_publish};
 
 use std::sync::Arc;
 

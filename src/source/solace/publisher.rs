@@ -216,6 +216,24 @@ impl Publisher {
     }
 }
 
+/// Publishes one small message to `topic`; why the broker does not take it, if it does not.
+///
+/// # Errors
+/// If the broker cannot be reached or refuses the login.
+pub async fn try_to_publish(
+    config: &PublishConfig,
+    topic: &str,
+) -> Result<Option<Failure>, PublishError> {
+    let publisher = Publisher::connect(config).await?;
+    let payload = br#"{"message":"tidemark doctor asks whether it may publish here"}"#;
+    let message =
+        Outgoing { topic, payload, properties: &[], id: "tidemark-doctor", sent_at_ms: 0 };
+    // The window is empty, so that this does not block.
+    publisher.send(1, &message)?;
+    publisher.wait_until_settled(1).await;
+    Ok(publisher.settled().rejections.pop().map(|(_, failure)| failure))
+}
+
 fn outbound(number: u64, message: &Outgoing<'_>) -> Result<Outbound, Failure> {
     let mut outbound = Outbound::new(message.topic, message.payload)?;
     outbound.set_tag(number)?;

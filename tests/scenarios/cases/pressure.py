@@ -62,7 +62,8 @@ class SlowConsumer(Scenario):
         self.report.did("every commit takes 8 s more")
         started = time.monotonic()
         paced = self.size(1_000, 1_500)
-        self.stack.generate(paced, "6000/min", seed=2).acknowledged()
+        stored = self.stack.generate(paced, "6000/min", seed=2).acknowledged()
+        check(stored == paced, f"below the quota none is refused: {stored} of {paced} stored")
         seconds = time.monotonic() - started
         behind = 500 + paced - self.stack.committed()
         self.report.measured(

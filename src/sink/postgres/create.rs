@@ -8,7 +8,7 @@ use super::catalog;
 use super::connection::Connection;
 use super::fault::classify;
 use super::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, UNAVAILABLE, target_name,
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
 use super::quote;
 use super::target::STAMP;
@@ -82,9 +82,10 @@ fn landing_definition(schema: &str, name: &str, table: &Table) -> String {
         (CHANGE_SEQ, "bigint NOT NULL"),
         (STAMP, "timestamptz NOT NULL DEFAULT now()"),
     ];
-    // The rows of a document are all sent or none.
-    let unavailable = table.options.extracted_from.is_none().then_some((UNAVAILABLE, "jsonb"));
-    let own = own.into_iter().chain(unavailable);
+    // The rows of a document are all sent or none, and as new as their parent.
+    let of_events = [(UNAVAILABLE, "jsonb"), (SOURCE_SCN, "bigint")];
+    let has_events = table.options.extracted_from.is_none();
+    let own = own.into_iter().chain(of_events.into_iter().filter(|_| has_events));
     let own = own.map(|(name, rest)| format!("{} {rest}", quote::ident(&table.free_name(name))));
     let lines: Vec<String> = declared.chain(own).collect();
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));

@@ -40,8 +40,14 @@ fn object(text: Option<&str>) -> Option<Object<'_>> {
     serde_json::from_str(text?).ok()
 }
 
+/// The fields of an object in the order of `jsonb`, each with its text; none if it is no object.
+pub(super) fn raw_fields(text: &str) -> Vec<(String, &str)> {
+    let fields = object(Some(text)).unwrap_or_default().into_iter();
+    fields.map(|(Name(name), raw)| (name.into_owned(), raw.get())).collect()
+}
+
 /// The values of one column, given the fields of its rows.
-fn array(raw: &[Option<&str>], data_type: &DataType) -> ArrayRef {
+pub(super) fn array(raw: &[Option<&str>], data_type: &DataType) -> ArrayRef {
     let ints = |known: SureType| -> Vec<Option<i64>> {
         read(raw, known, |value| match value {
             SureValue::Int(value) => Some(value),

@@ -12,6 +12,7 @@ mod ledger_entry;
 mod message;
 mod offset;
 mod offset_set;
+mod placed;
 mod registered;
 mod replay;
 mod result;
@@ -32,6 +33,7 @@ pub use ledger_entry::LedgerEntry;
 pub use message::{Message, Receipt};
 pub use offset::{Offset, OffsetParseError};
 pub use offset_set::OffsetSet;
+pub use placed::{Placed, place};
 pub use registered::{CHANGE_ID, column_name, registered_tables};
 pub use replay::{ReplayOutcome, ReplayRequest, Replayed};
 pub use result::{

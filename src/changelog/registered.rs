@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use super::{Column, Landing, SchemaChange, SchemaChangeKind, SourceTable, Table, TableOptions};
+use super::{
+    Column, Landing, NewColumns, SchemaChange, SchemaChangeKind, SourceTable, Table, TableOptions,
+};
 
 /// The key column of a table whose key nobody knows.
 pub const CHANGE_ID: &str = "change_id";
@@ -18,10 +20,11 @@ const MAX_NAME: usize = 63;
 
 /// Columns that changelogs and landing tables have of their own. `cdc_` and the name is what they are called
 /// beside a column of that name.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "op",
     "operation",
     "source_ts",
+    "source_scn",
     "event_time",
     "event_id",
     "topic",
@@ -101,6 +104,7 @@ impl Draft {
             ttl: Some(TableOptions::DEFAULT_TTL),
             landing: Landing::History(format!("cdc_{}", self.name)),
             has_no_key: self.key.is_empty(),
+            new_columns: NewColumns::Alter,
             ..TableOptions::default()
         };
         Table { name: self.name, source: self.source, columns, key, options }

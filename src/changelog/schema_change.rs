@@ -9,7 +9,8 @@ use super::{Offset, SourceTable, SureType};
 pub struct SchemaChange {
     pub source: SourceTable,
     /// As the event spells it; of a missing column, as it is declared; of a renamed one, `OLD -> NEW`; of a
-    /// registered table, its name in SQL; of a key, a JSON array of its columns.
+    /// registered table, its name in SQL; of a key, a JSON array of its columns; of an altered landing table, its
+    /// column.
     pub column: String,
     pub kind: SchemaChangeKind,
     /// What holds all values seen so far; [`SeenType::Null`] if there were none.
@@ -34,10 +35,12 @@ pub enum SchemaChangeKind {
     Key,
     /// A column of such a table.
     Typed,
+    /// A landing table has a column for a field that is not declared, or a wider one.
+    Altered,
 }
 
 impl SchemaChangeKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Added,
         Self::Missing,
         Self::Widened,
@@ -45,6 +48,7 @@ impl SchemaChangeKind {
         Self::Registered,
         Self::Key,
         Self::Typed,
+        Self::Altered,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -56,6 +60,7 @@ impl SchemaChangeKind {
             Self::Registered => "registered",
             Self::Key => "key",
             Self::Typed => "typed",
+            Self::Altered => "altered",
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytesize::ByteSize;
 
+use super::Placed;
+
 /// A source table as its `sql/tables/*.sql` file declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -73,6 +75,9 @@ pub struct TableOptions {
     /// Nobody knows its key: the first column, which is it, holds the `event_id` of the change, so that each
     /// change is a row of its own.
     pub has_no_key: bool,
+    /// Columns that the landing table has for fields of `extra_fields`; of those of one field the last is written,
+    /// and all are read.
+    pub placed: Vec<Placed>,
 }
 
 impl TableOptions {
@@ -98,6 +103,7 @@ impl Default for TableOptions {
             extracted_from: None,
             extra: Vec::new(),
             has_no_key: false,
+            placed: Vec::new(),
         }
     }
 }
@@ -156,6 +162,8 @@ pub enum NewColumns {
     /// They are kept in `extra_fields`.
     #[default]
     Jsonb,
+    /// They get columns in the landing table.
+    Alter,
     /// An event that has one is a dead letter.
     Strict,
 }

@@ -80,7 +80,8 @@ impl Observed {
             SchemaChangeKind::Renamed
             | SchemaChangeKind::Registered
             | SchemaChangeKind::Key
-            | SchemaChangeKind::Typed => {}
+            | SchemaChangeKind::Typed
+            | SchemaChangeKind::Altered => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::Decoded;
 use super::change::no_row;
 use super::config::UnknownTables;
-use super::debezium::{Action, Change, Image, key_property, semantics};
+use super::debezium::{Action, Change, Described, Image, key_property, self_describing, semantics};
 use super::limits::Limits;
 use super::refusal::Refusal;
 use crate::changelog::{
@@ -148,13 +148,14 @@ impl Unknown {
             let name = self.free_name(&shape.source);
             self.taken.insert(name.clone());
             learned.push(shape.change(SchemaChangeKind::Registered, name, SeenType::Null));
-            for (field, sure) in &shape.fields {
+            for (field, sure, seen) in &shape.fields {
                 // A key must be exact, and every value is one as a text.
                 let of_key = key.contains(field).then_some(SureType::Varchar);
-                if let Some(sure) = sure.or(of_key).filter(|_| column_name(field).is_some()) {
-                    let seen = SeenType::Sure(sure);
-                    learned.push(shape.change(SchemaChangeKind::Typed, field.clone(), seen));
-                }
+                let (kind, seen) = match sure.or(of_key).filter(|_| column_name(field).is_some()) {
+                    Some(sure) => (SchemaChangeKind::Typed, SeenType::Sure(sure)),
+                    None => (SchemaChangeKind::Added, *seen),
+                };
+                learned.push(shape.change(kind, field.clone(), seen));
             }
         }
     }
@@ -191,7 +192,7 @@ struct Shape {
     /// The first of the events.
     offset: Offset,
     /// In the order in which they were seen, each once, with the types that the source names.
-    fields: Vec<(String, Option<SureType>)>,
+    fields: Vec<(String, Option<SureType>, SeenType)>,
     by_name: HashMap<String, usize>,
     /// An event names its key.
     named: Option<Vec<String>>,
@@ -206,18 +207,19 @@ impl Shape {
     }
 
     fn add(&mut self, seen: Seen) {
-        for (field, sure) in seen.fields {
+        for (field, sure, value) in seen.fields {
             match self.by_name.get(&field) {
                 None => {
                     self.by_name.insert(field.clone(), self.fields.len());
-                    self.fields.push((field, sure));
+                    self.fields.push((field, sure, value));
                 }
                 Some(at) => {
-                    let known = &mut self.fields[*at].1;
+                    let (_, known, values) = &mut self.fields[*at];
                     *known = match (*known, sure) {
                         (Some(one), Some(other)) => one.or(other),
                         (one, other) => one.or(other),
                     };
+                    *values = values.or(value);
                 }
             }
         }
@@ -243,7 +245,8 @@ impl Shape {
 
 /// What one event says about its table.
 struct Seen {
-    fields: Vec<(String, Option<SureType>)>,
+    /// With the type that the source names, and that of the value.
+    fields: Vec<(String, Option<SureType>, SeenType)>,
     named: Option<Vec<String>>,
     shown: Option<Vec<String>>,
 }
@@ -261,12 +264,22 @@ impl Seen {
         let section = change.schema_section.map_or_else(|| Ok(Vec::new()), semantics);
         let section = section
             .map_err(|error| unreadable("schema section is none of Kafka Connect", error))?;
-        let mut fields: Vec<(String, Option<SureType>)> =
-            section.into_iter().map(|described| (described.field, described.sure)).collect();
-        let described: HashSet<String> = fields.iter().map(|(field, _)| field.clone()).collect();
+        let values: HashMap<&str, &str> =
+            image.iter().map(|(field, raw)| (field.as_str(), *raw)).collect();
+        // As it is kept.
+        let value = |it: &Described| {
+            let raw = values.get(it.field.as_str()).copied().unwrap_or("null");
+            SeenType::of(self_describing(raw, it.semantic).as_deref().unwrap_or(raw))
+        };
+        let described: HashSet<String> = section.iter().map(|it| it.field.clone()).collect();
         let others = image.iter().filter(|(field, _)| !described.contains(field));
-        fields.extend(others.map(|(field, _)| (field.clone(), None)));
-        fields.retain(|(field, _)| !(change.is_flat && field.starts_with("__")));
+        let others = others.map(|(field, raw)| (field.clone(), None, SeenType::of(raw)));
+        let section = section.into_iter().map(|it| {
+            let value = value(&it);
+            (it.field, it.sure, value)
+        });
+        let mut fields: Vec<_> = section.chain(others).collect();
+        fields.retain(|(field, _, _)| !(change.is_flat && field.starts_with("__")));
         let limit = limits.max_undeclared_columns.get();
         if fields.len() > limit {
             let table = format!("{}.{}", change.schema, change.table);

@@ -2,6 +2,7 @@
 //! what it needs, fold, run the SQL.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use metrics::{counter, gauge};
@@ -13,8 +14,9 @@ use super::late::{Diversion, LandedRows};
 use super::letters::DeadLetterConfig;
 use super::{PipelineError, closed_windows, outdated, replaying};
 use crate::changelog::{
-    Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, Offset, OffsetSet, Receipt,
-    ReplayOutcome, ReplayRequest, Replayed, SpoolOrder, TableDelta,
+    Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, NewColumns, Offset,
+    OffsetSet, Receipt, ReplayOutcome, ReplayRequest, Replayed, SchemaChange, SchemaChangeKind,
+    SeenType, SpoolOrder, Table, TableDelta,
 };
 use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::{Excess, StateStores};
@@ -143,7 +145,7 @@ impl Processor {
         let mut stages = Stages::start();
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         stages.done("decode");
-        let is_awaited = |change| self.transforms.awaits(change);
+        let is_awaited = |change| self.transforms.awaits(change) || self.gets_a_column(change);
         self.has_learned |= decoded.schema_changes.iter().any(is_awaited);
         self.has_learned |= !decoded.held.is_empty();
         self.held.extend(decoded.held.drain(..));
@@ -190,6 +192,18 @@ impl Processor {
         let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
         let empty = self.empty(opened_at);
         Ok(Some(EpochCommit { landing, results, dead_letters, schema_changes, watermark, ..empty }))
+    }
+
+    /// Whether the next session gives a field a column where its table lands, or a wider one.
+    fn gets_a_column(&self, change: &SchemaChange) -> bool {
+        let is_new = match change.kind {
+            SchemaChangeKind::Added | SchemaChangeKind::Widened => change.seen != SeenType::Null,
+            _ => false,
+        };
+        let alters = |table: &Arc<Table>| {
+            table.source == change.source && table.options.new_columns == NewColumns::Alter
+        };
+        is_new && self.transforms.tables().iter().any(alters)
     }
 
     /// The epoch at hand without anything in it.

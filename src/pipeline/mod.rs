@@ -9,6 +9,7 @@
 //! rows (`narrowing`), or when another processor has committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
+mod altering;
 mod batch;
 mod checkpointing;
 mod closed_windows;
@@ -54,6 +55,7 @@ use crate::source::{Source, SourceConfig, SourceError, SourceEvent};
 use crate::state::{Excess, StateError};
 use crate::telemetry::{Condition, Health, Heartbeat};
 use crate::transform::{SqlError, TransformError};
+use altering::Altering;
 use batch::{Collected, Collector};
 use checkpointing::Checkpointing;
 use committer::{Committer, Jobs};
@@ -126,6 +128,7 @@ pub async fn run(
         edits: Edits::watch(config, (&sql, texts)),
         replays: Replays::watch(config),
         narrowing: Narrowing::default(),
+        altering: Altering::default(),
         has_started: false,
     };
     loop {
@@ -164,6 +167,7 @@ struct Lasting {
     edits: Edits,
     replays: Replays,
     narrowing: Narrowing,
+    altering: Altering,
     /// A start has succeeded: from now on nothing but its operator and another processor end this one.
     has_started: bool,
 }
@@ -183,6 +187,7 @@ async fn run_session<S: Source + 'static>(
     let started = start::start(config, (sql, lasting), queue, (health, shutdown)).await?;
     let Some(started) = started else { return Ok(Ended::Shutdown) };
     lasting.has_started = true;
+    lasting.altering.note(started.has_failed_to_alter);
     let sink: Box<dyn Sink> = Box::new(started.sink);
     let (delivering, backlog) = Delivering::spawn(config, health)?;
     let breaker = config.sink.postgres.breaker();
@@ -289,6 +294,7 @@ impl<S: Source> Session<S> {
                     }
                 }
                 () = heartbeat.beat() => continue,
+                () = lasting.altering.due() => return Ok(Ended::Learned),
                 collected = self.collector.next(&mut in_flight, shutdown) => collected?,
             };
             let messages = match collected {

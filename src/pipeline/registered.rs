@@ -88,7 +88,7 @@ impl Registered {
         sql.tables.iter().chain(&self.tables).cloned().collect()
     }
 
-    /// Plans the files of a folder.
+    /// Plans the files of a folder, as far as the registry and the files say.
     ///
     /// # Errors
     /// As [`Transforms::plan_with`].

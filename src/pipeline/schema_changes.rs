@@ -40,6 +40,9 @@ pub(super) fn tell(changes: &[SchemaChange]) {
             SchemaChangeKind::Typed => {
                 info!(table = %table, columns, "[SCHEMA_CHANGE] the columns of a registered table");
             }
+            SchemaChangeKind::Altered => {
+                info!(table = %table, columns, "[SCHEMA_CHANGE] the landing table was altered");
+            }
             SchemaChangeKind::Renamed => {
                 counter!(names::ALERTS, "kind" => "schema_change").increment(1);
                 let table = table.to_string();
@@ -68,7 +71,10 @@ fn shown(changes: &[&SchemaChange]) -> String {
         | SchemaChangeKind::Renamed
         | SchemaChangeKind::Registered
         | SchemaChangeKind::Key => change.column.clone(),
-        SchemaChangeKind::Added | SchemaChangeKind::Widened | SchemaChangeKind::Typed => {
+        SchemaChangeKind::Added
+        | SchemaChangeKind::Widened
+        | SchemaChangeKind::Typed
+        | SchemaChangeKind::Altered => {
             format!("{} {}", change.column, change.seen)
         }
     };

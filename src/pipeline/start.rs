@@ -12,7 +12,7 @@ use super::delivering::check_results;
 use super::epoch::Processor;
 use super::late::LandedRows;
 use super::registered::Registered;
-use super::{Lasting, PipelineError, waiting};
+use super::{Lasting, PipelineError, altering, waiting};
 use crate::changelog::{
     Enrichment, Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
 };
@@ -88,6 +88,8 @@ pub async fn load_sql_with(
 pub(super) struct Started {
     pub(super) processor: Processor,
     pub(super) sink: PostgresSink,
+    /// A landing table lacks a column that it should have.
+    pub(super) has_failed_to_alter: bool,
 }
 
 /// Waits for the target as long as it takes; `None`: shutdown came first.
@@ -143,7 +145,11 @@ async fn attempt(
     let registry = sink.schema_changes().await?;
     let registered = Registered::landing(sql, &registry, &mut sink).await?;
     registered.tell();
-    let transforms = registered.plan(sql, &registry).await.map_err(PipelineError::Sql)?;
+    let altered = sink.alter(&registered.and_declared(sql), &registry).await?;
+    altering::tell(&altered);
+    let planned =
+        Transforms::plan_with(&altered.tables, &registry, &sql.transforms, sql.new_tables());
+    let transforms = planned.await.map_err(PipelineError::Sql)?;
     waiting::tell(&transforms, health);
     let tables = transforms.tables().to_vec();
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
@@ -172,7 +178,8 @@ async fn attempt(
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
     let processor = processor.with_letters(&config.dead_letters);
     health.clear(Condition::State);
-    Ok(Started { processor, sink })
+    let has_failed_to_alter = !altered.failed.is_empty();
+    Ok(Started { processor, sink, has_failed_to_alter })
 }
 
 /// Reads the ledger, fills the state stores from the landing tables, and takes what the SQL says over

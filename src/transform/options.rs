@@ -172,8 +172,9 @@ fn truncate(value: &str) -> Result<Truncate, String> {
 fn new_columns(value: &str) -> Result<NewColumns, String> {
     match value {
         "jsonb" => Ok(NewColumns::Jsonb),
+        "alter" => Ok(NewColumns::Alter),
         "strict" => Ok(NewColumns::Strict),
-        _ => Err(format!("'{value}' is neither 'jsonb' nor 'strict'")),
+        _ => Err(format!("'{value}' is none of 'jsonb', 'alter' and 'strict'")),
     }
 }
 
@@ -300,8 +301,9 @@ mod tests {
         let new_columns = |options| parsed(options).map(|options| options.new_columns);
         assert_eq!(new_columns(""), Ok(NewColumns::Jsonb));
         assert_eq!(new_columns(", new_columns = 'strict'"), Ok(NewColumns::Strict));
+        assert_eq!(new_columns(", new_columns = 'alter'"), Ok(NewColumns::Alter));
         let error = new_columns(", new_columns = 'drop'").unwrap_err();
-        assert!(error.contains("'drop' is neither"), "{error}");
+        assert!(error.contains("'drop' is none of"), "{error}");
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl Extras {
                 | SchemaChangeKind::Renamed
                 | SchemaChangeKind::Registered
                 | SchemaChangeKind::Key
-                | SchemaChangeKind::Typed => {}
+                | SchemaChangeKind::Typed
+                | SchemaChangeKind::Altered => {}
             }
         }
         let (tables, by_file) = (tables.to_vec(), HashMap::new());

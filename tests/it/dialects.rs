@@ -18,7 +18,7 @@ fn row(id: i64, status: &str) -> Value {
     json!({"ORDER_ID": id, "STATUS": status, "TOTAL_AMOUNT": "12.50", "COUPON": "x"})
 }
 
-pub(crate) fn with(mut row: Value, fields: Value) -> Value {
+fn with(mut row: Value, fields: Value) -> Value {
     let (Value::Object(row_fields), Value::Object(fields)) = (&mut row, fields) else {
         unreachable!("both are objects");
     };

@@ -16,6 +16,7 @@ mod interop;
 mod key_changes;
 mod looking;
 mod lookup;
+mod new_columns;
 mod oracle_types;
 mod pooled;
 #[path = "../support/pooler.rs"]

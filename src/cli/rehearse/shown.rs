@@ -133,6 +133,9 @@ fn learned(change: &SchemaChange) -> String {
         SchemaChangeKind::Registered => format!("{source} is registered as table {column}"),
         SchemaChangeKind::Key => format!("{source} is not declared and has the key {column}"),
         SchemaChangeKind::Typed => format!("{source}.{column} is a column ({seen})"),
+        SchemaChangeKind::Altered => {
+            format!("{source} has the column {column} ({seen}) where it lands")
+        }
     }
 }
 

@@ -107,6 +107,7 @@ fn a_table_is_registered_with_the_types_that_its_source_names_and_the_rest_is_ke
             "SALES.INVOICES typed ID int8",
             "SALES.INVOICES typed NOTE varchar",
             "SALES.INVOICES typed AMOUNT numeric(38,2)",
+            "SALES.INVOICES added RAW text",
         ]
     );
     assert_eq!(first.passed.schema_changes, 1);
@@ -118,7 +119,7 @@ fn a_table_is_registered_with_the_types_that_its_source_names_and_the_rest_is_ke
     let extra = invoices.table.system_column(SystemColumn::ExtraFields);
     let extra = invoices.batch.column(extra).as_string::<i32>();
     assert_eq!((extra.value(0), extra.value(1)), (r#"{"RAW":"AA=="}"#, r#"{"RAW":null}"#));
-    assert_eq!(learned(&second), ["SALES.INVOICES added RAW text"]);
+    assert_eq!(learned(&second), [""; 0]);
 }
 
 #[test]
@@ -141,6 +142,7 @@ fn a_key_comes_from_a_user_property_or_from_the_row_before_an_update() {
         "SALES.SHIPMENTS registered shipments null",
         "SALES.SHIPMENTS typed DEPOT varchar",
         "SALES.SHIPMENTS typed NO varchar",
+        "SALES.SHIPMENTS added WEIGHT number",
     ];
     assert_eq!(learned(&first), expected);
     let row = &second.changes[0];
@@ -170,17 +172,16 @@ fn without_a_known_key_each_change_is_a_row_of_its_own() {
         change("VISITS", "c", "null", r#"{"CHANGE_ID":"own","A":null}"#),
         change("VISITS", "d", r#"{"CHANGE_ID":"own","A":null}"#, "null"),
     ]);
-    let (_, second) = registered(&messages);
+    let (first, second) = registered(&messages);
     let visits = &second.changes[0];
     assert_eq!(visits.table.columns[0].name, CHANGE_ID);
     let ids = visits.batch.column(0).as_string::<i32>();
     let ids: Vec<&str> = ids.iter().flatten().collect();
     assert_eq!(ids, messages.iter().map(|m| m.offset.to_string()).collect::<Vec<_>>());
     assert_eq!(visits.operations[2], Operation::Delete);
-    assert_eq!(
-        learned(&second),
-        ["SALES.VISITS added CHANGE_ID text", "SALES.VISITS added A null"]
-    );
+    let expected = ["registered visits null", "added CHANGE_ID text", "added A null"];
+    assert_eq!(learned(&first), expected.map(|entry| format!("SALES.VISITS {entry}")));
+    assert_eq!(learned(&second), [""; 0]);
 }
 
 #[test]

@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lasting() -> Lasting {
     let (edits, replays) = (Edits::never(), Replays::never());
-    Lasting { edits, replays, narrowing: Narrowing::default(), has_started: false }
+    let (narrowing, altering) = (Narrowing::default(), Altering::default());
+    Lasting { edits, replays, narrowing, altering, has_started: false }
 }
 
 /// A loop over the shipped SQL, and its committer.

@@ -24,7 +24,9 @@ use super::numeric;
 use super::quote;
 use super::target::Target;
 use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
-use crate::changelog::{Changelog, Operation, Position, Scn, SystemColumn, Table, extract};
+use crate::changelog::{
+    Changelog, Operation, Placed, Position, Scn, SureType, SystemColumn, Table, extract,
+};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// How the landing tables are read.
@@ -83,13 +85,38 @@ pub(super) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
         (EVENT_ID, "text"),
         (CHANGE_SEQ, "bigint"),
     ]
-    .map(|(name, sql_type)| format!("{}::{sql_type}", column(&table.free_name(name))));
+    .map(|(name, sql_type)| match name {
+        EXTRA_FIELDS => format!("{}::{sql_type}", with_placed(table)),
+        name => format!("{}::{sql_type}", column(&table.free_name(name))),
+    });
     let scn = table.free_name(SOURCE_SCN);
     let scn = match target.is_some_and(|target| target.has_column(&scn)) {
         true => column(&scn),
         false => "NULL".to_owned(),
     };
     declared.chain(own).chain([format!("{scn}::bigint")]).collect::<Vec<_>>().join(", ")
+}
+
+/// All fields that no file declares, also those that have columns of their own.
+fn with_placed(table: &Table) -> String {
+    let extra_fields = format!("newest.{}", quote::ident(&table.free_name(EXTRA_FIELDS)));
+    if table.options.placed.is_empty() {
+        return extra_fields;
+    }
+    let placed = table.options.placed.iter().map(|Placed { field, column, known }| {
+        let column = format!("newest.{}", quote::ident(column));
+        let value = match known {
+            // As an event's own time is written.
+            Some(SureType::Timestamp) => {
+                format!("to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US')")
+            }
+            _ => column.clone(),
+        };
+        let object = format!("jsonb_build_object({}, {value})", quote::literal(field));
+        format!(" || CASE WHEN {column} IS NULL THEN '{{}}'::jsonb ELSE {object} END")
+    });
+    let placed: String = placed.collect();
+    format!("NULLIF(COALESCE({extra_fields}::jsonb, '{{}}'::jsonb){placed}, '{{}}'::jsonb)")
 }
 
 /// The value of a column in the newest change that carried it, but none from before a delete.

@@ -41,8 +41,8 @@ pub struct PostgresConfig {
     /// The longest wait for a lock, in epochs and in migrations. Default 10 s; 0 waits for ever.
     #[serde(default = "default_lock_timeout", with = "humantime_serde")]
     pub lock_timeout: Duration,
-    /// Whether the table of a result that is not there is created from the columns of its SELECT. Default
-    /// `true`.
+    /// Whether the table of a result that is not there is created from the columns of its SELECT, that of a table
+    /// that no file declares from its events, and columns for `new_columns = 'alter'`. Default `true`.
     #[serde(default = "default_create_tables")]
     pub create_tables: bool,
     /// A table of which more than this share of rows is refused, over an epoch and about a thousand rows

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::catalog::CatalogTable;
+use super::alter::known;
+use super::catalog::{CatalogColumn, CatalogTable};
 use super::rows::Rows;
 use super::target::{Rounding, Target, Wanted};
-use crate::changelog::{Changelog, Landing, Scn, SystemColumn, Table};
+use crate::changelog::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
 
 /// The columns of a landing table besides the declared ones, in the order of [`rows`]; each by
@@ -79,7 +80,25 @@ pub(super) fn check(
     if catalog.columns.contains_key(&scn) {
         wanted.push(Wanted { name: &scn, data_type: &DataType::Int64 });
     }
+    let placed = newest_placed(table).into_iter();
+    let placed: Vec<(&Placed, DataType)> =
+        placed.map(|placed| (placed, placed.data_type())).collect();
+    // Without its column a field stays in `extra_fields`.
+    let fits = |(placed, _): &&(&Placed, DataType)| {
+        let there = catalog.columns.get(&placed.column);
+        let is_as_placed = |there: &CatalogColumn| known(&there.type_name) == Some(placed.known);
+        there.is_some_and(|there| !there.is_generated && is_as_placed(there))
+    };
+    let columns = placed.iter().filter(fits);
+    wanted.extend(columns.map(|(placed, data_type)| Wanted { name: &placed.column, data_type }));
     Target::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
+}
+
+/// The columns that fields are written to.
+fn newest_placed(table: &Table) -> Vec<&Placed> {
+    let placed = &table.options.placed;
+    let is_last = |at: usize| placed[at + 1..].iter().all(|later| later.field != placed[at].field);
+    (0..placed.len()).filter(|at| is_last(*at)).map(|at| &placed[at]).collect()
 }
 
 /// Columns whose landing rows hold the old value where a change did not carry one.
@@ -101,9 +120,20 @@ pub(super) fn rows<'a>(
     if names_unavailable {
         blank_unavailable(changelog, target, &mut arrays)?;
     }
-    arrays.extend(
-        FROM_BATCH.map(|(column, _)| ArrayRef::clone(batch.column(table.system_column(column)))),
-    );
+    let placed = newest_placed(table).into_iter();
+    let placed: Vec<&Placed> = placed.filter(|it| target.has_column(&it.column)).collect();
+    let extra_fields = batch.column(table.system_column(SystemColumn::ExtraFields));
+    let (columns, rest) = match placed.is_empty() {
+        true => (Vec::new(), ArrayRef::clone(extra_fields)),
+        false => {
+            let (columns, rest) = place(extra_fields.as_string(), &placed);
+            (columns, Arc::new(rest) as ArrayRef)
+        }
+    };
+    arrays.extend(FROM_BATCH.map(|(column, _)| match column {
+        SystemColumn::ExtraFields => ArrayRef::clone(&rest),
+        column => ArrayRef::clone(batch.column(table.system_column(column))),
+    }));
     let positions = changelog.positions.iter().map(|position| position.0);
     arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
     if names_unavailable {
@@ -113,6 +143,7 @@ pub(super) fn rows<'a>(
         let scns = changelog.scns.iter().map(|scn| scn.map(Scn::number));
         arrays.push(Arc::new(scns.collect::<Int64Array>()));
     }
+    arrays.extend(columns);
     Rows::new(target, arrays, processed_at)
 }
 

@@ -12,6 +12,7 @@
 //! one on PostgreSQL 15: two thirds of its time or less up to 1,000 rows, the same server CPU above; and
 //! no temporary table has to be kept per connection. Only what differs from the target is sent.
 
+mod alter;
 mod bootstrap;
 mod careful;
 mod catalog;
@@ -55,6 +56,7 @@ mod truncate;
 mod value;
 mod watch;
 
+pub use alter::{Altered, FailedAlter};
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
 pub use create::definition as table_definition;
 pub use examine::{Wanted, examine};
@@ -208,6 +210,24 @@ impl PostgresSink {
             true => Ok(()),
             false => Err(SinkError::Targets { problems }),
         }
+    }
+
+    /// Gives fields that no file declares columns in the landing tables that want it, unless the configuration
+    /// forbids it, each in a transaction of its own.
+    ///
+    /// # Errors
+    /// If the target is away; a column that can't be had is no error.
+    pub async fn alter(
+        &mut self,
+        tables: &[Arc<Table>],
+        registry: &[SchemaChange],
+    ) -> Result<Altered, SinkError> {
+        let mut connection = self.connect().await?;
+        let (schema, pipeline) = (self.config.schema.clone(), self.ledger.pipeline.clone());
+        let place = (schema.as_str(), pipeline.as_str(), self.config.create_tables);
+        let altered = alter::alter(&mut connection, place, tables, registry).await?;
+        self.connection = Some(connection);
+        Ok(altered)
     }
 
     /// Compares the target tables in the database with what will be written to them.

@@ -1,0 +1,423 @@
+//! Columns of landing tables for fields that no file declares: `ALTER TABLE`, in transactions of its own.
+//!
+//! The catalog says which columns there are, the registry which there should be, so a step that failed is tried
+//! again at the next start and a step that was done is not. Without its column a field is in `extra_fields`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::catalog::{self, CatalogTable};
+use super::connection::Connection;
+use super::create::type_name;
+use super::fault::classify;
+use super::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
+use super::own_tables::{LEDGER, SCHEMA_CHANGES};
+use super::quote;
+use super::target::STAMP;
+use crate::changelog::{
+    NewColumns, Placed, SchemaChange, SchemaChangeKind, SeenType, SureType, Table, column_name,
+};
+use crate::recovery::{Recovery, chain};
+use crate::sink::SinkError;
+
+const DOING: &str = "altering a landing table";
+/// How long everybody else waits behind a statement that waits for its lock.
+const LOCK_TIMEOUT: &str = "2s";
+const ATTEMPTS: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Columns that a field has had.
+const MAX_VERSIONS: usize = 9;
+/// What PostgreSQL takes for a name, in bytes.
+const MAX_NAME: usize = 63;
+
+/// What became of the landing tables.
+#[derive(Debug, Default)]
+pub struct Altered {
+    /// All of them, with the columns that fields have.
+    pub tables: Vec<Arc<Table>>,
+    pub done: Vec<SchemaChange>,
+    pub failed: Vec<FailedAlter>,
+}
+
+/// A column that is not there, or not as it should be.
+#[derive(Debug)]
+pub struct FailedAlter {
+    pub table: String,
+    pub column: String,
+    pub reason: String,
+}
+
+/// A step of a landing table.
+#[derive(Debug, PartialEq)]
+struct Step {
+    /// Its column among those that are placed.
+    placed: usize,
+    known: Option<SureType>,
+    is_new: bool,
+}
+
+/// Gives fields their columns where tables want it.
+///
+/// # Errors
+/// If the target is away.
+pub(super) async fn alter(
+    connection: &mut Connection,
+    (schema, pipeline, may_alter): (&str, &str, bool),
+    tables: &[Arc<Table>],
+    registry: &[SchemaChange],
+) -> Result<Altered, SinkError> {
+    let mut altered = Altered::default();
+    for table in tables {
+        let is_altered = |change: &SchemaChange| {
+            change.kind == SchemaChangeKind::Altered && change.source == table.source
+        };
+        let alters = may_alter && table.options.new_columns == NewColumns::Alter;
+        // Whoever does not want more of them still has those that are there.
+        let name = target_name(table).filter(|_| alters || registry.iter().any(is_altered));
+        let mut table = Arc::clone(table);
+        if let Some(name) = name.map(str::to_owned) {
+            let read = catalog::read(&connection.client, schema, &name).await;
+            if let Some(catalog) = read.map_err(|error| classify(DOING, error))? {
+                let fields = fields(&table, registry);
+                let (mut placed, steps) = plan(&table, &catalog, &fields);
+                let place = (schema, pipeline, name.as_str());
+                let steps = if alters { steps } else { forgo(&mut placed, &steps) };
+                take(connection, place, (&table, &fields), (&mut placed, steps), &mut altered)
+                    .await?;
+                Arc::make_mut(&mut table).options.placed = placed;
+            }
+        }
+        altered.tables.push(table);
+    }
+    Ok(altered)
+}
+
+/// The fields that events of a table have shown, with the newest entry of each, oldest fields first.
+fn fields<'a>(table: &Table, registry: &'a [SchemaChange]) -> Vec<&'a SchemaChange> {
+    let mut fields: Vec<&SchemaChange> = Vec::new();
+    for change in registry.iter().filter(|change| change.source == table.source) {
+        match (change.kind, fields.iter().position(|known| known.column == change.column)) {
+            (SchemaChangeKind::Added | SchemaChangeKind::Widened, Some(at)) => fields[at] = change,
+            (SchemaChangeKind::Added | SchemaChangeKind::Widened, None) => fields.push(change),
+            _ => {}
+        }
+    }
+    fields
+}
+
+/// The columns of the fields, oldest versions first, and what has to be done for them.
+fn plan(
+    table: &Table,
+    catalog: &CatalogTable,
+    fields: &[&SchemaChange],
+) -> (Vec<Placed>, Vec<Step>) {
+    let own =
+        [OPERATION, SOURCE_TS, SOURCE_SCN, EXTRA_FIELDS, EVENT_ID, CHANGE_SEQ, UNAVAILABLE, STAMP];
+    let own = own.into_iter().flat_map(|name| [name.to_owned(), table.free_name(name)]);
+    let declared = table.declared().iter().map(|column| column.name.clone());
+    let mut taken: HashSet<String> = own.chain(declared).collect();
+    let (mut placed, mut steps) = (Vec::new(), Vec::new());
+    for change in fields {
+        let wanted = match change.seen {
+            SeenType::Null => continue,
+            SeenType::Sure(known) => Some(known),
+            _ => None,
+        };
+        let Some(base) = column_name(&change.column).filter(|name| !taken.contains(name)) else {
+            continue;
+        };
+        let versions = (2..=MAX_VERSIONS).map(|version| format!("{base}__v{version}"));
+        let names = std::iter::once(base.clone()).chain(versions);
+        let names = names.filter(|name| name.len() <= MAX_NAME && !taken.contains(name));
+        for column in names.collect::<Vec<_>>() {
+            let field = change.column.clone();
+            let mut place = |known| {
+                placed.push(Placed { field: field.clone(), column: column.clone(), known });
+                placed.len() - 1
+            };
+            let Some(there) = catalog.columns.get(&column) else {
+                steps.push(Step { placed: place(wanted), known: wanted, is_new: true });
+                taken.insert(column);
+                break;
+            };
+            let is_ours = there.is_nullable && !there.is_generated;
+            let Some(known) = known(&there.type_name).filter(|_| is_ours) else { continue };
+            let at = place(known);
+            taken.insert(column.clone());
+            if holds(known, wanted) {
+                break;
+            }
+            if holds(wanted, known) && wanted.is_some() {
+                steps.push(Step { placed: at, known: wanted, is_new: false });
+                break;
+            }
+        }
+    }
+    (placed, steps)
+}
+
+/// Whether a column takes all values of a type; without one it is JSONB.
+fn holds(column: Option<SureType>, values: Option<SureType>) -> bool {
+    match (column, values) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(column), Some(values)) => column.or(values) == Some(column),
+    }
+}
+
+/// The type of a column, as the catalog prints it; `None` if it is none that fields get.
+pub(super) fn known(type_name: &str) -> Option<Option<SureType>> {
+    let known = match type_name {
+        "jsonb" => return Some(None),
+        "boolean" => SureType::Boolean,
+        "bigint" => SureType::Bigint,
+        "double precision" => SureType::Double,
+        "timestamp without time zone" => SureType::Timestamp,
+        "date" => SureType::Date,
+        "text" => SureType::Varchar,
+        other => SureType::parse(other)?,
+    };
+    Some(Some(known))
+}
+
+/// Does without the steps.
+fn forgo(placed: &mut Vec<Placed>, steps: &[Step]) -> Vec<Step> {
+    let missing = steps.iter().filter(|step| step.is_new).map(|step| step.placed);
+    let missing: HashSet<usize> = missing.collect();
+    let mut at = 0..;
+    placed.retain(|_| !at.next().is_some_and(|at| missing.contains(&at)));
+    Vec::new()
+}
+
+/// Takes the steps; what can't be done is taken back from `placed`.
+async fn take(
+    connection: &mut Connection,
+    (schema, pipeline, name): (&str, &str, &str),
+    (table, fields): (&Table, &[&SchemaChange]),
+    (placed, steps): (&mut Vec<Placed>, Vec<Step>),
+    altered: &mut Altered,
+) -> Result<(), SinkError> {
+    let (mut missing, mut given_up) = (HashSet::new(), None);
+    for Step { placed: at, known, is_new } in steps {
+        let Placed { field, column, .. } = placed[at].clone();
+        let Some(taught) = fields.iter().find(|change| change.column == field) else { continue };
+        let change = SchemaChange {
+            source: table.source.clone(),
+            column: column.clone(),
+            kind: SchemaChangeKind::Altered,
+            seen: known.map_or(SeenType::Json, SeenType::Sure),
+            offset: taught.offset,
+        };
+        let sql = statement(schema, name, (&column, known, is_new));
+        let failed = match given_up.clone() {
+            Some(reason) => Some(reason),
+            None => match attempt(connection, (schema, pipeline), (&sql, &change)).await? {
+                Some(error) => {
+                    let reason = chain(&error);
+                    // Another wait for a lock of the table would take as long.
+                    given_up = (error.recovery() == Recovery::Retry).then(|| reason.clone());
+                    Some(reason)
+                }
+                None => None,
+            },
+        };
+        match failed {
+            None => {
+                placed[at].known = known;
+                altered.done.push(change);
+            }
+            Some(reason) => {
+                if is_new {
+                    missing.insert(column.clone());
+                }
+                altered.failed.push(FailedAlter { table: name.to_owned(), column, reason });
+            }
+        }
+    }
+    placed.retain(|placed| !missing.contains(&placed.column));
+    Ok(())
+}
+
+fn statement(
+    schema: &str,
+    table: &str,
+    (column, known, is_new): (&str, Option<SureType>, bool),
+) -> String {
+    let sql_type = known.and_then(|known| type_name(&known.data_type()));
+    let sql_type = sql_type.unwrap_or_else(|| "jsonb".to_owned());
+    let (table, column) = (quote::table(schema, table), quote::ident(column));
+    match is_new {
+        true => format!("ALTER TABLE {table} ADD COLUMN {column} {sql_type}"),
+        false => format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {sql_type}"),
+    }
+}
+
+/// Runs a statement and writes it down, or says what is wrong with it; a lock that others hold is waited for a few
+/// times.
+async fn attempt(
+    connection: &mut Connection,
+    place: (&str, &str),
+    step: (&str, &SchemaChange),
+) -> Result<Option<SinkError>, SinkError> {
+    let mut wait = FIRST_WAIT;
+    for attempt in 1.. {
+        let Err(error) = run(connection, place, step).await else { return Ok(None) };
+        if connection.is_closed() {
+            return Err(error);
+        }
+        connection.roll_back().await.map_err(|error| classify(DOING, error))?;
+        if error.recovery() != Recovery::Retry || attempt >= ATTEMPTS {
+            return Ok(Some(error));
+        }
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+    }
+    Ok(None)
+}
+
+async fn run(
+    connection: &mut Connection,
+    (schema, pipeline): (&str, &str),
+    (sql, change): (&str, &SchemaChange),
+) -> Result<(), SinkError> {
+    let failed = |error| classify(DOING, error);
+    let limit = format!("; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
+    connection.begin(&limit).await.map_err(failed)?;
+    connection.client.batch_execute(sql).await.map_err(failed)?;
+    let journal = format!(
+        "INSERT INTO {} (pipeline, epoch, source_schema, source_table, column_name, change, seen_type, event_id) \
+         SELECT $1, COALESCE((SELECT max(epoch) FROM {} WHERE pipeline = $1), 0), $2, $3, $4, $5, $6, $7",
+        quote::table(schema, SCHEMA_CHANGES),
+        quote::table(schema, LEDGER),
+    );
+    let (kind, seen, event) =
+        (change.kind.as_str(), change.seen.to_string(), change.offset.to_string());
+    let texts: [&(dyn ToSql + Sync); 7] = [
+        &pipeline,
+        &change.source.schema,
+        &change.source.table,
+        &change.column,
+        &kind,
+        &seen,
+        &event,
+    ];
+    let params: Vec<(&(dyn ToSql + Sync), Type)> =
+        texts.into_iter().map(|text| (text, Type::TEXT)).collect();
+    connection.client.execute_typed(&journal, &params).await.map_err(failed)?;
+    connection.commit().await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::datatypes::DataType;
+
+    use super::super::catalog::{CatalogColumn, Limits};
+    use super::super::value::Wire;
+    use super::*;
+    use crate::changelog::{Column, Landing, Offset, SourceTable, TableOptions};
+
+    const MONEY: SureType = SureType::Decimal { scale: 2 };
+
+    fn table() -> Table {
+        let landing = Landing::History("cdc_t".to_owned());
+        let id = Column { name: "id".to_owned(), data_type: DataType::Int64, nullable: false };
+        Table {
+            name: "t".to_owned(),
+            source: SourceTable { schema: "S".to_owned(), table: "T".to_owned() },
+            columns: vec![id],
+            key: vec![0],
+            options: TableOptions { landing, ..TableOptions::default() },
+        }
+    }
+
+    fn catalog(columns: &[(&str, &str)]) -> CatalogTable {
+        let column = |(name, type_name): &(&str, &str)| {
+            let column = CatalogColumn {
+                type_name: (*type_name).to_owned(),
+                bare_type: (*type_name).to_owned(),
+                wire: Wire::Text,
+                is_required: false,
+                is_nullable: true,
+                is_generated: false,
+                limits: Limits::default(),
+            };
+            ((*name).to_owned(), column)
+        };
+        let columns: HashMap<_, _> = columns.iter().map(column).collect();
+        let (unique_keys, checks) = (Vec::new(), Vec::new());
+        CatalogTable { columns, unique_keys, checks, fingerprint: String::new() }
+    }
+
+    fn seen(column: &str, seen: SeenType) -> SchemaChange {
+        let (source, kind) = (table().source, SchemaChangeKind::Added);
+        SchemaChange { source, column: column.to_owned(), kind, seen, offset: Offset::new(1, 1) }
+    }
+
+    /// Columns as in `x int8`, and the steps as in `add x`.
+    fn planned(fields: &[SchemaChange], columns: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+        let fields: Vec<&SchemaChange> = fields.iter().collect();
+        let (placed, steps) = plan(&table(), &catalog(columns), &fields);
+        let name = |known: Option<SureType>| known.map_or("jsonb".to_owned(), SureType::name);
+        let step = |step: &Step| {
+            let what = if step.is_new { "add" } else { "widen" };
+            format!("{what} {} {}", placed[step.placed].column, name(step.known))
+        };
+        let steps = steps.iter().map(step).collect();
+        let column = |it: &Placed| format!("{} {}", it.column, name(it.known));
+        (placed.iter().map(column).collect(), steps)
+    }
+
+    #[test]
+    fn a_field_has_the_first_column_that_takes_its_values() {
+        let sure = SeenType::Sure;
+        let int = sure(SureType::Bigint);
+        type Columns<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(SeenType, Columns<'_>, &[&str], &[&str]); 10] = [
+            (SeenType::Null, &[], &[], &[]),
+            (int, &[], &["x int8"], &["add x int8"]),
+            (SeenType::Integer, &[], &["x jsonb"], &["add x jsonb"]),
+            (int, &[("x", "bigint")], &["x int8"], &[]),
+            (int, &[("x", "numeric(38,2)")], &["x numeric(38,2)"], &[]),
+            (int, &[("x", "jsonb")], &["x jsonb"], &[]),
+            (sure(MONEY), &[("x", "bigint")], &["x int8"], &["widen x numeric(38,2)"]),
+            (SeenType::Json, &[("x", "bigint")], &["x int8", "x__v2 jsonb"], &["add x__v2 jsonb"]),
+            (SeenType::Json, &[("x", "date"), ("x__v2", "jsonb")], &["x date", "x__v2 jsonb"], &[]),
+            // A column of a type that fields don't get is somebody else's.
+            (int, &[("x", "inet")], &["x__v2 int8"], &["add x__v2 int8"]),
+        ];
+        for (known, columns, placed, steps) in cases {
+            let expected = (placed.to_vec(), steps.to_vec());
+            let (placed, steps) = planned(&[seen("X", known)], columns);
+            let found: (Vec<&str>, Vec<&str>) = (
+                placed.iter().map(String::as_str).collect(),
+                steps.iter().map(String::as_str).collect(),
+            );
+            assert_eq!(found, expected, "{known} in {columns:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_table_has_for_something_else_is_no_fields() {
+        let fields = ["ID", "EVENT_ID", "PROCESSED_AT", "Points", "POINTS", "points", "CDC_TOPIC"];
+        let fields = fields.map(|name| seen(name, SeenType::Text));
+        let (placed, _) = planned(&fields, &[]);
+        assert_eq!(placed, ["Points jsonb", "points jsonb"]);
+    }
+
+    #[test]
+    fn types_are_what_the_catalog_prints() {
+        assert_eq!(known("timestamp without time zone"), Some(Some(SureType::Timestamp)));
+        assert_eq!((known("text"), known("jsonb")), (Some(Some(SureType::Varchar)), Some(None)));
+        assert_eq!(
+            (known("inet"), known("numeric"), known("timestamp with time zone")),
+            (None, None, None)
+        );
+    }
+}

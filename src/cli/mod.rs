@@ -82,7 +82,7 @@ pub enum Command {
 /// What the user is to read.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config } => process::run(&config).await,
+        Command::Run { config } => Box::pin(process::run(&config)).await,
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Test(arguments) => sql_test::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),

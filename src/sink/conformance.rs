@@ -422,7 +422,7 @@ fn truncation(id: u64, position: Position) -> Truncation {
 
 /// Every third change does not say.
 fn scn(id: u64) -> Option<Scn> {
-    Scn::new(1000 + id as i64).filter(|_| id % 3 != 0)
+    Scn::new(1000 + id as i64).filter(|_| !id.is_multiple_of(3))
 }
 
 fn offset(id: u64) -> Offset {

@@ -111,7 +111,7 @@ impl<'a> Rows<'a> {
 
     /// What tells which rows break a constraint of their table.
     pub(super) fn checks(&self) -> Option<&Checks> {
-        self.target.checks.as_ref()
+        self.target.checks.as_deref()
     }
 
     /// Those of the rows that are `kept`.

@@ -82,7 +82,8 @@ impl Silence {
         doing: &str,
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
-        self.limited_unless(|| std::future::ready(false), doing, work).await
+        // Boxed: each layer of futures would hold it once more.
+        self.limited_unless(|| std::future::ready(false), doing, Box::pin(work)).await
     }
 
     /// The same, but as long as `is_working`, which is asked after each silence, `work` goes on.

@@ -33,7 +33,7 @@ pub(super) struct Target {
     /// The last column is [`STAMP`], which the batches don't have.
     pub(super) is_stamped: bool,
     /// What tells rows that break a constraint; of all columns.
-    pub(super) checks: Option<Checks>,
+    pub(super) checks: Option<Box<Checks>>,
 }
 
 #[derive(Debug, Clone)]
@@ -104,7 +104,7 @@ impl Target {
             sql_name,
             place: (in_schema.to_owned(), bare.to_owned()),
             fingerprint: catalog.fingerprint.clone(),
-            checks: Checks::of(catalog, &columns),
+            checks: Checks::of(catalog, &columns).map(Box::new),
             columns,
             is_stamped: stamp.is_some(),
         }

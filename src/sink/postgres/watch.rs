@@ -38,11 +38,12 @@ impl Watch {
     ) -> Result<T, SinkError> {
         let is_working = || async {
             match self.silence.process() {
-                Some(process) => is_at_work(&self.config, process).await,
+                Some(process) => Box::pin(is_at_work(&self.config, process)).await,
                 None => false,
             }
         };
-        self.silence.limited_unless(is_working, doing, work).await
+        // Boxed: each layer of futures would hold it once more.
+        self.silence.limited_unless(is_working, doing, Box::pin(work)).await
     }
 }
 

@@ -101,19 +101,23 @@ pub(super) fn describe() {
         LAG_SECONDS,
         "from the database's change time to the commit, newest row of each epoch"
     );
-    describe_gauge!(STATE_ROWS, "current rows in memory, by table");
-    describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
+    describe_memory();
     describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
-    describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
-    describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
-    describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
-    describe_gauge!(LOOKUP_BYTES, "bytes that keeping what rows show takes, by view");
     describe_counter!(
         REST_REQUESTS,
         "requests to the REST API, by path and outcome: delivered, refused or failed"
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+}
+
+fn describe_memory() {
+    describe_gauge!(STATE_ROWS, "current rows in memory, by table");
+    describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
+    describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
+    describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
+    describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
+    describe_gauge!(LOOKUP_BYTES, "bytes that keeping what rows show takes, by view");
 }
 
 fn describe_queue() {

@@ -135,7 +135,7 @@ fn customer(op: &str, (id, name): (i64, &str), (scn, minutes): (i64, i64)) -> St
 
 fn landed(target: &MemoryTarget) -> Vec<(Operation, String)> {
     let rows = |changelog: crate::changelog::Changelog| {
-        let (name, rows) = (changelog.batch.column(1).clone(), changelog.len());
+        let (name, rows) = (Arc::clone(changelog.batch.column(1)), changelog.len());
         let row =
             move |at: usize| (changelog.operations[at], array_value_to_string(&name, at).unwrap());
         (0..rows).map(row).collect::<Vec<_>>()

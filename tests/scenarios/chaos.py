@@ -33,6 +33,8 @@ class Chaos(Scenario):
         ]
         if getattr(self.stack, "can_cut", lambda: True)():
             faults.append(self.cut)
+        # A generator whose first connection fails gives up, as it should.
+        self.wait_for_more(1)
         end, count = time.monotonic() + self.seconds, 0
         while time.monotonic() < end:
             fault = self.random.choice(faults)

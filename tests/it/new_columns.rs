@@ -85,6 +85,28 @@ fn alerts(shop: &Shop) -> usize {
     log.lines().filter(|line| line.contains("alert=\"alter_failed\"")).count()
 }
 
+/// Who wants no more columns still has those that are there.
+async fn no_more_columns_are_wanted(
+    (shop, folder, events): (&Shop, &tempfile::TempDir, &Path),
+    lines: &mut Vec<String>,
+) {
+    set_policy(&folder.path().join("sql"), "'alter'", "'jsonb'");
+    lines.push(customer(8, Some((TEXT, "\"none\"")), r#","LATER":1"#));
+    run(shop, events, lines).await;
+    check(
+        shop,
+        &[
+            (COLUMNS, "points numeric, note jsonb, points__v2 jsonb"),
+            (
+                "SELECT points__v2, extra_fields FROM cdc_customers WHERE customer_id = 8",
+                "\"none\"|{\"LATER\": 1}",
+            ),
+            ("SELECT count(*) FROM points", "8"),
+        ],
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn a_new_column_is_one_of_the_landing_table_widens_and_has_a_second_version() {
     let (shop, folder, events) = opened("alter").await;
@@ -147,22 +169,7 @@ async fn a_new_column_is_one_of_the_landing_table_widens_and_has_a_second_versio
     ])
     .await;
 
-    // Who wants no more columns still has those that are there.
-    set_policy(&folder.path().join("sql"), "'alter'", "'jsonb'");
-    lines.push(customer(8, Some((TEXT, "\"none\"")), r#","LATER":1"#));
-    run(&shop, &events, &lines).await;
-    check(
-        &shop,
-        &[
-            (COLUMNS, "points numeric, note jsonb, points__v2 jsonb"),
-            (
-                "SELECT points__v2, extra_fields FROM cdc_customers WHERE customer_id = 8",
-                "\"none\"|{\"LATER\": 1}",
-            ),
-            ("SELECT count(*) FROM points", "8"),
-        ],
-    )
-    .await;
+    no_more_columns_are_wanted((&shop, &folder, &events), &mut lines).await;
     assert_eq!(alerts(&shop), 0);
     shop.stack.stop().await.expect("the servers end");
 }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,13 +104,31 @@ impl Settled {
 
 #[derive(Default)]
 struct Progress {
-    settled: Mutex<Settled>,
+    state: Mutex<State>,
     changed: Notify,
 }
 
+#[derive(Default)]
+struct State {
+    /// The numbers that were sent and have no answer.
+    open: HashSet<u64>,
+    settled: Settled,
+}
+
 impl Progress {
-    fn lock(&self) -> MutexGuard<'_, Settled> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an answer. A message that was sent again after a reconnect may get two; only the first counts,
+    /// or else somebody would take another message for stored.
+    fn settle(&self, number: u64, note: impl FnOnce(&mut Settled)) {
+        let mut state = self.lock();
+        if state.open.remove(&number) {
+            note(&mut state.settled);
+        }
+        drop(state);
+        self.changed.notify_one();
     }
 }
 
@@ -136,19 +155,15 @@ impl SessionHandler for Listener {
             SessionEvent::ConnectFailed(failure) | SessionEvent::Down(failure) => {
                 self.answer(Err(failure));
             }
-            SessionEvent::Acknowledged => {
-                self.progress.lock().acknowledged += 1;
-                self.progress.changed.notify_one();
+            SessionEvent::Acknowledged(number) => {
+                self.progress.settle(number, |settled| settled.acknowledged += 1);
             }
-            SessionEvent::Rejected(number, failure) => {
-                let mut settled = self.progress.lock();
+            SessionEvent::Rejected(number, failure) => self.progress.settle(number, |settled| {
                 settled.rejected += 1;
                 if settled.rejections.len() < KEPT_REJECTIONS {
                     settled.rejections.push((number, failure));
                 }
-                drop(settled);
-                self.progress.changed.notify_one();
-            }
+            }),
             SessionEvent::Reconnecting(_) | SessionEvent::Reconnected | SessionEvent::Other => {}
         }
     }
@@ -193,7 +208,8 @@ impl Publisher {
     }
 
     /// Hands a message to the library. Blocks while the window is full or the connection is down,
-    /// so call it where blocking is allowed. `number` names the message in a rejection.
+    /// so call it where blocking is allowed. `number` names the message in a rejection; no other message
+    /// without an answer may have it.
     ///
     /// # Errors
     /// If the message can't be expressed (a NUL in its topic), or the library refuses it.
@@ -201,16 +217,21 @@ impl Publisher {
         let unsendable =
             |source| PublishError::Unsendable { topic: message.topic.to_owned(), source };
         let outbound = outbound(number, message).map_err(unsendable)?;
-        self.session.send(&outbound).map_err(unsendable)
+        self.progress.lock().open.insert(number);
+        let sent = self.session.send(&outbound);
+        if sent.is_err() {
+            self.progress.lock().open.remove(&number);
+        }
+        sent.map_err(unsendable)
     }
 
     pub fn settled(&self) -> Settled {
-        self.progress.lock().clone()
+        self.progress.lock().settled.clone()
     }
 
     /// Waits until the broker has answered this many messages. Cancel-safe.
     pub async fn wait_until_settled(&self, count: u64) {
-        while self.progress.lock().count() < count {
+        while self.progress.lock().settled.count() < count {
             self.progress.changed.notified().await;
         }
     }
@@ -241,4 +262,22 @@ fn outbound(number: u64, message: &Outgoing<'_>) -> Result<Outbound, Failure> {
     outbound.set_sent_at(message.sent_at_ms)?;
     outbound.set_properties(message.properties)?;
     Ok(outbound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_acknowledged_twice_counts_once() {
+        let progress = Arc::new(Progress::default());
+        let listener = Listener { progress: Arc::clone(&progress), connected: Mutex::new(None) };
+        progress.lock().open.extend([1, 2, 3]);
+        for number in [1, 2, 1, 2] {
+            listener.on_event(SessionEvent::Acknowledged(number));
+        }
+        assert_eq!(progress.lock().settled.count(), 2);
+        listener.on_event(SessionEvent::Acknowledged(3));
+        assert_eq!(progress.lock().settled.acknowledged, 3);
+    }
 }

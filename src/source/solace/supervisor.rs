@@ -164,7 +164,7 @@ impl Supervisor {
             Signal::Session(
                 SessionEvent::Up
                 | SessionEvent::Reconnected
-                | SessionEvent::Acknowledged
+                | SessionEvent::Acknowledged(_)
                 | SessionEvent::Rejected(..)
                 | SessionEvent::Other,
             ) => None,

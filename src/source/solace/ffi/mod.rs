@@ -59,8 +59,8 @@ pub(super) enum SessionEvent {
     ConnectFailed(Failure),
     Reconnecting(Failure),
     Reconnected,
-    /// The broker has stored one more of the messages that were sent.
-    Acknowledged,
+    /// The broker has stored the message with this tag. After a reconnect it may say so again.
+    Acknowledged(u64),
     Rejected(u64, Failure),
     Other,
 }
@@ -331,7 +331,7 @@ fn session_event(info: &sys::solClient_session_eventCallbackInfo) -> SessionEven
             SessionEvent::Reconnected
         }
         sys::solClient_session_event_SOLCLIENT_SESSION_EVENT_ACKNOWLEDGEMENT => {
-            SessionEvent::Acknowledged
+            SessionEvent::Acknowledged(tag_of(info.correlation_p))
         }
         sys::solClient_session_event_SOLCLIENT_SESSION_EVENT_REJECTED_MSG_ERROR => {
             SessionEvent::Rejected(tag_of(info.correlation_p), event_failure(info.info_p))

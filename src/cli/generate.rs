@@ -47,6 +47,9 @@ pub struct Arguments {
     /// Writes more columns with XML: ORDER_DETAILS of orders, ADDRESSES of customers.
     #[arg(long)]
     documents: bool,
+    /// What SCNs begin with. Default: the time of the first event, so that those of a later run are higher.
+    #[arg(long)]
+    first_scn: Option<u64>,
     /// A clock that starts here, such as 2026-01-01T00:00:00Z, and moves by the rate.
     #[arg(long)]
     start_time: Option<DateTime<Utc>>,
@@ -86,6 +89,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         xml_items: arguments.xml_items,
         with_schema: arguments.with_schema,
         documents: arguments.documents,
+        first_scn: arguments.first_scn,
         start_time: arguments.start_time,
         clock_rate: arguments.clock_rate,
         ..Config::default()

@@ -10,8 +10,6 @@ const SCHEMA: &str = "SALES";
 const SERVER: &str = "oracle-cdc";
 /// Bytes that a typical envelope has.
 const TYPICAL_SIZE: usize = 1_024;
-/// Oracle gives several changes the same SCN; here each transaction has one.
-const FIRST_SCN: u64 = 13_000_000;
 
 /// A change, with what the envelope says about its transaction.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +20,8 @@ pub(super) struct Change<'row, R> {
     /// When the database made the change, microseconds since 1970.
     pub(super) at_us: i64,
     pub(super) transaction: u64,
+    /// Oracle gives several changes the same; here each transaction has one.
+    pub(super) scn: u64,
 }
 
 /// Writes Debezium envelopes, with the schema section or without.
@@ -68,7 +68,7 @@ fn put_row<R: Row>(out: &mut Vec<u8>, row: Option<&R>) {
 fn put_source<R: Row>(out: &mut Vec<u8>, change: &Change<'_, R>) {
     let is_snapshot = change.operation == Operation::Read;
     let (at_us, table) = (change.at_us, R::TABLE.name());
-    let scn = FIRST_SCN + change.transaction;
+    let scn = change.scn;
     put!(out, ",\"source\":{{\"version\":\"2.7.4.Final\",\"connector\":\"oracle\"");
     put!(out, ",\"name\":\"{SERVER}\",\"ts_ms\":{},\"ts_us\":{at_us}", at_us / 1_000);
     put!(out, ",\"snapshot\":\"{is_snapshot}\",\"db\":\"ORCL\",\"schema\":\"{SCHEMA}\"");

@@ -61,6 +61,8 @@ pub struct Config {
     pub unchanged_lobs: bool,
     /// The XML of an order has one item up to so many.
     pub xml_items: u32,
+    /// What SCNs begin with; `None`: the microsecond of the first event, so that those of a later run are higher.
+    pub first_scn: Option<u64>,
     /// A clock that starts here and moves by the rate; `None`: the wall clock.
     pub start_time: Option<DateTime<Utc>>,
     /// The rate by which that clock moves, if it is another than that of publishing.
@@ -83,6 +85,7 @@ impl Default for Config {
             with_schema: false,
             documents: false,
             unchanged_lobs: false,
+            first_scn: None,
             start_time: None,
             clock_rate: None,
         }

@@ -47,6 +47,8 @@ pub(super) struct Shop {
     products: Live<Product>,
     next_ids: [u64; 5],
     transaction: u64,
+    /// By the time of the first event, unless it is given.
+    first_scn: Option<u64>,
     /// Item deletes that came with their orders, to be taken off those made for their own sake.
     cascaded_deletes: u64,
     waiting: VecDeque<Event>,
@@ -65,6 +67,7 @@ impl Shop {
             products: Live::new(LIVE_OTHERS),
             next_ids: [1; 5],
             transaction: 0,
+            first_scn: config.first_scn,
             cascaded_deletes: 0,
             waiting: VecDeque::new(),
             now_us: 0,
@@ -435,7 +438,9 @@ impl Shop {
         fault: Option<Fault>,
     ) {
         let (at_us, transaction) = (self.now_us, self.transaction);
-        let change = Change { before, after, operation, at_us, transaction };
+        let first_scn = *self.first_scn.get_or_insert(at_us.unsigned_abs());
+        let scn = first_scn + transaction;
+        let change = Change { before, after, operation, at_us, transaction, scn };
         let prefix = match R::TABLE {
             SalesTable::Orders | SalesTable::OrderItems => "order",
             SalesTable::Customers => "customer",

@@ -122,7 +122,9 @@ class Stack:
         """Starts to publish `events` messages, whose clock starts now and moves by the rate."""
         start = start or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         arguments = ["--events", str(events), "--rate", rate, "--seed", str(seed)]
-        arguments += ["--start-time", start, *more]
+        # A database's SCN only rises, whatever its clock does.
+        scn = 1_000_000_000 * (1 + len(self.generations))
+        arguments += ["--start-time", start, "--first-scn", str(scn), *more]
         path = self.folder / f"record-{len(self.generations)}.ndjson"
         self.write_record(path, arguments)
         generation = Generation(self.run_generator(arguments), Record(path), events)

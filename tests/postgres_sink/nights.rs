@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use tidemark::recovery::Recovery;
-use tidemark::sink::postgres::PostgresConfig;
+use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::sink::{Sink, SinkError};
 
 use crate::fault_proxy::{Fault, FaultProxy};
@@ -171,6 +171,16 @@ async fn a_full_disk_holds_the_flow_until_it_has_space() {
     }
 }
 
+/// Epochs from `number` on, because a full disk may have room for some rows yet; the one that failed, and why.
+async fn commit_until_it_fails(sink: &mut PostgresSink, mut number: u64) -> (u64, SinkError) {
+    loop {
+        match sink.commit(&everything(number)).await {
+            Ok(()) => number += 1,
+            Err(error) => return (number, error),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_full_data_folder_holds_the_flow_until_it_has_space() {
     // Dropped after the server that has its files on it.
@@ -180,14 +190,7 @@ async fn a_full_data_folder_holds_the_flow_until_it_has_space() {
     let mut sink = database.sink().await;
     sink.commit(&everything(1)).await.unwrap();
     disk.fill();
-    let mut number = 2;
-    // A table may have room for some rows yet.
-    let error = loop {
-        match sink.commit(&everything(number)).await {
-            Ok(()) => number += 1,
-            Err(error) => break error,
-        }
-    };
+    let (number, error) = commit_until_it_fails(&mut sink, 2).await;
     assert_eq!((error.recovery(), error.attempts()), (Recovery::Hold, Some(1)), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("53100") && text.contains("disk space"), "{text}");
@@ -210,13 +213,7 @@ async fn a_full_disk_of_the_write_ahead_log_loses_and_doubles_nothing() {
     let mut sink = database.sink().await;
     sink.commit(&everything(1)).await.unwrap();
     disk.fill();
-    let mut number = 2;
-    let error = loop {
-        match sink.commit(&everything(number)).await {
-            Ok(()) => number += 1,
-            Err(error) => break error,
-        }
-    };
+    let (number, error) = commit_until_it_fails(&mut sink, 2).await;
     let is_environment =
         |error: &SinkError| matches!(error.recovery(), Recovery::Retry | Recovery::Hold);
     assert!(is_environment(&error), "{error:?}");

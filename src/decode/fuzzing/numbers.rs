@@ -34,7 +34,7 @@ const ENCODINGS: [Encoding; 8] = [
 const TEXT: Encoding = ENCODINGS[1];
 
 /// More places than any type has, so that no digit is far away.
-const MAX_EXPONENT: i64 = 1000;
+const MAX_EXPONENT: u64 = 1000;
 
 /// One value for a column of numbers, text or bytes.
 ///
@@ -117,7 +117,7 @@ fn check_digits(text: &str, kind: Kind, value: &Result<Value<'_>, ValueError>) {
 fn digits_and_point(text: &str) -> Option<(String, i64)> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
-    let exponent: i64 = exponent.parse().ok().filter(|e: &i64| e.abs() < MAX_EXPONENT)?;
+    let exponent: i64 = exponent.parse().ok().filter(|e: &i64| e.unsigned_abs() < MAX_EXPONENT)?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let all = format!("{whole}{fraction}");
     let is_number = !all.is_empty() && all.bytes().all(|byte| byte.is_ascii_digit());

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::{
-    Changelog, DeadLetter, Epoch, OffsetSet, Replayed, ResultChanges, SchemaChange, SpoolOrder,
+    Changelog, DeadLetter, Epoch, Mending, OffsetSet, Replayed, Resent, ResultChanges,
+    SchemaChange, SpoolOrder,
 };
 
 /// Everything that one epoch writes, in one transaction.
@@ -21,6 +22,10 @@ pub struct EpochCommit {
     pub dead_letters: Vec<DeadLetter>,
     /// Dead letters of earlier epochs that this one has processed again. Its offsets don't hold theirs.
     pub replayed: Vec<Replayed>,
+    /// Rows of results that were refused before. Such an epoch has nothing else but `replayed`.
+    pub mended: Vec<Mending>,
+    /// Requests that go back to the outbox.
+    pub resent: Vec<Resent>,
     /// What the epoch's events taught about the columns of their tables.
     pub schema_changes: Vec<SchemaChange>,
     /// Event time in microseconds since 1970 below which nothing is expected; `None` before the first event.

@@ -16,6 +16,7 @@ mod placed;
 mod registered;
 mod replay;
 mod result;
+mod row_text;
 mod schema_change;
 mod scn;
 mod spool_order;
@@ -35,10 +36,14 @@ pub use offset::{Offset, OffsetParseError};
 pub use offset_set::OffsetSet;
 pub use placed::{Placed, place};
 pub use registered::{CHANGE_ID, column_name, registered_tables};
-pub use replay::{ReplayOutcome, ReplayRequest, Replayed};
+pub use replay::{
+    Mending, RefusedRequest, RefusedResultRow, ReplayOutcome, ReplayRequest, Replayed, Resent,
+    RowLetter,
+};
 pub use result::{
     Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
 };
+pub use row_text::{cell_text, row_json, rows_of, texts_of};
 pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
 pub use scn::Scn;
 pub use spool_order::{Position, PositionError, SpoolOrder};

@@ -19,6 +19,13 @@ pub struct ResultTable {
 }
 
 impl ResultTable {
+    /// Whether a request of it says what its row is, so that a newer one of the same key takes its place. Else each
+    /// request is a fact of its own.
+    pub fn posts_versions(&self) -> bool {
+        let is_keyed = matches!(self.mode, ResultMode::Keyed { .. });
+        is_keyed && matches!(&self.channel, Channel::Rest(rest) if rest.sends == Sends::Changes)
+    }
+
     /// Whether no key of it is ever posted twice.
     pub fn is_sent_once(&self) -> bool {
         matches!(&self.channel, Channel::Rest(rest) if rest.sends == Sends::Once)

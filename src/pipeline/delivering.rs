@@ -24,12 +24,15 @@ impl Delivering {
     /// Also what the committer has to know about the outbox.
     pub(super) fn spawn(
         config: &Config,
+        results: &[Arc<ResultTable>],
         health: &Health,
     ) -> Result<(Self, Option<Backlog>), PipelineError> {
         let stop = CancellationToken::new();
         let Some(rest) = &config.sink.rest else { return Ok((Self { task: None, stop }, None)) };
         let backlog = Backlog::new(rest.outbox_limit.get());
         let outbox = Outbox::new(config.sink.postgres.clone(), config.pipeline.as_str());
+        let versioned = results.iter().filter(|result| result.posts_versions());
+        let outbox = outbox.with_versioned(versioned.map(|result| result.name.clone()).collect());
         let delivery = Delivery::new(outbox, rest, backlog.clone(), health.clone())?;
         let task = Some(tokio::spawn(delivery.run(stop.clone())));
         Ok((Self { task, stop }, Some(backlog)))
@@ -69,6 +72,10 @@ pub(super) fn check_results(
 
 /// The most rows that an epoch adds to the outbox.
 pub(super) fn rows_for_outbox(commit: &EpochCommit) -> usize {
+    commit.resent.len() + rows_posted(commit)
+}
+
+fn rows_posted(commit: &EpochCommit) -> usize {
     let posted = commit.results.iter().filter(|changes| changes.table.channel != Channel::Table);
     let posted = posted.filter(|changes| !changes.is_new_definition);
     posted.map(|changes| changes.upserts.num_rows() + changes.deletes.num_rows()).sum()

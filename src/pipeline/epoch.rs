@@ -15,8 +15,8 @@ use super::letters::DeadLetterConfig;
 use super::{PipelineError, closed_windows, outdated, replaying};
 use crate::changelog::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, NewColumns, Offset,
-    OffsetSet, Receipt, ReplayOutcome, ReplayRequest, Replayed, SchemaChange, SchemaChangeKind,
-    SeenType, SpoolOrder, Table, TableDelta,
+    OffsetSet, Receipt, RefusedRequest, ReplayOutcome, ReplayRequest, Replayed, ResultTable,
+    SchemaChange, SchemaChangeKind, SeenType, SpoolOrder, Table, TableDelta,
 };
 use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::{Excess, StateStores};
@@ -133,6 +133,18 @@ impl Processor {
         Job { commit: Some(commit), receipts: Vec::new() }
     }
 
+    /// Requests that the API refused, as an epoch that puts them back into the outbox.
+    pub(super) fn resend(&mut self, asked: &[RefusedRequest]) -> Job {
+        self.last = self.last.next();
+        let (resent, replayed) = replaying::resendable(&self.results(), asked);
+        let commit = EpochCommit { resent, replayed, ..self.empty(SystemTime::now()) };
+        Job { commit: Some(commit), receipts: Vec::new() }
+    }
+
+    pub(super) fn results(&self) -> Vec<Arc<ResultTable>> {
+        self.transforms.results().cloned().collect()
+    }
+
     /// What the epoch of these messages commits, without their offsets; of dead letters with those that
     /// have newer rows.
     async fn compute(
@@ -218,6 +230,8 @@ impl Processor {
             retired: Vec::new(),
             dead_letters: Vec::new(),
             replayed: Vec::new(),
+            mended: Vec::new(),
+            resent: Vec::new(),
             schema_changes: Vec::new(),
             watermark: self.stores.clock().watermark,
             opened_at,

@@ -19,6 +19,7 @@ mod doubted_times;
 mod epoch;
 mod late;
 mod letters;
+mod mending;
 mod narrowing;
 mod outdated;
 mod patience;
@@ -105,6 +106,8 @@ enum Ended {
     QueryFailed,
     /// The target refused landing rows at the commit; their events come again as dead letters.
     RowsRefused,
+    /// Somebody wants refused rows of results put right, which a start does.
+    RowsAwaited,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<Sql>),
     /// Events have shown a column that a file waits for, or a table that no file declares.
@@ -147,7 +150,7 @@ pub async fn run(
         };
         match ended {
             Ended::Shutdown | Ended::Drained => return Ok(()),
-            Ended::QueryFailed | Ended::RowsRefused | Ended::Learned => {}
+            Ended::QueryFailed | Ended::RowsRefused | Ended::RowsAwaited | Ended::Learned => {}
             Ended::Edited(edited) => sql = *edited,
             Ended::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
@@ -189,7 +192,8 @@ async fn run_session<S: Source + 'static>(
     lasting.has_started = true;
     lasting.altering.note(started.has_failed_to_alter);
     let sink: Box<dyn Sink> = Box::new(started.sink);
-    let (delivering, backlog) = Delivering::spawn(config, health)?;
+    let results = started.processor.results();
+    let (delivering, backlog) = Delivering::spawn(config, &results, health)?;
     let breaker = config.sink.postgres.breaker();
     let (committer, jobs) = Committer::new(sink, acknowledger, (health.clone(), breaker));
     let (letters, publishing) = Letters::spawn(config, health);
@@ -345,7 +349,15 @@ impl<S: Source> Session<S> {
             }
             let asked = lasting.replays.take(lasting.narrowing.limit()).await;
             if asked.is_empty() {
-                return Ok(None);
+                // After events, which may bring newer versions.
+                let refused = lasting.replays.take_refused().await;
+                if refused.is_empty() {
+                    return Ok(lasting.replays.has_rows().await.then_some(Ended::RowsAwaited));
+                }
+                if !self.jobs.send(self.processor.resend(&refused)).await {
+                    return Ok(Some(Ended::Shutdown));
+                }
+                continue;
             }
             let offsets: Vec<Offset> = asked.iter().map(|request| request.message.offset).collect();
             let narrowing = &mut lasting.narrowing;

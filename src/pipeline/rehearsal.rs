@@ -183,6 +183,6 @@ async fn run(
     let decoder = Decoder::new(tables, decode);
     let decoder = decoder.with_extractions(sql.extractions.clone());
     let decoder = registered.teach(decoder, sql, &results);
-    let processor = resume(&mut sink, decoder, parts, late, TOPIC).await?;
+    let processor = resume(&mut sink, decoder, parts, late, (TOPIC, Vec::new())).await?;
     Ok(Running { processor, sink, results })
 }

@@ -5,6 +5,7 @@
 //! the transaction of its rows, so that a crash changes nothing and a second request finds nothing to do.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -16,12 +17,13 @@ use tracing::{info, warn};
 use super::PipelineError;
 use super::late::LandedRows;
 use crate::changelog::{
-    Changelog, DeadLetter, EpochCommit, KeyBytes, Offset, Position, ReplayOutcome, ReplayRequest,
-    Replayed,
+    Changelog, Channel, DeadLetter, EpochCommit, KeyBytes, Offset, Position, RefusedRequest,
+    ReplayOutcome, ReplayRequest, Replayed, Resent, ResultTable,
 };
 use crate::config::Config;
 use crate::decode::Decoded;
 use crate::recovery::chain;
+use crate::sink::SinkError;
 use crate::sink::postgres::LetterStore;
 use crate::state::StateStores;
 use crate::telemetry::names;
@@ -68,11 +70,30 @@ impl Replays {
                 requests
             }
             Err(error) => {
-                warn!(
-                    error = chain(&error),
-                    "dead letters can't be read for a replay; later again"
-                );
+                unreadable(&error);
                 Vec::new()
+            }
+        }
+    }
+
+    /// The next refused requests, the oldest first; none while the table can't be read.
+    pub(super) async fn take_refused(&mut self) -> Vec<RefusedRequest> {
+        let Some(letters) = &mut self.letters else { return Vec::new() };
+        let requests = letters.rest_requests(MOST as i64).await;
+        requests.unwrap_or_else(|error| {
+            unreadable(&error);
+            Vec::new()
+        })
+    }
+
+    /// Whether somebody wants refused rows of results put right.
+    pub(super) async fn has_rows(&mut self) -> bool {
+        let Some(letters) = &mut self.letters else { return false };
+        match letters.result_requests(1).await {
+            Ok(rows) => !rows.is_empty(),
+            Err(error) => {
+                unreadable(&error);
+                false
             }
         }
     }
@@ -97,6 +118,10 @@ impl Drop for Replays {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn unreadable(error: &SinkError) {
+    warn!(error = chain(error), "dead letters can't be read for a replay; later again");
 }
 
 async fn watch(mut letters: LetterStore, sender: mpsc::Sender<()>) {
@@ -150,7 +175,7 @@ async fn newest_positions(
 ) -> Result<Option<Vec<Option<Position>>>, PipelineError> {
     let table = &changelog.table;
     let keys = changelog.batch.project(&table.key).expect("the table has its key columns");
-    let asked: Vec<(_, RecordBatch)> = vec![(std::sync::Arc::clone(table), keys)];
+    let asked: Vec<(_, RecordBatch)> = vec![(Arc::clone(table), keys)];
     let Some(history) = landed.history(asked).await? else { return Ok(None) };
     let mut by_key: HashMap<KeyBytes, Position> = HashMap::new();
     for part in &history {
@@ -187,6 +212,43 @@ pub(super) fn placed(
     }
     placed.sort_by_key(|(position, _)| *position);
     (placed.into_iter().map(|(_, request)| request).collect(), lost)
+}
+
+/// What goes back to the outbox, and what became of the letters of which nothing does.
+pub(super) fn resendable(
+    results: &[Arc<ResultTable>],
+    asked: &[RefusedRequest],
+) -> (Vec<Resent>, Vec<Replayed>) {
+    let (mut resent, mut settled) = (Vec::new(), Vec::new());
+    for RefusedRequest { id, result, has_place } in asked {
+        let is_result = |known: &&Arc<ResultTable>| {
+            known.name == *result && matches!(known.channel, Channel::Rest(_))
+        };
+        match results.iter().find(is_result) {
+            Some(result) if *has_place => resent.push(Resent {
+                id: *id,
+                is_version: result.posts_versions(),
+                is_once: result.is_sent_once(),
+            }),
+            known => {
+                let reason = match known {
+                    None => format!(
+                        "no SQL file posts a result {result} any more, or its file waits for a column"
+                    ),
+                    Some(_) => "an earlier version of Tidemark kept this request without its place among \
+                        those of its key, so that nobody can tell what is newer: the next change of its row is posted"
+                        .to_owned(),
+                };
+                settled.push(Replayed { id: *id, outcome: ReplayOutcome::NotTried(reason) });
+            }
+        }
+    }
+    info!(
+        requests = resent.len(),
+        refused = settled.len(),
+        "refused requests go back to the outbox"
+    );
+    (resent, settled)
 }
 
 /// Turns the epoch's dead letters, which are no new ones, into outcomes, and tells all of them.

@@ -12,14 +12,15 @@ use super::delivering::check_results;
 use super::epoch::Processor;
 use super::late::LandedRows;
 use super::registered::Registered;
-use super::{Lasting, PipelineError, altering, waiting};
+use super::{Lasting, PipelineError, altering, mending, waiting};
 use crate::changelog::{
-    Enrichment, Epoch, EpochCommit, LedgerPosition, OffsetSet, ResultChanges, ResultTable, Table,
+    Enrichment, Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet, RefusedResultRow, Replayed,
+    ResultChanges, ResultTable, Table,
 };
 use crate::config::Config;
 use crate::decode::{Decoder, UnknownTables};
 use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
-use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::{LetterStore, PostgresSink};
 use crate::sink::{Sink, SinkError};
 use crate::state::{StateError, StateStores, Ticks};
 use crate::telemetry::{Condition, Health};
@@ -29,6 +30,8 @@ use crate::xml::{Extraction, XmlConfig, resolve};
 /// What problems of `[[xml]]` sections are told to be in.
 const CONFIG: &str = "tidemark.toml";
 
+/// The most refused rows of results that one start puts right.
+const MENDED_ROWS: i64 = 5000;
 /// The histories of what so many rows look up are in memory at once at a start.
 const LOOKED_UP_ROWS: usize = 8192;
 
@@ -175,7 +178,10 @@ async fn attempt(
     let decoder = decoder.with_limits(config.limits.clone());
     let decoder = decoder.with_extractions(sql.extractions.clone());
     let decoder = registered.teach(decoder, sql, &results);
-    let processor = resume(&mut sink, decoder, (stores, transforms), landed, queue).await?;
+    let mut letters = LetterStore::new(config.sink.postgres.clone(), config.pipeline.as_str());
+    let asked = letters.result_requests(MENDED_ROWS).await?;
+    let state = (stores, transforms);
+    let processor = resume(&mut sink, decoder, state, landed, (queue, asked)).await?;
     let processor = processor.with_letters(&config.dead_letters);
     health.clear(Condition::State);
     let has_failed_to_alter = !altered.failed.is_empty();
@@ -183,13 +189,13 @@ async fn attempt(
 }
 
 /// Reads the ledger, fills the state stores from the landing tables, and takes what the SQL says over
-/// them for what the targets show.
+/// them for what the targets show, but for rows that were refused: those of `asked` are put right.
 pub(super) async fn resume(
     sink: &mut dyn Sink,
     mut decoder: Decoder,
     (mut stores, mut transforms): (StateStores, Transforms),
     landed: LandedRows,
-    queue: &str,
+    (queue, asked): (&str, Vec<RefusedResultRow>),
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
     decoder.remember(&position.schema_changes);
@@ -227,6 +233,10 @@ pub(super) async fn resume(
         tell_retired(&retired, &transforms);
         let results = (redefined, retired);
         position = rewrite(sink, position, results, (queue, stores.clock().watermark)).await?;
+    }
+    if !asked.is_empty() {
+        let mended = mending::mendings(&transforms, &stores, asked)?;
+        position = mend(sink, position, mended, (queue, stores.clock().watermark)).await?;
     }
     stores.mark_landed();
     let mut dropped = stores.expire()?;
@@ -290,23 +300,50 @@ async fn rewrite(
             "new or edited SQL: its target is written anew"
         );
     }
+    let commit = EpochCommit { results, retired, ..after(&position, queue, watermark) };
+    sink.commit(&commit).await?;
+    Ok(LedgerPosition { epoch: Some(commit.epoch), watermark, ..position })
+}
+
+/// Commits an epoch without messages: rows of results that were refused, as they are today.
+async fn mend(
+    sink: &mut dyn Sink,
+    position: LedgerPosition,
+    (mended, replayed): (Vec<Mending>, Vec<Replayed>),
+    (queue, watermark): (&str, Option<i64>),
+) -> Result<LedgerPosition, PipelineError> {
+    for Mending { changes, .. } in &mended {
+        let (rows, gone) = (changes.upserts.num_rows(), changes.deletes.num_rows());
+        info!(
+            result = changes.table.name,
+            rows, gone, "refused rows are written as they are today"
+        );
+    }
+    let commit = EpochCommit { mended, replayed, ..after(&position, queue, watermark) };
+    failpoint(Failpoint::BeforeCommit);
+    sink.commit(&commit).await?;
+    failpoint(Failpoint::BetweenCommitAndAck);
+    Ok(LedgerPosition { epoch: Some(commit.epoch), watermark, ..position })
+}
+
+/// The next epoch, with nothing in it.
+fn after(position: &LedgerPosition, queue: &str, watermark: Option<i64>) -> EpochCommit {
     let now = SystemTime::now();
-    let epoch = position.epoch.unwrap_or(Epoch(0)).next();
-    let commit = EpochCommit {
-        epoch,
+    EpochCommit {
+        epoch: position.epoch.unwrap_or(Epoch(0)).next(),
         queue: queue.to_owned(),
         offsets: OffsetSet::default(),
         spools: position.spools.clone(),
         landing: Vec::new(),
-        results,
-        retired,
+        results: Vec::new(),
+        retired: Vec::new(),
         dead_letters: Vec::new(),
         replayed: Vec::new(),
+        mended: Vec::new(),
+        resent: Vec::new(),
         schema_changes: Vec::new(),
         watermark,
         opened_at: now,
         closed_at: now,
-    };
-    sink.commit(&commit).await?;
-    Ok(LedgerPosition { epoch: Some(epoch), watermark, ..position })
+    }
 }

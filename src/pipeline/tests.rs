@@ -210,7 +210,9 @@ async fn processor_with(
     );
     let decoder = Decoder::new(sql.tables.clone(), &decode);
     let decoder = decoder.with_extractions(sql.extractions.clone());
-    let processor = resume(&mut sink, decoder, (stores, transforms), landed, "cdc").await.unwrap();
+    let processor = resume(&mut sink, decoder, (stores, transforms), landed, ("cdc", Vec::new()))
+        .await
+        .unwrap();
     (processor, sink)
 }
 

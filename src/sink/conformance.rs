@@ -372,6 +372,8 @@ impl EpochBuilder {
             retired: Vec::new(),
             dead_letters: self.dead.iter().map(|id| dead_letter(*id)).collect(),
             replayed: Vec::new(),
+            mended: Vec::new(),
+            resent: Vec::new(),
             schema_changes: Vec::new(),
             watermark: None,
             opened_at,

@@ -1,5 +1,6 @@
 //! A sink in memory, with the semantics of the real one, for tests of other parts.
 
+mod mended;
 mod truncate;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -256,6 +257,10 @@ impl State {
         }
         for changes in &commit.results {
             self.apply_result(changes)?;
+        }
+        for mending in &commit.mended {
+            self.apply_result(&mending.changes)?;
+            self.replayed.extend(mended::settled(mending));
         }
         self.dead_letters.extend(commit.dead_letters.iter().cloned());
         self.replayed.extend(commit.replayed.iter().cloned());

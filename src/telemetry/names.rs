@@ -137,7 +137,7 @@ fn describe_dead_letters() {
     describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
     describe_counter!(
         REPLAYED,
-        "dead letters processed again, by outcome: replayed, superseded, failed, not_tried"
+        "dead letters of events processed again, by outcome: replayed, superseded, failed, not_tried"
     );
     describe_counter!(PUBLISHED_LETTERS, "dead letters that the broker has stored");
 }

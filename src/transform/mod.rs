@@ -292,6 +292,23 @@ impl Transforms {
         self.maintained.iter().filter(is_other).map(|m| m.whole(&moment)).collect()
     }
 
+    /// The rows that a keyed result has now; `None` if there is no such result.
+    ///
+    /// # Errors
+    /// If the rows can't be put together.
+    pub fn rows_now(
+        &self,
+        result: &str,
+        tables: &dyn CurrentRows,
+    ) -> Result<Option<RecordBatch>, TransformError> {
+        let deltas = HashMap::new();
+        let results = Earlier(&self.maintained);
+        let watermark = (self.watermark, self.watermark);
+        let moment = Moment { tables, deltas: &deltas, results: &results, watermark };
+        let maintained = self.maintained.iter().find(|m| m.table().name == result);
+        maintained.map(|m| Ok(m.whole(&moment)?.upserts)).transpose()
+    }
+
     /// Brings every result up to date and tells how each has changed.
     ///
     /// `tables` are the source tables as they are now, `deltas` how they differ from the last call, and

@@ -23,6 +23,8 @@ mod pooled;
 mod pooler;
 mod queue_depth;
 mod referee;
+mod refused_requests;
+mod refused_results;
 mod refused_rows;
 mod rest;
 mod samples;

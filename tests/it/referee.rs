@@ -142,6 +142,8 @@ async fn datafusion_agrees(shop: &Shop) {
         retired: Vec::new(),
         dead_letters: Vec::new(),
         replayed: Vec::new(),
+        mended: Vec::new(),
+        resent: Vec::new(),
         schema_changes: Vec::new(),
         watermark: position.watermark,
         opened_at: now,

@@ -17,7 +17,7 @@ pub(super) struct Filter {
     /// decode, schema, xml, late, sql, sink or rest.
     #[arg(long = "phase", value_delimiter = ',', value_name = "PHASE")]
     phases: Vec<String>,
-    /// dead, requested, replayed, superseded, or all. Default: those that are dead or requested.
+    /// dead, requested, queued, replayed, superseded, or all. Default: the first three.
     #[arg(long = "status", value_delimiter = ',', value_name = "STATUS")]
     statuses: Vec<String>,
     /// The source table, as SALES.ORDERS or orders.
@@ -34,7 +34,7 @@ pub(super) struct Filter {
     until: Option<String>,
 }
 
-const STATUSES: [&str; 4] = ["dead", "requested", "replayed", "superseded"];
+const STATUSES: [&str; 5] = ["dead", "requested", "queued", "replayed", "superseded"];
 
 impl Filter {
     pub(super) fn of_id(id: i64) -> Self {
@@ -54,7 +54,7 @@ impl Filter {
     pub(super) fn open_ones(&self) -> anyhow::Result<LetterFilter> {
         let mut filter = self.any_status()?;
         if self.statuses.is_empty() {
-            filter.statuses = vec!["dead".to_owned(), "requested".to_owned()];
+            filter.statuses = STATUSES[..3].iter().map(|status| (*status).to_owned()).collect();
         }
         Ok(filter)
     }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn without_a_status_letters_that_are_settled_are_left_out() {
         let filter = Filter { error_types: vec!["late_event".to_owned()], ..Filter::default() };
-        assert_eq!(filter.open_ones().unwrap().statuses, ["dead", "requested"]);
+        assert_eq!(filter.open_ones().unwrap().statuses, ["dead", "requested", "queued"]);
         assert_eq!(filter.any_status().unwrap().statuses, [""; 0]);
         assert_eq!(filter.any_status().unwrap().error_types, ["LATE_EVENT"]);
         let all = Filter { statuses: vec!["all".to_owned()], ..Filter::default() };

@@ -24,7 +24,8 @@ pub(super) struct Arguments {
     /// Says which letters it would be, and changes nothing.
     #[arg(long)]
     dry_run: bool,
-    /// How long to wait for the processor's next answer. After that the request is taken back.
+    /// How long to wait for the next answer of the processor, or of an API. After that what the processor has not
+    /// taken up is taken back.
     #[arg(long, value_name = "TIME", default_value = "60s")]
     wait: humantime::Duration,
 }
@@ -57,6 +58,11 @@ pub(super) async fn run(
     let counts = follow(letters, &mut waiting, *arguments.wait, json).await?;
     let left: Vec<i64> = waiting.into_iter().collect();
     let withdrawn = letters.withdraw(&left).await?;
+    let queued = letters.answered(&left).await?;
+    let queued: Vec<&LetterState> = queued.iter().filter(|state| is_queued(state)).collect();
+    for state in &queued {
+        print(&line(state, QUEUED, json))?;
+    }
     let told: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
     if !json && !told.is_empty() {
         print(&format!("{}\n", told.join(", ")))?;
@@ -68,6 +74,14 @@ pub(super) async fn run(
             arguments.wait
         );
     }
+    if !queued.is_empty() {
+        bail!(
+            "{} requests wait in the outbox for the API, which has not answered within {}. They are posted when it \
+             does: `tidemark dlq list --status queued` shows those that still wait",
+            queued.len(),
+            arguments.wait
+        );
+    }
     match counts.get(FAILED) {
         Some(count) => bail!("{count} letters are dead letters still; their messages say why"),
         None => Ok(()),
@@ -75,6 +89,12 @@ pub(super) async fn run(
 }
 
 const FAILED: &str = "failed again";
+const QUEUED: &str = "queued for delivery";
+
+/// It is back in the outbox, and the API has not answered about it.
+fn is_queued(state: &LetterState) -> bool {
+    state.status == "queued"
+}
 
 /// How many letters of the filter need no replay any more.
 async fn settled(letters: &mut LetterStore, filter: &LetterFilter) -> anyhow::Result<i64> {
@@ -92,10 +112,16 @@ async fn follow(
 ) -> anyhow::Result<BTreeMap<&'static str, usize>> {
     let interrupted = on_signal()?;
     let mut counts = BTreeMap::new();
-    let mut last_answer = Instant::now();
+    let (mut last_answer, mut queued) = (Instant::now(), BTreeSet::new());
     while !waiting.is_empty() && last_answer.elapsed() < patience && !interrupted.is_cancelled() {
         let ids: Vec<i64> = waiting.iter().copied().collect();
         for state in letters.answered(&ids).await? {
+            if is_queued(&state) {
+                if queued.insert(state.id) {
+                    last_answer = Instant::now();
+                }
+                continue;
+            }
             last_answer = Instant::now();
             waiting.remove(&state.id);
             let outcome = outcome(&state);
@@ -121,7 +147,7 @@ fn outcome(state: &LetterState) -> &'static str {
 }
 
 fn line(state: &LetterState, outcome: &str, json: bool) -> String {
-    let LetterState { id, event_id, error_type, message, .. } = state;
+    let LetterState { id, event_id, phase, error_type, message, .. } = state;
     let has_failed = outcome == FAILED;
     if json {
         let reason = has_failed.then_some((error_type, message));
@@ -135,8 +161,14 @@ fn line(state: &LetterState, outcome: &str, json: bool) -> String {
     match has_failed {
         true => format!("{id}  {outcome}  {error_type}: {message}\n"),
         false if outcome == "superseded" => {
-            format!("{id}  {outcome}  its rows, or newer versions of them, have landed\n")
+            let why = match (phase.as_str(), event_id) {
+                ("rest", _) => "a newer request of its key was delivered or waits",
+                (_, None) => "the target holds what the row is today",
+                (_, Some(_)) => "its rows, or newer versions of them, have landed",
+            };
+            format!("{id}  {outcome}  {why}\n")
         }
+        false if outcome == QUEUED => format!("{id}  {outcome}  it waits in the outbox\n"),
         false => format!("{id}  {outcome}\n"),
     }
 }
@@ -148,7 +180,8 @@ mod tests {
     fn state(status: &str) -> LetterState {
         LetterState {
             id: 7,
-            event_id: "rmid1:1".to_owned(),
+            event_id: Some("rmid1:1".to_owned()),
+            phase: "schema".to_owned(),
             status: status.to_owned(),
             error_type: "SCHEMA_MISMATCH".to_owned(),
             message: "column amount".to_owned(),

@@ -128,7 +128,7 @@ impl Judge<'_> {
 }
 
 /// Deferred constraints are checked at once, so that the row is known that violates one.
-async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
+pub(super) async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
     let with = format!("{READ_COMMITTED}; {BY_INDEX}; SET CONSTRAINTS ALL IMMEDIATE");
     let begun = connection.begin(&with).await;
     begun.map_err(|error| classify("beginning a transaction", error))

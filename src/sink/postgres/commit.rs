@@ -6,7 +6,9 @@ use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::flood::FloodGauge;
 use super::piece::{How, Origin, Piece, RowsPiece};
 use super::rows::Bound;
-use super::{PostgresSink, dead_letters, outbox, replayed, schema_changes, truncate, unchecked};
+use super::{
+    PostgresSink, dead_letters, outbox, replayed, resends, schema_changes, truncate, unchecked,
+};
 use crate::changelog::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 
@@ -71,7 +73,10 @@ impl PostgresSink {
             write.pieces.push(Piece::Own(self.ledger.close_gaps(&commit.retired)));
         }
         write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
-        write.pieces.extend(replayed::update(&self.config.schema, commit).map(Piece::Own));
+        let settled = replayed::update(&self.config.schema, &commit.replayed, commit.closed_at);
+        write.pieces.extend(settled.map(Piece::Own));
+        let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
+        write.pieces.extend(resends::statements(commit, place)?.into_iter().map(Piece::Own));
         if !commit.schema_changes.is_empty() {
             let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
             write.pieces.push(Piece::Own(schema_changes::insert(schema, pipeline, commit)?));
@@ -129,11 +134,13 @@ impl PostgresSink {
     /// Writes an epoch, and finds out what became of it.
     pub(super) async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut connection = self.connect().await?;
-        let write = self.prepare(commit, Manner::Fast)?;
-        let mut written = write.run(&mut connection, &self.ledger).await;
-        drop(write);
+        let mut written = match commit.mended.as_slice() {
+            [] => self.prepare(commit, Manner::Fast)?.run(&mut connection, &self.ledger).await,
+            _ => self.mend(&mut connection, commit).await,
+        };
         if let Err(Failure::Nothing(error @ (SinkError::Data(_) | SinkError::Refused { .. }))) =
             &written
+            && commit.mended.is_empty()
         {
             let table =
                 if let SinkError::Data(data) = error { data.table.as_deref() } else { None };

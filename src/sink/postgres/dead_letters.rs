@@ -15,6 +15,11 @@ use crate::sink::SinkError;
 
 pub(super) const TABLE: &str = "cdc_dlq";
 
+/// In place of the topic of a refused row of a result, before the result's name.
+pub(super) const OF_RESULT: &str = "result/";
+/// The `operation` of a refused row of a result that was to be deleted.
+pub(super) const DELETED: &str = "deleted";
+
 /// Brings a table of an earlier version up to date.
 pub(super) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
 
@@ -89,7 +94,7 @@ pub(super) fn of_results(
         table: None,
         column: row.column.as_deref(),
         payload: row.row.as_bytes(),
-        properties: "{}".to_owned(),
+        properties: row_properties(row),
         event_id: None,
     });
     rows(&written.collect::<Vec<_>>(), target, written_by)
@@ -148,6 +153,12 @@ fn properties(letter: &DeadLetter) -> String {
         .map(|(name, value)| (printable(name), printable(value).into()))
         .collect::<serde_json::Map<_, _>>();
     serde_json::Value::Object(entries).to_string()
+}
+
+/// What the payload alone doesn't tell.
+fn row_properties(row: &RefusedResult) -> String {
+    let operation = if row.is_deletion { DELETED } else { "upserted" };
+    serde_json::json!({"result": row.result, "operation": operation}).to_string()
 }
 
 /// The payload's text if Postgres is sure to take it as jsonb.

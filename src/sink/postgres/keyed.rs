@@ -12,7 +12,7 @@ use super::catalog::{CatalogTable, UniqueKey};
 use super::piece::{How, Origin, RowsPiece};
 use super::quote;
 use super::rows::{Bound, Rows};
-use super::target::{Rounding, Target, TargetColumn, Wanted};
+use super::target::{Rounding, STAMP, Target, TargetColumn, Wanted};
 use crate::changelog::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 
@@ -27,6 +27,8 @@ pub(super) struct ResultTarget {
 #[derive(Debug, Clone)]
 struct Keyed {
     upsert_sql: String,
+    /// As `upsert_sql`, for rows that differ from what is there.
+    mend_sql: String,
     delete_sql: String,
     /// The key columns alone, in key order.
     key: Target,
@@ -75,6 +77,7 @@ impl ResultTarget {
         let key = Target { columns, is_stamped: false, checks: None, ..target.clone() };
         let keyed = Keyed {
             upsert_sql: target.insert_sql(&on_conflict(&target, &names)),
+            mend_sql: target.insert_sql(&on_difference(&target, &names)),
             delete_sql: delete_sql(&key, unique.nulls_are_equal),
             key,
             key_columns,
@@ -93,6 +96,24 @@ impl ResultTarget {
         let upsert = |keyed: &Keyed| How::Statement(keyed.upsert_sql.clone());
         let how = self.keyed.as_ref().map_or(How::Append, upsert);
         Ok(RowsPiece { rows, how, origin: Origin::Upserts(changes) })
+    }
+
+    /// What makes the target hold just these rows, and none under the keys that are gone: first the deletes, then
+    /// the upserts, which change nothing where the target holds the row already.
+    pub(super) fn mending<'a>(
+        &'a self,
+        changes: &'a ResultChanges,
+        processed_at: SystemTime,
+    ) -> Result<[Option<RowsPiece<'a>>; 2], SinkError> {
+        let deletes = self.deletes(changes)?.map(|(rows, sql)| {
+            let (how, origin) = (How::Statement(sql.to_owned()), Origin::Deletes(changes));
+            RowsPiece { rows, how, origin }
+        });
+        let mut upserts = self.whole(changes, processed_at)?;
+        if let Some(keyed) = &self.keyed {
+            upserts.how = How::Statement(keyed.mend_sql.clone());
+        }
+        Ok([deletes, Some(upserts)])
     }
 
     /// The rows to write, by what the target is said to hold: new rows are added, and of the others only
@@ -247,6 +268,28 @@ fn on_conflict(target: &Target, key: &[&str]) -> String {
         return format!("ON CONFLICT ({key}) DO NOTHING");
     }
     format!("ON CONFLICT ({key}) DO UPDATE SET {}", assignments.join(", "))
+}
+
+/// As [`on_conflict`], and rows stay as they are that have the same values. These are compared as text, because
+/// not every type has an equality.
+fn on_difference(target: &Target, key: &[&str]) -> String {
+    let names = target.columns.iter().map(|column| column.name.as_str());
+    let compared =
+        names.filter(|name| !(key.contains(name) || target.is_stamped && *name == STAMP));
+    let compared: Vec<String> = compared.map(quote::ident).collect();
+    if compared.is_empty() {
+        return format!("ON CONFLICT ({}) DO NOTHING", quote::idents(key.iter().copied()));
+    }
+    let row_of = |table: &str| {
+        let texts = compared.iter().map(|name| format!("{table}.{name}::text"));
+        texts.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "{} WHERE ROW({}) IS DISTINCT FROM ROW({})",
+        on_conflict(target, key),
+        row_of("kept"),
+        row_of("EXCLUDED")
+    )
 }
 
 fn delete_sql(key: &Target, nulls_are_equal: bool) -> String {

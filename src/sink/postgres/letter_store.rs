@@ -11,16 +11,16 @@ use tokio_postgres::types::ToSql;
 use super::config::PostgresConfig;
 use super::connection::Connection;
 use super::fault::classify;
+use super::replay_requests::CAN_COME_BACK;
 use super::silence::Silence;
 use super::{dead_letters, quote};
-use crate::changelog::{Message, Receipt, ReplayRequest};
 use crate::sink::SinkError;
 
 /// The dead letters of one pipeline.
 pub struct LetterStore {
     config: PostgresConfig,
     pipeline: String,
-    table: String,
+    pub(super) table: String,
     /// `None` before the first call and after an error.
     connection: Option<Connection>,
 }
@@ -62,7 +62,7 @@ pub struct StoredLetter {
     pub last_failure: SystemTime,
     pub consumer_id: Option<String>,
     pub pipeline: Option<String>,
-    /// `dead`, `requested`, `replayed` or `superseded`.
+    /// `dead`, `requested`, `queued` (in the outbox), `replayed` or `superseded`.
     pub status: String,
     pub settled_at: Option<SystemTime>,
     pub published_at: Option<SystemTime>,
@@ -86,7 +86,9 @@ pub struct LetterCount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LetterState {
     pub id: i64,
-    pub event_id: String,
+    /// `None` for a row of a result.
+    pub event_id: Option<String>,
+    pub phase: String,
     pub status: String,
     pub error_type: String,
     pub message: String,
@@ -100,7 +102,7 @@ pub enum LetterOrder {
     After(i64),
 }
 
-const COLUMNS: &str = "id, event_id, original_topic, original_payload, COALESCE(properties, '{}'), \
+pub(super) const COLUMNS: &str = "id, event_id, original_topic, original_payload, COALESCE(properties, '{}'), \
      phase, error_type, error_message, source_table, column_name, retry_count, first_failure, \
      last_failure, consumer_id, pipeline, status, settled_at, published_at";
 
@@ -115,11 +117,10 @@ const WHERE: &str = "(pipeline = $1 OR pipeline IS NULL) \
      AND ($8::timestamptz IS NULL OR last_failure >= $8) \
      AND ($9::timestamptz IS NULL OR last_failure < $9)";
 
+const IS_AT_REST: &str = "status NOT IN ('requested', 'queued')";
+
 /// The first so many.
 const LIMIT: &str = "LIMIT $10::bigint";
-
-/// Only events can be processed again.
-const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
 
 impl LetterStore {
     /// Does not connect yet.
@@ -162,7 +163,7 @@ impl LetterStore {
         self.ask("counting dead letters", &sql, Some(filter), &[], letter_count).await
     }
 
-    /// Asks the processor to process letters again that are dead and events; their ids.
+    /// Asks the processor to process letters again that are dead; their ids.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -173,7 +174,7 @@ impl LetterStore {
     ) -> Result<Vec<i64>, SinkError> {
         let sql = format!(
             "UPDATE {table} SET status = 'requested', pipeline = $1 WHERE id IN (\
-             SELECT id FROM {table} WHERE {WHERE} AND status = 'dead' AND {IS_EVENT} \
+             SELECT id FROM {table} WHERE {WHERE} AND status = 'dead' AND {CAN_COME_BACK} \
              ORDER BY id {LIMIT} FOR UPDATE) RETURNING id",
             table = self.table
         );
@@ -196,26 +197,26 @@ impl LetterStore {
         Ok(ids.len())
     }
 
-    /// Of these letters, those that nobody asks for any more.
+    /// Of these letters, those that nobody asks for any more. A request in the outbox is among them.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn answered(&mut self, ids: &[i64]) -> Result<Vec<LetterState>, SinkError> {
         let sql = format!(
-            "SELECT id, event_id, status, error_type, error_message FROM {} \
+            "SELECT id, event_id, phase, status, error_type, error_message FROM {} \
              WHERE pipeline = $1 AND id = ANY ($2::bigint[]) AND status <> 'requested' ORDER BY id",
             self.table
         );
         self.ask("waiting for a replay", &sql, None, &[&ids], letter_state).await
     }
 
-    /// Deletes letters, but not those that are asked for; how many.
+    /// Deletes letters, but not those that are asked for or under way; how many.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn purge(&mut self, filter: &LetterFilter) -> Result<u64, SinkError> {
         let sql = format!(
-            "WITH gone AS (DELETE FROM {} WHERE {WHERE} AND status <> 'requested' RETURNING 1) \
+            "WITH gone AS (DELETE FROM {} WHERE {WHERE} AND {IS_AT_REST} RETURNING 1) \
              SELECT count(*) FROM gone",
             self.table
         );
@@ -229,7 +230,7 @@ impl LetterStore {
     /// As [`Self::list`].
     pub async fn expire(&mut self, before: SystemTime, published: bool) -> Result<u64, SinkError> {
         let sql = format!(
-            "WITH gone AS (DELETE FROM {} WHERE pipeline = $1 AND status <> 'requested' \
+            "WITH gone AS (DELETE FROM {} WHERE pipeline = $1 AND {IS_AT_REST} \
              AND last_failure < $2 AND (NOT $3::boolean OR published_at IS NOT NULL) RETURNING 1) \
              SELECT count(*) FROM gone",
             self.table
@@ -248,21 +249,6 @@ impl LetterStore {
         );
         let asked = self.ask("looking for replays", &sql, None, &[], |row| row.try_get(0)).await?;
         Ok(asked.first().copied().unwrap_or(false))
-    }
-
-    /// The first `limit` letters that are asked for, in the order of their spools' ids. A message that
-    /// can't be told is left out.
-    ///
-    /// # Errors
-    /// As [`Self::list`].
-    pub async fn requests(&mut self, limit: i64) -> Result<Vec<ReplayRequest>, SinkError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM {} WHERE status = 'requested' AND pipeline = $1 \
-             ORDER BY event_id LIMIT $2",
-            self.table
-        );
-        let letters = self.ask("reading replays", &sql, None, &[&limit], letter).await?;
-        Ok(letters.into_iter().filter_map(StoredLetter::into_request).collect())
     }
 
     /// The first `limit` letters that are not published.
@@ -305,7 +291,7 @@ impl LetterStore {
     }
 
     /// The pipeline is the first parameter, then those of the filter, if there is one.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &mut self,
         doing: &str,
         sql: &str,
@@ -352,27 +338,6 @@ impl LetterStore {
     }
 }
 
-impl StoredLetter {
-    /// `None` for what is no event.
-    fn into_request(self) -> Option<ReplayRequest> {
-        let offset = self.event_id.as_deref()?.parse().ok()?;
-        let text = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let properties = self.properties.as_object().into_iter().flatten();
-        let message = Message {
-            offset,
-            receipt: Receipt { flow: 0, id: 0 },
-            topic: self.topic,
-            payload: self.payload,
-            redelivered: true,
-            properties: properties.map(|(name, value)| (name.clone(), text(value))).collect(),
-        };
-        Some(ReplayRequest { id: self.id, message })
-    }
-}
-
 /// A pattern with `*` as one of LIKE.
 fn like(pattern: &str) -> String {
     let mut like = String::with_capacity(pattern.len());
@@ -386,7 +351,7 @@ fn like(pattern: &str) -> String {
     like
 }
 
-fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {
+pub(super) fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {
     Ok(StoredLetter {
         id: row.try_get(0)?,
         event_id: row.try_get(1)?,
@@ -413,9 +378,10 @@ fn letter_state(row: &Row) -> Result<LetterState, tokio_postgres::Error> {
     Ok(LetterState {
         id: row.try_get(0)?,
         event_id: row.try_get(1)?,
-        status: row.try_get(2)?,
-        error_type: row.try_get(3)?,
-        message: row.try_get(4)?,
+        phase: row.try_get(2)?,
+        status: row.try_get(3)?,
+        error_type: row.try_get(4)?,
+        message: row.try_get(5)?,
     })
 }
 

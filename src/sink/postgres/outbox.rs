@@ -61,16 +61,25 @@ pub(super) fn inserts(
     Ok(rows.chunks(STATEMENT_ROWS).map(bind).collect())
 }
 
+/// Refused requests that nothing final has become of; as in the index of `own_tables`.
+const IS_OPEN: &str = "k.phase = 'rest' AND k.status IN ('dead', 'requested', 'queued')";
+
 /// The outbox of one pipeline.
 pub struct Outbox {
     config: PostgresConfig,
     pipeline: String,
+    versioned: Vec<String>,
 }
 
 impl Outbox {
     /// Does not connect yet.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
-        Self { config, pipeline: pipeline.into() }
+        Self { config, pipeline: pipeline.into(), versioned: Vec::new() }
+    }
+
+    /// With the names of the results of which a delivered request supersedes older ones that were refused.
+    pub fn with_versioned(self, versioned: Vec<String>) -> Self {
+        Self { versioned, ..self }
     }
 
     /// The right to deliver, as long as its connection lasts; `None` while another process has it.
@@ -99,13 +108,20 @@ impl Outbox {
                 (Some(holder), has_turn)
             }
         };
-        Ok(has_turn.then(|| Turn {
+        if !has_turn {
+            return Ok(None);
+        }
+        let mut turn = Turn {
             connection,
             holder,
             pipeline: self.pipeline.clone(),
+            versioned: self.versioned.clone(),
             table: quote::table(&self.config.schema, OUTBOX),
             dead_letters: quote::table(&self.config.schema, dead_letters::TABLE),
-        }))
+            has_letters: false,
+        };
+        turn.has_letters = turn.finds_letters().await?;
+        Ok(Some(turn))
     }
 
     /// How many rows wait.
@@ -134,8 +150,11 @@ pub struct Turn {
     /// Behind a pooler in transaction mode, who holds the lock.
     holder: Option<Connection>,
     pipeline: String,
+    versioned: Vec<String>,
     table: String,
     dead_letters: String,
+    /// Refused requests may come back, or be superseded. Only the holder of the turn makes such letters.
+    has_letters: bool,
 }
 
 impl Turn {
@@ -160,40 +179,78 @@ impl Turn {
         rows.iter().map(|row| waiting(row).map_err(failed)).collect()
     }
 
-    /// Takes rows out that the API has answered; those that it refused become dead letters. One statement, so
-    /// all of it or nothing.
+    async fn finds_letters(&self) -> Result<bool, SinkError> {
+        let failed = |error| classify("looking for refused requests", error);
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {} k WHERE k.pipeline = $1 AND {IS_OPEN})",
+            self.dead_letters
+        );
+        let pipeline: [(&(dyn ToSql + Sync), Type); 1] = [(&self.pipeline, Type::TEXT)];
+        let row = self.connection.client.query_typed_one(&sql, &pipeline).await;
+        row.and_then(|row| row.try_get(0)).map_err(failed)
+    }
+
+    /// Takes rows out that the API has answered, and tells dead letters: those that it refused become some, or stay
+    /// what they are; the letter of a delivered one is replayed, and older ones of its key are superseded. One
+    /// statement, so all of it or nothing.
     ///
     /// # Errors
     /// If the connection is lost; the rows may be out or not.
     pub async fn settle(&mut self, answered: &[i64], refused: &[Refused]) -> Result<(), SinkError> {
         let failed = |error| classify("settling rows of the outbox", error);
-        let sql = format!(
-            "WITH dead AS ( \
-               INSERT INTO {dead} (original_topic, error_type, error_message, phase, original_payload, \
-               properties, event_id, first_failure, last_failure, consumer_id, pipeline) \
-               SELECT o.path, 'REST_REFUSED', r.reason, 'rest', convert_to(o.body, 'UTF8'), \
-               jsonb_build_object('result', o.result, 'operation', o.operation, \
-               'idempotency_key', o.idempotency_key), 'rest:' || o.idempotency_key, $4, $4, o.pipeline, o.pipeline \
-               FROM unnest($2::bigint[], $3::text[]) AS r(id, reason) JOIN {outbox} o ON o.id = r.id \
-               ON CONFLICT DO NOTHING \
-             ), gone AS (DELETE FROM {outbox} WHERE id = ANY ($1::bigint[]) AND NOT is_once) \
-             UPDATE {outbox} SET delivered_at = $4, body = '' WHERE id = ANY ($1::bigint[]) AND is_once",
-            dead = self.dead_letters,
-            outbox = self.table
-        );
+        let sql = self.settle_sql();
         let ids: Vec<i64> = refused.iter().map(|row| row.id).collect();
         let reasons: Vec<&str> = refused.iter().map(|row| row.reason.as_str()).collect();
         let now = SystemTime::now();
-        let params: [(&(dyn ToSql + Sync), Type); 4] = [
+        let params: [(&(dyn ToSql + Sync), Type); 6] = [
             (&answered, Type::INT8_ARRAY),
             (&ids, Type::INT8_ARRAY),
             (&reasons, Type::TEXT_ARRAY),
             (&now, Type::TIMESTAMPTZ),
+            (&self.versioned, Type::TEXT_ARRAY),
+            (&self.has_letters, Type::BOOL),
         ];
         let Connection { client, silence, .. } = &self.connection;
         let settled = async { client.execute_typed(&sql, &params).await.map_err(failed) };
         silence.limited("settling rows of the outbox", settled).await?;
+        self.has_letters |= !refused.is_empty();
         Ok(())
+    }
+
+    /// A letter is found by the idempotency key of its request, and older ones by their lane and their place, which
+    /// a request keeps that comes back.
+    fn settle_sql(&self) -> String {
+        format!(
+            "WITH refused AS ( \
+               SELECT o.*, r.reason, 'rest:' || o.idempotency_key AS event_id \
+               FROM unnest($2::bigint[], $3::text[]) AS r(id, reason) JOIN {outbox} o ON o.id = r.id \
+             ), again AS ( \
+               UPDATE {dead} k SET status = 'dead', settled_at = NULL, error_message = o.reason, last_failure = $4 \
+               FROM refused o WHERE $6 AND k.pipeline = o.pipeline AND k.event_id = o.event_id RETURNING k.event_id \
+             ), dead AS ( \
+               INSERT INTO {dead} (original_topic, error_type, error_message, phase, original_payload, \
+               properties, event_id, first_failure, last_failure, consumer_id, pipeline) \
+               SELECT o.path, 'REST_REFUSED', o.reason, 'rest', convert_to(o.body, 'UTF8'), \
+               jsonb_build_object('result', o.result, 'operation', o.operation, 'idempotency_key', \
+               o.idempotency_key, 'lane', o.lane, 'place', o.id), o.event_id, $4, $4, o.pipeline, o.pipeline \
+               FROM refused o WHERE o.event_id NOT IN (SELECT event_id FROM again) ON CONFLICT DO NOTHING \
+             ), delivered AS ( \
+               SELECT o.pipeline, o.result, o.lane, 'rest:' || o.idempotency_key AS event_id, o.id FROM {outbox} o \
+               WHERE $6 AND o.id = ANY ($1::bigint[]) AND o.id <> ALL ($2) \
+             ), replayed AS ( \
+               UPDATE {dead} k SET status = 'replayed', settled_at = $4 FROM delivered o \
+               WHERE k.pipeline = o.pipeline AND k.event_id = o.event_id AND {IS_OPEN} \
+             ), superseded AS ( \
+               UPDATE {dead} k SET status = 'superseded', settled_at = $4 FROM delivered o \
+               LEFT JOIN {dead} own ON own.pipeline = o.pipeline AND own.event_id = o.event_id \
+               WHERE o.result = ANY ($5) AND k.pipeline = o.pipeline AND k.properties->>'lane' = o.lane \
+               AND {IS_OPEN} AND k.status <> 'queued' \
+               AND (k.properties->>'place')::bigint < COALESCE((own.properties->>'place')::bigint, o.id) \
+             ), gone AS (DELETE FROM {outbox} WHERE id = ANY ($1) AND NOT is_once) \
+             UPDATE {outbox} SET delivered_at = $4, body = '' WHERE id = ANY ($1) AND is_once",
+            dead = self.dead_letters,
+            outbox = self.table
+        )
     }
 
     /// Forgets the keys of rows that are sent once and were delivered before that time; how many.

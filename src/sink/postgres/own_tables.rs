@@ -84,8 +84,16 @@ pub(super) const AFTER_FILES: &[(&str, &str)] = &[
     (dead_letters::TABLE, DEAD_LETTERS_DDL),
 ];
 
-/// What waits in the outbox is found without the rows that stay in it.
-const WAITING_INDEX: &str = "tidemark_outbox_waiting";
+/// Name, table and definition. What waits in the outbox is found without the rows that stay in it, and refused
+/// requests are found by their keys.
+const INDEXES: [(&str, &str, &str); 2] = [
+    ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
+    (
+        "tidemark_refused_requests",
+        dead_letters::TABLE,
+        "(pipeline, (properties->>'lane')) WHERE phase = 'rest' AND status IN ('dead', 'requested', 'queued')",
+    ),
+];
 
 /// Creates the indexes of the sink's own tables that are missing. An installation of before lacks them, and runs
 /// without them if the role may not create them.
@@ -94,15 +102,15 @@ pub(super) async fn create_missing_indexes(client: &Client, schema: &str) -> Res
                AND has_schema_privilege(n.oid, 'CREATE') \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1 AND c.relname = $2";
-    let index = quote::table(schema, WAITING_INDEX);
-    let params: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&schema, Type::TEXT), (&OUTBOX, Type::TEXT), (&index, Type::TEXT)];
-    let row = client.query_typed_opt(may, &params).await?;
-    if row.map(|row| row.try_get::<_, bool>(0)).transpose()?.unwrap_or(false) {
-        let (name, table) = (quote::ident(WAITING_INDEX), quote::table(schema, OUTBOX));
-        let sql =
-            format!("CREATE INDEX {name} ON {table} (pipeline, id) WHERE delivered_at IS NULL");
-        client.batch_execute(&sql).await?;
+    for (name, table, definition) in INDEXES {
+        let index = quote::table(schema, name);
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&schema, Type::TEXT), (&table, Type::TEXT), (&index, Type::TEXT)];
+        let row = client.query_typed_opt(may, &params).await?;
+        if row.map(|row| row.try_get::<_, bool>(0)).transpose()?.unwrap_or(false) {
+            let (name, table) = (quote::ident(name), quote::table(schema, table));
+            client.batch_execute(&format!("CREATE INDEX {name} ON {table} {definition}")).await?;
+        }
     }
     Ok(())
 }

@@ -141,15 +141,18 @@ impl RowsPiece<'_> {
         connection: &mut Connection,
         range: Range<usize>,
     ) -> Result<(), SinkError> {
-        let bound = match &self.how {
-            How::Append if self.rows.can_copy() => {
-                return self.rows.stream(connection, range).await;
-            }
-            How::Append => self.rows.bind_range(&self.rows.insert_sql(), range)?,
-            How::Statement(sql) | How::Update(sql) => self.rows.bind_range(sql, range)?,
-        };
-        bound.execute(connection).await?;
-        Ok(())
+        match &self.how {
+            How::Append if self.rows.can_copy() => self.rows.stream(connection, range).await,
+            _ => self.bind(range)?.execute(connection).await.map(drop),
+        }
+    }
+
+    /// The statement that writes some of the rows.
+    pub(super) fn bind(&self, range: Range<usize>) -> Result<Bound, SinkError> {
+        match &self.how {
+            How::Append => self.rows.bind_range(&self.rows.insert_sql(), range),
+            How::Statement(sql) | How::Update(sql) => self.rows.bind_range(sql, range),
+        }
     }
 
     /// Those of the rows that are `kept`.

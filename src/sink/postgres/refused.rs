@@ -1,15 +1,11 @@
 //! What is said about refused rows, and kept of those that have no event.
 
-use std::sync::Arc;
+use arrow::array::{Array, RecordBatch};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
-use arrow::util::display::array_value_to_string;
-use serde_json::{Map, Value};
-
+use super::dead_letters::OF_RESULT;
 use super::isolate::Refusal;
 use super::piece::Origin;
-use crate::changelog::{Changelog, ResultChanges, ResultMode};
+use crate::changelog::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
 use crate::sink::{DataError, RefusedRow};
 
 const ADVICE: &str = "correct the table or the event, then replay it (tidemark dlq replay)";
@@ -23,6 +19,7 @@ pub(super) struct RefusedResult {
     pub(super) message: String,
     /// The row as JSON; of a delete, its key.
     pub(super) row: String,
+    pub(super) is_deletion: bool,
 }
 
 pub(super) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow {
@@ -46,18 +43,20 @@ pub(super) fn of_result(origin: Origin<'_>, refusal: &Refusal) -> Option<Refused
             (changes, &changes.deletes, all, "the deletion")
         }
     };
+    let is_deletion = matches!(origin, Origin::Deletes(_));
     let name = &changes.table.name;
     let key = key_text(batch, &key, refusal.row);
     Some(RefusedResult {
         result: name.clone(),
-        place: format!("result/{name}"),
+        place: format!("{OF_RESULT}{name}"),
         column: refusal.error.column.clone(),
         message: format!(
             "{what} is left out, and the target keeps what it had: {}; it is a row of the result {name}, which \
-             comes from no single event: correct the table or the query; the next change of the row writes it again",
+             comes from no single event: correct the table or the query, then replay it (tidemark dlq replay)",
             sentence(&key, &refusal.error)
         ),
-        row: json(batch, refusal.row),
+        row: row_json(batch, refusal.row),
+        is_deletion,
     })
 }
 
@@ -80,31 +79,9 @@ fn key_text(batch: &RecordBatch, key: &[usize], row: usize) -> String {
     let cell = |at: &usize| {
         let value = match batch.column(*at).is_null(row) {
             true => "NULL".to_owned(),
-            false => text(batch.column(*at), row),
+            false => cell_text(batch.column(*at), row),
         };
         format!("{} = {value}", schema.field(*at).name())
     };
     key.iter().map(cell).collect::<Vec<_>>().join(", ")
-}
-
-/// Numbers that JSON holds exactly and booleans as they are, everything else as text.
-fn json(batch: &RecordBatch, row: usize) -> String {
-    let schema = batch.schema();
-    let cells = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
-        let value = match column.data_type() {
-            _ if column.is_null(row) => Value::Null,
-            DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
-            integer if integer.is_integer() => text(column, row)
-                .parse::<i64>()
-                .map_or_else(|_| text(column, row).into(), Value::from),
-            _ => Value::String(text(column, row)),
-        };
-        (field.name().clone(), value)
-    });
-    Value::Object(cells.collect::<Map<_, _>>()).to_string()
-}
-
-fn text(column: &ArrayRef, row: usize) -> String {
-    // A type that has no text is a result column that no target takes.
-    array_value_to_string(&Arc::clone(column), row).unwrap_or_else(|error| error.to_string())
 }

@@ -1,8 +1,10 @@
 //! What the dead-letter table is told about letters that an epoch has processed again.
 
+use std::time::SystemTime;
+
 use super::rows::Bound;
 use super::{dead_letters, quote};
-use crate::changelog::{EpochCommit, ReplayOutcome};
+use crate::changelog::{ErrorType, ReplayOutcome, Replayed};
 
 /// What changes of one letter; `None` stays as it is.
 #[derive(Default)]
@@ -16,13 +18,12 @@ struct Change {
 }
 
 /// Goes by the id alone: whoever has asked may have taken it back, and this is what happened all the same.
-pub(super) fn update(schema: &str, commit: &EpochCommit) -> Option<Bound> {
-    if commit.replayed.is_empty() {
+pub(super) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Option<Bound> {
+    if settled.is_empty() {
         return None;
     }
-    let ids: Vec<i64> = commit.replayed.iter().map(|replayed| replayed.id).collect();
-    let changes: Vec<Change> =
-        commit.replayed.iter().map(|replayed| change(&replayed.outcome)).collect();
+    let ids: Vec<i64> = settled.iter().map(|replayed| replayed.id).collect();
+    let changes: Vec<Change> = settled.iter().map(|replayed| change(&replayed.outcome)).collect();
     let sql = format!(
         "UPDATE {} AS letter SET status = given.status, \
          settled_at = CASE WHEN given.status = 'dead' THEN settled_at ELSE $8::timestamptz END, \
@@ -54,7 +55,7 @@ pub(super) fn update(schema: &str, commit: &EpochCommit) -> Option<Bound> {
             Box::new(changes.iter().map(|change| owned(change.phase)).collect::<Vec<_>>()),
             Box::new(texts(|change| change.table.clone())),
             Box::new(texts(|change| change.column.clone())),
-            Box::new(commit.closed_at),
+            Box::new(at),
         ],
     })
 }
@@ -67,6 +68,14 @@ fn change(outcome: &ReplayOutcome) -> Change {
             status: "dead",
             message: Some(dead_letters::printable(reason)),
             ..Change::default()
+        },
+        ReplayOutcome::RefusedAgain { column, message } => Change {
+            status: "dead",
+            error_type: Some(ErrorType::RowRefused.as_str()),
+            message: Some(dead_letters::printable(message)),
+            phase: Some(ErrorType::RowRefused.phase().as_str()),
+            table: None,
+            column: column.as_deref().map(dead_letters::printable),
         },
         ReplayOutcome::Failed(letter) => Change {
             status: "dead",

@@ -155,7 +155,7 @@ impl Target {
     /// One array per column; `on_conflict` may be empty.
     pub(super) fn insert_sql(&self, on_conflict: &str) -> String {
         format!(
-            "INSERT INTO {} ({}) SELECT * FROM {} AS given {on_conflict}",
+            "INSERT INTO {} AS kept ({}) SELECT * FROM {} AS given {on_conflict}",
             self.sql_name,
             self.column_list(),
             self.given(),

@@ -1,0 +1,148 @@
+//! Rows of results that were refused, once more: the target is made to hold what they are today.
+//!
+//! Row by row, each in a savepoint, so that each says what became of it. There are few, and nobody waits for them
+//! but who has asked.
+
+use super::PostgresSink;
+use super::careful::begin;
+use super::connection::Connection;
+use super::epoch::{EpochWrite, Failure, Written, roll_back};
+use super::isolate::Refusal;
+use super::piece::{Origin, RowsPiece};
+use super::{refused, replayed};
+use crate::changelog::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
+use crate::sink::{DataError, Distrust, SinkError};
+
+/// A row on its way, and the letters about it.
+struct Task<'m, 'a> {
+    piece: &'m RowsPiece<'a>,
+    row: usize,
+    letters: &'m [RowLetter],
+}
+
+impl PostgresSink {
+    /// Makes the targets hold the rows of `commit.mended`, and settles their letters.
+    pub(super) async fn mend(
+        &self,
+        connection: &mut Connection,
+        commit: &EpochCommit,
+    ) -> Result<Written, Failure> {
+        let write = EpochWrite {
+            epoch: commit.epoch,
+            ledger_row: self.ledger.insert(commit).map_err(Failure::Nothing)?,
+            pieces: Vec::new(),
+            truncates: Vec::new(),
+        };
+        let written = self.write_mended(connection, &write, commit).await;
+        match written.map_err(Failure::Nothing)? {
+            Written::NotAbove => Ok(Written::NotAbove),
+            Written::Committed => write.finish(connection, &self.ledger).await,
+        }
+    }
+
+    /// Everything but the COMMIT.
+    async fn write_mended(
+        &self,
+        connection: &mut Connection,
+        write: &EpochWrite<'_>,
+        commit: &EpochCommit,
+    ) -> Result<Written, SinkError> {
+        begin(connection).await?;
+        if !self.ledger.is_taken(connection, &write.ledger_row).await? {
+            roll_back(connection).await?;
+            return Ok(Written::NotAbove);
+        }
+        let mut pieces = Vec::new();
+        for mending in &commit.mended {
+            let target = self.targets.results.get(&mending.changes.table.name);
+            let target = target.ok_or_else(|| super::unchecked(&mending.changes.table.name))?;
+            pieces.push(target.mending(&mending.changes, commit.closed_at)?);
+        }
+        let mut settled = commit.replayed.clone();
+        settled.extend(mend_all(connection, &tasks(&commit.mended, &pieces)).await?);
+        if let Some(bound) = replayed::update(&self.config.schema, &settled, commit.closed_at) {
+            bound.execute(connection).await?;
+        }
+        Ok(Written::Committed)
+    }
+}
+
+/// Deletes of all results first: they make room in other unique indexes.
+fn tasks<'m, 'a>(
+    mended: &'m [Mending],
+    pieces: &'m [[Option<RowsPiece<'a>>; 2]],
+) -> Vec<Task<'m, 'a>> {
+    let of = |which: usize| {
+        mended.iter().zip(pieces).flat_map(move |(mending, pieces)| {
+            let letters = if which == 0 { &mending.of_deletes } else { &mending.of_upserts };
+            let task = move |piece: &'m RowsPiece<'a>| {
+                letters.iter().enumerate().map(move |(row, letters)| Task { piece, row, letters })
+            };
+            pieces[which].iter().flat_map(task)
+        })
+    };
+    of(0).chain(of(1)).collect()
+}
+
+async fn mend_all(
+    connection: &mut Connection,
+    tasks: &[Task<'_, '_>],
+) -> Result<Vec<Replayed>, SinkError> {
+    let (mut settled, mut failed) = (Vec::new(), Vec::new());
+    for task in tasks {
+        match attempt(connection, task).await? {
+            Ok(rows) => settled.extend(written(task, rows)),
+            Err(_) => failed.push(task),
+        }
+    }
+    // What they needed may have come after them.
+    for task in failed {
+        match attempt(connection, task).await? {
+            Ok(rows) => settled.extend(written(task, rows)),
+            Err(error) => settled.extend(refused_again(task, error)),
+        }
+    }
+    Ok(settled)
+}
+
+/// How many rows changed.
+async fn attempt(
+    connection: &mut Connection,
+    task: &Task<'_, '_>,
+) -> Result<Result<u64, DataError>, SinkError> {
+    connection.savepoint("SAVEPOINT part").await?;
+    let bound = task.piece.bind(task.row..task.row + 1);
+    let ran = match bound {
+        Ok(bound) => bound.execute(connection).await,
+        Err(error) => Err(error),
+    };
+    let (ran, end) = match ran {
+        Ok(rows) => (Ok(rows), "RELEASE part"),
+        Err(SinkError::Data(error)) => (Err(error), "ROLLBACK TO part; RELEASE part"),
+        Err(other) => return Err(other),
+    };
+    connection.savepoint(end).await?;
+    Ok(ran)
+}
+
+/// The newest letter that asked for what was done is replayed; the others are superseded by it.
+fn written(task: &Task<'_, '_>, rows: u64) -> Vec<Replayed> {
+    let is_deletion = matches!(task.piece.origin, Origin::Deletes(_));
+    let did = task.letters.iter().find(|letter| letter.is_deletion == is_deletion && rows > 0);
+    let outcome = |letter: &RowLetter| match did {
+        Some(did) if did == letter => ReplayOutcome::Applied,
+        _ => ReplayOutcome::Superseded,
+    };
+    let settled = |letter: &RowLetter| Replayed { id: letter.id, outcome: outcome(letter) };
+    task.letters.iter().map(settled).collect()
+}
+
+fn refused_again(task: &Task<'_, '_>, error: DataError) -> Vec<Replayed> {
+    let refusal = Refusal { row: task.row, error, found_by: Distrust::Trial };
+    let Some(refused) = refused::of_result(task.piece.origin, &refusal) else { return Vec::new() };
+    let settled = |letter: &RowLetter| {
+        let (column, message) = (refused.column.clone(), refused.message.clone());
+        Replayed { id: letter.id, outcome: ReplayOutcome::RefusedAgain { column, message } }
+    };
+    task.letters.iter().map(settled).collect()
+}

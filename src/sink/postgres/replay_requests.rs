@@ -1,0 +1,105 @@
+//! Dead letters that somebody wants back, as the pipeline takes them up: events, requests that an API refused, and
+//! rows of results that their targets refused.
+
+use tokio_postgres::Row;
+
+use super::dead_letters::{DELETED, OF_RESULT};
+use super::letter_store::{COLUMNS, LetterStore, StoredLetter, letter};
+use crate::changelog::{
+    Message, Receipt, RefusedRequest, RefusedResultRow, ReplayRequest, RowLetter,
+};
+use crate::sink::SinkError;
+
+/// Letters of events have the positions of their messages.
+const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
+const IS_REQUEST: &str = "phase = 'rest'";
+const IS_ROW: &str = "phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%'";
+
+pub(super) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'rest' \
+     OR phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%')";
+
+/// Of this pipeline.
+const IS_ASKED: &str = "status = 'requested' AND pipeline = $1";
+
+impl LetterStore {
+    /// The first `limit` events that are asked for, in the order of their spools' ids. A message that
+    /// can't be told is left out.
+    ///
+    /// # Errors
+    /// If the database can't be asked.
+    pub async fn requests(&mut self, limit: i64) -> Result<Vec<ReplayRequest>, SinkError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE {IS_ASKED} AND {IS_EVENT} ORDER BY event_id LIMIT $2",
+            self.table
+        );
+        let letters = self.ask("reading replays", &sql, None, &[&limit], letter).await?;
+        Ok(letters.into_iter().filter_map(StoredLetter::into_request).collect())
+    }
+
+    /// The first `limit` refused requests that are asked for, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::requests`].
+    pub async fn rest_requests(&mut self, limit: i64) -> Result<Vec<RefusedRequest>, SinkError> {
+        let sql = format!(
+            "SELECT id, COALESCE(properties->>'result', ''), properties ?& '{{lane,place}}' FROM {} \
+             WHERE {IS_ASKED} AND {IS_REQUEST} \
+             ORDER BY (properties->>'place')::bigint, id LIMIT $2",
+            self.table
+        );
+        let read = |row: &Row| {
+            Ok(RefusedRequest {
+                id: row.try_get(0)?,
+                result: row.try_get(1)?,
+                has_place: row.try_get::<_, Option<bool>>(2)?.unwrap_or(false),
+            })
+        };
+        self.ask("reading requests to post again", &sql, None, &[&limit], read).await
+    }
+
+    /// The first `limit` refused rows of results that are asked for, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::requests`].
+    pub async fn result_requests(
+        &mut self,
+        limit: i64,
+    ) -> Result<Vec<RefusedResultRow>, SinkError> {
+        let sql = format!(
+            "SELECT id, original_topic, COALESCE(properties->>'operation', ''), original_payload FROM {} \
+             WHERE {IS_ASKED} AND {IS_ROW} ORDER BY id LIMIT $2",
+            self.table
+        );
+        let read = |row: &Row| {
+            let (place, operation): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
+            let letter = RowLetter { id: row.try_get(0)?, is_deletion: operation == DELETED };
+            Ok(RefusedResultRow {
+                letter,
+                result: place.strip_prefix(OF_RESULT).unwrap_or(place).to_owned(),
+                row: String::from_utf8_lossy(row.try_get(3)?).into_owned(),
+            })
+        };
+        self.ask("reading refused rows of results", &sql, None, &[&limit], read).await
+    }
+}
+
+impl StoredLetter {
+    /// `None` for what is no event.
+    fn into_request(self) -> Option<ReplayRequest> {
+        let offset = self.event_id.as_deref()?.parse().ok()?;
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let properties = self.properties.as_object().into_iter().flatten();
+        let message = Message {
+            offset,
+            receipt: Receipt { flow: 0, id: 0 },
+            topic: self.topic,
+            payload: self.payload,
+            redelivered: true,
+            properties: properties.map(|(name, value)| (name.clone(), text(value))).collect(),
+        };
+        Some(ReplayRequest { id: self.id, message })
+    }
+}

@@ -1,0 +1,66 @@
+//! Refused requests that go back to the outbox.
+//!
+//! A request of a result that tells what its rows are is sent again only if no newer one of its key waits: the newer
+//! one says more. (If a newer one was delivered, its letter is settled since then.) The `place` of a letter is the one
+//! that its request had in the outbox first; it keeps it, so that the order of versions is known.
+
+use super::own_tables::OUTBOX;
+use super::rows::{Bound, Params};
+use super::{dead_letters, epoch_number, quote};
+use crate::changelog::{EpochCommit, Resent};
+use crate::sink::SinkError;
+
+/// The statements that put the requests of an epoch back, with their keys and their bytes, and tell their letters.
+pub(super) fn statements(
+    commit: &EpochCommit,
+    (schema, pipeline): (&str, &str),
+) -> Result<Vec<Bound>, SinkError> {
+    if commit.resent.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (dead, outbox) = (quote::table(schema, dead_letters::TABLE), quote::table(schema, OUTBOX));
+    let ids = |is_wanted: fn(&Resent) -> bool| -> Vec<i64> {
+        commit.resent.iter().filter(|resent| is_wanted(resent)).map(|resent| resent.id).collect()
+    };
+    let bound = |sql: String, ids: Vec<i64>, more: Params| {
+        let mut params: Params = vec![Box::new(pipeline.to_owned()), Box::new(ids)];
+        params.extend(more);
+        Bound { table: OUTBOX.to_owned(), sql, params }
+    };
+    let (all, queued) = (ids(|_| true), format!("{IS_ASKED} AND k.status = 'queued'"));
+    let queue = format!(
+        "UPDATE {dead} AS k SET status = 'queued', retry_count = retry_count + 1 \
+         WHERE {IS_ASKED} AND k.status = 'requested'"
+    );
+    let supersede = format!(
+        "UPDATE {dead} AS k SET status = 'superseded', settled_at = $3::timestamptz \
+         FROM (SELECT o.lane, max(COALESCE({PLACE}, o.id)) AS place FROM {outbox} o \
+           LEFT JOIN {dead} r ON r.pipeline = o.pipeline AND r.event_id = 'rest:' || o.idempotency_key \
+           WHERE o.pipeline = $1 AND o.delivered_at IS NULL GROUP BY o.lane) AS newest \
+         WHERE {queued} AND newest.lane = k.properties->>'lane' \
+         AND newest.place > (k.properties->>'place')::bigint",
+        PLACE = "(r.properties->>'place')::bigint"
+    );
+    // The key of a request that is sent once stays when it is answered.
+    let make_room = format!(
+        "DELETE FROM {outbox} AS o USING {dead} AS k WHERE {queued} AND o.pipeline = k.pipeline \
+         AND o.idempotency_key = k.properties->>'idempotency_key' AND o.delivered_at IS NOT NULL"
+    );
+    let insert = format!(
+        "INSERT INTO {outbox} (pipeline, epoch, result, path, is_once, lane, operation, idempotency_key, body) \
+         SELECT k.pipeline, $3::bigint, k.properties->>'result', k.original_topic, k.id = ANY ($4::bigint[]), \
+         k.properties->>'lane', k.properties->>'operation', k.properties->>'idempotency_key', \
+         convert_from(k.original_payload, 'UTF8') FROM {dead} k WHERE {queued} \
+         ORDER BY (k.properties->>'place')::bigint ON CONFLICT (pipeline, idempotency_key) DO NOTHING"
+    );
+    let epoch = epoch_number(commit.epoch)?;
+    Ok(vec![
+        bound(queue, all.clone(), Params::new()),
+        bound(supersede, ids(|resent| resent.is_version), vec![Box::new(commit.closed_at)]),
+        bound(make_room, all.clone(), Params::new()),
+        bound(insert, all, vec![Box::new(epoch), Box::new(ids(|resent| resent.is_once))]),
+    ])
+}
+
+/// The letters at hand.
+const IS_ASKED: &str = "k.pipeline = $1::text AND k.id = ANY ($2::bigint[])";

@@ -46,7 +46,7 @@ fn main() -> Outcome<()> {
 async fn run() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let postgres = LocalPostgres::create(folder.path(), free_port().await?).await?;
+    let postgres = LocalPostgres::create(folder.path(), free_port()?).await?;
     let bench = Bench::new(&postgres, folder.path()).await?;
     let mut figures = Figures::default();
     for round in 0..ROUNDS {

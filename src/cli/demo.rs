@@ -35,7 +35,7 @@ pub(super) async fn run(seconds: u64, sql: &Path) -> anyhow::Result<()> {
 
 /// `tidemark demo --psql`.
 pub(super) async fn psql() -> anyhow::Result<()> {
-    let mut postgres = LocalPostgres::existing(&folder(), free_port().await?)?;
+    let mut postgres = LocalPostgres::existing(&folder(), free_port()?)?;
     postgres.start().await?;
     let status = postgres.psql().status().await?;
     postgres.stop().await?;

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 from solace.messaging.config.missing_resources_creation_configuration import (
     MissingResourcesCreationStrategy,
@@ -19,6 +20,10 @@ from solace.messaging.publisher.persistent_message_publisher import MessagePubli
 from solace.messaging.resources.queue import Queue
 from solace.messaging.resources.topic import Topic
 from solace.messaging.resources.topic_subscription import TopicSubscription
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+
+from ports import free_ports
 
 DEADLINE_SECONDS = 60
 CONFIG = """
@@ -57,9 +62,7 @@ class Broker:
         self.log = os.path.join(directory, "broker.log")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(config + CONFIG)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        [self.port] = free_ports(1)
         self.process = None
         self.start()
 

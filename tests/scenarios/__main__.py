@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+
 from cases import FAILURES
 from cases.alerts import Alerts
 from cases.image import Image

@@ -2,7 +2,6 @@
 //! of its server connections if one is free. Gone when the value is dropped.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tidemark::cli::stack::free_port;
 
 pub(crate) struct Pooler {
     folder: TempDir,
@@ -31,7 +31,7 @@ impl Pooler {
     ) -> Self {
         let server_port = port;
         let folder = tempfile::tempdir().expect("a folder for pgbouncer");
-        let port = free_port();
+        let port = free_port().expect("a free port");
         write(folder.path(), "users", &format!("\"{user}\" \"\"\n"));
         let tls = tls.map(|(certificate, key)| {
             let copy = |name: &str, from: &Path| {
@@ -107,9 +107,4 @@ fn program() -> PathBuf {
         std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let program = folders.map(|folder| folder.join("pgbouncer")).find(|file| file.is_file());
     program.expect("pgbouncer; .ci/setup installs it")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

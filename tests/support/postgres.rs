@@ -2,7 +2,6 @@
 //! loopback interface, gone when the value is dropped.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tidemark::cli::stack::free_port;
 use tokio_postgres::{Client, NoTls};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -97,7 +97,7 @@ impl PostgresServer {
         for (name, content) in files {
             server.add_file(name, content);
         }
-        server.port = free_port();
+        server.port = free_port().expect("a free port");
         server.spawn().await;
         server
     }
@@ -282,9 +282,4 @@ fn unprivileged_user() -> Option<(u32, u32)> {
     let mut fields = fields.expect("root needs a user named postgres").split(':').skip(2);
     let mut number = || fields.next().and_then(|text| text.parse().ok()).expect("a number");
     Some((number(), number()))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

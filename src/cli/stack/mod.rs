@@ -4,9 +4,11 @@
 
 mod local_postgres;
 mod observer;
+mod ports;
 
 pub use local_postgres::LocalPostgres;
 pub use observer::{Observer, quantile};
+pub use ports::free_port;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// The `[[xml]]` sections of the container's configuration.
@@ -95,9 +97,9 @@ impl Stack {
                 .with_context(|| format!("emptying {}", folder.display()))?;
         }
         std::fs::create_dir_all(folder)?;
-        let (broker_port, http_port) = (free_port().await?, free_port().await?);
-        let semp_port = free_port().await?;
-        let postgres = LocalPostgres::create(folder, free_port().await?).await?;
+        let (broker_port, http_port) = (free_port()?, free_port()?);
+        let semp_port = free_port()?;
+        let postgres = LocalPostgres::create(folder, free_port()?).await?;
         let mut stack =
             Self { settings, postgres, broker: None, broker_port, semp_port, http_port };
         std::fs::write(stack.folder().join("broker.toml"), stack.broker_config())?;
@@ -250,14 +252,6 @@ pub async fn end(child: &mut Child, patience: Duration) -> anyhow::Result<()> {
         child.kill().await?;
     }
     Ok(())
-}
-
-/// A port that was free a moment ago.
-///
-/// # Errors
-/// If loopback has none.
-pub async fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
 }
 
 async fn wait_for_port(port: u16, server: &mut Child) -> anyhow::Result<()> {

@@ -7,9 +7,10 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from ports import free_ports
 from stack.base import run
 from stack.local import Process
-from stack.settings import ROOT, free_ports
+from stack.settings import ROOT
 from waiting import Skipped, check, wait_for
 
 from .pressure import SLOW_COMMITS

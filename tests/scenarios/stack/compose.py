@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import time
 
+from ports import free_ports
 from waiting import Failed, wait_for
 
 from .base import Stack, is_root, run
 from .disk import SmallDisk
-from .settings import ROOT, free_ports
+from .settings import ROOT
 
 PROJECT = "tidemark-scenarios"
 NETWORK = f"{PROJECT}_default"
@@ -53,10 +54,10 @@ class ComposeStack(Stack):
         super().__init__(settings)
         self.password = secrets.token_hex(8)
         self.cuts, self.disks, self.runs = [], [], []
-        postgres, broker, api, processor = free_ports(4)
+        postgres, broker, api, processor, *others = free_ports(4 if settings.processors == 1 else 13)
         self.api_port = api
         # With two processors Docker chooses from a range.
-        processor = f"{processor}-{min(processor + 9, 65535)}" if settings.processors > 1 else processor
+        processor = f"{processor}-{others[-1]}" if others else processor
         values = {
             "COMPOSE_PROJECT_NAME": PROJECT,
             "TIDEMARK_IMAGE": settings.image,

@@ -8,12 +8,12 @@ import subprocess
 import time
 from pathlib import Path
 
+from ports import free_ports
 from waiting import Failed, Skipped, wait_for
 
 from .base import Stack, is_root, run
 from .disk import SmallDisk
 from .link import Link
-from .settings import free_ports
 
 
 class Process:

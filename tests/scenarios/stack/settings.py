@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,14 +67,3 @@ def with_lines(text, section, lines):
     if re.search(rf"^{re.escape(header)}$", text, re.M):
         return text.replace(f"{header}\n", f"{header}\n{lines}\n", 1)
     return f"{text}\n{header}\n{lines}\n"
-
-
-def free_ports(count):
-    """Ports of loopback that were free a moment ago."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

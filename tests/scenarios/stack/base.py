@@ -185,10 +185,10 @@ class Stack:
     def metrics(self, number=0):
         return wait_for(lambda: scrape(self.http_address(number)), "/metrics answers", 30)
 
-    def memory_mib(self, number=0, peak=False):
+    def memory_mib(self, number=0, peak=False, kind="VmRSS"):
         """Resident size of the processor, by the kernel's own count."""
         pid = self.processor_pid(number)
-        label = "VmHWM:" if peak else "VmRSS:"
+        label = "VmHWM:" if peak else f"{kind}:"
         try:
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith(label):

@@ -18,12 +18,15 @@ ifneq (,$(SCENARIOS))
 $(SCENARIOS): scenario ; @:
 endif
 endif
-# auto (containers where Docker is), compose or local; FULL=1 for the long forms; JSON=FILE for figures of loads.
+# auto (containers where Docker is), compose or local; FULL=1 for the long forms; JSON=FILE for figures of loads;
+# RELEASE=1 for a release build, which takes half an hour the first time.
 STACK ?= auto
 FULL ?=
+RELEASE ?=
 SEED ?= 1
 CHAOS_SECONDS ?= 900
-RUN_SCENARIOS = python3 tests/scenarios --program "$(CARGO_TARGET_DIR)/debug/tidemark" --stack $(STACK) $(if $(FULL),--full) $(if $(JSON),--json "$(JSON)")
+PROGRAM = $(CARGO_TARGET_DIR)/$(if $(RELEASE),release,debug)/tidemark
+RUN_SCENARIOS = python3 tests/scenarios --program "$(PROGRAM)" --stack $(STACK) $(if $(FULL),--full) $(if $(JSON),--json "$(JSON)")
 
 # How long `make fuzz` runs each of its targets.
 FUZZ_SECONDS ?= 600
@@ -40,14 +43,14 @@ setup: ## Install what building and testing need (safe to repeat; the other reci
 setup-check:
 	@.ci/setup --check
 
-build: setup ## Compile with the dev profile
-	cargo build --locked
+build: setup ## Compile with the dev profile (RELEASE=1: with the release profile)
+	cargo build --locked $(if $(RELEASE),--release)
 
 demo: build ## Run broker, generator, processor and PostgreSQL here for DEMO_SECONDS (60)
-	"$(CARGO_TARGET_DIR)/debug/tidemark" demo --seconds $(DEMO_SECONDS)
+	"$(PROGRAM)" demo --seconds $(DEMO_SECONDS)
 
 demo-psql: build ## psql on the database that the last demo left
-	"$(CARGO_TARGET_DIR)/debug/tidemark" demo --psql
+	"$(PROGRAM)" demo --psql
 
 clean-demo: ## Remove what the demo left
 	rm -rf "$${TMPDIR:-/tmp}/tidemark-demo"

@@ -36,6 +36,75 @@ CREATE TABLE order_totals (
 CREATE TABLE order_log (order_id bigint, status text);
 ";
 
+/// A way to refuse a row that is landed.
+struct Poison {
+    what: &'static str,
+    clean: &'static str,
+    poisoned: &'static str,
+    ddl: &'static str,
+    /// Of the rows that are refused.
+    status: &'static str,
+    /// What makes the target refuse them, if that is not their status.
+    taken: &'static str,
+}
+
+const POISON: [Poison; 6] = [
+    Poison {
+        what: "1 % too long",
+        clean: "landing, none too long",
+        poisoned: "landing, 1 % too long",
+        ddl: "",
+        status: "a status of more than forty characters is too long",
+        taken: "",
+    },
+    Poison {
+        what: "1 % against a CHECK",
+        clean: "landing, none against a CHECK",
+        poisoned: "landing, 1 % against a CHECK",
+        ddl: "ALTER TABLE orders_history ADD CHECK (status <> 'bad')",
+        status: "bad",
+        taken: "",
+    },
+    Poison {
+        what: "1 % against a domain",
+        clean: "landing, none against a domain",
+        poisoned: "landing, 1 % against a domain",
+        ddl: "CREATE DOMAIN state AS varchar(40) CHECK (VALUE <> 'bad'); \
+              ALTER TABLE orders_history ALTER status TYPE state",
+        status: "bad",
+        taken: "",
+    },
+    Poison {
+        what: "1 % against a unique index",
+        clean: "landing, none against a unique index",
+        poisoned: "landing, 1 % against a unique index",
+        ddl: "CREATE UNIQUE INDEX ON orders_history (order_id)",
+        status: "fine",
+        taken: "INSERT INTO orders_history (order_id, operation, change_seq) \
+                SELECT number * 100000 + row, 'c', 0 \
+                FROM generate_series(1, 20) AS number, generate_series(7, 9999, 100) AS row",
+    },
+    Poison {
+        what: "1 % without its parent",
+        clean: "landing, all with their parent",
+        poisoned: "landing, 1 % without its parent",
+        ddl: "CREATE TABLE parents (status varchar(40) PRIMARY KEY); INSERT INTO parents VALUES ('fine'); \
+              ALTER TABLE orders_history ADD FOREIGN KEY (status) REFERENCES parents",
+        status: "bad",
+        taken: "",
+    },
+    Poison {
+        what: "1 % refused by a trigger",
+        clean: "landing, none refused by a trigger",
+        poisoned: "landing, 1 % refused by a trigger",
+        ddl: "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+              $$ BEGIN IF NEW.status = 'bad' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$; \
+              CREATE TRIGGER refuse BEFORE INSERT ON orders_history FOR EACH ROW EXECUTE FUNCTION refuse()",
+        status: "bad",
+        taken: "",
+    },
+];
+
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Outcome<()> {
@@ -79,13 +148,12 @@ impl Figures {
         let beside = [
             ("append", "append by the sink", "append by \\copy"),
             ("upsert", "upsert by the sink", "upsert by psql with a staging table"),
-            ("1 % too long", "landing, 1 % too long", "landing, no row refused"),
-            ("1 % against a CHECK", "landing, 1 % against a CHECK", "landing, no row refused"),
         ];
+        let poison = POISON.iter().map(|poison| (poison.what, poison.poisoned, poison.clean));
         for (what, _) in &self.0 {
             writeln!(text, "{what:<40} {:>9.0} rows/s", self.rate(what))?;
         }
-        for (what, ours, other) in beside {
+        for (what, ours, other) in beside.into_iter().chain(poison) {
             let percent = 100.0 * self.rate(ours) / self.rate(other);
             writeln!(text, "{what:<40} {percent:>9.0} % of {other}")?;
         }
@@ -127,22 +195,17 @@ impl<'a> Bench<'a> {
         self.settle().await?;
         figures.note("upsert by psql with a staging table", self.staged(&schema).await?);
 
-        let poisoned = [
-            ("landing, no row refused", "", "fine"),
-            ("landing, 1 % too long", "", "a status of more than forty characters is too long"),
-            (
-                "landing, 1 % against a CHECK",
-                "ALTER TABLE orders_history ADD CHECK (status <> 'bad')",
-                "bad",
-            ),
-        ];
-        for (number, (what, ddl, status)) in poisoned.into_iter().enumerate() {
-            let schema = format!("poison_{round}_{number}");
-            let mut sink = self.sink(&schema).await?;
-            self.client.batch_execute(&format!("SET search_path = {schema}; {ddl}")).await?;
-            self.settle().await?;
-            figures.note(what, poison(&mut sink, status).await?);
-            self.client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await?;
+        for (number, poison) in POISON.iter().enumerate() {
+            let clean = (poison.clean, "fine", "");
+            for (what, status, taken) in [clean, (poison.poisoned, poison.status, poison.taken)] {
+                let schema = format!("poison_{round}_{number}");
+                let mut sink = self.sink(&schema).await?;
+                let ddl = format!("SET search_path = {schema}; {}; {taken}", poison.ddl);
+                self.client.batch_execute(&ddl).await?;
+                self.settle().await?;
+                figures.note(what, poisoned(&mut sink, status).await?);
+                self.client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await?;
+            }
         }
         self.client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await?;
         Ok(())
@@ -262,7 +325,7 @@ async fn timed(
 
 /// Epochs as the pipeline has them written: first it asks for the rows that would be refused. The first
 /// refusal that no type tells of shows at the commit.
-async fn poison(sink: &mut PostgresSink, bad: &str) -> Outcome<Duration> {
+async fn poisoned(sink: &mut PostgresSink, bad: &str) -> Outcome<Duration> {
     let mut took = Duration::ZERO;
     for number in 1..=EPOCHS {
         let first = number * 100_000;

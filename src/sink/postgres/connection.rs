@@ -187,7 +187,8 @@ enum Scope {
 fn settings(config: &PostgresConfig, scope: Scope) -> String {
     // A commit that outlives its client must not keep its locks: the next one waits for them. A
     // server that answers before it has written to disk would break `commit`'s promise. A plan for
-    // the arrays at hand could scan the whole table for them.
+    // the arrays at hand could scan the whole table for them. Subqueries that few rows need, such as the look for an
+    // older value, make plans seem dear enough to be compiled, which takes seconds where the rows take milliseconds.
     let (set, is_local, isolation) = match scope {
         Scope::Session => ("SET", false, "SET default_transaction_isolation = 'read committed'; "),
         Scope::Transaction => ("SET LOCAL", true, ""),
@@ -196,7 +197,7 @@ fn settings(config: &PostgresConfig, scope: Scope) -> String {
         "{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; \
          {set} idle_in_transaction_session_timeout = {statement}; \
          {set} search_path = {schema}, public; {set} TimeZone = 'UTC'; {isolation}\
-         {set} plan_cache_mode = force_generic_plan; \
+         {set} plan_cache_mode = force_generic_plan; {set} jit = off; \
          SELECT set_config('synchronous_commit', 'on', {is_local}) \
          WHERE current_setting('synchronous_commit') IN ('off', 'local');",
         statement = config.statement_timeout.as_millis(),

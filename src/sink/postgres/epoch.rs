@@ -22,10 +22,9 @@ use crate::sink::SinkError;
 pub(super) const READ_COMMITTED: &str = "ISOLATION LEVEL READ COMMITTED";
 
 /// How statements with arrays of keys find their rows, whatever the tables held when they were planned: an empty
-/// table would be scanned, and then again for every epoch, when it has grown. Where there is no index for the check of a
-/// foreign key, its scan then seems so dear that it would be compiled, for each row anew.
+/// table would be scanned, and then again for every epoch, when it has grown.
 pub(super) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
-    SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+    SET LOCAL enable_mergejoin = off";
 /// A truncate reads its table as a whole, and takes as long as that is large: time limits are for ordinary epochs.
 const AS_A_WHOLE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; \
     SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";

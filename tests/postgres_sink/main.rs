@@ -202,6 +202,33 @@ async fn large_epochs_go_by_copy_and_in_several_statements() {
     assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [8192, 1808]);
 }
 
+/// At a start, a look for the older value of a column that was not sent makes a plan dear, and each column has its own.
+#[tokio::test]
+async fn no_plan_is_compiled() {
+    let told = [
+        ("jit_above_cost", "0"),
+        ("shared_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_analyze", "on"),
+    ];
+    let told = told.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let server = PostgresServer::start_with(Durability::Off, &[], |_| told).await;
+    let compiled = |server: &PostgresServer| server.log().matches("JIT:").count();
+    let client = server.client().await;
+    client.query("SELECT sum(n) FROM generate_series(1, 10) AS n", &[]).await.unwrap();
+    drop(client);
+    let before = compiled(&server);
+    assert!(before > 0, "this server would compile, and tell: {}", server.log());
+    let database = Database { server };
+    let mut sink = database.sink().await;
+    sink.commit(&epoch(1).created(1, 7, "new").upserted(7, "x").build()).await.unwrap();
+    sink.commit(&epoch(2).created(2, 7, "new").removed(7).build()).await.unwrap();
+    assert_eq!(sink.bootstrap(&orders(), None).await.unwrap()[0].len(), 1);
+    let log = database.server.log();
+    assert!(log.contains("FROM \"public\".\"orders_history\""), "{log}");
+    assert_eq!(compiled(&database.server), before, "{log}");
+}
+
 #[tokio::test]
 async fn compaction_changes_nothing_but_the_number_of_ledger_rows() {
     let database = Database::start(Durability::Off).await;

@@ -177,7 +177,8 @@ impl PostgresServer {
         self.places.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
-    fn log(&self) -> String {
+    /// What the server says.
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 

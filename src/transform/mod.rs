@@ -6,6 +6,7 @@
 //!
 //! It knows SQL and Arrow. It does not know where rows come from or where results go.
 
+mod channel;
 mod dataflow;
 mod functions;
 mod header;

@@ -21,10 +21,8 @@ use super::reads::{Reads, reads, unstable_function};
 use super::session::session;
 use super::sql_file::{SqlError, SqlFile};
 use super::undeclared::{Extras, Missing, Visible};
-use super::{Maintenance, Transforms, xml_table};
-use crate::changelog::{
-    Channel, Enrichment, Landing, RestChannel, ResultMode, ResultTable, Sends, Table,
-};
+use super::{Maintenance, Transforms, channel, xml_table};
+use crate::changelog::{Channel, Enrichment, Landing, ResultMode, ResultTable, Table};
 
 /// A parsed file that waits for the results that it reads.
 pub(super) struct Pending<'a> {
@@ -227,8 +225,8 @@ async fn plan_one(
     let schema = normalized(plan.schema().as_arrow());
     let changes = changes(tables, earlier);
     let reads_changes = !reads.tables.is_empty() && reads.tables.is_subset(&changes);
-    let mode = mode(file, header, &schema)?;
-    let (mode, channel) = channel(file, header, mode, reads_changes)?;
+    let mode = channel::mode(file, header, &schema)?;
+    let (mode, channel) = channel::channel(file, header, mode, reads_changes)?;
     let (name, target) = (file.name.clone(), header.target.clone());
     let definition = definition(file, &reads, &known, earlier);
     let table = Arc::new(ResultTable { name, target, channel, schema, mode, definition });
@@ -402,51 +400,6 @@ fn changes(tables: &[Arc<Table>], earlier: &[Maintained]) -> BTreeSet<String> {
     let appended = earlier.iter().filter(|m| *m.maintenance() == Maintenance::Append);
     let appended = appended.map(|m| m.table().name.clone());
     tables.iter().map(|table| changes_name(&table.name)).chain(appended).collect()
-}
-
-fn mode(file: &SqlFile, header: &Header, schema: &SchemaRef) -> Result<ResultMode, SqlError> {
-    let mut names = HashSet::new();
-    if let Some(twin) = schema.fields().iter().find(|f| !names.insert(f.name())) {
-        let message = format!("has two columns {}: rename one with AS", twin.name());
-        return Err(file.error(None, message));
-    }
-    if header.key.is_empty() {
-        return Ok(ResultMode::Append);
-    }
-    let column = |name: &String| {
-        schema.index_of(name).map_err(|_| {
-            let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            file.error(
-                None,
-                format!("key column {name} is not among the columns {}", columns.join(", ")),
-            )
-        })
-    };
-    let key = header.key.iter().map(column).collect::<Result<_, _>>()?;
-    Ok(ResultMode::Keyed { key })
-}
-
-/// The channel of a result. For a path the key also says what is posted in order, so that a result over
-/// changes may have one.
-fn channel(
-    file: &SqlFile,
-    header: &Header,
-    mode: ResultMode,
-    reads_changes: bool,
-) -> Result<(ResultMode, Channel), SqlError> {
-    let Way::Rest { sends, payload } = &header.way else { return Ok((mode, Channel::Table)) };
-    if reads_changes && *sends != Sends::Changes {
-        let message = "reads changes, each of which is sent: drop the `-- sends:` line, or read \
-                       current tables";
-        return Err(file.error(None, message));
-    }
-    let order = match &mode {
-        ResultMode::Keyed { key } => key.clone(),
-        ResultMode::Append => Vec::new(),
-    };
-    let mode = if reads_changes { ResultMode::Append } else { mode };
-    let (sends, payload) = (*sends, payload.clone());
-    Ok((mode, Channel::Rest(RestChannel { order, sends, payload })))
 }
 
 /// The query's text and the definitions of what it reads.

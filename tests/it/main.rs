@@ -33,6 +33,7 @@ mod shipped_xml;
 mod shop;
 mod snapshots;
 mod solace_source;
+mod special_events;
 mod sql_edits;
 mod stock_outs;
 mod undeclared_columns;

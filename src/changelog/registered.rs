@@ -104,6 +104,7 @@ impl Draft {
             ttl: Some(TableOptions::DEFAULT_TTL),
             landing: Landing::History(format!("cdc_{}", self.name)),
             has_no_key: self.key.is_empty(),
+            is_registered: true,
             new_columns: NewColumns::Alter,
             ..TableOptions::default()
         };

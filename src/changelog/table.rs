@@ -75,6 +75,8 @@ pub struct TableOptions {
     /// Nobody knows its key: the first column, which is it, holds the `event_id` of the change, so that each
     /// change is a row of its own.
     pub has_no_key: bool,
+    /// No file declares it: its events did.
+    pub is_registered: bool,
     /// Columns that the landing table has for fields of `extra_fields`; of those of one field the last is written,
     /// and all are read.
     pub placed: Vec<Placed>,
@@ -103,6 +105,7 @@ impl Default for TableOptions {
             extracted_from: None,
             extra: Vec::new(),
             has_no_key: false,
+            is_registered: false,
             placed: Vec::new(),
         }
     }

@@ -94,6 +94,8 @@ pub struct Transforms {
     enrichments: Vec<Arc<Enrichment>>,
     tables: Vec<Arc<Table>>,
     waiting: Vec<Waiting>,
+    /// Files whose columns events have a say in.
+    learned: HashSet<String>,
 }
 
 impl Transforms {
@@ -119,7 +121,7 @@ impl Transforms {
         registry: &[SchemaChange],
         files: &[SqlFile],
     ) -> Result<Self, Vec<SqlError>> {
-        undeclared::plan(tables, registry, files, NewTables::Never).await
+        Self::plan_with(tables, registry, files, NewTables::Never).await
     }
 
     /// As [`Self::plan_known`]; where tables may come that no file declares, a file that reads one waits too.
@@ -132,7 +134,7 @@ impl Transforms {
         files: &[SqlFile],
         new_tables: NewTables,
     ) -> Result<Self, Vec<SqlError>> {
-        undeclared::plan(tables, registry, files, new_tables).await
+        Self::plan_without(tables, registry, files, (new_tables, &BTreeMap::new())).await
     }
 
     /// No files over these tables.
@@ -149,6 +151,7 @@ impl Transforms {
             enrichments: Vec::new(),
             tables,
             waiting: Vec::new(),
+            learned: HashSet::new(),
         }
     }
 
@@ -160,6 +163,11 @@ impl Transforms {
     /// The files that don't run, because a column is not there yet.
     pub fn waiting(&self) -> &[Waiting] {
         &self.waiting
+    }
+
+    /// Whether events have a say in the columns of a result, so that what does not fit is no mistake of its file.
+    pub fn may_wait(&self, result: &str) -> bool {
+        self.learned.contains(result)
     }
 
     /// Whether the files are to be planned anew, now that events have shown this column: one waits for it,

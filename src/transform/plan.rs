@@ -54,8 +54,32 @@ pub(super) struct Pass {
     pub(super) wrong: Vec<(String, SqlError)>,
     pub(super) needs: Vec<(String, Missing)>,
     pub(super) absent: Vec<(String, SqlError)>,
+    /// Files whose targets don't take their rows.
+    pub(super) unfit: Vec<(String, SqlError)>,
     /// Files that read one that has no plan, and its name.
     pub(super) held: Vec<(String, String)>,
+}
+
+impl Pass {
+    /// Whether a file waits, whatever its query says.
+    fn sets_aside(
+        &mut self,
+        next: &Pending<'_>,
+        extras: &Extras,
+        unplanned: &HashSet<String>,
+    ) -> bool {
+        let name = || next.file.name.clone();
+        if extras.has_taught(next, &self.transforms.learned) {
+            self.transforms.learned.insert(name());
+        }
+        if let Some(reason) = extras.unfit.get(&next.file.name) {
+            self.unfit.push((name(), next.file.error(None, reason.clone())));
+            return true;
+        }
+        let read = next.references.intersection(unplanned).min();
+        self.held.extend(read.map(|read| (name(), read.clone())));
+        read.is_some()
+    }
 }
 
 /// Plans all files, in the order of what they read.
@@ -65,6 +89,7 @@ pub(super) async fn pass(extras: &Extras, files: &[SqlFile]) -> Pass {
         wrong: Vec::new(),
         needs: Vec::new(),
         absent: Vec::new(),
+        unfit: Vec::new(),
         held: Vec::new(),
     };
     let context = session(&pass.transforms, extras.of_nobody());
@@ -91,9 +116,8 @@ pub(super) async fn pass(extras: &Extras, files: &[SqlFile]) -> Pass {
         };
         let next = pending.remove(ready);
         let name = next.file.name.clone();
-        if let Some(read) = next.references.intersection(&unplanned).min().cloned() {
-            unplanned.insert(name.clone());
-            pass.held.push((name, read));
+        if pass.sets_aside(&next, extras, &unplanned) {
+            unplanned.insert(name);
             continue;
         }
         match plan_next(&next, extras, &mut pass.transforms).await {

@@ -59,12 +59,28 @@ fn is_field_of(field: &str, column: &str) -> bool {
     field == column || field == column.to_uppercase()
 }
 
+impl Transforms {
+    /// As [`Self::plan_with`]; the results that are `unfit` wait for the reasons that are given, and so do those
+    /// that read them.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn plan_without(
+        tables: &[Arc<Table>],
+        registry: &[SchemaChange],
+        files: &[SqlFile],
+        (new_tables, unfit): (NewTables, &BTreeMap<String, String>),
+    ) -> Result<Self, Vec<SqlError>> {
+        plan(tables, registry, files, (new_tables, unfit)).await
+    }
+}
+
 /// Plans all files, with the columns that events have shown.
-pub(super) async fn plan(
+async fn plan(
     tables: &[Arc<Table>],
     registry: &[SchemaChange],
     files: &[SqlFile],
-    new_tables: NewTables,
+    (new_tables, unfit): (NewTables, &BTreeMap<String, String>),
 ) -> Result<Transforms, Vec<SqlError>> {
     let mut extras = Extras::new(tables, registry);
     if new_tables == NewTables::MayCome {
@@ -73,17 +89,23 @@ pub(super) async fn plan(
     loop {
         let pass = pass(&extras, files).await;
         // Each turn finds one more column of a file, if there are any.
-        if !extras.resolve(&pass.needs) {
+        if extras.resolve(&pass.needs) {
+            continue;
+        }
+        if unfit.is_empty() {
             return finish(pass, &extras);
         }
+        // Only now, so that what they read is still watched.
+        extras.unfit.clone_from(unfit);
+        return finish(self::pass(&extras, files).await, &extras);
     }
 }
 
-/// What is wrong in a file that reads undeclared columns is its own affair: the source may have changed one.
+/// What is wrong in a file that goes by what events have shown is its own affair: the source may have changed.
 fn finish(pass: Pass, extras: &Extras) -> Result<Transforms, Vec<SqlError>> {
-    let Pass { mut transforms, wrong, needs, absent, held } = pass;
+    let Pass { mut transforms, wrong, needs, absent, unfit, held } = pass;
     let (its_own, wrong): (Vec<_>, Vec<_>) =
-        wrong.into_iter().partition(|(file, _)| extras.of(file).is_some());
+        wrong.into_iter().partition(|(file, _)| transforms.may_wait(file));
     if !wrong.is_empty() {
         return Err(wrong.into_iter().map(|(_, error)| error).collect());
     }
@@ -94,7 +116,7 @@ fn finish(pass: Pass, extras: &Extras) -> Result<Transforms, Vec<SqlError>> {
         Waiting { result, reason, needs: Some((missing.column, tables)) }
     }));
     // Whatever registers a table starts everything over.
-    let own = its_own.into_iter().chain(absent);
+    let own = its_own.into_iter().chain(absent).chain(unfit);
     waiting.extend(own.map(|(result, reason)| Waiting { result, reason, needs: None }));
     for (result, read) in held {
         let Some(first) = waiting.iter().find(|waiting| waiting.result == read) else { continue };
@@ -143,6 +165,8 @@ pub(super) struct Extras {
     nothing: Visible,
     /// The names of all results, if any other name may be that of a table to come.
     results: Option<HashSet<String>>,
+    /// Results whose targets don't take their rows, and why.
+    pub(super) unfit: BTreeMap<String, String>,
 }
 
 impl Extras {
@@ -163,7 +187,8 @@ impl Extras {
             }
         }
         let (tables, by_file) = (tables.to_vec(), HashMap::new());
-        Self { tables, known, by_file, nothing: Visible::default(), results: None }
+        let (nothing, unfit) = (Visible::default(), BTreeMap::new());
+        Self { tables, known, by_file, nothing, results: None, unfit }
     }
 
     pub(super) fn tables(&self) -> &[Arc<Table>] {
@@ -177,6 +202,19 @@ impl Extras {
 
     pub(super) fn of(&self, file: &str) -> Option<&Visible> {
         self.by_file.get(file)
+    }
+
+    /// Whether events have a say in what a query gives: they have shown a column or a table that it reads, or
+    /// that one of these `learned` results reads.
+    pub(super) fn has_taught(&self, pending: &Pending<'_>, learned: &HashSet<String>) -> bool {
+        let is_read = |name: &str| pending.references.contains(name);
+        let is_new = |table: &Arc<Table>| {
+            table.options.is_registered
+                && (is_read(&table.name) || is_read(&changes_name(&table.name)))
+        };
+        self.of(&pending.file.name).is_some()
+            || self.tables.iter().any(is_new)
+            || !pending.references.is_disjoint(learned)
     }
 
     /// The field that a column is, if events have shown one.

@@ -1,7 +1,9 @@
 //! Queries that read columns which no table declares.
 
+use arrow::datatypes::DataType;
+
 use super::*;
-use crate::changelog::{SchemaChangeKind, SeenType, SourceTable};
+use crate::changelog::{SchemaChangeKind, SeenType, SourceTable, SureType};
 
 const CHANNELS: &str = "-- writes: postgres channels\n-- key: order_id\n\
     SELECT o.order_id, o.channel, c.tier FROM orders o JOIN customers c USING (customer_id)";
@@ -120,4 +122,70 @@ async fn a_file_waits_for_a_table_where_tables_may_come() {
     }
     let errors = plan(NewTables::Never).await.err().expect("errors");
     assert_eq!(errors.len(), 2, "{errors:?}");
+}
+
+/// Points, whose type the source has named.
+fn points(seen: SeenType) -> SchemaChange {
+    SchemaChange { seen, ..self::seen("ORDERS", "POINTS") }
+}
+
+const WHOLE: SeenType = SeenType::Sure(SureType::Bigint);
+const PLAIN: &str =
+    "-- writes: postgres plain\n-- key: order_id\nSELECT order_id, points FROM orders";
+const READER: &str = "-- writes: postgres reader\n-- key: order_id\nSELECT order_id FROM plain";
+
+#[tokio::test]
+async fn a_result_whose_target_does_not_fit_waits_and_its_column_is_watched() {
+    let texts = [("all", ALL), ("plain", PLAIN), ("reader", READER)];
+    let registry = [points(WHOLE)];
+    let transforms = known(&registry, &texts).await;
+    let may_wait = ["all", "plain", "reader"].map(|result| transforms.may_wait(result));
+    assert_eq!(may_wait, [false, true, true]);
+
+    let unfit = BTreeMap::from([("plain".to_owned(), "its target is narrow".to_owned())]);
+    let how = (NewTables::Never, &unfit);
+    let planned = Transforms::plan_without(&tables(), &registry, &files(&texts), how).await;
+    let transforms = planned.unwrap_or_else(|errors| panic!("{errors:?}"));
+    assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
+    let expected =
+        ["plain.sql: its target is narrow", "reader.sql: needs the result plain, which waits"];
+    assert_eq!(reasons(&transforms), expected);
+    assert!(transforms.awaits(&points(SeenType::Json)));
+    assert!(!transforms.awaits(&points(WHOLE)));
+}
+
+#[tokio::test]
+async fn who_reads_a_result_that_has_got_another_type_waits_if_it_makes_no_sense_any_more() {
+    let summed = "-- writes: postgres summed\n-- key: order_id\n\
+        SELECT order_id, SUM(points) AS points FROM plain GROUP BY order_id";
+    let texts = [("all", ALL), ("plain", PLAIN), ("summed", summed)];
+    let names = |transforms: &Transforms| {
+        transforms.results().map(|result| result.name.clone()).collect::<Vec<_>>()
+    };
+    let before = known(&[points(WHOLE)], &texts).await;
+    assert_eq!(names(&before), ["all", "plain", "summed"]);
+    let after = known(&[points(SeenType::Json)], &texts).await;
+    assert_eq!(names(&after), ["all", "plain"]);
+    assert!(reasons(&after)[0].starts_with("summed.sql"), "{:?}", reasons(&after));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_table_that_no_file_declares_is_the_affair_of_who_reads_it() {
+    let wrong = "-- writes: postgres x\n-- key: order_id\nSELECT order_id, SUM(note) AS n FROM extra GROUP BY 1";
+    let mut table = tables().remove(0).as_ref().clone();
+    table.name = "extra".to_owned();
+    table.source.table = "EXTRA".to_owned();
+    table.columns[1].name = "note".to_owned();
+    table.columns[1].data_type = DataType::Utf8;
+    for is_registered in [false, true] {
+        table.options.is_registered = is_registered;
+        let all: Vec<_> = tables().into_iter().chain([Arc::new(table.clone())]).collect();
+        let files = files(&[("all", ALL), ("x", wrong)]);
+        let planned = Transforms::plan_known(&all, &[], &files).await;
+        assert_eq!(planned.is_ok(), is_registered);
+        if let Ok(transforms) = planned {
+            assert_eq!(transforms.results().count(), 1);
+            assert!(reasons(&transforms)[0].starts_with("x.sql"), "{:?}", reasons(&transforms));
+        }
+    }
 }

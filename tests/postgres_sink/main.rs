@@ -292,9 +292,9 @@ async fn wrong_targets_are_all_named_at_once() {
     assert_eq!(
         problems,
         [
-            "orders_history.order_id: the column is text, which cannot take Int64",
-            "orders_history.amount: the column is numeric(15,1), which would round Decimal128(15, 2)",
-            "orders_history.change_seq: the column is missing; it needs a type for Int64",
+            "orders_history.order_id: the column is text, which cannot take int8",
+            "orders_history.amount: the column is numeric(15,1), which would round numeric(15,2)",
+            "orders_history.change_seq: the column is missing; its type would be int8",
             "orders_history.region: is NOT NULL without a default, and nothing fills it",
             "order_totals: (order_id) must be NOT NULL, or its unique index NULLS NOT DISTINCT",
             "order_log: there is no such table in schema public",

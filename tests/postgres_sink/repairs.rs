@@ -26,7 +26,7 @@ const BREAKS: [(&str, &str, &str, &str); 5] = [
         "a column of another type",
         "ALTER TABLE order_log ALTER status TYPE bytea USING status::bytea",
         "ALTER TABLE order_log ALTER status TYPE text USING convert_from(status, 'UTF8')",
-        "order_log.status: the column is bytea, which cannot take Utf8",
+        "order_log.status: the column is bytea, which cannot take text",
     ),
     (
         "revoked rights",

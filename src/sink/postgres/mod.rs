@@ -27,6 +27,7 @@ mod epoch;
 mod examine;
 mod fault;
 mod fit;
+mod fixes;
 mod flood;
 mod history;
 mod isolate;
@@ -56,6 +57,7 @@ mod target;
 mod targets;
 mod tls;
 mod truncate;
+mod unfit;
 mod value;
 mod watch;
 
@@ -67,6 +69,7 @@ pub use letter_store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };
 pub use outbox::{Outbox, Turn};
+pub use unfit::Unfit;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use arrow::datatypes::DataType;
 
 use super::catalog::{CatalogColumn, CatalogTable, Limits};
 use super::checks::Checks;
+use super::create::type_name;
 use super::quote;
 use super::value::Wire;
 
@@ -186,21 +187,26 @@ fn check_column<'a>(
     rounding: Rounding,
 ) -> Result<(Wire, &'a CatalogColumn), String> {
     let data_type = wanted.data_type;
-    let there = catalog
-        .columns
-        .get(wanted.name)
-        .ok_or_else(|| format!("the column is missing; it needs a type for {data_type}"))?;
+    let there = catalog.columns.get(wanted.name).ok_or_else(|| {
+        format!("the column is missing; its type would be {}", sql_name(data_type))
+    })?;
     if there.is_generated {
         return Err("the column is generated, so it cannot be written".to_owned());
     }
     let wire = Some(there.wire).filter(|wire| wire.accepts(data_type)).ok_or_else(|| {
-        format!("the column is {}, which cannot take {data_type}", there.type_name)
+        format!("the column is {}, which cannot take {}", there.type_name, sql_name(data_type))
     })?;
     if let (DataType::Decimal128(_, scale), Some(target), Rounding::Refused) =
         (data_type, there.limits.digits, rounding)
         && i32::from(*scale) > target.1
     {
-        return Err(format!("the column is {}, which would round {data_type}", there.type_name));
+        let wanted = sql_name(data_type);
+        return Err(format!("the column is {}, which would round {wanted}", there.type_name));
     }
     Ok((wire, there))
+}
+
+/// As PostgreSQL calls it, if it has a type for it.
+fn sql_name(data_type: &DataType) -> String {
+    type_name(data_type).unwrap_or_else(|| data_type.to_string())
 }

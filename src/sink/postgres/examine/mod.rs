@@ -1,6 +1,5 @@
 //! What `tidemark doctor` finds out about the database. Nothing is written.
 
-mod fixes;
 mod rights;
 
 use std::collections::HashMap;
@@ -14,7 +13,7 @@ use super::fault::classify;
 use super::own_tables::MIGRATIONS;
 use super::silence::Silence;
 use super::targets::Targets;
-use super::{landing, quote};
+use super::{fixes, landing, quote};
 use crate::changelog::{Channel, ResultTable, Table};
 use crate::recovery::{Finding, chain};
 use crate::sink::SinkError;
@@ -235,7 +234,7 @@ async fn targets(
         Err(SinkError::Targets { problems }) => problems,
         Err(error) => return Err(error),
     };
-    let known = fixes::Known::new(&config.schema, wanted);
+    let known = fixes::Known::new(&config.schema, wanted.tables, wanted.results);
     let is_made = |problem: &String| config.create_tables && known.is_made_at_start(problem);
     let finding = |problem: String| match is_made(&problem) {
         true => Finding::ok(format!("{problem}: the next start creates it")),
@@ -286,7 +285,7 @@ async fn indexes(
 }
 
 /// The results that have a table.
-fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
+pub(super) fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
     results.iter().filter(|result| result.channel == Channel::Table)
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::super::create::type_name;
-use super::super::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
-use super::super::{create, dead_letters, quote};
-use super::{Wanted, with_table};
+use super::create::type_name;
+use super::examine::with_table;
+use super::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
+use super::{create, dead_letters, quote};
 use crate::changelog::{ResultTable, Table};
 
 /// What targets look like that fit, by their names.
@@ -19,10 +19,14 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn new(schema: &'a str, wanted: &Wanted<'a>) -> Self {
+    pub(super) fn new(
+        schema: &'a str,
+        tables: &'a [Arc<Table>],
+        results: &'a [Arc<ResultTable>],
+    ) -> Self {
         let landed = |table: &'a Arc<Table>| landing::target_name(table).map(|name| (name, table));
-        let results = with_table(wanted.results).map(|result| (result.target.as_str(), result));
-        let tables = wanted.tables.iter().filter_map(landed).collect();
+        let results = with_table(results).map(|result| (result.target.as_str(), result));
+        let tables = tables.iter().filter_map(landed).collect();
         Self { schema, tables, results: results.collect() }
     }
 

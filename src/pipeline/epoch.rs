@@ -38,7 +38,7 @@ pub(super) struct Processor {
     spools: SpoolOrder,
     last: Epoch,
     has_learned: bool,
-    /// Events of tables that the last epochs have registered; they are in no epoch yet.
+    /// Events that have shown a table or a column that the next session will know; they are in no epoch yet.
     held: HashSet<Offset>,
 }
 
@@ -157,8 +157,13 @@ impl Processor {
         let mut stages = Stages::start();
         let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
         stages.done("decode");
-        let is_awaited = |change| self.transforms.awaits(change) || self.gets_a_column(change);
-        self.has_learned |= decoded.schema_changes.iter().any(is_awaited);
+        let changes = &decoded.schema_changes;
+        if changes.iter().any(|change| self.transforms.awaits(change)) {
+            let delivered = fresh.iter().map(|message| message.offset);
+            self.held.extend(delivered.chain(failed.iter().map(|letter| letter.offset)));
+            return Ok(Some(self.lesson(decoded.schema_changes, opened_at)));
+        }
+        self.has_learned |= changes.iter().any(|change| self.gets_a_column(change));
         self.has_learned |= !decoded.held.is_empty();
         self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
@@ -204,6 +209,14 @@ impl Processor {
         let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
         let empty = self.empty(opened_at);
         Ok(Some(EpochCommit { landing, results, dead_letters, schema_changes, watermark, ..empty }))
+    }
+
+    /// An epoch with nothing but what its events have shown. They come again, to queries that know it, so that
+    /// what is appended of changes has them, and no result shows a value in a type that is not its own.
+    fn lesson(&mut self, schema_changes: Vec<SchemaChange>, opened_at: SystemTime) -> EpochCommit {
+        self.has_learned = true;
+        self.last = self.last.next();
+        EpochCommit { schema_changes, ..self.empty(opened_at) }
     }
 
     /// Whether the next session gives a field a column where its table lands, or a wider one.
@@ -310,7 +323,7 @@ impl Processor {
         self.stores.set_memory_limit(limit);
     }
 
-    /// Whether an event has to come again, to a session that knows its table.
+    /// Whether an event has to come again, to a session that knows its table and its columns.
     pub(super) fn is_held(&self, offset: Offset) -> bool {
         self.held.contains(&offset)
     }

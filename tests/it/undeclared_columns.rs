@@ -37,6 +37,10 @@ async fn results_are_exact(shop: &Shop) {
     let wrong = "SELECT count(*) FROM points_seen s LEFT JOIN cdc_customers c ON c.event_id = s.event_id \
                  WHERE c.extra_fields->>'LOYALTY_POINTS' IS DISTINCT FROM s.loyalty_points";
     assert_eq!(shop.number(wrong).await, 0);
+    // The event that has shown the column is among them.
+    let all =
+        "SELECT count(*) FROM cdc_customers WHERE extra_fields->>'LOYALTY_POINTS' IS NOT NULL";
+    assert_eq!(shop.number("SELECT count(*) FROM points_seen").await, shop.number(all).await);
 }
 
 async fn is_there(shop: &Shop, table: &str) -> bool {

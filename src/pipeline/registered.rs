@@ -119,6 +119,14 @@ impl Registered {
 }
 
 impl Sql {
+    /// Plans the files with what events have shown, as far as this and the files say.
+    ///
+    /// # Errors
+    /// As [`Transforms::plan_with`].
+    pub async fn plan(&self, registry: &[SchemaChange]) -> Result<Transforms, Vec<SqlError>> {
+        Registered::of(self, registry).plan(self, registry).await
+    }
+
     /// Whether files may wait for tables.
     pub fn new_tables(&self) -> NewTables {
         match self.unknown_tables {

@@ -7,6 +7,7 @@ use tidemark::cli::stack::Settings;
 
 use crate::dialects::{header, message, publish, shown};
 use crate::dlq::dlq;
+use crate::doctor::examined;
 use crate::end_to_end::get;
 use crate::shop::{Shop, copied_sql, pause};
 
@@ -93,6 +94,13 @@ fn write(sql: &Path, file: &str, text: &str) {
     std::fs::write(sql.join(file), text).expect("a file");
 }
 
+/// The verdicts of the doctor on tables that are waited for.
+async fn said_of_tables(shop: &Shop) -> Vec<String> {
+    let (_, found) = examined(shop, "tidemark.toml").await;
+    let about = found.iter().filter(|finding| finding["what"].to_string().contains("needs table"));
+    about.map(|finding| finding["verdict"].as_str().expect("text").to_owned()).collect()
+}
+
 const COLUMNS: &str = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position) \
     FROM information_schema.columns WHERE table_schema = 'public' AND table_name = ";
 
@@ -147,8 +155,10 @@ async fn an_unknown_table_is_registered_landed_and_read_by_the_transform_that_wa
     while get(&shop, "/ready").await.is_none_or(|(_, ready)| !ready.contains("needs table")) {
         pause().await;
     }
+    assert_eq!(said_of_tables(&shop).await, ["unknown"]);
     let published = tables_appear(&shop).await;
     check(&shop, &[(OPEN_ROWS, "1 12.50 AAEC north")]).await;
+    assert_eq!(said_of_tables(&shop).await, Vec::<String>::new());
     assert!(log(&shop).contains("alert=\"schema_change\""), "{}", shop.log_tail("run"));
     let published = tables_are_refused(&shop, published).await;
 

@@ -79,9 +79,7 @@ async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Checked> {
     let policy = sections.decode.unknown_tables;
     let sql = pipeline::load_sql_with(folder, &sections.xml, policy).await;
     let sql = sql.map_err(|errors| refused(&errors))?;
-    let transforms =
-        Transforms::plan_with(&sql.tables, &[], &sql.transforms, sql.new_tables()).await;
-    let transforms = transforms.map_err(|errors| refused(&errors))?;
+    let transforms = sql.plan(&[]).await.map_err(|errors| refused(&errors))?;
     let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
     let extracted = sql.extractions.iter().filter_map(|_| config.map(Path::to_owned));
     let table_files = files.into_iter().map(|file| file.path).chain(extracted).collect();

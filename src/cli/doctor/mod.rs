@@ -10,17 +10,16 @@ use std::sync::Arc;
 use anyhow::bail;
 use clap::Args;
 
-use crate::changelog::{Channel, ResultTable};
+use crate::changelog::{Channel, ResultTable, SchemaChange};
 use crate::checkpoint::Checkpoints;
 use crate::config::{self, Config};
 use crate::pipeline::{Sql, load_sql_with};
 use crate::recovery::{Finding, Verdict, chain};
-use crate::sink::postgres::{Wanted, examine};
+use crate::sink::postgres::{PostgresSink, Wanted, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;
 use crate::source::solace::semp::Access;
 use crate::source::solace::{SempConfig, SolaceConfig};
-use crate::transform::Transforms;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -106,8 +105,7 @@ async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<F
         Ok(sql) => sql,
         Err(errors) => return (None, Vec::new(), wrong(errors)),
     };
-    // What the events have shown is not known here: a column that no file declares may be there or not.
-    match Transforms::plan_known(&sql.tables, &[], &sql.transforms).await {
+    match sql.plan(&registry(config).await).await {
         Ok(transforms) => {
             let results: Vec<_> = transforms.results().cloned().collect();
             let fine = format!("{} tables and {} transforms", sql.tables.len(), results.len());
@@ -116,6 +114,16 @@ async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<F
             (Some(sql), results, std::iter::once(Finding::ok(fine)).chain(waiting).collect())
         }
         Err(errors) => (None, Vec::new(), wrong(errors)),
+    }
+}
+
+/// What events have shown so far. Without a database, files that read what no file declares wait here; why there
+/// is none is found later.
+async fn registry(config: &Config) -> Vec<SchemaChange> {
+    let (sink, pipeline) = (config.sink.postgres.clone(), config.pipeline.as_str());
+    match PostgresSink::new(sink, pipeline, "") {
+        Ok(mut sink) => sink.schema_changes().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
     }
 }
 

@@ -5,7 +5,8 @@
 //! `batch` collects, `epoch` computes, `closed_windows` diverts, `late` and `read_back` bring rows back that
 //! ttl dropped, `committer` writes and acknowledges, `delivering` posts what is for an API, `checkpointing`
 //! copies the ledger to Parquet. A session ends at shutdown, at the end of a file, when the SQL was edited
-//! (`reload`), when events have shown a column that a file waits for or a new table (`registered`), when a query fails or the target refuses
+//! (`reload`), when events have shown a column that a file waits for or a new table (`registered`), when a target
+//! that a file waits for fits again (`fitting`), when a query fails or the target refuses
 //! rows (`narrowing`), or when another processor has committed in the meantime;
 //! in these last cases the next session starts from the ledger. `rehearsal` runs a processor without queue and target.
 
@@ -17,6 +18,7 @@ mod committer;
 mod delivering;
 mod doubted_times;
 mod epoch;
+mod fitting;
 mod late;
 mod letters;
 mod mending;
@@ -62,6 +64,7 @@ use checkpointing::Checkpointing;
 use committer::{Committer, Jobs};
 use delivering::Delivering;
 use epoch::Processor;
+use fitting::Fitting;
 use letters::Letters;
 use narrowing::Narrowing;
 use reload::Edits;
@@ -110,7 +113,8 @@ enum Ended {
     RowsAwaited,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<Sql>),
-    /// Events have shown a column that a file waits for, or a table that no file declares.
+    /// Events have shown a column that a file waits for, or a table that no file declares; or a target that a
+    /// file waits for fits.
     Learned,
 }
 
@@ -202,8 +206,9 @@ async fn run_session<S: Source + 'static>(
     let committer = tokio::spawn(committer.run(ending.clone()));
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
     let checkpointing = Checkpointing::spawn(config, checkpoints, queue, health)?;
-    let mut session =
-        Session { collector, processor: started.processor, jobs, has_stood_by: false };
+    let fitting = Fitting::watch(config, started.waits_for_target)?;
+    let processor = started.processor;
+    let mut session = Session { collector, processor, jobs, fitting, has_stood_by: false };
     // Boxed, because every caller's future would hold it.
     let processed = Box::pin(session.run(lasting, health, shutdown)).await;
     if processed.is_err() {
@@ -267,6 +272,7 @@ struct Session<S> {
     collector: Collector<S>,
     processor: Processor,
     jobs: Jobs,
+    fitting: Fitting,
     /// Another consumer had the queue for a while.
     has_stood_by: bool,
 }
@@ -299,6 +305,7 @@ impl<S: Source> Session<S> {
                 }
                 () = heartbeat.beat() => continue,
                 () = lasting.altering.due() => return Ok(Ended::Learned),
+                () = self.fitting.fits() => return Ok(Ended::Learned),
                 collected = self.collector.next(&mut in_flight, shutdown) => collected?,
             };
             let messages = match collected {

@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use super::PipelineError;
 use super::delivering::check_results;
+use super::fitting::{self, WaitsForTarget};
 use super::registered::Registered;
 use super::start::{Sql, load_sql_with};
 use crate::changelog::ResultTable;
@@ -69,7 +70,8 @@ async fn watch(config: Config, (mut running, mut known): (Sql, Texts), sender: m
         if texts(folder).await != now {
             continue;
         }
-        let checked = check(&config, &running).await;
+        // Boxed, because it is large.
+        let checked = Box::pin(check(&config, &running)).await;
         if matches!(&checked, Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry)
         {
             // The target is away, so nobody knows yet.
@@ -120,10 +122,18 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     let registry = sink.schema_changes().await?;
     let registered = Registered::landing(&sql, &registry, &mut sink).await?;
     let transforms = registered.plan(&sql, &registry).await.map_err(PipelineError::Sql)?;
-    let running = Registered::of(running, &registry).plan(running, &registry).await;
-    refuse_waiting(&transforms, &running.map_err(PipelineError::Sql)?)?;
-    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
+    let running = running.plan(&registry).await.map_err(PipelineError::Sql)?;
+    refuse_waiting(&transforms, &running)?;
+    let was_unfit = fitting::unfit(&mut sink, &running).await?;
     sink.apply_ods(&sql.ods).await?;
+    let tables = registered.and_declared(&sql);
+    let fitted = fitting::plan(config, &mut sink, (&tables, &registry), &sql).await?;
+    let transforms = fitted.transforms;
+    let waited = |result: &str| {
+        was_unfit.contains(result) || running.waiting().iter().any(|known| known.result == result)
+    };
+    refuse_unfit(&transforms, fitted.waiting.iter().filter(|it| !waited(&it.result.name)))?;
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     check_results(config, &results)?;
     sink.create_missing(&results).await?;
     sink.create_extracted(&sql.tables).await?;
@@ -137,6 +147,17 @@ fn refuse_waiting(edited: &Transforms, running: &Transforms) -> Result<(), Pipel
     let stopped = edited.waiting().iter().filter(|waiting| runs(&waiting.result));
     let stopped: Vec<SqlError> = stopped.map(|waiting| waiting.reason.clone()).collect();
     if stopped.is_empty() { Ok(()) } else { Err(PipelineError::Sql(stopped)) }
+}
+
+/// A target that an edit does not fit is a mistake of the edit, unless the file waited before.
+fn refuse_unfit<'a>(
+    edited: &Transforms,
+    unfit: impl Iterator<Item = &'a WaitsForTarget>,
+) -> Result<(), PipelineError> {
+    let names: Vec<&String> = unfit.map(|waits| &waits.result.name).collect();
+    let waiting = edited.waiting().iter().filter(|waiting| names.contains(&&waiting.result));
+    let wrong: Vec<SqlError> = waiting.map(|waiting| waiting.reason.clone()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(PipelineError::Sql(wrong)) }
 }
 
 #[cfg(test)]

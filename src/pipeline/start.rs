@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use super::delivering::check_results;
 use super::epoch::Processor;
+use super::fitting::WaitsForTarget;
 use super::late::LandedRows;
 use super::registered::Registered;
-use super::{Lasting, PipelineError, altering, mending, waiting};
+use super::{Lasting, PipelineError, altering, fitting, mending, waiting};
 use crate::changelog::{
     Enrichment, Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet, RefusedResultRow, Replayed,
     ResultChanges, ResultTable, Table,
@@ -93,6 +94,7 @@ pub(super) struct Started {
     pub(super) sink: PostgresSink,
     /// A landing table lacks a column that it should have.
     pub(super) has_failed_to_alter: bool,
+    pub(super) waits_for_target: Vec<WaitsForTarget>,
 }
 
 /// Waits for the target as long as it takes; `None`: shutdown came first.
@@ -150,9 +152,8 @@ async fn attempt(
     registered.tell();
     let altered = sink.alter(&registered.and_declared(sql), &registry).await?;
     altering::tell(&altered);
-    let planned =
-        Transforms::plan_with(&altered.tables, &registry, &sql.transforms, sql.new_tables());
-    let transforms = planned.await.map_err(PipelineError::Sql)?;
+    let fitted = fitting::plan(config, &mut sink, (&altered.tables, &registry), sql).await?;
+    let (transforms, waits_for_target) = (fitted.transforms, fitted.waiting);
     waiting::tell(&transforms, health);
     let tables = transforms.tables().to_vec();
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
@@ -185,7 +186,7 @@ async fn attempt(
     let processor = processor.with_letters(&config.dead_letters);
     health.clear(Condition::State);
     let has_failed_to_alter = !altered.failed.is_empty();
-    Ok(Started { processor, sink, has_failed_to_alter })
+    Ok(Started { processor, sink, has_failed_to_alter, waits_for_target })
 }
 
 /// Reads the ledger, fills the state stores from the landing tables, and takes what the SQL says over

@@ -15,7 +15,7 @@ pub enum Condition {
     /// Publishing them.
     #[serde(rename = "dead_letters")]
     DeadLetters,
-    /// Transforms that wait for a column.
+    /// Transforms that wait for a column, a table or their target.
     Sql,
 }
 

@@ -145,7 +145,7 @@ fn describe_dead_letters() {
 fn describe_faults() {
     describe_gauge!(
         WAITING,
-        "1 for a transform that needs a column which is not there yet, by result"
+        "1 for a transform that waits for a column, a table or its target, by result"
     );
     describe_gauge!(
         BREAKER_STATE,

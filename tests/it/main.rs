@@ -39,4 +39,5 @@ mod stock_outs;
 mod undeclared_columns;
 mod unknown_tables;
 mod whole_way;
+mod widening;
 mod xml;

@@ -34,7 +34,8 @@ async fn started(
     );
     let committer = tokio::spawn(committer.run(CancellationToken::new()));
     let collector = Collector::new(source, LIMITS);
-    (Session { collector, processor, jobs, has_stood_by: false }, committer)
+    let fitting = Fitting::never();
+    (Session { collector, processor, jobs, fitting, has_stood_by: false }, committer)
 }
 
 fn push(queue: &MemoryQueue, ids: std::ops::Range<u8>) {

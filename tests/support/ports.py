@@ -4,6 +4,8 @@ import os
 import socket
 
 FIRST = 20_000
+ROOM = 1_000
+USUAL_FIRST_EPHEMERAL = 32_768
 RESERVED = []
 
 
@@ -13,7 +15,10 @@ def free_ports(count):
     The kernel gives none of them to outgoing connections, so a server finds its own port when it comes back.
     """
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="utf-8") as file:
-        candidates = range(FIRST, int(file.read().split()[0]) - count + 1)
+        first = int(file.read().split()[0])
+    # Where the kernel leaves no room below its own, theirs is all there is.
+    end = first if first >= FIRST + ROOM else USUAL_FIRST_EPHEMERAL
+    candidates = range(FIRST, end - count + 1)
     # Processes that start together begin at different places.
     start = os.getpid() % len(candidates)
     for step in range(len(candidates)):

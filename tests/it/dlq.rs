@@ -37,6 +37,15 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
 }
 
+/// The outcomes of a replay, in the order of the letters, and how it ended.
+pub(crate) async fn replay(shop: &Shop, arguments: &[&str]) -> (Vec<String>, Output) {
+    let output = dlq(shop, &[&["replay", "--json"], arguments].concat()).await;
+    let mut lines = lines(&String::from_utf8_lossy(&output.stdout));
+    lines.sort_by_key(|line| line["id"].as_i64());
+    let outcomes = lines.iter().map(|line| line["outcome"].as_str().expect("text").to_owned());
+    (outcomes.collect(), output)
+}
+
 /// How many lines say what.
 fn counts(lines: &[Value], key: &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();

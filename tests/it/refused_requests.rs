@@ -15,7 +15,7 @@ use tidemark::cli::stack::Settings;
 use tokio::net::TcpListener;
 
 use crate::dialects::{publish, shown};
-use crate::dlq::dlq;
+use crate::dlq::{dlq, replay};
 use crate::refused_results::change;
 use crate::shop::{Shop, copied_sql, pause};
 
@@ -178,13 +178,7 @@ impl Scene {
     }
 
     async fn replay(&self, arguments: &[&str]) -> (Vec<String>, Output) {
-        let output = dlq(&self.shop, &[&["replay", "--json"], arguments].concat()).await;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut lines: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        lines.sort_by_key(|line| line["id"].as_i64());
-        let outcomes = lines.iter().map(|line| line["outcome"].as_str().expect("text").to_owned());
-        (outcomes.collect(), output)
+        replay(&self.shop, arguments).await
     }
 
     async fn letters(&self, result: &str) -> Vec<String> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 
 use crate::dialects::{message, publish, shown};
-use crate::dlq::dlq;
+use crate::dlq::replay;
 use crate::referee;
 use crate::shop::{Shop, copied_sql, pause};
 
@@ -78,15 +78,8 @@ impl Scene {
         self.shop.wait_for(self.published).await;
     }
 
-    /// The outcomes of a replay, in the order of the letters, and how it ended.
     async fn replay(&self, arguments: &[&str]) -> (Vec<String>, Output) {
-        let output = dlq(&self.shop, &[&["replay", "--json"], arguments].concat()).await;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut lines: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        lines.sort_by_key(|line| line["id"].as_i64());
-        let outcomes = lines.iter().map(|line| line["outcome"].as_str().expect("text").to_owned());
-        (outcomes.collect(), output)
+        replay(&self.shop, arguments).await
     }
 
     /// The letters of a result: the key, what becomes of it, and how often it was tried.

@@ -172,15 +172,20 @@ fn jsonb(payload: &[u8]) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Whether anything looks like a number of very many digits or a very large exponent.
+/// Whether there is a number of very many digits or a very large exponent.
 fn has_long_number(payload: &[u8]) -> bool {
-    let mut digits = 0;
-    let mut is_exponent = false;
-    for (at, byte) in payload.iter().enumerate() {
+    let (mut digits, mut is_exponent) = (0, false);
+    let mut bytes = payload.iter();
+    while let Some(byte) = bytes.next() {
         match byte {
             b'0'..=b'9' => digits += 1,
             b'e' | b'E' => (digits, is_exponent) = (0, true),
-            b'+' | b'-' if is_exponent && matches!(payload[at - 1], b'e' | b'E') => {}
+            b'+' | b'-' if is_exponent && digits == 0 => {}
+            // What is in a string is no number: an identifier may well read `e2024`.
+            b'"' => {
+                skip_string(&mut bytes);
+                (digits, is_exponent) = (0, false);
+            }
             _ => (digits, is_exponent) = (0, false),
         }
         if digits > LONGEST_NUMBER || (is_exponent && digits > 3) {
@@ -188,6 +193,17 @@ fn has_long_number(payload: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Goes on behind the closing quote.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,8 +216,18 @@ mod tests {
         assert_eq!(jsonb(b"{\"a\": \"\\u0000\"}"), None);
         assert_eq!(jsonb(b"{\"a\": \"\\ud800\"}"), None);
         assert_eq!(jsonb(b"{\"a\": 1e-20000}"), None);
+        assert_eq!(jsonb(b"[\"e2024\\\"e2024\", 1e2024]"), None);
         assert_eq!(jsonb(format!("[0.{}]", "1".repeat(20_000)).as_bytes()), None);
         assert_eq!(jsonb(b"\xff{}"), None);
         assert_eq!(jsonb(b""), None);
+    }
+
+    #[test]
+    fn digits_in_texts_are_no_numbers() {
+        let texts = format!(
+            "{{\"e2024\": \"rmid1:0e12345-\\\\\\\"e2024\", \"b\": \"{}\"}}",
+            "7".repeat(400)
+        );
+        assert_eq!(jsonb(texts.as_bytes()).as_ref(), Some(&texts));
     }
 }

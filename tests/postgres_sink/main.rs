@@ -21,6 +21,7 @@ mod rest;
 mod rest_access;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
+mod staged;
 mod tls;
 mod types;
 

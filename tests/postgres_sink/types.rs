@@ -18,7 +18,7 @@ use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 
 use crate::postgres::{Durability, PostgresServer};
 
-async fn sink_with(server: &PostgresServer, ddl: &str) -> PostgresSink {
+pub(crate) async fn sink_with(server: &PostgresServer, ddl: &str) -> PostgresSink {
     let config = PostgresConfig::from_url(server.url());
     let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
     sink.apply_ods(&[("1.sql".to_owned(), ddl.to_owned())]).await.unwrap();
@@ -148,7 +148,7 @@ fn changelog(table: &Arc<Table>, mut columns: Vec<ArrayRef>, first: u64) -> Chan
 }
 
 /// A result keyed by its first columns.
-fn keyed(target: &str, names: &[&str], key_columns: usize) -> Arc<ResultTable> {
+pub(crate) fn keyed(target: &str, names: &[&str], key_columns: usize) -> Arc<ResultTable> {
     let field = |name: &&str| Field::new(*name, DataType::Utf8View, true);
     Arc::new(ResultTable {
         name: target.to_owned(),
@@ -160,9 +160,9 @@ fn keyed(target: &str, names: &[&str], key_columns: usize) -> Arc<ResultTable> {
     })
 }
 
-type Text<'a> = Option<&'a str>;
+pub(crate) type Text<'a> = Option<&'a str>;
 
-fn changes(
+pub(crate) fn changes(
     table: &Arc<ResultTable>,
     upserts: &[&[Text<'_>]],
     deletes: &[&[Text<'_>]],

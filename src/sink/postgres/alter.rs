@@ -343,6 +343,7 @@ mod tests {
                 type_name: (*type_name).to_owned(),
                 bare_type: (*type_name).to_owned(),
                 wire: Wire::Text,
+                is_domain: false,
                 is_required: false,
                 is_nullable: true,
                 is_generated: false,

@@ -7,7 +7,7 @@ use super::dead_letters;
 use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
 use super::fault::classify;
 use super::flood::FloodGauge;
-use super::isolate::{Refusal, told, write_again, write_fitting, write_others};
+use super::isolate::{Aim, Refusal, told, write_again, write_fitting, write_others};
 use super::ledger::Ledger;
 use super::piece::{Origin, Piece, RowsPiece};
 use super::refused::{self, RefusedResult};
@@ -143,8 +143,7 @@ pub(super) async fn try_out(
     begin(connection).await?;
     let mut refusals = told(connection, piece).await?;
     if distrust == Distrust::Trial {
-        refusals = write_others(connection, piece, refusals).await?;
-        refusals = write_again(connection, piece, refusals).await?;
+        refusals = write_others(connection, (piece, refusals), Aim::Trial).await?;
     }
     roll_back(connection).await?;
     Ok(refusals)

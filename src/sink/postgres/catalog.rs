@@ -22,6 +22,7 @@ pub(super) struct CatalogColumn {
     /// The same without its modifier: an explicit cast to varchar(3) would cut a text off.
     pub(super) bare_type: String,
     pub(super) wire: Wire,
+    pub(super) is_domain: bool,
     pub(super) is_required: bool,
     pub(super) is_nullable: bool,
     pub(super) is_generated: bool,
@@ -96,11 +97,13 @@ pub(super) async fn read(
         let (is_not_null, has_default): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
         let has_trigger: bool = row.try_get(8)?;
         let is_required = is_not_null && !has_trigger;
-        let limits = limits((row.try_get(7)?, row.try_get(6)?), is_required);
+        let (base, own): (u32, u32) = (row.try_get(2)?, row.try_get(7)?);
+        let limits = limits((own, row.try_get(6)?), is_required);
         let column = CatalogColumn {
             type_name: row.try_get(1)?,
             bare_type: row.try_get(9)?,
-            wire: Wire::of_column(row.try_get(2)?),
+            wire: Wire::of_column(base),
+            is_domain: base != own,
             is_required: is_not_null && !has_default,
             is_nullable: !is_not_null,
             is_generated: row.try_get(5)?,

@@ -74,10 +74,15 @@ pub(super) fn is_connection_lost(error: &Error) -> bool {
 
 /// Message, detail and place in one line.
 fn sentence(db: &DbError) -> String {
-    let mut text = format!("{} ({})", db.message(), db.code().code());
+    in_one_line((db.message(), db.code().code()), [db.detail(), db.hint(), db.where_()])
+}
+
+/// Message and code, and what there is of detail, hint and context.
+pub(super) fn in_one_line((message, code): (&str, &str), more: [Option<&str>; 3]) -> String {
+    let mut text = format!("{message} ({code})");
     // The whole row has no place in a log; a dead letter has it anyway.
-    let detail = db.detail().filter(|detail| !detail.starts_with("Failing row contains"));
-    for more in [detail, db.hint(), db.where_()].into_iter().flatten() {
+    let is_told = |more: &&str| !more.starts_with("Failing row contains") && !more.is_empty();
+    for more in more.into_iter().flatten().filter(is_told) {
         text.push_str(", ");
         text.push_str(more.lines().next().unwrap_or_default());
     }

@@ -1,9 +1,9 @@
 //! Rows that a target refuses, found one by one, while all others are written.
 //!
 //! What the types of the columns and the CHECK constraints tell is set aside before anything is tried. Each attempt
-//! to write the rest is in a savepoint. What fails is cut around the row that the server names, or in two
-//! if it names none, and attempts get as small as refused rows are frequent. In the end each refused row is
-//! tried alone.
+//! to write the rest is in a savepoint. Of many rows the server itself looks for the others that it refuses
+//! ([`super::staged`]). Of few, or if it can't, what fails is cut around the row that the server names, or in two
+//! if it names none, and attempts get as small as refused rows are frequent. In the end each refused row is tried alone.
 
 use std::ops::Range;
 
@@ -11,12 +11,22 @@ use super::checks;
 use super::connection::Connection;
 use super::fit::misfits;
 use super::piece::{Origin, RowsPiece};
+use super::staged;
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// The most rows of a first attempt where errors don't name the row.
 const FIRST_ROWS: usize = 256;
 /// The fewest rows of an attempt, but for what failures leave.
 const FEW_ROWS: usize = 32;
+
+/// What rows are written for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// Most likely only a few are refused, if any; and what they need may yet be written.
+    Commit,
+    /// Only to find those that are refused.
+    Trial,
+}
 
 /// A row that is refused.
 pub(super) struct Refusal {
@@ -35,7 +45,7 @@ pub(super) async fn write_fitting(
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<Refusal>, SinkError> {
     let told = told(connection, piece).await?;
-    write_others(connection, piece, told).await
+    write_others(connection, (piece, told), Aim::Commit).await
 }
 
 /// The rows that are refused whatever else is written, as far as that can be told without writing them.
@@ -68,14 +78,14 @@ pub(super) async fn told(
 /// Writes all rows but those of `told`, which come back with those that are refused now.
 pub(super) async fn write_others(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
-    mut told: Vec<Refusal>,
+    (piece, mut told): (&RowsPiece<'_>, Vec<Refusal>),
+    aim: Aim,
 ) -> Result<Vec<Refusal>, SinkError> {
     if told.is_empty() {
-        return write_tried(connection, piece).await;
+        return write_tried(connection, piece, aim).await;
     }
     let (rest, rows) = without(piece, &told)?;
-    let refused = write_tried(connection, &rest).await?;
+    let refused = write_tried(connection, &rest, aim).await?;
     told.extend(refused.into_iter().map(|refusal| Refusal { row: rows[refusal.row], ..refusal }));
     told.sort_by_key(|refusal| refusal.row);
     Ok(told)
@@ -96,21 +106,41 @@ fn without<'p>(
 async fn write_tried(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
+    aim: Aim,
 ) -> Result<Vec<Refusal>, SinkError> {
-    let mut plan = Plan::new(piece.rows.count(), piece.tells_rows());
-    let mut refusals = Vec::new();
+    let count = piece.rows.count();
+    let is_worth_it = |rest: &Range<usize>| rest.len() >= staged::WORTH_TABLES;
+    let mut may_stage = true;
     let mut attempts = Attempts::begin(connection, piece).await?;
-    while let Some(range) = plan.next() {
-        match attempts.write(range.clone()).await? {
-            None => plan.fits(&range),
-            Some(error) => {
-                let row = plan.fails(range, error.row);
-                refusals.extend(row.map(|row| refused(row, error)));
-            }
+    if aim == Aim::Trial && is_worth_it(&(0..count)) {
+        match staged::write(attempts.connection, piece, 0..count).await? {
+            Some(refusals) => return attempts.end().await.map(|()| refusals),
+            None => may_stage = false,
         }
     }
+    let mut plan = Plan::new(count, piece.tells_rows());
+    let mut refusals = Vec::new();
+    while let Some(range) = plan.next() {
+        let Some(error) = attempts.write(range.clone()).await? else {
+            plan.fits(&range);
+            continue;
+        };
+        let rest = range.start..count;
+        if std::mem::take(&mut may_stage)
+            && is_worth_it(&rest)
+            && let Some(found) = staged::write(attempts.connection, piece, rest).await?
+        {
+            refusals.extend(found);
+            break;
+        }
+        let row = plan.fails(range, error.row);
+        refusals.extend(row.map(|row| refused(row, error)));
+    }
     attempts.end().await?;
-    Ok(refusals)
+    match aim {
+        Aim::Commit => Ok(refusals),
+        Aim::Trial => write_again(connection, piece, refusals).await,
+    }
 }
 
 fn refused(row: usize, error: DataError) -> Refusal {

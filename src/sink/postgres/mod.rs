@@ -53,6 +53,7 @@ mod rows;
 mod schema_changes;
 mod silence;
 mod sqlstate;
+mod staged;
 mod target;
 mod targets;
 mod tls;

@@ -155,6 +155,15 @@ impl RowsPiece<'_> {
         }
     }
 
+    /// The statement that writes rows from another place than arrays.
+    pub(super) fn sql_from(&self, place: &str) -> String {
+        let given = self.rows.target().given();
+        match &self.how {
+            How::Append => self.rows.insert_sql().replacen(&given, place, 1),
+            How::Statement(sql) | How::Update(sql) => sql.replacen(&given, place, 1),
+        }
+    }
+
     /// Those of the rows that are `kept`.
     pub(super) fn filter(&self, kept: &[bool]) -> Result<RowsPiece<'_>, SinkError> {
         let rows = self.rows.filter(&kept.to_vec().into())?;

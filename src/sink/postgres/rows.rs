@@ -80,6 +80,10 @@ impl<'a> Rows<'a> {
         self.count
     }
 
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// The target as the configuration names it.
     pub(super) fn table(&self) -> &str {
         &self.target.name
@@ -179,11 +183,20 @@ impl<'a> Rows<'a> {
         self.stream(connection, range).await
     }
 
-    /// Streams rows; encoding goes on while the server takes what was encoded. To be called after
-    /// [`Self::check_columns`] in the same transaction.
+    /// Streams rows to their target. To be called after [`Self::check_columns`] in the same transaction.
     pub(super) async fn stream(
         &self,
         connection: &mut Connection,
+        range: Range<usize>,
+    ) -> Result<(), SinkError> {
+        self.stream_by(connection, &self.target.copy_sql(), range).await
+    }
+
+    /// Streams rows by a COPY of as many columns; encoding goes on while the server takes what was encoded.
+    pub(super) async fn stream_by(
+        &self,
+        connection: &mut Connection,
+        copy_sql: &str,
         range: Range<usize>,
     ) -> Result<(), SinkError> {
         let failed = |error| match classify_write(&self.target.name, error) {
@@ -193,7 +206,7 @@ impl<'a> Rows<'a> {
             }
             other => other,
         };
-        let statement = connection.prepare(&self.target.copy_sql()).await.map_err(failed)?;
+        let statement = connection.prepare(copy_sql).await.map_err(failed)?;
         let begun = connection.client.copy_in::<_, Bytes>(&statement).await;
         // The library ends the COPY that never began, and the server's answer to that is one too many.
         connection.is_out_of_step |= begun.is_err();

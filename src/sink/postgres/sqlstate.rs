@@ -143,9 +143,31 @@ pub(super) fn meaning(code: &str) -> &'static Meaning {
     known.max_by_key(|(length, _)| *length).map_or(&OTHER, |(_, meaning)| meaning)
 }
 
+/// A regular expression of Postgres for the codes that are about a row.
+pub(super) fn row_pattern() -> String {
+    let row = TABLE.iter().filter(|meaning| meaning.fault == Fault::Row);
+    let codes: Vec<&str> = row.flat_map(|meaning| meaning.codes).copied().collect();
+    format!("^({})", codes.join("|"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_pattern_of_row_faults_matches_is_one() {
+        assert_eq!(row_pattern(), "^(22|23|44|54000|P0)");
+        for meaning in TABLE.iter().filter(|meaning| meaning.fault != Fault::Row) {
+            let is_row = |code: &&str| {
+                ["22", "23", "44", "54000", "P0"].iter().any(|row| code.starts_with(row))
+            };
+            assert!(
+                !meaning.codes.iter().any(is_row),
+                "{:?} needs more than a prefix",
+                meaning.codes
+            );
+        }
+    }
 
     #[test]
     fn the_longest_match_counts() {

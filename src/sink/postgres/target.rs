@@ -45,6 +45,8 @@ pub(super) struct TargetColumn {
     pub(super) limits: Limits,
     /// The type that the server casts the text to; only of [`Wire::Literal`].
     pub(super) cast: Option<String>,
+    /// Its type, if that may refuse a value of its wire: a domain, an enum and the like.
+    pub(super) refusing_type: Option<String>,
 }
 
 /// Whether digits after the point may be rounded to the target's scale, as INSERT does.
@@ -72,6 +74,8 @@ impl Target {
                     is_nullable: there.is_nullable,
                     limits: there.limits,
                     cast: (wire == Wire::Literal).then(|| there.bare_type.clone()),
+                    refusing_type: (there.is_domain || wire == Wire::Literal)
+                        .then(|| there.bare_type.clone()),
                 }),
                 Err(problem) => problems.push(format!("{name}.{}: {problem}", column.name)),
             }
@@ -86,6 +90,7 @@ impl Target {
             is_nullable: false,
             limits,
             cast: None,
+            refusing_type: None,
         }));
         let mut missing: Vec<&str> = catalog
             .columns

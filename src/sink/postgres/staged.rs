@@ -1,0 +1,281 @@
+//! Rows that a target refuses, found by the server: they go into a temporary table, and a block of PL/pgSQL writes
+//! them to their target in parts, each in a savepoint, halving what fails. That takes a few round trips where
+//! [`super::isolate`] takes ten for each refused row, and is for every kind of refusal: the server's own verdict.
+//!
+//! It needs the right to create temporary tables, which everybody has unless somebody took it away, and the language.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use tokio_postgres::{Error, Row};
+
+use super::connection::Connection;
+use super::fault::{classify_write, in_one_line};
+use super::isolate::Refusal;
+use super::piece::RowsPiece;
+use super::quote;
+use super::sqlstate::row_pattern;
+use super::target::Target;
+use crate::sink::{DataError, Distrust, SinkError};
+
+/// With fewer rows than this, tables of their own cost more than the round trips that they save.
+pub(super) const WORTH_TABLES: usize = 128;
+/// The rows of a block: one statement for the time limit of statements.
+const BLOCK_ROWS: usize = 4096;
+/// The most rows of a first attempt. Each that succeeds doubles it, each that fails makes it half of what failed.
+const FIRST_ROWS: usize = 256;
+/// The fewest rows of an attempt, but for what failures leave.
+const FEW_ROWS: usize = 4;
+
+const STAGED: &str = "pg_temp.tidemark_staged";
+const REFUSED: &str = "pg_temp.tidemark_refused";
+
+/// Writes the rows that are not refused, inside an open transaction that stays usable. What was refused alone is tried
+/// once more at the end: what it needed may have come after it. To be called after [`RowsPiece::check_columns`].
+///
+/// `None`: the server can't look for them in this way, and nothing is written.
+///
+/// # Errors
+/// What is not about a row.
+pub(super) async fn write(
+    connection: &mut Connection,
+    piece: &RowsPiece<'_>,
+    range: Range<usize>,
+) -> Result<Option<Vec<Refusal>>, SinkError> {
+    match write_staged(connection, piece, range).await {
+        Ok(refusals) => {
+            let drop = format!("DROP TABLE {STAGED}, {REFUSED}; RELEASE staged");
+            connection.savepoint(&drop).await?;
+            Ok(Some(refusals))
+        }
+        Err(error) if is_no_way(&error) => {
+            let table = piece.rows.table();
+            tracing::debug!(table, %error, "refused rows can't be looked for by the server itself");
+            connection.savepoint("ROLLBACK TO staged; RELEASE staged").await?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A right that is missing, a value that the temporary table doesn't take either: there is the slow way.
+fn is_no_way(error: &SinkError) -> bool {
+    match error {
+        SinkError::Data(_) => true,
+        SinkError::Refused { source: Some(source), .. } => {
+            source.downcast_ref::<Error>().is_some_and(|error| error.as_db_error().is_some())
+        }
+        _ => false,
+    }
+}
+
+async fn write_staged(
+    connection: &mut Connection,
+    piece: &RowsPiece<'_>,
+    range: Range<usize>,
+) -> Result<Vec<Refusal>, SinkError> {
+    let failed = |error| classify_write(piece.rows.table(), error);
+    let target = piece.rows.target();
+    connection.savepoint("SAVEPOINT staged").await?;
+    run(connection, &tables(target)).await.map_err(failed)?;
+    let columns: Vec<String> = (1..=target.columns.len()).map(|at| format!("c{at}")).collect();
+    let copy = format!("COPY {STAGED} ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
+    piece.rows.stream_by(connection, &copy, range.clone()).await?;
+    let write = piece.sql_from(&rows_from(target));
+    let write = write.trim_end();
+    for start in (0..range.len()).step_by(BLOCK_ROWS) {
+        let end = range.len().min(start + BLOCK_ROWS);
+        run(connection, &search(write, start..end)).await.map_err(failed)?;
+    }
+    run(connection, &once_more(write, target)).await.map_err(failed)?;
+    let told = connection.client.query_typed(&told_sql(), &[]).await;
+    connection.silence.is_broken();
+    let told = told.map_err(failed)?;
+    let refusals = told.iter().map(|row| refusal(piece, (row, write), range.start));
+    refusals.collect::<Result<_, _>>().map_err(failed)
+}
+
+async fn run(connection: &Connection, sql: &str) -> Result<(), Error> {
+    connection.silence.is_broken_by(connection.client.batch_execute(sql)).await
+}
+
+/// The rows in the types in which they are sent, and what becomes of those that are refused.
+fn tables(target: &Target) -> String {
+    let mut columns = String::new();
+    for (at, column) in (1..).zip(&target.columns) {
+        // Writing to a String can't fail.
+        let _ = write!(columns, ", c{at} {}", column.wire.sql());
+    }
+    format!(
+        "CREATE TEMPORARY TABLE tidemark_staged (n integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY{columns}) \
+         ON COMMIT DROP; \
+         CREATE TEMPORARY TABLE tidemark_refused (n integer PRIMARY KEY, code text, message text, detail text, hint text, \
+         context text, table_name text, column_name text) ON COMMIT DROP"
+    )
+}
+
+/// As a statement takes them; the bounds are variables of the blocks.
+fn rows_from(target: &Target) -> String {
+    let columns = (1..).zip(&target.columns).map(|(at, column)| match &column.cast {
+        Some(name) => format!("c{at}::{name}"),
+        None => format!("c{at}"),
+    });
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    format!("(SELECT {columns} FROM {STAGED} WHERE n >= first_row AND n < end_row ORDER BY n)")
+}
+
+/// Writes a range of rows; those that fail alone are noted by their numbers.
+fn search(write: &str, range: Range<usize>) -> String {
+    // Postgres counts from 1.
+    let (start, end) = (range.start + 1, range.end + 1);
+    let row_faults = quote::literal(&row_pattern());
+    let body = format!(
+        "
+#variable_conflict use_column
+DECLARE
+  starts integer[] := ARRAY[{start}];
+  ends integer[] := ARRAY[{end}];
+  open integer := 1;
+  step integer := {FIRST_ROWS};
+  first_row integer;
+  end_row integer;
+  half integer;
+BEGIN
+  WHILE open > 0 LOOP
+    first_row := starts[open];
+    end_row := least(ends[open], first_row + step);
+    IF end_row < ends[open] THEN
+      starts[open] := end_row;
+    ELSE
+      open := open - 1;
+    END IF;
+    BEGIN
+      {write};
+      IF end_row - first_row >= step THEN
+        step := step * 2;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      IF SQLSTATE !~ {row_faults} THEN
+        RAISE;
+      END IF;
+      half := (end_row - first_row) / 2;
+      IF half = 0 THEN
+        INSERT INTO {REFUSED} (n) VALUES (first_row);
+      ELSE
+        step := greatest(half, {FEW_ROWS});
+        starts[open + 1] := first_row + half;
+        ends[open + 1] := end_row;
+        starts[open + 2] := first_row;
+        ends[open + 2] := first_row + half;
+        open := open + 2;
+      END IF;
+    END;
+  END LOOP;
+END"
+    );
+    format!("DO LANGUAGE plpgsql {}", quote::literal(&body))
+}
+
+/// Tries the rows once more that have failed alone, and notes what is said of those that still do.
+fn once_more(write: &str, target: &Target) -> String {
+    let find_column = find_column(target);
+    let row_faults = quote::literal(&row_pattern());
+    let body = format!(
+        "
+#variable_conflict use_column
+DECLARE
+  first_row integer;
+  end_row integer;
+  told_code text;
+  told_message text;
+  told_detail text;
+  told_hint text;
+  told_context text;
+  told_table text;
+  told_column text;
+BEGIN
+  FOR first_row IN SELECT n FROM {REFUSED} ORDER BY n LOOP
+    end_row := first_row + 1;
+    BEGIN
+      {write};
+      DELETE FROM {REFUSED} WHERE n = first_row;
+    EXCEPTION WHEN OTHERS THEN
+      IF SQLSTATE !~ {row_faults} THEN
+        RAISE;
+      END IF;
+      GET STACKED DIAGNOSTICS told_code = RETURNED_SQLSTATE, told_message = MESSAGE_TEXT,
+        told_detail = PG_EXCEPTION_DETAIL, told_hint = PG_EXCEPTION_HINT, told_context = PG_EXCEPTION_CONTEXT,
+        told_table = TABLE_NAME, told_column = COLUMN_NAME;
+      {find_column}
+      UPDATE {REFUSED} SET code = told_code, message = told_message, detail = told_detail, hint = told_hint,
+        context = told_context, table_name = told_table, column_name = told_column
+      WHERE n = first_row;
+    END;
+  END LOOP;
+END"
+    );
+    format!("DO LANGUAGE plpgsql {}", quote::literal(&body))
+}
+
+/// An INSERT does not say which column it is whose type refuses a value: the first whose cast fails alike.
+fn find_column(target: &Target) -> String {
+    let mut block = String::new();
+    for (at, column) in (1..).zip(&target.columns) {
+        let Some(type_name) = &column.refusing_type else { continue };
+        let name = quote::literal(&column.name);
+        // Writing to a String can't fail.
+        let _ = write!(
+            block,
+            "
+      IF told_column = '' THEN
+        BEGIN
+          PERFORM c{at}::{type_name} FROM {STAGED} WHERE n = first_row;
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE = told_code THEN
+            told_column := {name};
+          END IF;
+        END;
+      END IF;"
+        );
+    }
+    block
+}
+
+fn told_sql() -> String {
+    format!(
+        "SELECT n, code, message, detail, hint, context, table_name, column_name FROM {REFUSED} ORDER BY n"
+    )
+}
+
+/// What the server said of a row; `start` is the first row in the temporary table.
+fn refusal(
+    piece: &RowsPiece<'_>,
+    (told, write): (&Row, &str),
+    start: usize,
+) -> Result<Refusal, Error> {
+    let number: i32 = told.try_get("n")?;
+    let row = start + usize::try_from(number - 1).unwrap_or_default();
+    let text = |name| Ok(told.try_get::<_, Option<String>>(name)?.filter(|text| !text.is_empty()));
+    let (code, message) = (text("code")?, text("message")?);
+    // What comes after it is said of every row.
+    let context = text("context")?.map(|context| {
+        let (of_row, _) = context.split_once(&in_context(write)).unwrap_or((&context, ""));
+        of_row.to_owned()
+    });
+    let (detail, hint) = (text("detail")?, text("hint")?);
+    let more = [detail.as_deref(), hint.as_deref(), context.as_deref()];
+    let said = (message.as_deref().unwrap_or_default(), code.as_deref().unwrap_or_default());
+    let error = DataError {
+        table: text("table_name")?.or_else(|| Some(piece.rows.table().to_owned())),
+        column: text("column_name")?,
+        row: Some(row),
+        message: in_one_line(said, more),
+        source: None,
+    };
+    Ok(Refusal { row, error, found_by: Distrust::Trial })
+}
+
+/// How the context of an error tells our statement.
+fn in_context(write: &str) -> String {
+    format!("SQL statement \"{write}\"")
+}

@@ -42,18 +42,24 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
     let stopped = stack.stop().await;
     let figures = measured?;
     stopped?;
-    let refusing = refusing::rate(events, sql, &mut out).await?;
+    let mut refusing = Vec::new();
+    for rule in &refusing::RULES {
+        refusing.push((rule.name, refusing::rates(rule, events / 3, sql, &mut out).await?));
+    }
     if cfg!(debug_assertions) {
         writeln!(out, "NOTE: this is a development build; `make bench` measures a release build")?;
     }
     let rate = figures.messages as f64 / figures.catch_up.as_secs_f64();
     writeln!(out, "backlog                          {:>10} messages", figures.messages)?;
     writeln!(out, "catch-up, from process start     {rate:>10.0} messages/s")?;
-    writeln!(
-        out,
-        "with 1 % of the rows refused     {refusing:>10.0} messages/s, {:.0} %",
-        100.0 * refusing / rate
-    )?;
+    for (by, rates) in refusing {
+        let percent = 100.0 * rates.with / rates.without;
+        writeln!(
+            out,
+            "1 % refused by {by:<17} {:>10.0} messages/s, {percent:.0} % of what it is where none are",
+            rates.with
+        )?;
+    }
     writeln!(
         out,
         "processor CPU per million        {:>10.1} s",

@@ -1,6 +1,5 @@
 //! The same catch-up into tables that refuse one row in a hundred.
 
-use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,20 +13,79 @@ use super::{check, finished, with_text};
 const TABLES: [&str; 5] =
     ["cdc_orders", "cdc_order_items", "cdc_customers", "cdc_products", "cdc_audit_log"];
 
+/// A way to refuse rows that only the server knows: `{}` is the table, and `{bad}` the remainder by 100 of refused rows.
+pub(super) struct Rule {
+    pub(super) name: &'static str,
+    ddl: &'static str,
+}
+
+pub(super) const RULES: [Rule; 5] = [
+    Rule {
+        name: "a CHECK",
+        ddl: "ALTER TABLE {} ADD CHECK (abs(hashtext(event_id) % 100) <> {bad});",
+    },
+    Rule {
+        name: "a domain",
+        ddl: "DROP VIEW {}_current CASCADE; ALTER TABLE {} ALTER event_id TYPE not_bad;",
+    },
+    Rule {
+        name: "a trigger",
+        ddl: "CREATE TRIGGER not_bad BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION not_bad();",
+    },
+    Rule {
+        name: "a unique index",
+        ddl: "CREATE UNIQUE INDEX ON {} ((true)) WHERE abs(hashtext(event_id) % 100) = {bad};",
+    },
+    Rule {
+        name: "a foreign key",
+        ddl: "ALTER TABLE {} ADD remainder integer GENERATED ALWAYS AS (abs(hashtext(event_id) % 100)) STORED \
+              REFERENCES all_but_bad;",
+    },
+];
+
+/// What the rules use.
+const COMMON: &str = "\
+CREATE DOMAIN not_bad AS text CHECK (abs(hashtext(VALUE) % 100) <> {bad});
+CREATE FUNCTION not_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF abs(hashtext(NEW.event_id) % 100) = {bad} THEN RAISE EXCEPTION 'one in a hundred'; END IF; RETURN NEW; END $$;
+CREATE TABLE all_but_bad (id integer PRIMARY KEY);
+INSERT INTO all_but_bad SELECT generate_series(0, 99) EXCEPT VALUES ({bad});
+";
+/// A remainder of one row in a hundred, and one of none.
+const ONE_PERCENT: u64 = 7;
+const NONE: u64 = 100;
+
 /// Messages per second of a catch-up, refused rows included.
-pub(super) async fn rate(events: u64, sql: &Path, out: &mut impl Write) -> anyhow::Result<f64> {
+pub(super) struct Rates {
+    pub(super) without: f64,
+    pub(super) with: f64,
+}
+
+/// With a rule that refuses no row, and with the same that refuses one in a hundred.
+pub(super) async fn rates(
+    rule: &Rule,
+    events: u64,
+    sql: &Path,
+    out: &mut impl Write,
+) -> anyhow::Result<Rates> {
+    writeln!(out, "{events} events, 1 % of the rows refused by {} ...", rule.name)?;
+    let without = rate((rule, NONE), events, sql).await?;
+    let with = rate((rule, ONE_PERCENT), events, sql).await?;
+    Ok(Rates { without, with })
+}
+
+async fn rate(rule: (&Rule, u64), events: u64, sql: &Path) -> anyhow::Result<f64> {
     let scratch = std::env::temp_dir();
-    let sql = refusing_sql(sql, scratch.join("tidemark-bench-sql"))?;
+    let sql = refusing_sql(rule, sql, scratch.join("tidemark-bench-sql"))?;
     let folder = scratch.join("tidemark-bench-refusing");
     let settings = Settings::new(std::env::current_exe()?, folder, &sql);
     let stack = Stack::start(settings).await?;
-    let measured = catch_up(&stack, events, out).await;
+    let measured = catch_up(&stack, events, rule.1).await;
     stack.stop().await?;
     measured
 }
 
-async fn catch_up(stack: &Stack, events: u64, out: &mut impl Write) -> anyhow::Result<f64> {
-    writeln!(out, "the same backlog, with 1 % of the rows refused ...")?;
+async fn catch_up(stack: &Stack, events: u64, bad: u64) -> anyhow::Result<f64> {
     finished(stack.generator(&["--rate", "max", "--events", &events.to_string()])?).await?;
     let messages = stack.published()?;
     let started = Instant::now();
@@ -46,22 +104,18 @@ async fn catch_up(stack: &Stack, events: u64, out: &mut impl Write) -> anyhow::R
     end(&mut processor, Duration::from_secs(15)).await?;
     let refused = observer.dead_letters;
     // A few per cent more or less: which rows are refused is a matter of their ids.
-    if !(messages / 200..messages / 50).contains(&refused) {
-        bail!("{refused} of {messages} rows were refused, which is not 1 %");
+    let expected = if bad == NONE { 0..1 } else { messages / 200..messages / 50 };
+    if !expected.contains(&refused) {
+        bail!("{refused} of {messages} rows were refused, which is not 1 %, or not none");
     }
     Ok(messages as f64 / took.as_secs_f64())
 }
 
-/// A copy of the SQL with constraints that only the server knows.
-fn refusing_sql(sql: &Path, copy: PathBuf) -> anyhow::Result<PathBuf> {
+/// A copy of the SQL with a rule for each landing table.
+fn refusing_sql((rule, bad): (&Rule, u64), sql: &Path, copy: PathBuf) -> anyhow::Result<PathBuf> {
     let copy = with_text(sql, copy)?;
-    let mut rules = String::new();
-    for table in TABLES {
-        writeln!(
-            rules,
-            "ALTER TABLE {table} ADD CONSTRAINT one_in_a_hundred CHECK (abs(hashtext(event_id) % 100) <> 7);"
-        )?;
-    }
-    std::fs::write(copy.join("ods/90_refusing.sql"), rules)?;
+    let rules = TABLES.map(|table| rule.ddl.replace("{}", table)).join("\n");
+    let ddl = format!("{COMMON}{rules}").replace("{bad}", &bad.to_string());
+    std::fs::write(copy.join("ods/90_refusing.sql"), ddl)?;
     Ok(copy)
 }

@@ -1,5 +1,7 @@
 //! Transforms that read a column which appears while they run (S6).
 
+use std::path::Path;
+
 use tidemark::cli::stack::Settings;
 
 use crate::end_to_end::{get, publish};
@@ -49,14 +51,18 @@ async fn is_there(shop: &Shop, table: &str) -> bool {
     shop.number(&sql).await == 1
 }
 
-#[tokio::test]
-async fn a_transform_waits_for_its_column_and_works_from_then_on() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let sql = copied_sql(folder.path());
+async fn open(folder: &Path) -> Shop {
+    let sql = copied_sql(folder);
     for (name, text) in [("loyal", LOYAL), ("points_by_tier", BY_TIER), ("points_seen", SEEN)] {
         std::fs::write(sql.join(format!("transforms/{name}.sql")), text).expect("a file");
     }
-    let shop = Shop::open_with(|settings| Settings { sql, max_messages: 500, ..settings }).await;
+    Shop::open_with(|settings| Settings { sql, max_messages: 500, ..settings }).await
+}
+
+#[tokio::test]
+async fn a_transform_waits_for_its_column_and_works_from_then_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shop = open(folder.path()).await;
     let mut processor = shop.stack.processor(None).expect("a processor");
 
     // It waits, says so, and the others run on.
@@ -99,6 +105,40 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     let published = publish(&shop, &last).await;
     shop.wait_for(published).await;
     shop.end(&mut processor).await;
+    results_are_exact(&shop).await;
+    referee::results_are_exact(&shop, published).await;
+    shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn kills_around_the_epoch_that_shows_a_column_lose_and_double_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shop = open(folder.path()).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    let published = publish(&shop, &["--rate", "max", "--events", "2000"]).await;
+    shop.wait_for(published).await;
+    shop.end(&mut processor).await;
+
+    let faults = ["--rate", "max", "--events", "2000", "--seed", "2", "--faults", "0.1"];
+    let published = publish(&shop, &faults).await;
+    let shown = "SELECT count(*) FROM tidemark_schema_changes WHERE column_name = 'LOYALTY_POINTS'";
+    let committed = shop.committed().await;
+    // First it dies with what it has just seen, then with what it has noted, and then with the events themselves.
+    for (failpoint, is_shown, is_further) in [
+        ("before_commit:1", false, false),
+        ("between_commit_and_ack:1", true, false),
+        ("before_commit:1", true, false),
+        ("between_commit_and_ack:1", true, true),
+    ] {
+        let mut processor = shop.stack.processor(Some(failpoint)).expect("a processor");
+        assert!(!shop.wait_for_end(&mut processor).await, "{failpoint} was not met");
+        assert_eq!(shop.number(shown).await > 0, is_shown, "{failpoint}");
+        assert_eq!(shop.committed().await > committed, is_further, "{failpoint}");
+    }
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    shop.wait_for(published).await;
+    shop.end(&mut processor).await;
+    assert!(shop.number("SELECT count(*) FROM points_seen").await > 10);
     results_are_exact(&shop).await;
     referee::results_are_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");

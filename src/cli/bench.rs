@@ -44,7 +44,7 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
     stopped?;
     let mut refusing = Vec::new();
     for rule in &refusing::RULES {
-        refusing.push((rule.name, refusing::rates(rule, events / 3, sql, &mut out).await?));
+        refusing.push((rule.name, refusing::rates(rule, events / 5, sql, &mut out).await?));
     }
     if cfg!(debug_assertions) {
         writeln!(out, "NOTE: this is a development build; `make bench` measures a release build")?;

@@ -67,6 +67,32 @@ fn cases() -> Vec<Case> {
         ),
         told(&IS_GOOD.replace("LANGUAGE", "IMMUTABLE LANGUAGE"), &[2]),
         told(PARTITIONED, &[2, 7]),
+        told(
+            "CREATE DOMAIN text_only AS varchar(40) CHECK (VALUE <> 'x');
+             CREATE DOMAIN state AS text_only CHECK (VALUE IS NOT NULL) CHECK (lower(VALUE) <> 'bad');
+             ALTER TABLE orders_history ALTER status TYPE state, ADD CHECK (order_id <> 5)",
+            &[2, 3, 5, 6, 7],
+        ),
+        told(
+            "CREATE DOMAIN price AS numeric(15,2) CHECK (VALUE <> 3.25);
+             ALTER TABLE orders_history ALTER amount TYPE price",
+            &[3],
+        ),
+        told("CREATE DOMAIN short AS varchar(3); ALTER TABLE orders_history ALTER status TYPE short", &[1, 5]),
+        told(
+            "CREATE DOMAIN \"it's \"\"a\"\" type\" AS char(4) CHECK (VALUE NOT IN ('x  ', 'bad '));
+             ALTER TABLE orders_history ALTER status TYPE \"it's \"\"a\"\" type\"",
+            &[2, 7],
+        ),
+        // A trigger comes too late for a domain.
+        told(
+            &format!(
+                "CREATE DOMAIN state AS text CHECK (VALUE <> 'bad');
+                 ALTER TABLE orders_history ALTER status TYPE state; {}",
+                mended("orders_history")
+            ),
+            &[2],
+        ),
         // It could look at other rows.
         tried(IS_GOOD, &[2]),
         // Nothing is sent for `other`.
@@ -77,6 +103,12 @@ fn cases() -> Vec<Case> {
         tried(
             "ALTER TABLE orders_history ADD CHECK (1 / (order_id - 3) < 5 AND status <> 'bad')",
             &[2, 3],
+        ),
+        tried(
+            "CREATE FUNCTION is_good(text) RETURNS boolean LANGUAGE sql AS $$ SELECT $1 <> 'bad' $$;
+             CREATE DOMAIN state AS text CHECK (is_good(VALUE));
+             ALTER TABLE orders_history ALTER status TYPE state",
+            &[2],
         ),
         tried(
             "CREATE DOMAIN state AS text;

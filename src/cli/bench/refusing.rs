@@ -32,9 +32,10 @@ pub(super) const RULES: [Rule; 5] = [
         name: "a trigger",
         ddl: "CREATE TRIGGER not_bad BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION not_bad();",
     },
+    // All but the first of each of twenty values.
     Rule {
         name: "a unique index",
-        ddl: "CREATE UNIQUE INDEX ON {} ((true)) WHERE abs(hashtext(event_id) % 100) = {bad};",
+        ddl: "CREATE UNIQUE INDEX ON {} ((hashtext(event_id) % 1000)) WHERE abs(hashtext(event_id) % 100) = {bad};",
     },
     Rule {
         name: "a foreign key",
@@ -61,7 +62,8 @@ pub(super) struct Rates {
     pub(super) with: f64,
 }
 
-/// With a rule that refuses no row, and with the same that refuses one in a hundred.
+/// With a rule that refuses no row, and with the same that refuses one in a hundred: the better of two runs of each, which
+/// take turns, so that a busy machine is busy for both.
 pub(super) async fn rates(
     rule: &Rule,
     events: u64,
@@ -69,9 +71,12 @@ pub(super) async fn rates(
     out: &mut impl Write,
 ) -> anyhow::Result<Rates> {
     writeln!(out, "{events} events, 1 % of the rows refused by {} ...", rule.name)?;
-    let without = rate((rule, NONE), events, sql).await?;
-    let with = rate((rule, ONE_PERCENT), events, sql).await?;
-    Ok(Rates { without, with })
+    let mut rates = Rates { without: 0.0, with: 0.0 };
+    for _ in 0..2 {
+        rates.without = rate((rule, NONE), events, sql).await?.max(rates.without);
+        rates.with = rate((rule, ONE_PERCENT), events, sql).await?.max(rates.with);
+    }
+    Ok(rates)
 }
 
 async fn rate(rule: (&Rule, u64), events: u64, sql: &Path) -> anyhow::Result<f64> {

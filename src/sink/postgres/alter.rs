@@ -342,6 +342,7 @@ mod tests {
             let column = CatalogColumn {
                 type_name: (*type_name).to_owned(),
                 bare_type: (*type_name).to_owned(),
+                base_type: (*type_name).to_owned(),
                 wire: Wire::Text,
                 is_domain: false,
                 is_required: false,

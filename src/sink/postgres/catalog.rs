@@ -21,6 +21,8 @@ pub(super) struct CatalogColumn {
     pub(super) type_name: String,
     /// The same without its modifier: an explicit cast to varchar(3) would cut a text off.
     pub(super) bare_type: String,
+    /// `type_name`, or what a domain is made of.
+    pub(super) base_type: String,
     pub(super) wire: Wire,
     pub(super) is_domain: bool,
     pub(super) is_required: bool,
@@ -49,14 +51,17 @@ pub(super) struct UniqueKey {
 
 const COLUMNS: &str = "\
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
-       (WITH RECURSIVE base AS (SELECT t.oid, t.typbasetype UNION ALL \
-          SELECT d.oid, d.typbasetype FROM base JOIN pg_type d ON d.oid = base.typbasetype) \
-        SELECT oid FROM base WHERE typbasetype = 0), a.attnotnull, \
+       base.oid, a.attnotnull, \
        a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a', \
-       a.atttypmod, a.atttypid, EXISTS (SELECT FROM pg_trigger g \
-         WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal), format_type(a.atttypid, NULL) \
+       base.modifier, a.atttypid, EXISTS (SELECT FROM pg_trigger g \
+         WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal), format_type(a.atttypid, NULL), \
+       format_type(base.oid, base.modifier) \
 FROM pg_attribute a \
-JOIN pg_type t ON t.oid = a.atttypid \
+CROSS JOIN LATERAL (WITH RECURSIVE types AS ( \
+    SELECT t.oid, t.typbasetype AS next, a.atttypmod AS modifier, t.typtypmod AS next_modifier \
+    FROM pg_type t WHERE t.oid = a.atttypid UNION ALL \
+    SELECT d.oid, d.typbasetype, types.next_modifier, d.typtypmod FROM types JOIN pg_type d ON d.oid = types.next) \
+  SELECT oid, modifier FROM types WHERE next = 0) AS base \
 JOIN pg_class c ON c.oid = a.attrelid \
 JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') \
@@ -98,10 +103,11 @@ pub(super) async fn read(
         let has_trigger: bool = row.try_get(8)?;
         let is_required = is_not_null && !has_trigger;
         let (base, own): (u32, u32) = (row.try_get(2)?, row.try_get(7)?);
-        let limits = limits((own, row.try_get(6)?), is_required);
+        let limits = limits((base, row.try_get(6)?), is_required);
         let column = CatalogColumn {
             type_name: row.try_get(1)?,
             bare_type: row.try_get(9)?,
+            base_type: row.try_get(10)?,
             wire: Wire::of_column(base),
             is_domain: base != own,
             is_required: is_not_null && !has_default,
@@ -123,7 +129,7 @@ pub(super) async fn read(
     Ok(Some(CatalogTable { columns, unique_keys, checks, fingerprint }))
 }
 
-/// What the modifier of a type says; the columns of a domain are left to the server.
+/// What the modifier of a type says, which of a domain is that of the type it is made of.
 fn limits((oid, modifier): (u32, i32), is_required: bool) -> Limits {
     let mut limits = Limits { is_required, ..Limits::default() };
     // Postgres counts the length of its header in.

@@ -25,14 +25,17 @@ pub(super) struct Check {
     /// Over the bare names of the columns.
     expression: String,
     columns: Vec<String>,
+    /// Whose constraint it is, if not the table's.
+    domain: Option<String>,
 }
 
 /// In the order in which the server evaluates them. Not: what triggers may change before, what calls a function or an
-/// operator that may look at other rows, columns of a domain (a cast to it would fail), columns of another
+/// operator that may look at other rows, columns of a domain, columns of another
 /// collation than their type's.
 const CHECKS: &str = "\
 SELECT k.conname::text, pg_get_expr(k.conbin, k.conrelid), \
-       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey)) \
+       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey)), \
+       NULL::text \
 FROM pg_constraint k \
 JOIN pg_class c ON c.oid = k.conrelid \
 JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -50,16 +53,58 @@ WHERE n.nspname = $1::text AND c.relname = $2::text AND k.contype = 'c' \
           AND (t.typtype = 'd' OR a.attcollation <> t.typcollation)) \
 ORDER BY k.conname COLLATE \"C\"";
 
+/// Those of the domains of columns, which come before the others and before any trigger. In such a constraint the value
+/// is called `VALUE`, which is also a name.
+const OF_DOMAINS: &str = "\
+WITH RECURSIVE domains AS ( \
+  SELECT a.attname, a.attnum, a.atttypid AS own, a.atttypid AS domain, 0 AS depth FROM pg_attribute a \
+  JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+  WHERE n.nspname = $1::text AND c.relname = $2::text AND a.attnum > 0 AND NOT a.attisdropped \
+  UNION ALL SELECT d.attname, d.attnum, d.own, t.typbasetype, d.depth + 1 \
+  FROM domains d JOIN pg_type t ON t.oid = d.domain WHERE t.typtype = 'd') \
+SELECT k.conname::text, format('(SELECT %s FROM (SELECT %I AS value) AS given)', pg_get_expr(k.conbin, 0), d.attname), \
+       ARRAY[d.attname::text], format_type(d.own, NULL) \
+FROM domains d JOIN pg_constraint k ON k.contypid = d.domain \
+WHERE k.contype = 'c' \
+  AND NOT EXISTS (SELECT FROM pg_depend p LEFT JOIN pg_proc f ON f.oid = p.refobjid \
+        WHERE p.classid = 'pg_constraint'::regclass AND p.objid = k.oid \
+          AND (p.refclassid = 'pg_operator'::regclass \
+               OR (p.refclassid = 'pg_proc'::regclass AND f.provolatile <> 'i'))) \
+ORDER BY d.attnum, d.depth DESC, k.conname COLLATE \"C\"";
+
 /// The constraints of a table, with the session's `search_path`.
 pub(super) async fn read(
     client: &Client,
     place: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Check>, tokio_postgres::Error> {
-    let rows = client.query_typed(CHECKS, place).await?;
-    let check = |row: &tokio_postgres::Row| {
-        Ok(Check { name: row.try_get(0)?, expression: row.try_get(1)?, columns: row.try_get(2)? })
-    };
-    rows.iter().map(check).collect()
+    let mut checks = Vec::new();
+    for sql in [OF_DOMAINS, CHECKS] {
+        for row in client.query_typed(sql, place).await? {
+            let (name, expression, columns) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            checks.push(Check { name, expression, columns, domain: row.try_get(3)? });
+        }
+    }
+    Ok(checks)
+}
+
+impl Check {
+    /// What is said of a row of `table` that breaks it, as the server says it.
+    pub(super) fn error(&self, table: &str, row: usize) -> DataError {
+        let name = &self.name;
+        let (column, message) = match &self.domain {
+            Some(domain) => (
+                self.columns.first().cloned(),
+                format!("value for domain {domain} violates check constraint \"{name}\" (23514)"),
+            ),
+            None => (
+                None,
+                format!(
+                    "new row for relation \"{table}\" violates check constraint \"{name}\" (23514)"
+                ),
+            ),
+        };
+        DataError { table: Some(table.to_owned()), column, row: Some(row), message, source: None }
+    }
 }
 
 /// A statement that tells which rows break which constraint.
@@ -68,7 +113,7 @@ pub(super) struct Checks {
     sql: String,
     /// Those of the target that it is sent, in the order of its parameters.
     pub(super) columns: Vec<usize>,
-    names: Vec<String>,
+    checks: Vec<Check>,
 }
 
 impl Checks {
@@ -87,8 +132,8 @@ impl Checks {
             return None;
         }
         let sql = statement(catalog, &checks, sent.iter().map(|at| &columns[*at]));
-        let names = checks.iter().map(|check| check.name.clone()).collect();
-        Some(Self { sql, columns: sent, names })
+        let checks = checks.into_iter().cloned().collect();
+        Some(Self { sql, columns: sent, checks })
     }
 }
 
@@ -106,7 +151,7 @@ fn statement<'a>(
     let (mut arrays, mut names, mut cast) = (Vec::new(), Vec::new(), Vec::new());
     for (at, column) in (1..).zip(sent) {
         let there = catalog.columns.get(&column.name);
-        let type_name = there.map_or_else(|| column.wire.sql(), |there| there.type_name.clone());
+        let type_name = there.map_or_else(|| column.wire.sql(), |there| there.base_type.clone());
         arrays.push(format!("${at}::{}[]", column.wire.sql()));
         names.push(format!("c{at}"));
         cast.push(format!("c{at}::{type_name} AS {}", quote::ident(&column.name)));
@@ -138,23 +183,20 @@ pub(super) async fn broken(
         return Ok(Vec::new());
     };
     let Some(told) = ask(connection, piece, checks).await? else { return Ok(Vec::new()) };
-    let mut confirmed: Vec<Option<bool>> = vec![None; checks.names.len()];
+    let mut confirmed: Vec<Option<bool>> = vec![None; checks.checks.len()];
     let mut broken = Vec::new();
     for (row, check) in told {
-        let (Some(name), Some(known)) = (checks.names.get(check), confirmed.get(check)) else {
+        let (Some(broken_check), Some(known)) = (checks.checks.get(check), confirmed.get(check))
+        else {
             continue;
         };
         let is_confirmed = match known {
             Some(known) => *known,
-            None => is_refused(connection, piece, (row, name)).await?,
+            None => is_refused(connection, piece, (row, &broken_check.name)).await?,
         };
         confirmed[check] = Some(is_confirmed);
         if is_confirmed {
-            let table = piece.rows.table();
-            let message = format!(
-                "new row for relation \"{table}\" violates check constraint \"{name}\" (23514)"
-            );
-            broken.push((row, piece.rows.refused(row, message)));
+            broken.push((row, broken_check.error(piece.rows.table(), row)));
         }
     }
     Ok(broken)

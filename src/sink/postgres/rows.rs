@@ -107,12 +107,6 @@ impl<'a> Rows<'a> {
         DataError { table, column, row, message, source: None }
     }
 
-    /// What is said of a row that no column alone is to blame for.
-    pub(super) fn refused(&self, row: usize, message: String) -> DataError {
-        let table = Some(self.target.name.clone());
-        DataError { table, column: None, row: Some(row), message, source: None }
-    }
-
     /// What tells which rows break a constraint of their table.
     pub(super) fn checks(&self) -> Option<&Checks> {
         self.target.checks.as_deref()

@@ -1,6 +1,10 @@
 //! Rows that a target refuses, found by the server: they go into a temporary table, and a block of PL/pgSQL writes
-//! them to their target in parts, each in a savepoint, halving what fails. That takes a few round trips where
+//! them to their target in groups, each in a savepoint, halving those that fail. That takes a few round trips where
 //! [`super::isolate`] takes ten for each refused row, and is for every kind of refusal: the server's own verdict.
+//!
+//! Of a group that fails the first half is tried. If that fits, the second half has the refused row and needs no attempt of
+//! its own; if not, nothing is known of the second half, and the next group begins in it (generalised binary splitting,
+//! Hwang 1972).
 //!
 //! It needs the right to create temporary tables, which everybody has unless somebody took it away, and the language.
 
@@ -22,16 +26,17 @@ use crate::sink::{DataError, Distrust, SinkError};
 pub(super) const WORTH_TABLES: usize = 128;
 /// The rows of a block: one statement for the time limit of statements.
 const BLOCK_ROWS: usize = 4096;
-/// The most rows of a first attempt. Each that succeeds doubles it, each that fails makes it half of what failed.
-const FIRST_ROWS: usize = 256;
-/// The fewest rows of an attempt, but for what failures leave.
-const FEW_ROWS: usize = 4;
+/// An attempt costs about as much as so many rows. With `p` of the rows refused, groups of `sqrt(ATTEMPT_ROWS / p)` cost
+/// least: larger ones write more in vain, smaller ones are more attempts.
+const ATTEMPT_ROWS: f64 = 1.5;
+/// Before anything is known, it counts as if one of so many rows had been refused.
+const PRIOR_ROWS: usize = 100;
 
 const STAGED: &str = "pg_temp.tidemark_staged";
 const REFUSED: &str = "pg_temp.tidemark_refused";
 
-/// Writes the rows that are not refused, inside an open transaction that stays usable. What was refused alone is tried
-/// once more at the end: what it needed may have come after it. To be called after [`RowsPiece::check_columns`].
+/// Writes the rows that are not refused, inside an open transaction that stays usable. What is refused has failed alone
+/// after all others: what it needed may have come after it. To be called after [`RowsPiece::check_columns`].
 ///
 /// `None`: the server can't look for them in this way, and nothing is written.
 ///
@@ -76,7 +81,6 @@ async fn write_staged(
 ) -> Result<Vec<Refusal>, SinkError> {
     let failed = |error| classify_write(piece.rows.table(), error);
     let target = piece.rows.target();
-    connection.savepoint("SAVEPOINT staged").await?;
     run(connection, &tables(target)).await.map_err(failed)?;
     let columns: Vec<String> = (1..=target.columns.len()).map(|at| format!("c{at}")).collect();
     let copy = format!("COPY {STAGED} ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
@@ -87,7 +91,7 @@ async fn write_staged(
         let end = range.len().min(start + BLOCK_ROWS);
         run(connection, &search(write, start..end)).await.map_err(failed)?;
     }
-    run(connection, &once_more(write, target)).await.map_err(failed)?;
+    run(connection, &alone(write, target)).await.map_err(failed)?;
     let told = connection.client.query_typed(&told_sql(), &[]).await;
     connection.silence.is_broken();
     let told = told.map_err(failed)?;
@@ -99,7 +103,7 @@ async fn run(connection: &Connection, sql: &str) -> Result<(), Error> {
     connection.silence.is_broken_by(connection.client.batch_execute(sql)).await
 }
 
-/// The rows in the types in which they are sent, and what becomes of those that are refused.
+/// The rows in the types in which they are sent, and what is said of those that are refused.
 fn tables(target: &Target) -> String {
     let mut columns = String::new();
     for (at, column) in (1..).zip(&target.columns) {
@@ -107,7 +111,8 @@ fn tables(target: &Target) -> String {
         let _ = write!(columns, ", c{at} {}", column.wire.sql());
     }
     format!(
-        "CREATE TEMPORARY TABLE tidemark_staged (n integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY{columns}) \
+        "SAVEPOINT staged; \
+         CREATE TEMPORARY TABLE tidemark_staged (n integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY{columns}) \
          ON COMMIT DROP; \
          CREATE TEMPORARY TABLE tidemark_refused (n integer PRIMARY KEY, code text, message text, detail text, hint text, \
          context text, table_name text, column_name text) ON COMMIT DROP"
@@ -124,7 +129,7 @@ fn rows_from(target: &Target) -> String {
     format!("(SELECT {columns} FROM {STAGED} WHERE n >= first_row AND n < end_row ORDER BY n)")
 }
 
-/// Writes a range of rows; those that fail alone are noted by their numbers.
+/// Writes a range of rows but those that are refused, and notes the numbers of these.
 fn search(write: &str, range: Range<usize>) -> String {
     // Postgres counts from 1.
     let (start, end) = (range.start + 1, range.end + 1);
@@ -133,51 +138,42 @@ fn search(write: &str, range: Range<usize>) -> String {
         "
 #variable_conflict use_column
 DECLARE
-  starts integer[] := ARRAY[{start}];
-  ends integer[] := ARRAY[{end}];
-  open integer := 1;
-  step integer := {FIRST_ROWS};
-  first_row integer;
+  first_row integer := {start};
   end_row integer;
-  half integer;
+  end_of_suspects integer;
+  refused integer := 0;
 BEGIN
-  WHILE open > 0 LOOP
-    first_row := starts[open];
-    end_row := least(ends[open], first_row + step);
-    IF end_row < ends[open] THEN
-      starts[open] := end_row;
-    ELSE
-      open := open - 1;
-    END IF;
-    BEGIN
-      {write};
-      IF end_row - first_row >= step THEN
-        step := step * 2;
-      END IF;
-    EXCEPTION WHEN OTHERS THEN
-      IF SQLSTATE !~ {row_faults} THEN
-        RAISE;
-      END IF;
-      half := (end_row - first_row) / 2;
-      IF half = 0 THEN
+  WHILE first_row < {end} LOOP
+    end_row := first_row + sqrt({ATTEMPT_ROWS} * (first_row - {start} + {PRIOR_ROWS}) / (refused + 1))::integer;
+    end_row := least(greatest(end_row, first_row + 1), {end});
+    end_of_suspects := NULL;
+    LOOP
+      BEGIN
+        {write};
+        first_row := end_row;
+      EXCEPTION WHEN OTHERS THEN
+        IF SQLSTATE !~ {row_faults} THEN
+          RAISE;
+        END IF;
+        end_of_suspects := end_row;
+      END;
+      EXIT WHEN end_of_suspects IS NULL;
+      IF end_of_suspects - first_row = 1 THEN
         INSERT INTO {REFUSED} (n) VALUES (first_row);
-      ELSE
-        step := greatest(half, {FEW_ROWS});
-        starts[open + 1] := first_row + half;
-        ends[open + 1] := end_row;
-        starts[open + 2] := first_row;
-        ends[open + 2] := first_row + half;
-        open := open + 2;
+        refused := refused + 1;
+        first_row := end_of_suspects;
+        EXIT;
       END IF;
-    END;
+      end_row := first_row + (end_of_suspects - first_row) / 2;
+    END LOOP;
   END LOOP;
 END"
     );
     format!("DO LANGUAGE plpgsql {}", quote::literal(&body))
 }
 
-/// Tries the rows once more that have failed alone, and notes what is said of those that still do.
-fn once_more(write: &str, target: &Target) -> String {
+/// Tries each of the noted rows alone, and notes what is said of those that fail.
+fn alone(write: &str, target: &Target) -> String {
     let find_column = find_column(target);
     let row_faults = quote::literal(&row_pattern());
     let body = format!(

@@ -1,8 +1,9 @@
 //! Many refused rows of one epoch: the server looks for them itself, and says the same as row by row.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark::changelog::EpochCommit;
+use tidemark::changelog::{Changelog, EpochCommit, Landing, Table, TableOptions};
 use tidemark::recovery::Recovery;
 use tidemark::sink::conformance::{KEYED, LANDING, PIPELINE, QUEUE, epoch, log, orders, totals};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
@@ -255,4 +256,54 @@ async fn what_is_not_about_a_row_is_not_looked_for_in_the_rows() {
     sink.distrust([(&"orders".to_owned(), Distrust::Trial)]);
     let error = sink.refused(&commit.landing).await.unwrap_err();
     assert!(matches!(error, SinkError::Interrupted { .. }), "{error:?}");
+}
+
+/// Who comes second waits for who came first; they meet if they are on their way at the same time.
+const MEETING: &str = "
+    CREATE TABLE others_history (LIKE orders_history INCLUDING ALL);
+    CREATE FUNCTION is_there(who text) RETURNS boolean LANGUAGE sql AS $$ SELECT EXISTS (SELECT FROM pg_locks
+      WHERE locktype = 'advisory' AND objid = who::oid AND granted AND pid <> pg_backend_pid()) $$;
+    CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF NEW.order_id = 1 THEN
+        PERFORM pg_advisory_xact_lock(TG_ARGV[0]::bigint);
+        WHILE NOT ways.is_there(TG_ARGV[1]) LOOP
+          PERFORM pg_sleep(0.01);
+        END LOOP;
+        PERFORM pg_advisory_xact_lock(TG_ARGV[1]::bigint);
+      END IF;
+      RETURN NEW; END $$;
+    CREATE TRIGGER meet BEFORE INSERT ON orders_history FOR EACH ROW EXECUTE FUNCTION meet('1', '2');
+    CREATE TRIGGER meet BEFORE INSERT ON others_history FOR EACH ROW EXECUTE FUNCTION meet('2', '1');";
+
+#[tokio::test]
+async fn tables_whose_triggers_wait_for_each_other_are_looked_at_one_after_the_other() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut scene = Scene::set(&server, "ways", MEETING).await;
+    let landing_of = |name: &str| TableOptions {
+        landing: Landing::History(format!("{name}_history")),
+        ..orders().options.clone()
+    };
+    let others = Arc::new(Table {
+        name: "others".to_owned(),
+        options: landing_of("others"),
+        ..Arc::unwrap_or_clone(orders())
+    });
+    scene.sink.check_targets(&[orders(), Arc::clone(&others)], &[totals(), log()]).await.unwrap();
+    let mut commit = landing();
+    commit.landing.push(Changelog { table: others, ..commit.landing[0].clone() });
+    for name in ["orders", "others"] {
+        scene.sink.distrust([(&name.to_owned(), Distrust::Trial)]);
+    }
+    let error = scene.sink.refused(&commit.landing).await.unwrap_err();
+    assert!(matches!(error, SinkError::Interrupted { .. }), "{error:?}");
+    assert!(error.to_string().contains("deadlock"), "{error}");
+
+    // They would not meet any more.
+    let together = "CREATE OR REPLACE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_advisory_xact_lock(TG_ARGV[0]::bigint);
+        IF ways.is_there(TG_ARGV[1]) THEN RAISE 'together' USING ERRCODE = '40P01'; END IF;
+        RETURN NEW; END $$";
+    scene.client.batch_execute(together).await.unwrap();
+    assert!(scene.sink.refused(&commit.landing).await.unwrap().is_empty());
+    assert_eq!(count(&scene.client, LANDING).await, 0);
 }

@@ -103,6 +103,10 @@ pub struct PostgresSink {
     doubts: Doubts,
     /// Tables whose rows are looked at before they are applied, and for how many epochs more.
     distrusted: HashMap<String, (Distrust, u32)>,
+    /// For looking at the rows of two tables at the same time; opened when that is needed.
+    second: Option<Connection>,
+    /// That has failed: one table after the other, from then on.
+    is_in_its_own_way: bool,
     /// Spools of the order that are surely in the database.
     known_spools: usize,
     silence: Silence,
@@ -134,6 +138,8 @@ impl PostgresSink {
             floods,
             doubts: Doubts::default(),
             distrusted: HashMap::new(),
+            second: None,
+            is_in_its_own_way: false,
             known_spools: 0,
             silence,
         })

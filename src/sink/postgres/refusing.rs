@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::fit::misfits;
 use super::isolate::Refusal;
 use super::landing::target_name;
+use super::piece::RowsPiece;
 use super::refused::of_landing;
 use crate::changelog::Changelog;
 use crate::sink::{Distrust, RefusedRow, SinkError};
@@ -23,9 +24,6 @@ pub(super) async fn refused(
     sink: &mut PostgresSink,
     landing: &[Changelog],
 ) -> Result<Vec<RefusedRow>, SinkError> {
-    let is_tried = |sink: &PostgresSink, changelog: &Changelog| {
-        sink.distrusted.contains_key(&changelog.table.name)
-    };
     let mut told = by_types(sink, landing)?;
     let has_told = told.iter().any(|refusals| !refusals.is_empty());
     if has_told || landing.iter().any(|changelog| is_tried(sink, changelog)) {
@@ -35,10 +33,8 @@ pub(super) async fn refused(
             sink.check_again(&connection).await?;
             told = by_types(sink, landing)?;
         }
-        for (changelog, refusals) in landing.iter().zip(&mut told) {
-            if is_tried(sink, changelog) {
-                *refusals = trial(sink, &mut connection, changelog).await?;
-            }
+        for (at, refusals) in tried(sink, &mut connection, landing).await? {
+            told[at] = refusals;
         }
         sink.connection = Some(connection);
     }
@@ -54,6 +50,10 @@ pub(super) async fn refused(
     Ok(rows)
 }
 
+fn is_tried(sink: &PostgresSink, changelog: &Changelog) -> bool {
+    sink.distrusted.contains_key(&changelog.table.name)
+}
+
 /// For each changelog the rows that the types of its target refuse.
 fn by_types(sink: &PostgresSink, landing: &[Changelog]) -> Result<Vec<Vec<Refusal>>, SinkError> {
     let of_changelog = |changelog: &Changelog| {
@@ -64,16 +64,101 @@ fn by_types(sink: &PostgresSink, landing: &[Changelog]) -> Result<Vec<Vec<Refusa
     landing.iter().map(of_changelog).collect()
 }
 
-async fn trial(
+fn is_written(sink: &PostgresSink, changelog: &Changelog) -> bool {
+    let distrust = sink.distrusted.get(&changelog.table.name);
+    distrust.is_some_and(|(distrust, _)| *distrust == Distrust::Trial)
+}
+
+/// A changelog to be looked at, by its place in the epoch.
+struct Task<'a> {
+    at: usize,
+    piece: RowsPiece<'a>,
+    distrust: Distrust,
+}
+
+/// Refused rows by the places of their changelogs.
+type Found = Vec<(usize, Vec<Refusal>)>;
+
+/// Looks at the rows of distrusted tables, those of two tables at the same time.
+async fn tried(
     sink: &mut PostgresSink,
     connection: &mut Connection,
-    changelog: &Changelog,
-) -> Result<Vec<Refusal>, SinkError> {
-    let piece = sink.targets.landing_piece(changelog, SystemTime::UNIX_EPOCH)?;
-    let Some(piece) = piece else { return Ok(Vec::new()) };
-    let name = &changelog.table.name;
-    let Some((distrust, left)) = sink.distrusted.get(name).copied() else { return Ok(Vec::new()) };
-    let refusals = try_out(connection, &piece, distrust).await?;
+    landing: &[Changelog],
+) -> Result<Found, SinkError> {
+    let mut second = sink.second.take().filter(|second| !second.is_closed());
+    let trials = landing.iter().filter(|changelog| is_written(sink, changelog)).count();
+    if trials > 1 && second.is_none() && !sink.is_in_its_own_way {
+        second = Connection::open(&sink.config, &sink.silence).await.ok();
+        // One connection does it too.
+        sink.is_in_its_own_way = second.is_none();
+    }
+    let mut tasks = tasks(sink, landing)?;
+    let others = match trials > 1 && !sink.is_in_its_own_way {
+        true => split_off_half(&mut tasks),
+        false => Vec::new(),
+    };
+    let is_beside = !others.is_empty();
+    let found = match &mut second {
+        Some(second) if is_beside => {
+            let (found, beside) = futures::join!(run(connection, &tasks), run(second, &others));
+            found.and_then(|mut found| {
+                found.extend(beside?);
+                Ok(found)
+            })
+        }
+        _ => run(connection, &tasks).await,
+    };
+    drop((tasks, others));
+    // Triggers of two tables may wait for each other, and would again.
+    sink.is_in_its_own_way |= is_beside && matches!(found, Err(SinkError::Interrupted { .. }));
+    let found = found?;
+    sink.second = second;
+    for (at, refusals) in &found {
+        trust(sink, &landing[*at].table.name, refusals);
+    }
+    Ok(found)
+}
+
+fn tasks<'a>(sink: &'a PostgresSink, landing: &'a [Changelog]) -> Result<Vec<Task<'a>>, SinkError> {
+    let mut tasks = Vec::new();
+    for (at, changelog) in landing.iter().enumerate() {
+        let Some((distrust, _)) = sink.distrusted.get(&changelog.table.name) else { continue };
+        let piece = sink.targets.landing_piece(changelog, SystemTime::UNIX_EPOCH)?;
+        tasks.extend(piece.map(|piece| Task { at, piece, distrust: *distrust }));
+    }
+    Ok(tasks)
+}
+
+/// Tasks with about half of the rows.
+fn split_off_half<'a>(tasks: &mut Vec<Task<'a>>) -> Vec<Task<'a>> {
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.piece.rows.count()));
+    let (mut kept, mut others) = (Vec::new(), Vec::new());
+    let (mut rows_kept, mut rows_of_others) = (0, 0);
+    for task in tasks.drain(..) {
+        let rows = task.piece.rows.count();
+        if rows_kept <= rows_of_others {
+            rows_kept += rows;
+            kept.push(task);
+        } else {
+            rows_of_others += rows;
+            others.push(task);
+        }
+    }
+    *tasks = kept;
+    others
+}
+
+async fn run(connection: &mut Connection, tasks: &[Task<'_>]) -> Result<Found, SinkError> {
+    let mut found = Vec::new();
+    for task in tasks {
+        found.push((task.at, try_out(connection, &task.piece, task.distrust).await?));
+    }
+    Ok(found)
+}
+
+/// How a table is looked at from now on, after these rows of it were refused.
+fn trust(sink: &mut PostgresSink, name: &str, refusals: &[Refusal]) {
+    let Some((distrust, left)) = sink.distrusted.get(name).copied() else { return };
     let needed = refusals.iter().map(|refusal| refusal.found_by).max();
     let next = match (distrust, needed) {
         (_, Some(needed)) if needed == distrust => Some((distrust, TRIALS)),
@@ -82,8 +167,7 @@ async fn trial(
         (Distrust::Checks, _) => None,
     };
     match next {
-        Some(next) => sink.distrusted.insert(name.clone(), next),
+        Some(next) => sink.distrusted.insert(name.to_owned(), next),
         None => sink.distrusted.remove(name),
     };
-    Ok(refusals)
 }

@@ -125,7 +125,8 @@ pub(super) async fn read(
         unique_keys.push(UniqueKey { columns: row.try_get(0)?, nulls_are_equal: row.try_get(1)? });
     }
     let fingerprint = client.query_typed_one(FINGERPRINT, &place).await?.try_get(0)?;
-    let checks = checks::read(client, &place).await?;
+    let has_domains = columns.values().any(|column: &CatalogColumn| column.is_domain);
+    let checks = checks::read(client, &place, has_domains).await?;
     Ok(Some(CatalogTable { columns, unique_keys, checks, fingerprint }))
 }
 

@@ -59,7 +59,8 @@ const OF_DOMAINS: &str = "\
 WITH RECURSIVE domains AS ( \
   SELECT a.attname, a.attnum, a.atttypid AS own, a.atttypid AS domain, 0 AS depth FROM pg_attribute a \
   JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-  WHERE n.nspname = $1::text AND c.relname = $2::text AND a.attnum > 0 AND NOT a.attisdropped \
+  JOIN pg_type t ON t.oid = a.atttypid \
+  WHERE n.nspname = $1::text AND c.relname = $2::text AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'd' \
   UNION ALL SELECT d.attname, d.attnum, d.own, t.typbasetype, d.depth + 1 \
   FROM domains d JOIN pg_type t ON t.oid = d.domain WHERE t.typtype = 'd') \
 SELECT k.conname::text, format('(SELECT %s FROM (SELECT %I AS value) AS given)', pg_get_expr(k.conbin, 0), d.attname), \
@@ -72,13 +73,14 @@ WHERE k.contype = 'c' \
                OR (p.refclassid = 'pg_proc'::regclass AND f.provolatile <> 'i'))) \
 ORDER BY d.attnum, d.depth DESC, k.conname COLLATE \"C\"";
 
-/// The constraints of a table, with the session's `search_path`.
+/// The constraints of a table, and of its columns if it `has_domains`, with the session's `search_path`.
 pub(super) async fn read(
     client: &Client,
     place: &[(&(dyn ToSql + Sync), Type)],
+    has_domains: bool,
 ) -> Result<Vec<Check>, tokio_postgres::Error> {
     let mut checks = Vec::new();
-    for sql in [OF_DOMAINS, CHECKS] {
+    for sql in has_domains.then_some(OF_DOMAINS).into_iter().chain([CHECKS]) {
         for row in client.query_typed(sql, place).await? {
             let (name, expression, columns) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             checks.push(Check { name, expression, columns, domain: row.try_get(3)? });

@@ -301,6 +301,16 @@ async fn wrong_targets_are_all_named_at_once() {
             "order_log: there is no such table in schema public",
         ]
     );
+    // A domain rounds as the type that it is made of.
+    let domain =
+        "CREATE DOMAIN price AS numeric(15,1); ALTER TABLE orders_history ALTER amount TYPE price";
+    server.client().await.batch_execute(domain).await.unwrap();
+    let error = sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap_err();
+    let SinkError::Targets { problems } = error else { panic!("{error:?}") };
+    assert_eq!(
+        problems[1],
+        "orders_history.amount: the column is price, which would round numeric(15,2)"
+    );
 }
 
 #[tokio::test]

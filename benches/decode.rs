@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use tidemark::changelog::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::decode::{DecodeConfig, Decoder};
 use tidemark::generator::{Config, Generator, Rate};
+use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::transform::{parse_tables, read_folder};
 
 const EVENTS: u64 = 200_000;

@@ -10,8 +10,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidemark::changelog::{EpochCommit, Offset};
 use tidemark::cli::stack::{LocalPostgres, free_port};
+use tidemark::model::{EpochCommit, Offset};
 use tidemark::sink::conformance::{self, EpochBuilder, epoch, orders, totals};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::sink::{Sink, SinkError};

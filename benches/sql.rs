@@ -13,7 +13,7 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::DataType;
-use tidemark::changelog::{Changelog, Offset, Operation, Position, Table, TableDelta};
+use tidemark::model::{Changelog, Offset, Operation, Position, Table, TableDelta};
 use tidemark::state::StateStores;
 use tidemark::transform::{SqlFile, Transforms, parse_tables, read_folder};
 

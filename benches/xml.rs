@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::DataType;
-use tidemark::changelog::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::decode::{DecodeConfig, Decoder};
+use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::transform::{SqlFile, parse_tables, parse_type};
 use tidemark::xml::{Cells, Extractor, Limits, Missing, Shape, ShapeColumn, XmlConfig, resolve};
 

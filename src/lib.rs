@@ -5,21 +5,21 @@
 //! yields what changed in each result, [`sink`] writes landing rows, results, dead letters and the
 //! ledger in one transaction, the source is acknowledged, and [`checkpoint`] copies the ledger to Parquet.
 //! [`pipeline`] is the loop that ties them together; the parts don't know each other and meet in the
-//! values of [`changelog`].
+//! values of [`model`].
 //!
 //! [`broker`], [`api`] and [`generator`] are tools for development, the demo and the tests.
 
 pub mod api;
 pub mod broker;
-pub mod changelog;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod dashboard;
 pub mod decode;
 pub mod generator;
+pub mod model;
 pub mod pipeline;
-pub mod recovery;
+pub mod resilience;
 pub mod sink;
 pub mod source;
 pub mod state;

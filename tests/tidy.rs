@@ -9,12 +9,12 @@ use std::process::Command;
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
 const IMPORTS: [(&str, &[&str]); 17] = [
-    ("changelog", &[]),
-    ("recovery", &[]),
+    ("model", &[]),
+    ("resilience", &[]),
     ("web", &[]),
-    ("telemetry", &["changelog"]),
+    ("telemetry", &["model"]),
     ("source", COMPONENT),
-    ("xml", &["changelog"]),
+    ("xml", &["model"]),
     ("decode", EXTRACTING),
     ("state", COMPONENT),
     ("transform", EXTRACTING),
@@ -24,16 +24,16 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("api", &[]),
     // It publishes through the session that the source's flow is bound to.
     // It reads one metric of a processor.
-    ("generator", &["changelog", "recovery", "source", "telemetry", "web"]),
-    ("dashboard", &["changelog", "telemetry"]),
+    ("generator", &["model", "resilience", "source", "telemetry", "web"]),
+    ("dashboard", &["model", "telemetry"]),
     ("config", CONFIGURED),
     ("pipeline", PROCESSOR),
 ];
-const COMPONENT: &[&str] = &["changelog", "recovery", "telemetry", "web"];
-const EXTRACTING: &[&str] = &["changelog", "recovery", "telemetry", "xml"];
+const COMPONENT: &[&str] = &["model", "resilience", "telemetry", "web"];
+const EXTRACTING: &[&str] = &["model", "resilience", "telemetry", "xml"];
 const CONFIGURED: &[&str] = &[
-    "changelog",
-    "recovery",
+    "model",
+    "resilience",
     "telemetry",
     "source",
     "decode",
@@ -46,8 +46,8 @@ const CONFIGURED: &[&str] = &[
     "pipeline",
 ];
 const PROCESSOR: &[&str] = &[
-    "changelog",
-    "recovery",
+    "model",
+    "resilience",
     "telemetry",
     "source",
     "decode",

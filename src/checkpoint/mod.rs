@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::Deserialize;
 use url::Url;
 
-use crate::changelog::{Epoch, LedgerEntry, SchemaChange};
+use crate::model::{Epoch, LedgerEntry, SchemaChange};
 use paths::{CheckpointFile, Naming};
 
 /// Files of one pipeline that start a compaction.

@@ -1,6 +1,6 @@
 use object_store::path::Path;
 
-use crate::changelog::Epoch;
+use crate::model::Epoch;
 
 /// Names the files of one pipeline: the only place that builds or reads such names.
 ///

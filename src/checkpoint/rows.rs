@@ -14,7 +14,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use crate::changelog::{LedgerEntry, Offset};
+use crate::model::{LedgerEntry, Offset};
 
 /// One row per epoch.
 pub(super) fn encode(entries: &[LedgerEntry]) -> Result<Vec<u8>, ParquetError> {

@@ -7,7 +7,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 
 use super::rows::properties;
-use crate::changelog::SchemaChange;
+use crate::model::SchemaChange;
 
 /// One row per change, in their order.
 pub(super) fn encode(pipeline: &str, changes: &[SchemaChange]) -> Result<Vec<u8>, ParquetError> {

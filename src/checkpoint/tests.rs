@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
 use super::*;
-use crate::changelog::{Offset, OffsetSet, SchemaChangeKind, SeenType, SourceTable};
+use crate::model::{Offset, OffsetSet, SchemaChangeKind, SeenType, SourceTable};
 
 fn entry(epoch: u64) -> LedgerEntry {
     let offsets: OffsetSet =

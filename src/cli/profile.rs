@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::changelog::{Message, Offset, Receipt, SpoolOrder};
 use crate::decode::{DecodeConfig, Decoded, Decoder};
+use crate::model::{Message, Offset, Receipt, SpoolOrder};
 use crate::transform::{parse_tables, read_folder};
 
 #[derive(Debug, clap::Args)]

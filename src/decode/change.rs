@@ -4,7 +4,7 @@ use super::debezium::{Change, Image, Value};
 use super::route::Route;
 use super::rows::Row;
 use super::{Limits, Refusal, extra_fields};
-use crate::changelog::Operation;
+use crate::model::Operation;
 
 /// Rows in the making: a refused one leaves nothing behind in the batch. Reused between events.
 #[derive(Default)]

@@ -19,7 +19,7 @@ use super::debezium::{Encoding, Image, Kind, Value, convert};
 use super::refusal::Refusal;
 use super::route::Route;
 use super::rows::{Builder, Origin};
-use crate::changelog::{Changelog, Offset, Operation, Position, Table};
+use crate::model::{Changelog, Offset, Operation, Position, Table};
 use crate::xml::{
     Cells, Extraction, Extractor, Limits, Malformed, Missing, is_column, text_of_bytes,
 };

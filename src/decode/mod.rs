@@ -32,7 +32,7 @@ pub use profile::{ColumnProfile, Evidence};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::changelog::{
+use crate::model::{
     Changelog, DeadLetter, Message, Offset, Operation, PositionError, SchemaChange,
     SchemaChangeKind, SeenType, SourceTable, SpoolOrder, Table, Truncate,
 };

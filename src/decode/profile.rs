@@ -42,7 +42,7 @@ impl Decoder {
         let route = self.routes.iter().find(|route| route.table.name == table)?;
         let columns = route.table.columns.iter().zip(route.readings());
         let profile =
-            |(column, (kind, semantic, evidence)): (&crate::changelog::Column, _)| ColumnProfile {
+            |(column, (kind, semantic, evidence)): (&crate::model::Column, _)| ColumnProfile {
                 column: column.name.clone(),
                 data_type: column.data_type.clone(),
                 reading: reading(kind, semantic),

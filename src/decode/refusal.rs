@@ -1,6 +1,6 @@
 //! Why an event is not decoded, and the dead letter that it becomes.
 
-use crate::changelog::{DeadLetter, ErrorType, Message};
+use crate::model::{DeadLetter, ErrorType, Message};
 
 /// Characters of a dead letter's message.
 const MAX_MESSAGE: usize = 500;

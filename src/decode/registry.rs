@@ -9,7 +9,7 @@ use super::debezium::Image;
 use super::limits::Limits;
 use super::refusal::Refusal;
 use super::route::Route;
-use crate::changelog::{NewColumns, Offset, SchemaChange, SchemaChangeKind, SeenType, Table};
+use crate::model::{NewColumns, Offset, SchemaChange, SchemaChangeKind, SeenType, Table};
 
 /// What the events of one table have shown.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::debezium::{
 };
 use super::profile::Evidence;
 use super::refusal::clip;
-use crate::changelog::{Operation, SeenType, Table};
+use crate::model::{Operation, SeenType, Table};
 
 /// Characters of a value that a dead letter's message shows.
 const MAX_SHOWN: usize = 80;

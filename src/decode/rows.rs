@@ -11,9 +11,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Schema};
 
 use super::debezium::{Value, micros_of_days};
-use crate::changelog::{
-    Cell, Changelog, Offset, Operation, Position, Scn, Table, Truncation, extract,
-};
+use crate::model::{Cell, Changelog, Offset, Operation, Position, Scn, Table, Truncation, extract};
 
 /// A decoded row; appending it cannot fail any more.
 pub(super) struct Row<'r, 'a> {

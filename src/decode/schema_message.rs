@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::changelog::{SeenType, SourceTable, SureType};
+use crate::model::{SeenType, SourceTable, SureType};
 
 /// A column of a table.
 #[derive(Debug, PartialEq)]

@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 
 use super::*;
-use crate::changelog::{
+use crate::model::{
     Cell, Column, ErrorType, NewColumns, Offset, Receipt, SourceTable, SystemColumn, TableOptions,
 };
 

@@ -12,7 +12,7 @@ use super::config::UnknownTables;
 use super::debezium::{Action, Change, Described, Image, key_property, self_describing, semantics};
 use super::limits::Limits;
 use super::refusal::Refusal;
-use crate::changelog::{
+use crate::model::{
     Message, Offset, Operation, SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType,
     column_name,
 };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::row::{Kind, Row, SalesTable, columns, documents, put};
-use crate::changelog::Operation;
+use crate::model::Operation;
 
 const SCHEMA: &str = "SALES";
 const SERVER: &str = "oracle-cdc";

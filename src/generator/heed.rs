@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::recovery::chain;
+use crate::resilience::chain;
 use crate::telemetry::names;
 use crate::web::beginning;
 

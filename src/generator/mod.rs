@@ -30,7 +30,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use url::Url;
 
-use crate::changelog::Operation;
+use crate::model::Operation;
 use crate::source::solace::PublishError;
 use shop::Shop;
 

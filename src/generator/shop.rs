@@ -11,7 +11,7 @@ use super::live::Live;
 use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
 use super::shipping::{broken_shipping_info, shipping_info};
 use super::{Config, Event, Fault};
-use crate::changelog::Operation;
+use crate::model::Operation;
 
 const FIRST_CUSTOMERS: u64 = 100;
 const FIRST_PRODUCTS: u64 = 50;

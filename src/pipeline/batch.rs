@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::committer::InFlight;
-use crate::changelog::Message;
+use crate::model::Message;
 use crate::source::{Pressure, Source, SourceError, SourceEvent};
 use crate::telemetry::Health;
 

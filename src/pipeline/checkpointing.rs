@@ -9,10 +9,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::changelog::{Epoch, LedgerEntry};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::Config;
-use crate::recovery::{Failpoint, chain, failpoint};
+use crate::model::{Epoch, LedgerEntry};
+use crate::resilience::{Failpoint, chain, failpoint};
 use crate::sink::postgres::PostgresSink;
 use crate::sink::{LedgerRow, SinkError};
 use crate::telemetry::{Condition, Health, names};

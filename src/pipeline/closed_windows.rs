@@ -7,8 +7,8 @@ use metrics::counter;
 
 use super::PipelineError;
 use super::late::{Diversion, row_name, take_out};
-use crate::changelog::{Changelog, Late, Message, Offset, Table};
 use crate::decode::Decoded;
+use crate::model::{Changelog, Late, Message, Offset, Table};
 use crate::state::{Lateness, StateStores};
 use crate::telemetry::names;
 

@@ -12,8 +12,8 @@ use super::delivering::rows_for_outbox;
 use super::letters::Publishing;
 use super::patience::Patience;
 use super::schema_changes;
-use crate::changelog::{EpochCommit, Receipt};
-use crate::recovery::{CircuitBreaker, Failpoint, Recovery, failpoint};
+use crate::model::{EpochCommit, Receipt};
+use crate::resilience::{CircuitBreaker, Failpoint, Recovery, failpoint};
 use crate::sink::rest::Backlog;
 use crate::sink::{Sink, SinkError};
 use crate::source::Acknowledge;
@@ -35,7 +35,7 @@ pub(super) struct Job {
 #[derive(Debug, thiserror::Error)]
 #[error("epoch {epoch} can't be committed")]
 pub struct CommitError {
-    pub epoch: crate::changelog::Epoch,
+    pub epoch: crate::model::Epoch,
     /// Whether this processor had committed before: if not, its state was stale from the start.
     pub had_committed: bool,
     #[source]

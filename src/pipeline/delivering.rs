@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::PipelineError;
-use crate::changelog::{Channel, EpochCommit, ResultTable};
 use crate::config::Config;
+use crate::model::{Channel, EpochCommit, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::Outbox;
 use crate::sink::rest::{Backlog, Delivery};

@@ -55,7 +55,7 @@ fn warn_of(ahead: &Ahead) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changelog::Offset;
+    use crate::model::Offset;
 
     #[test]
     fn a_burst_is_told_once() {

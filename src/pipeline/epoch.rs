@@ -13,12 +13,12 @@ use super::doubted_times::DoubtedTimes;
 use super::late::{Diversion, LandedRows};
 use super::letters::DeadLetterConfig;
 use super::{PipelineError, closed_windows, outdated, replaying};
-use crate::changelog::{
+use crate::decode::{Decoded, Decoder, Passed};
+use crate::model::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, NewColumns, Offset,
     OffsetSet, Receipt, RefusedRequest, ReplayOutcome, ReplayRequest, Replayed, ResultTable,
     SchemaChange, SchemaChangeKind, SeenType, SpoolOrder, Table, TableDelta,
 };
-use crate::decode::{Decoded, Decoder, Passed};
 use crate::state::{Excess, StateStores};
 use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;

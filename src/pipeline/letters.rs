@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::committer::{FIRST_WAIT, LONGEST_WAIT};
 use crate::config::Config;
-use crate::recovery::{Backoff, Failpoint, chain, failpoint};
+use crate::resilience::{Backoff, Failpoint, chain, failpoint};
 use crate::sink::SinkError;
 use crate::sink::postgres::{LetterStore, StoredLetter};
 use crate::source::SourceConfig;

@@ -12,7 +12,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::PipelineError;
-use crate::changelog::{
+use crate::model::{
     Channel, CurrentRows, Landing, Mending, RefusedResultRow, ReplayOutcome, Replayed,
     ResultChanges, ResultMode, ResultTable, RowLetter, cell_text, rows_of, texts_of,
 };

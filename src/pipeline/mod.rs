@@ -46,11 +46,11 @@ use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::changelog::{Message, Offset};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::Config;
 use crate::decode::DecodeError;
-use crate::recovery::Recovery;
+use crate::model::{Message, Offset};
+use crate::resilience::Recovery;
 use crate::sink::{Sink, SinkError};
 use crate::source::file::FileSource;
 use crate::source::solace::{SolaceConfig, SolaceSource};

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use tracing::{error, warn};
 
 use super::late::Diversion;
-use crate::changelog::{Message, Offset};
-use crate::recovery::chain;
+use crate::model::{Message, Offset};
+use crate::resilience::chain;
 use crate::sink::{Distrust, RefusedRow};
 use crate::transform::TransformError;
 
@@ -119,7 +119,7 @@ mod tests {
     use datafusion::error::DataFusionError;
 
     use super::*;
-    use crate::changelog::Receipt;
+    use crate::model::Receipt;
 
     fn message(id: u64) -> Message {
         Message {

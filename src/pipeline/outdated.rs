@@ -8,7 +8,7 @@ use metrics::counter;
 
 use super::PipelineError;
 use super::late::LandedRows;
-use crate::changelog::{Changelog, KeyBytes, Offset};
+use crate::model::{Changelog, KeyBytes, Offset};
 use crate::state::{Newest, StateStores};
 use crate::telemetry::names;
 

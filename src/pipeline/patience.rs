@@ -6,7 +6,7 @@ use metrics::gauge;
 use tracing::{error, info, warn};
 
 use super::committer::{FIRST_WAIT, LONGEST_WAIT};
-use crate::recovery::{Backoff, BreakerState, CircuitBreaker, chain};
+use crate::resilience::{Backoff, BreakerState, CircuitBreaker, chain};
 use crate::sink::SinkError;
 use crate::telemetry::{Condition, Health, names};
 

@@ -10,7 +10,7 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 
 use super::PipelineError;
 use super::late::{LandedRows, dropped_reason, too_many_reason};
-use crate::changelog::{Changelog, KeyBytes, Offset, Table};
+use crate::model::{Changelog, KeyBytes, Offset, Table};
 use crate::state::{Missing, StateError, StateStores};
 
 /// So many rows come back in one epoch at most; what needs more is a dead letter.

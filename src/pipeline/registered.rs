@@ -10,9 +10,9 @@ use metrics::counter;
 use tracing::warn;
 
 use super::start::Sql;
-use crate::changelog::{Landing, ResultTable, SchemaChange, SourceTable, Table, registered_tables};
 use crate::decode::{Decoder, UnknownTables};
-use crate::recovery::chain;
+use crate::model::{Landing, ResultTable, SchemaChange, SourceTable, Table, registered_tables};
+use crate::resilience::chain;
 use crate::sink::SinkError;
 use crate::sink::postgres::PostgresSink;
 use crate::telemetry::names;

@@ -16,13 +16,13 @@ use tracing::{info, warn};
 
 use super::PipelineError;
 use super::late::LandedRows;
-use crate::changelog::{
+use crate::config::Config;
+use crate::decode::Decoded;
+use crate::model::{
     Changelog, Channel, DeadLetter, EpochCommit, KeyBytes, Offset, Position, RefusedRequest,
     ReplayOutcome, ReplayRequest, Replayed, Resent, ResultTable,
 };
-use crate::config::Config;
-use crate::decode::Decoded;
-use crate::recovery::chain;
+use crate::resilience::chain;
 use crate::sink::SinkError;
 use crate::sink::postgres::LetterStore;
 use crate::state::StateStores;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use metrics::counter;
 use tracing::{info, warn};
 
-use crate::changelog::{SchemaChange, SchemaChangeKind, SourceTable};
+use crate::model::{SchemaChange, SchemaChangeKind, SourceTable};
 use crate::telemetry::names;
 
 /// Columns that one log line names.
@@ -88,7 +88,7 @@ fn shown(changes: &[&SchemaChange]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changelog::{Offset, SeenType};
+    use crate::model::{Offset, SeenType};
 
     #[test]
     fn a_line_names_some_columns_and_counts_the_rest() {

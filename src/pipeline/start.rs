@@ -14,13 +14,13 @@ use super::fitting::WaitsForTarget;
 use super::late::LandedRows;
 use super::registered::Registered;
 use super::{Lasting, PipelineError, altering, fitting, mending, waiting};
-use crate::changelog::{
+use crate::config::Config;
+use crate::decode::{Decoder, UnknownTables};
+use crate::model::{
     Enrichment, Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet, RefusedResultRow, Replayed,
     ResultChanges, ResultTable, Table,
 };
-use crate::config::Config;
-use crate::decode::{Decoder, UnknownTables};
-use crate::recovery::{Backoff, Failpoint, Recovery, chain, failpoint};
+use crate::resilience::{Backoff, Failpoint, Recovery, chain, failpoint};
 use crate::sink::postgres::{LetterStore, PostgresSink};
 use crate::sink::{Sink, SinkError};
 use crate::state::{StateError, StateStores, Ticks};

@@ -21,9 +21,9 @@ use proptest::prelude::*;
 use super::late::LandedRows;
 use super::start::{Sql, load_sql, resume};
 use super::*;
-use crate::changelog::{Message, Offset, Receipt};
 use crate::decode::{DecodeConfig, Decoder};
-use crate::recovery::CircuitBreaker;
+use crate::model::{Message, Offset, Receipt};
+use crate::resilience::CircuitBreaker;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
 use crate::transform::Transforms;
@@ -286,7 +286,7 @@ async fn from_scratch_at(
     watermark: Option<i64>,
 ) -> BTreeMap<String, Rows> {
     let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
-    let mut spools = crate::changelog::SpoolOrder::default();
+    let mut spools = crate::model::SpoolOrder::default();
     spools.register(stream[0].offset);
     let decoded =
         Decoder::new(sql.tables.clone(), &DecodeConfig::default()).decode(stream, &spools).unwrap();

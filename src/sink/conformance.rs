@@ -17,12 +17,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Sink, SinkError};
-use crate::changelog::{
+use crate::model::{
     Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset,
     OffsetSet, Operation, Position, ResultChanges, ResultMode, ResultTable, SchemaChange,
     SchemaChangeKind, Scn, SeenType, SourceTable, SpoolOrder, Table, TableOptions, Truncation,
 };
-use crate::recovery::Recovery;
+use crate::resilience::Recovery;
 
 /// The pipeline of all sinks of a [`Stage`].
 pub const PIPELINE: &str = "conformance";

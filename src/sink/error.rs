@@ -1,7 +1,7 @@
 use std::error::Error as StdError;
 
-use crate::changelog::{Epoch, Offset};
-use crate::recovery::Recovery;
+use crate::model::{Epoch, Offset};
+use crate::resilience::Recovery;
 
 /// Attempts at a target that is away, before it is left alone for a while.
 pub(super) const ATTEMPTS_AWAY: u32 = 10;

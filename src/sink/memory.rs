@@ -14,7 +14,7 @@ use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 
 use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
-use crate::changelog::{
+use crate::model::{
     Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation,
     Position, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, Scn, SpoolOrder,
     SystemColumn, Table, extract,

@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
-use crate::changelog::{
+use crate::model::{
     Changelog, Epoch, EpochCommit, Landing, LedgerPosition, OffsetSet, ResultMode, Table,
 };
 

@@ -5,7 +5,7 @@
 use std::future::Future;
 
 use super::{Acknowledge, Source, SourceEvent};
-use crate::changelog::{Message, Offset};
+use crate::model::{Message, Offset};
 
 /// A queue that the functions may fill and consume; each function wants an empty one.
 pub trait TestQueue {

@@ -2,7 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::solace::Failure;
-use crate::recovery::Recovery;
+use crate::resilience::Recovery;
 
 /// Why a source does not go on.
 #[derive(Debug, thiserror::Error)]

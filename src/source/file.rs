@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{Acknowledge, Source, SourceError, SourceEvent};
-use crate::changelog::{Message, Offset, Receipt};
+use crate::model::{Message, Offset, Receipt};
 
 /// Lines that are read at a time: file reads block, so a batch has to stay short.
 const MAX_LINES_AT_ONCE: usize = 1_000;

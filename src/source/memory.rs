@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{Acknowledge, Pressure, Source, SourceError, SourceEvent};
-use crate::changelog::{Message, Offset, Receipt};
+use crate::model::{Message, Offset, Receipt};
 
 /// Outlives its consumers: what they did not acknowledge comes again to the next one.
 #[derive(Clone)]

@@ -19,7 +19,7 @@ use std::future::Future;
 
 use serde::Deserialize;
 
-use crate::changelog::{Message, Receipt};
+use crate::model::{Message, Receipt};
 
 /// A queue of messages. There is one per process.
 ///

@@ -6,7 +6,7 @@
 use arrow::array::{Array, TimestampMicrosecondArray};
 use hashbrown::HashMap;
 
-use crate::changelog::{Changelog, Offset, Position, SystemColumn, Table};
+use crate::model::{Changelog, Offset, Position, SystemColumn, Table};
 
 /// How far one event may move the source's clock. What is farther ahead is believed only when
 /// [`CONFIRMATIONS`] events in a row say so, as after a quiet weekend.

@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 
 use super::touched::Touched;
 use super::{StateError, Store};
-use crate::changelog::{Position, TableDelta};
+use crate::model::{Position, TableDelta};
 
 /// The times before which a row is no longer needed. Microseconds since 1970.
 #[derive(Debug, Clone, Copy)]

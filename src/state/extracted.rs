@@ -17,7 +17,7 @@ use arrow::row::Rows;
 
 use super::keys::KeyEncoder;
 use super::{StateError, StateStores, Store};
-use crate::changelog::{Changelog, Lookup, Offset, Operation, Position, SystemColumn};
+use crate::model::{Changelog, Lookup, Offset, Operation, Position, SystemColumn};
 
 impl StateStores {
     /// Makes of the rows of new documents the changes of their tables; the changes of other tables stay

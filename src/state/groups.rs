@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use super::bucket::Bucket;
 use super::index::{Slot, memory};
 use super::keys::KeyEncoder;
-use crate::changelog::KeyBytes;
+use crate::model::KeyBytes;
 
 /// Which rows share a group value, so that a group that grows beyond its bound can be cut.
 #[derive(Debug)]

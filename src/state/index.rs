@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::bucket::Bucket;
 use super::keys::KeyEncoder;
-use crate::changelog::KeyBytes;
+use crate::model::KeyBytes;
 
 /// Names a row for as long as its key is in the store, wherever its newest version is.
 pub(super) type Slot = u32;

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::store::Place;
 use super::{StateError, StateStores, Store};
-use crate::changelog::{Changelog, Offset, Operation, SystemColumn, Table, Window};
+use crate::model::{Changelog, Offset, Operation, SystemColumn, Table, Window};
 
 /// Why an event is late.
 #[derive(Debug, Clone)]

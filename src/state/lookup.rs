@@ -7,7 +7,7 @@ use arrow::error::ArrowError;
 use super::index::Index;
 use super::store::Place;
 use super::{StateError, StateStores, Store};
-use crate::changelog::{CurrentRows, Found, Lookup};
+use crate::model::{CurrentRows, Found, Lookup};
 
 impl Store {
     /// Keeps an index on some columns; the key has one already.

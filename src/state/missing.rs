@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use super::Store;
 use super::keys::KeyEncoder;
 use super::store::Entry;
-use crate::changelog::{Changelog, KeyBytes, Operation, Table};
+use crate::model::{Changelog, KeyBytes, Operation, Table};
 
 /// Rows of one table that are not in memory and that ttl may have dropped, and who needs them.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
 use super::{StateError, StateStores, Store};
-use crate::changelog::{Changelog, KeyBytes, Operation, Position, Scn};
+use crate::model::{Changelog, KeyBytes, Operation, Position, Scn};
 
 /// The newest change of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

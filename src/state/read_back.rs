@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 
 use super::enriched::Enriched;
 use super::{Missing, StateError, StateStores, Store, missing};
-use crate::changelog::{Changelog, KeyBytes, Position, SystemColumn, Table, TableDelta};
+use crate::model::{Changelog, KeyBytes, Position, SystemColumn, Table, TableDelta};
 
 impl StateStores {
     /// All tables, each before the one that it references.

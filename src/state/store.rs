@@ -15,7 +15,7 @@ use super::segment::Segment;
 use super::slots::Slots;
 use super::touched::Touched;
 use super::unchanged;
-use crate::changelog::{
+use crate::model::{
     Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Table, TableDelta,
 };
 

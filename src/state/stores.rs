@@ -7,7 +7,7 @@ use super::clock::{Advanced, Clock, Clocks, Ticks};
 use super::enriched::{Before, Enriched};
 use super::expiry::{self, Horizon};
 use super::{Folded, StateError, Store};
-use crate::changelog::{Changelog, Position, Table, TableDelta, Window};
+use crate::model::{Changelog, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;

@@ -18,7 +18,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use super::*;
-use crate::changelog::{
+use crate::model::{
     Cell, Changelog, Column, GroupBound, Landing, Offset, Operation, Position, SourceTable, Table,
     TableDelta, TableOptions,
 };

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::Store;
 use super::index::Slot;
 use super::store::Place;
-use crate::changelog::{KeyBytes, TableDelta};
+use crate::model::{KeyBytes, TableDelta};
 
 /// The keys that one call touched, with their rows from before it.
 #[derive(Debug, Default)]

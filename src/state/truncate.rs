@@ -5,7 +5,7 @@ use arrow::error::ArrowError;
 
 use super::touched::Touched;
 use super::{StateStores, Store};
-use crate::changelog::{Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Truncation};
+use crate::model::{Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Truncation};
 
 impl Store {
     /// Takes away all rows, and all memory of deleted ones, that are older than it; how many

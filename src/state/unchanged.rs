@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::store::Store;
 use super::truncate::newest_before;
-use crate::changelog::{Cell, Changelog, Operation, Position};
+use crate::model::{Cell, Changelog, Operation, Position};
 
 /// The newest row of a key before the one at hand.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::header::{Header, Way};
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Channel, RestChannel, ResultMode, Sends};
+use crate::model::{Channel, RestChannel, ResultMode, Sends};
 
 /// The columns of the `-- key:` line among those of the query.
 pub(super) fn mode(

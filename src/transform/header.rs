@@ -1,7 +1,7 @@
 //! The comment lines at the top of a transform that say where its rows go.
 
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Payload, Sends};
+use crate::model::{Payload, Sends};
 
 const TARGETS: &str = "write `-- writes: postgres TABLE` or `-- writes: rest /PATH`";
 const PAYLOADS: &str = "write `-- payload: row`, `-- payload: event ENTITY` or `-- payload: notification TYPE PRIORITY`";

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use hashbrown::HashMap;
 
-use crate::changelog::{Changelog, Table};
+use crate::model::{Changelog, Table};
 
 /// A table that shows the rows of the current epoch.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 
 use super::header::Lookups;
 use super::live_table::LiveTables;
-use crate::changelog::{Enrichment, Landing, Table, key_name};
+use crate::model::{Enrichment, Landing, Table, key_name};
 
 /// What a rewrite goes by, and what it finds.
 pub(super) struct Rewriter<'a> {

@@ -21,7 +21,7 @@ use super::TransformError;
 use super::dataflow::{Delta, Moment, Multiset, Normalize, Operator, Preparation, normalize};
 use super::output::{Changes, KeyError, Output};
 use super::reads::Reads;
-use crate::changelog::{Found, Lookup, ResultChanges, ResultMode, ResultTable, Window};
+use crate::model::{Found, Lookup, ResultChanges, ResultMode, ResultTable, Window};
 
 /// How a result is maintained, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

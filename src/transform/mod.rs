@@ -39,11 +39,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 
-use crate::changelog::{
+use crate::model::{
     Changelog, CurrentRows, Enrichment, Found, Lookup, ResultChanges, ResultTable, SchemaChange,
     Table, TableDelta, Window,
 };
-use crate::recovery::Recovery;
+use crate::resilience::Recovery;
 use dataflow::{Delta, Moment, Results};
 use functions::WatermarkCell;
 use live_table::{LiveTables, changes_name};

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, SqlOption
 
 use super::location::span_start;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{
+use crate::model::{
     Column, GroupBound, Landing, Late, NewColumns, SourceTable, TableOptions, Truncate, WrittenAs,
 };
 

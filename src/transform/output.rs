@@ -10,7 +10,7 @@ use arrow::row::{Row, RowConverter, SortField};
 use hashbrown::{HashMap, HashSet};
 
 use super::dataflow::Delta;
-use crate::changelog::{ColumnSet, Held};
+use crate::model::{ColumnSet, Held};
 
 /// What is wrong with rows as rows of a keyed result.
 #[derive(Debug)]

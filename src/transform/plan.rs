@@ -22,7 +22,7 @@ use super::session::session;
 use super::sql_file::{SqlError, SqlFile};
 use super::undeclared::{Extras, Missing, Visible};
 use super::{Maintenance, Transforms, channel, xml_table};
-use crate::changelog::{Channel, Enrichment, Landing, ResultMode, ResultTable, Table};
+use crate::model::{Channel, Enrichment, Landing, ResultMode, ResultTable, Table};
 
 /// A parsed file that waits for the results that it reads.
 pub(super) struct Pending<'a> {

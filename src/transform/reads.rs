@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use super::functions::WATERMARK;
 use super::windows::window;
-use crate::changelog::Window;
+use crate::model::Window;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reads {

@@ -10,7 +10,7 @@ use super::Transforms;
 use super::live_table::{LiveTable, NarrowTable, changes_name};
 use super::undeclared::Visible;
 use super::xml_rows;
-use crate::changelog::{SystemColumn, Table};
+use crate::model::{SystemColumn, Table};
 
 /// A session over the tables and over the results that are planned. Of the columns that tables don't
 /// declare it has those of `visible`: one that appears must not change what other queries mean.

@@ -15,7 +15,7 @@ use super::live_table::changes_name;
 use super::location::{parser_error, span_start};
 use super::options::parse_options;
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{Column, Landing, Reference, Table, TableOptions};
+use crate::model::{Column, Landing, Reference, Table, TableOptions};
 
 /// Reads all table files; every problem of every file is reported.
 ///

@@ -15,9 +15,7 @@ use super::live_table::changes_name;
 use super::location::planning_error;
 use super::plan::{Pass, Pending, pass};
 use super::sql_file::{SqlError, SqlFile};
-use crate::changelog::{
-    SchemaChange, SchemaChangeKind, SeenType, SourceTable, SystemColumn, Table,
-};
+use crate::model::{SchemaChange, SchemaChangeKind, SeenType, SourceTable, SystemColumn, Table};
 
 /// A file that does not run, because something that it reads is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
-use crate::changelog::Window;
+use crate::model::Window;
 
 const DAY: i64 = 86_400_000_000;
 const LONGEST_MONTH: i64 = 31 * DAY;

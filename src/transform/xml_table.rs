@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use super::live_table::changes_name;
 use super::location::span_start;
 use super::xml_rows::{DEFAULT, ORDINALITY, XML_ROWS};
-use crate::changelog::{SystemColumn, Table};
+use crate::model::{SystemColumn, Table};
 
 /// What is wrong, and its line and column.
 pub(super) type Problem = (Option<(u64, u64)>, String);

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 
 use super::config::{ColumnConfig, Malformed, Missing, XmlConfig};
 use super::shape::{Shape, ShapeColumn};
-use crate::changelog::{Column, Landing, Late, Reference, Table, TableOptions};
+use crate::model::{Column, Landing, Late, Reference, Table, TableOptions};
 
 /// The place of a row among those of its document, from 1 on.
 const ROW_NO: &str = "row_no";

@@ -281,8 +281,8 @@ fn a_large_document_takes_a_small_multiple_of_itself() {
     assert!(small.memory() < 100_000, "{}", small.memory());
 }
 
-fn source(late: crate::changelog::Late) -> Arc<crate::changelog::Table> {
-    use crate::changelog::{Column, Landing, SourceTable, Table, TableOptions};
+fn source(late: crate::model::Late) -> Arc<crate::model::Table> {
+    use crate::model::{Column, Landing, SourceTable, Table, TableOptions};
     let column =
         |name: &str, data_type| Column { name: name.to_owned(), data_type, nullable: true };
     Arc::new(Table {
@@ -304,11 +304,11 @@ fn source(late: crate::changelog::Late) -> Arc<crate::changelog::Table> {
 
 /// The section with some of its lines replaced, over the table above.
 fn resolved(lines: &[(&str, &str)]) -> Result<Vec<Arc<Extraction>>, Vec<String>> {
-    resolved_over(crate::changelog::Late::Update, lines)
+    resolved_over(crate::model::Late::Update, lines)
 }
 
 fn resolved_over(
-    late: crate::changelog::Late,
+    late: crate::model::Late,
     lines: &[(&str, &str)],
 ) -> Result<Vec<Arc<Extraction>>, Vec<String>> {
     #[derive(serde::Deserialize)]
@@ -363,7 +363,7 @@ fn a_mapping_that_does_not_fit_its_table_is_refused_with_its_key() {
         let problems = resolved(&[line]).unwrap_err();
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
     }
-    let problems = resolved_over(crate::changelog::Late::Drop, &[]).unwrap_err();
+    let problems = resolved_over(crate::model::Late::Drop, &[]).unwrap_err();
     assert!(problems[0].contains("late = 'drop'"), "{problems:?}");
     let all = resolved(&[("'DOC'", "'AMOUNT'"), ("'//i'", "''"), ("'@n'", "''")]).unwrap_err();
     assert_eq!(all.len(), 3, "{all:?}");

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use tidemark::changelog::{Epoch, EpochCommit, OffsetSet, ResultChanges, ResultTable, SpoolOrder};
 use tidemark::cli::stack::{PIPELINE, QUEUE};
+use tidemark::model::{Epoch, EpochCommit, OffsetSet, ResultChanges, ResultTable, SpoolOrder};
 use tidemark::pipeline::load_sql;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};

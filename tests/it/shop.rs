@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidemark::changelog::LedgerPosition;
 use tidemark::cli::stack::{PIPELINE, QUEUE, Settings, Stack, end};
+use tidemark::model::LedgerPosition;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tokio::process::Child;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidemark::broker::{self, Password};
-use tidemark::changelog::Offset;
-use tidemark::recovery::{Recovery, chain};
+use tidemark::model::Offset;
+use tidemark::resilience::{Recovery, chain};
 use tidemark::source::conformance::{self, TestQueue, numbered, take};
 use tidemark::source::solace::{
     Access, Outgoing, PublishConfig, Publisher, Secret, SolaceConfig, SolaceSource,

@@ -1,6 +1,6 @@
 //! CHECK constraints, which tell refused rows before anything is written.
 
-use tidemark::changelog::EpochCommit;
+use tidemark::model::EpochCommit;
 use tidemark::sink::conformance::{EpochBuilder, LANDING, epoch};
 use tidemark::sink::{Distrust, Sink, SinkError};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use tidemark::changelog::{
+use tidemark::model::{
     Channel, ColumnSet, EpochCommit, Held, ResultChanges, ResultMode, ResultTable,
 };
 use tidemark::sink::Sink;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use tidemark::changelog::{Changelog, EpochCommit};
-use tidemark::recovery::Recovery;
+use tidemark::model::{Changelog, EpochCommit};
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch, log, orders, totals};
 use tidemark::sink::postgres::{Outbox, Pooler, PostgresConfig, PostgresSink};
 use tidemark::sink::{Sink, SinkError};
@@ -204,7 +204,7 @@ async fn no_read_waits_for_ever_behind_a_proxy_that_forwards_nothing() {
         let error = asked(&mut sink, question).await.unwrap_err();
         assert_eq!(proxy.fired(), before + 1, "{question}");
         assert_eq!(error.recovery(), Recovery::Retry, "{question}: {error:?}");
-        let why = tidemark::recovery::chain(&error);
+        let why = tidemark::resilience::chain(&error);
         assert!(why.contains("no answer for 1s"), "{question}: {why}");
         assert!(asked(&mut sink, question).await.unwrap() > 0, "{question}");
     }

@@ -26,7 +26,7 @@ mod tls;
 mod types;
 
 use async_trait::async_trait;
-use tidemark::recovery::Recovery;
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{
     self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage, epoch, log, orders,
     totals,

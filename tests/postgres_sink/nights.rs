@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tidemark::recovery::Recovery;
+use tidemark::resilience::Recovery;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::sink::{Sink, SinkError};
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tidemark::recovery::Recovery;
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, epoch, orders};
 use tidemark::sink::postgres::{Outbox, Pooler as PoolerMode, PostgresConfig};
 use tidemark::sink::{Sink, SinkError};

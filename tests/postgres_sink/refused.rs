@@ -1,7 +1,7 @@
 //! Rows that Postgres refuses: each costs itself and no neighbour.
 
-use tidemark::changelog::EpochCommit;
-use tidemark::recovery::Recovery;
+use tidemark::model::EpochCommit;
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{
     APPENDED, EpochBuilder, KEYED, LANDING, PIPELINE, QUEUE, epoch, log, orders, totals,
 };

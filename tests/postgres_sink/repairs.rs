@@ -1,6 +1,6 @@
 //! Somebody changes the tables, the rights or the disk while the processor runs.
 
-use tidemark::recovery::Recovery;
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch};
 use tidemark::sink::postgres::PostgresConfig;
 use tidemark::sink::{Sink, SinkError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark::api::{Faults, Received, Store, serve};
-use tidemark::changelog::{
+use tidemark::model::{
     Changelog, Channel, EpochCommit, LedgerPosition, Payload, RestChannel, ResultTable, Sends,
     Table,
 };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark::changelog::{Changelog, EpochCommit, Landing, Table, TableOptions};
-use tidemark::recovery::Recovery;
+use tidemark::model::{Changelog, EpochCommit, Landing, Table, TableOptions};
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{KEYED, LANDING, PIPELINE, QUEUE, epoch, log, orders, totals};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::sink::{Distrust, RefusedRow, Sink, SinkError};

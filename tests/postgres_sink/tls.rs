@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tidemark::recovery::Recovery;
+use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{LANDING, PIPELINE, QUEUE, epoch, orders};
 use tidemark::sink::postgres::{Outbox, PostgresConfig, PostgresSink, SslMode};
 use tidemark::sink::{Sink, SinkError};

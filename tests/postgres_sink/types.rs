@@ -8,7 +8,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use tidemark::changelog::{
+use tidemark::model::{
     Changelog, Channel, Column, Landing, Offset, Operation, Position, ResultChanges, ResultMode,
     ResultTable, SystemColumn, Table, TableOptions,
 };

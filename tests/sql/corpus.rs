@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidemark::changelog::Table;
+use tidemark::model::Table;
 use tidemark::transform::{SqlFile, parse_tables, read_folder};
 
 /// The queries.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark::changelog::{Changelog, ResultChanges, Table};
-use tidemark::recovery::chain;
+use tidemark::model::{Changelog, ResultChanges, Table};
+use tidemark::resilience::chain;
 use tidemark::state::StateStores;
 use tidemark::transform::{SqlError, SqlFile, TransformError, Transforms};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::scalar::ScalarValue;
-use tidemark::changelog::{Changelog, Operation, Table};
+use tidemark::model::{Changelog, Operation, Table};
 
 use crate::rows::{changelog, row};
 use crate::stream::{Change, TABLES};

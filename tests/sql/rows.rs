@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::scalar::ScalarValue;
-use tidemark::changelog::{Changelog, Offset, Operation, Position, Table};
+use tidemark::model::{Changelog, Offset, Operation, Position, Table};
 
 use crate::corpus::tables;
 use crate::stream::TABLES;
@@ -57,7 +57,7 @@ pub(crate) const NULL: u8 = 5;
 
 pub(crate) fn row(table: &Table, key: i64, choices: &[u8]) -> Vec<ScalarValue> {
     let columns = table.columns.iter().zip(choices).enumerate();
-    let cell = |(at, (column, choice)): (usize, (&tidemark::changelog::Column, &u8))| match at {
+    let cell = |(at, (column, choice)): (usize, (&tidemark::model::Column, &u8))| match at {
         0 => ScalarValue::Int64(Some(key)),
         _ => value(&column.name, &column.data_type, *choice),
     };

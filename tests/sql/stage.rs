@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tidemark::changelog::{Held, ResultChanges, ResultMode, ResultTable, Table};
+use tidemark::model::{Held, ResultChanges, ResultMode, ResultTable, Table};
 use tidemark::transform::SqlFile;
 
 use crate::corpus::tables;

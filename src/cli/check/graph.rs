@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::changelog::{Channel, Table};
+use crate::model::{Channel, Table};
 use crate::transform::Transforms;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

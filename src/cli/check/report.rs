@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::graph::{Graph, Kind};
 use super::{Checked, excerpt};
-use crate::changelog::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
+use crate::model::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
 use crate::transform::{SqlError, Waiting};
 
 /// What works, but should be known.

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::bail;
 use clap::Args;
 
-use crate::changelog::{Channel, ResultTable, SchemaChange};
 use crate::checkpoint::Checkpoints;
 use crate::config::{self, Config};
+use crate::model::{Channel, ResultTable, SchemaChange};
 use crate::pipeline::{Sql, load_sql_with};
-use crate::recovery::{Finding, Verdict, chain};
+use crate::resilience::{Finding, Verdict, chain};
 use crate::sink::postgres::{PostgresSink, Wanted, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;

@@ -4,7 +4,7 @@
 
 use reqwest::Client;
 
-use crate::recovery::{Finding, chain};
+use crate::resilience::{Finding, chain};
 use crate::source::solace::semp::{self, Access, Queue, Told};
 use crate::source::solace::{Access as Wanted, SolaceConfig};
 
@@ -192,7 +192,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::recovery::Verdict;
+    use crate::resilience::Verdict;
 
     fn source() -> SolaceConfig {
         let text = "username = 'u'\npassword = 'p'\nqueue = 'cdc'\nmax_unacked = 10000";

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::changelog::Message;
 use crate::config::{self, Config};
 use crate::decode::DecodeConfig;
+use crate::model::Message;
 use crate::pipeline::{Rehearsal, load_sql_with};
 use crate::source::file::{FileConfig, FileSource};
 use crate::source::solace::browse;

@@ -5,7 +5,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value, json};
 
-use crate::changelog::{Channel, ResultTable, SchemaChange, SchemaChangeKind};
+use crate::model::{Channel, ResultTable, SchemaChange, SchemaChangeKind};
 use crate::pipeline::{Rehearsal, Sql};
 use crate::sink::postgres::table_definition;
 

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 
 use super::script::{Expected, ExpectedRow};
 use super::yaml::Problem;
-use crate::changelog::DeadLetter;
+use crate::model::DeadLetter;
 use crate::sink::memory::{TextRow, text_row};
 
 /// The name under which a test expects dead letters.

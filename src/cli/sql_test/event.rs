@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::script::unknown;
 use super::yaml::{Key, Node, Problem, Value};
-use crate::changelog::{Column, Landing, Scn, SourceTable, Table, TableOptions};
+use crate::model::{Column, Landing, Scn, SourceTable, Table, TableOptions};
 
 const CLOCK: &str = "tidemark_clock";
 

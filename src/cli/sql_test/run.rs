@@ -10,9 +10,9 @@ use super::compare::{DEAD_LETTERS, Wanted, dead_letter_rows, dead_letter_schema}
 use super::script::{Expected, Step, Test};
 use super::variation::{Variation, borders, variations};
 use super::yaml::{At, FileError, Problem};
-use crate::changelog::ResultTable;
+use crate::model::ResultTable;
 use crate::pipeline::{PipelineError, Rehearsal, Sql};
-use crate::recovery::chain;
+use crate::resilience::chain;
 
 /// Why a test failed: what differed, in which variation, and where the file says otherwise.
 #[derive(Debug)]

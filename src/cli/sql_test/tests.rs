@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::changelog::{Landing, Table};
+use crate::model::{Landing, Table};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use tokio_postgres::{Client, NoTls};
 
-use crate::changelog::{Epoch, Offset, OffsetSet};
+use crate::model::{Epoch, Offset, OffsetSet};
 use crate::sink::postgres::{PostgresConfig, PostgresSink};
 
 /// The landing tables, whose rows carry the time of the change.

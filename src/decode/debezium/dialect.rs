@@ -7,8 +7,8 @@
 use super::envelope::{self, Change, Event, Fields};
 use super::topic::TopicPattern;
 use super::{cloud_event, flat, headers};
-use crate::changelog::Message;
 use crate::decode::Refusal;
+use crate::model::Message;
 
 /// Reads a message. The table that a change belongs to is the one that its envelope names, else its
 /// user properties, else its topic.

@@ -9,8 +9,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::value::Unit;
-use crate::changelog::{Operation, Scn};
 use crate::decode::Refusal;
+use crate::model::{Operation, Scn};
 
 /// A payload, understood as far as its outermost fields.
 #[derive(Debug, PartialEq)]

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use super::envelope::{self, Action, Change};
 use super::headers::property;
 use super::value::Unit;
-use crate::changelog::{Message, Operation};
 use crate::decode::Refusal;
+use crate::model::{Message, Operation};
 
 #[derive(Default, Deserialize)]
 struct Metadata<'a> {

@@ -5,8 +5,8 @@
 use super::dialect::Body;
 use super::envelope::{self, Action, Change};
 use super::value::{Unit, instant};
-use crate::changelog::{Message, Operation};
 use crate::decode::Refusal;
+use crate::model::{Message, Operation};
 
 /// A change whose row is `body`; `None` if no user property says what happened to it.
 pub(super) fn change<'a>(

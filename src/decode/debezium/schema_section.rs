@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::value::{Semantic, Unit};
-use crate::changelog::SureType;
+use crate::model::SureType;
 
 #[derive(Deserialize)]
 struct Node {

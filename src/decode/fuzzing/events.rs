@@ -9,11 +9,11 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, TimeUnit};
 use serde_json::value::RawValue;
 
-use crate::changelog::{
+use crate::decode::{DecodeConfig, Decoded, Decoder, Kept, Limits};
+use crate::model::{
     Changelog, Column, ErrorType, Message, Offset, Receipt, SourceTable, SpoolOrder, SystemColumn,
     Table, TableOptions, WrittenAs,
 };
-use crate::decode::{DecodeConfig, Decoded, Decoder, Kept, Limits};
 use crate::xml::{self, XmlConfig};
 
 const SPOOL: u64 = 7;

@@ -1,7 +1,7 @@
 //! Tables that no file declares.
 
 use super::*;
-use crate::changelog::{CHANGE_ID, registered_tables};
+use crate::model::{CHANGE_ID, registered_tables};
 
 /// The schema section of rows with these fields, as in `{"type":"int64"}`.
 fn section(fields: &[(&str, &str)]) -> String {

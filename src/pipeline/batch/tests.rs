@@ -3,9 +3,9 @@ use std::collections::VecDeque;
 use futures::poll;
 
 use super::*;
-use crate::changelog::{Offset, Receipt};
+use crate::model::{Offset, Receipt};
 use crate::pipeline::committer::{Committer, Job, Jobs};
-use crate::recovery::CircuitBreaker;
+use crate::resilience::CircuitBreaker;
 use crate::sink::memory::MemoryTarget;
 use crate::source::memory::{MemoryAcknowledger, MemoryQueue, MemorySource};
 

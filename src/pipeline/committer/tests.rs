@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::changelog::Epoch;
+use crate::model::Epoch;
 use crate::sink::conformance::epoch;
 use crate::sink::memory::{Fault, MemoryTarget};
 use crate::telemetry::Condition;

@@ -162,11 +162,8 @@ async fn landed(sql: &Sql, target: &MemoryTarget, table: &str) -> Rows {
     let newest = target.sink("sales", "cdc").bootstrap(table, None).await.unwrap();
     let mut rows = Rows::new();
     for changelog in newest {
-        let is_gone: Vec<bool> = changelog
-            .operations
-            .iter()
-            .map(|o| *o == crate::changelog::Operation::Delete)
-            .collect();
+        let is_gone: Vec<bool> =
+            changelog.operations.iter().map(|o| *o == crate::model::Operation::Delete).collect();
         let there = changelog.without(&is_gone);
         rows.extend(as_text(&[there.batch.project(&[0, 1, 2]).unwrap()]));
     }
@@ -192,7 +189,7 @@ fn counts(documents: &Documents) -> Rows {
 /// No two landed rows have one event id, as the unique index of a landing table has it.
 fn has_unique_ids(target: &MemoryTarget, landing: &str) -> bool {
     let ids = target.landed(landing).into_iter().flat_map(|changelog| {
-        let column = changelog.table.system_column(crate::changelog::SystemColumn::EventId);
+        let column = changelog.table.system_column(crate::model::SystemColumn::EventId);
         let batch = changelog.batch;
         (0..batch.num_rows())
             .map(|row| array_value_to_string(batch.column(column), row).unwrap())
@@ -226,7 +223,7 @@ proptest! {
                 Step::Upsert { items: Said::Malformed, .. } | Step::Rename { items: Said::Malformed, .. });
             let letters = target.dead_letters();
             assert_eq!(letters.len(), steps.iter().filter(is_malformed).count());
-            assert!(letters.iter().all(|l| l.error_type == crate::changelog::ErrorType::MalformedXml));
+            assert!(letters.iter().all(|l| l.error_type == crate::model::ErrorType::MalformedXml));
         });
     }
 }

@@ -1,7 +1,7 @@
 //! ttl drops an idle order and its items; whatever then needs them is a dead letter.
 
 use super::*;
-use crate::changelog::{DeadLetter, ErrorType, Late, Operation, Phase};
+use crate::model::{DeadLetter, ErrorType, Late, Operation, Phase};
 use crate::sink::memory::Fault;
 
 const MINUTE: i64 = 60_000_000;
@@ -108,7 +108,7 @@ impl Stage {
     }
 }
 
-fn as_keys(changelog: &crate::changelog::Changelog) -> Vec<i64> {
+fn as_keys(changelog: &crate::model::Changelog) -> Vec<i64> {
     use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
     changelog.batch.column(0).as_primitive::<Int64Type>().values().to_vec()

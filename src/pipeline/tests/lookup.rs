@@ -2,7 +2,7 @@
 
 use super::late_events::*;
 use super::*;
-use crate::changelog::{Changelog, Operation, Position, Truncation};
+use crate::model::{Changelog, Operation, Position, Truncation};
 use crate::transform::SqlFile;
 
 const TRANSFORMS: [(&str, &str); 4] = [
@@ -71,7 +71,7 @@ struct History(BTreeMap<String, Vec<Landed>>);
 
 impl History {
     fn of(sql: &Sql, stream: &[Message]) -> Self {
-        let mut spools = crate::changelog::SpoolOrder::default();
+        let mut spools = crate::model::SpoolOrder::default();
         spools.register(stream[0].offset);
         let decoded = Decoder::new(sql.tables.clone(), &DecodeConfig::default())
             .decode(stream, &spools)

@@ -2,7 +2,7 @@
 
 use super::late_events::*;
 use super::*;
-use crate::changelog::{DeadLetter, Operation};
+use crate::model::{DeadLetter, Operation};
 
 /// The shipped SQL without its windows.
 async fn sql_without_windows() -> Sql {

@@ -2,7 +2,7 @@
 //! if they had never died.
 
 use super::*;
-use crate::changelog::{ReplayOutcome, ReplayRequest, Replayed};
+use crate::model::{ReplayOutcome, ReplayRequest, Replayed};
 use crate::pipeline::late::Diversion;
 
 fn dying(stream: &[Message], dies: &[bool]) -> HashMap<Offset, Diversion> {

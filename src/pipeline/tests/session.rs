@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 
 use super::*;
-use crate::changelog::{Changelog, Epoch};
+use crate::model::{Changelog, Epoch};
 use crate::sink::conformance;
 use crate::source::memory::{MemoryQueue, MemorySource};
 

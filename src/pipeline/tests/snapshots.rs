@@ -2,7 +2,7 @@
 //! of the changes alone.
 
 use super::*;
-use crate::changelog::Operation;
+use crate::model::Operation;
 use crate::sink::conformance::START;
 
 /// What the source does, one commit after the other.
@@ -134,7 +134,7 @@ fn customer(op: &str, (id, name): (i64, &str), (scn, minutes): (i64, i64)) -> St
 }
 
 fn landed(target: &MemoryTarget) -> Vec<(Operation, String)> {
-    let rows = |changelog: crate::changelog::Changelog| {
+    let rows = |changelog: crate::model::Changelog| {
         let (name, rows) = (Arc::clone(changelog.batch.column(1)), changelog.len());
         let row =
             move |at: usize| (changelog.operations[at], array_value_to_string(&name, at).unwrap());

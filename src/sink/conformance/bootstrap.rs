@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 
 use super::{QUEUE, START, Stage, epoch, orders, scn};
-use crate::changelog::{Table, TableOptions};
+use crate::model::{Table, TableOptions};
 use crate::sink::Sink;
 
 pub(super) async fn bootstrap_gives_the_newest_row_per_key(stage: &mut dyn Stage) {

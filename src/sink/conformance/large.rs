@@ -4,7 +4,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use super::{APPENDED, KEYED, LANDING, QUEUE, Stage, epoch, orders, texts};
-use crate::changelog::Changelog;
+use crate::model::Changelog;
 
 const ROWS: u64 = 100_000;
 

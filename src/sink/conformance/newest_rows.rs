@@ -4,7 +4,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 
 use super::{QUEUE, Stage, epoch, orders, scn};
-use crate::changelog::{Changelog, Operation, Table, TableOptions};
+use crate::model::{Changelog, Operation, Table, TableOptions};
 use crate::sink::Sink;
 
 pub(super) async fn the_newest_rows_of_keys_are_found_unless_they_are_deleted(

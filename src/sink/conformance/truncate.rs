@@ -1,6 +1,6 @@
 use super::bootstrap::newest;
 use super::{LANDING, QUEUE, Stage, epoch};
-use crate::changelog::{Cell, Changelog};
+use crate::model::{Cell, Changelog};
 
 pub(super) async fn a_truncate_deletes_what_is_older(stage: &mut dyn Stage) {
     let mut sink = stage.sink(QUEUE).await;

@@ -1,4 +1,4 @@
-use crate::changelog::{Mending, ReplayOutcome, Replayed, RowLetter};
+use crate::model::{Mending, ReplayOutcome, Replayed, RowLetter};
 
 /// Nothing is refused here: each row is written, and that is what its newest letter asked for.
 pub(super) fn settled(mending: &Mending) -> Vec<Replayed> {

@@ -5,7 +5,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::error::ArrowError;
 
 use super::newest;
-use crate::changelog::{Changelog, Operation, SystemColumn, Truncation};
+use crate::model::{Changelog, Operation, SystemColumn, Truncation};
 
 /// A delete of every row that was current when the source emptied the table.
 pub(super) fn deletes(

@@ -19,10 +19,10 @@ use super::landing::{
 use super::own_tables::{LEDGER, SCHEMA_CHANGES};
 use super::quote;
 use super::target::STAMP;
-use crate::changelog::{
+use crate::model::{
     NewColumns, Placed, SchemaChange, SchemaChangeKind, SeenType, SureType, Table, column_name,
 };
-use crate::recovery::{Recovery, chain};
+use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;
 
 const DOING: &str = "altering a landing table";
@@ -321,7 +321,7 @@ mod tests {
     use super::super::catalog::{CatalogColumn, Limits};
     use super::super::value::Wire;
     use super::*;
-    use crate::changelog::{Column, Landing, Offset, SourceTable, TableOptions};
+    use crate::model::{Column, Landing, Offset, SourceTable, TableOptions};
 
     const MONEY: SureType = SureType::Decimal { scale: 2 };
 

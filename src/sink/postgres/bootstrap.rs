@@ -24,7 +24,7 @@ use super::numeric;
 use super::quote;
 use super::target::Target;
 use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
-use crate::changelog::{
+use crate::model::{
     Changelog, Operation, Placed, Position, Scn, SureType, SystemColumn, Table, extract,
 };
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};

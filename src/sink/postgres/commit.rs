@@ -9,7 +9,7 @@ use super::rows::Bound;
 use super::{
     PostgresSink, dead_letters, outbox, replayed, resends, schema_changes, truncate, unchecked,
 };
-use crate::changelog::{Channel, Epoch, EpochCommit, ResultChanges};
+use crate::model::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 
 /// How an epoch is written.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio_postgres::config::SslMode as ClientSslMode;
 
-use crate::recovery::CircuitBreaker;
+use crate::resilience::CircuitBreaker;
 
 /// How to reach Postgres, and how long to wait for it.
 ///

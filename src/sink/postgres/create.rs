@@ -13,7 +13,7 @@ use super::landing::{
 use super::quote;
 use super::target::STAMP;
 use super::value::Wire;
-use crate::changelog::{ResultMode, ResultTable, Table};
+use crate::model::{ResultMode, ResultTable, Table};
 use crate::sink::SinkError;
 
 const DOING: &str = "creating the table of a result";
@@ -147,7 +147,7 @@ mod tests {
 
     use arrow::datatypes::{Field, Schema, TimeUnit};
 
-    use crate::changelog::Channel;
+    use crate::model::Channel;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use super::catalog::CatalogTable;
 use super::refused::RefusedResult;
 use super::rows::{Bound, Rows, micros};
 use super::target::{Rounding, Target, Wanted, stamp_type};
-use crate::changelog::{DeadLetter, EpochCommit, ErrorType};
+use crate::model::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;
 
 pub(super) const TABLE: &str = "cdc_dlq";

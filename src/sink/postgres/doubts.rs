@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::changelog::ResultTable;
+use crate::model::ResultTable;
 
 /// Epochs for which a result is doubted after its target held something else.
 const TRIALS: u32 = 200;

@@ -15,7 +15,7 @@ use super::own_tables::LEDGER;
 use super::piece::{Piece, Request};
 use super::rows::Bound;
 use super::silence::Silence;
-use crate::changelog::Epoch;
+use crate::model::Epoch;
 use crate::sink::SinkError;
 
 /// What later statements of a transaction see, whatever the role's default is.

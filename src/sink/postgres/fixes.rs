@@ -9,7 +9,7 @@ use super::create::type_name;
 use super::examine::with_table;
 use super::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
 use super::{create, dead_letters, quote};
-use crate::changelog::{ResultTable, Table};
+use crate::model::{ResultTable, Table};
 
 /// What targets look like that fit, by their names.
 pub(super) struct Known<'a> {

@@ -13,7 +13,7 @@ use super::piece::{How, Origin, RowsPiece};
 use super::quote;
 use super::rows::{Bound, Rows};
 use super::target::{Rounding, STAMP, Target, TargetColumn, Wanted};
-use crate::changelog::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
+use crate::model::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 
 /// A checked result target with its statements.

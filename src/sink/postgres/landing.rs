@@ -11,7 +11,7 @@ use super::alter::known;
 use super::catalog::{CatalogColumn, CatalogTable};
 use super::rows::Rows;
 use super::target::{Rounding, Target, Wanted};
-use crate::changelog::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
+use crate::model::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
 
 /// The columns of a landing table besides the declared ones, in the order of [`rows`]; each by

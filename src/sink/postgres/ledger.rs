@@ -14,7 +14,7 @@ use super::own_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
 use super::quote;
 use super::rows::{Bound, Params};
 use super::value::POSTGRES_EPOCH_MICROS;
-use crate::changelog::{
+use crate::model::{
     Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
 };
 use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts};

@@ -10,7 +10,7 @@ use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::isolate::Refusal;
 use super::piece::{Origin, RowsPiece};
 use super::{refused, replayed};
-use crate::changelog::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
+use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// A row on its way, and the letters about it.

@@ -87,7 +87,7 @@ use self::silence::Silence;
 use self::targets::Targets;
 use self::watch::Watch;
 use super::{Distrust, LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
-use crate::changelog::{
+use crate::model::{
     Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
 };
 

@@ -15,7 +15,7 @@ use super::landing::{CHANGE_SEQ, OPERATION};
 use super::quote;
 use super::rows::Rows;
 use super::target::Target;
-use crate::changelog::{Changelog, Table};
+use crate::model::{Changelog, Table};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// One statement, unless the keys are too many or too large for one; `None`: more than `limit` rows.

@@ -12,7 +12,7 @@ use super::own_tables::OUTBOX;
 use super::rows::Bound;
 use super::silence::Silence;
 use super::{dead_letters, epoch_number, quote};
-use crate::changelog::{EpochCommit, ResultChanges};
+use crate::model::{EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 use crate::sink::rest::{Outgoing, Refused, Waiting, render};
 

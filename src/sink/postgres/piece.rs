@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::fault::classify_write;
 use super::rows::{Bound, FEW_ROWS, Rows};
 use super::silence::Silence;
-use crate::changelog::{Changelog, ResultChanges};
+use crate::model::{Changelog, ResultChanges};
 use crate::sink::{DataError, SinkError};
 
 /// One part.

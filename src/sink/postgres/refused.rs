@@ -5,7 +5,7 @@ use arrow::array::{Array, RecordBatch};
 use super::dead_letters::OF_RESULT;
 use super::isolate::Refusal;
 use super::piece::Origin;
-use crate::changelog::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
+use crate::model::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
 use crate::sink::{DataError, RefusedRow};
 
 const ADVICE: &str = "correct the table or the event, then replay it (tidemark dlq replay)";

@@ -14,7 +14,7 @@ use super::isolate::Refusal;
 use super::landing::target_name;
 use super::piece::RowsPiece;
 use super::refused::of_landing;
-use crate::changelog::Changelog;
+use crate::model::Changelog;
 use crate::sink::{Distrust, RefusedRow, SinkError};
 
 /// Epochs in a row without a refused row after which a table is looked at less, and then not at all.

@@ -5,9 +5,7 @@ use tokio_postgres::Row;
 
 use super::dead_letters::{DELETED, OF_RESULT};
 use super::letter_store::{COLUMNS, LetterStore, StoredLetter, letter};
-use crate::changelog::{
-    Message, Receipt, RefusedRequest, RefusedResultRow, ReplayRequest, RowLetter,
-};
+use crate::model::{Message, Receipt, RefusedRequest, RefusedResultRow, ReplayRequest, RowLetter};
 use crate::sink::SinkError;
 
 /// Letters of events have the positions of their messages.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::rows::Bound;
 use super::{dead_letters, quote};
-use crate::changelog::{ErrorType, ReplayOutcome, Replayed};
+use crate::model::{ErrorType, ReplayOutcome, Replayed};
 
 /// What changes of one letter; `None` stays as it is.
 #[derive(Default)]

@@ -7,7 +7,7 @@
 use super::own_tables::OUTBOX;
 use super::rows::{Bound, Params};
 use super::{dead_letters, epoch_number, quote};
-use crate::changelog::{EpochCommit, Resent};
+use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;
 
 /// The statements that put the requests of an epoch back, with their keys and their bytes, and tell their letters.

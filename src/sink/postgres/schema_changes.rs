@@ -8,7 +8,7 @@ use super::ledger::epoch_number;
 use super::own_tables::SCHEMA_CHANGES;
 use super::quote;
 use super::rows::Bound;
-use crate::changelog::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
+use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
 use crate::sink::SinkError;
 
 /// Adds what an epoch has learned.

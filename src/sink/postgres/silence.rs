@@ -155,7 +155,7 @@ mod tests {
         let silent = silence.limited("writing", std::future::pending::<Result<(), SinkError>>());
         let error = silent.await.unwrap_err();
         assert!(started.elapsed() >= 5 * TIME);
-        assert!(crate::recovery::chain(&error).contains("no answer for 1s"), "{error:?}");
+        assert!(crate::resilience::chain(&error).contains("no answer for 1s"), "{error:?}");
     }
 
     #[tokio::test]
@@ -169,7 +169,7 @@ mod tests {
         let silent = std::future::pending::<Result<(), SinkError>>();
         let error = silence.limited_unless(is_working, "reading", silent).await.unwrap_err();
         assert_eq!(asked.get(), 3);
-        assert!(crate::recovery::chain(&error).contains("no answer for 400ms"), "{error:?}");
+        assert!(crate::resilience::chain(&error).contains("no answer for 400ms"), "{error:?}");
     }
 
     #[tokio::test]

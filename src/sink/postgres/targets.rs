@@ -10,7 +10,7 @@ use super::keyed::ResultTarget;
 use super::piece::{How, Origin, RowsPiece};
 use super::target::Target;
 use super::{catalog, dead_letters, landing, quote, unchecked};
-use crate::changelog::{Changelog, Channel, ResultTable, Table};
+use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
 
 /// Checked targets by the names of their tables and results.

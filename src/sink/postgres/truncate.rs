@@ -7,7 +7,7 @@ use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, 
 use super::quote;
 use super::rows::{Bound, Params};
 use super::target::{STAMP, Target};
-use crate::changelog::{Changelog, Scn, Table};
+use crate::model::{Changelog, Scn, Table};
 
 /// One statement per truncate, to be run after the changes of the epoch have landed.
 pub(super) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
@@ -15,7 +15,7 @@ pub(super) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
         return Vec::new();
     }
     let sql = delete_all(&changelog.table, target);
-    let statement = |truncation: &crate::changelog::Truncation| {
+    let statement = |truncation: &crate::model::Truncation| {
         let offset = truncation.offset.to_string();
         let mut params: Params =
             vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(offset)];

@@ -7,8 +7,8 @@ use super::examine::with_table;
 use super::fault::classify;
 use super::keyed::ResultTarget;
 use super::{PostgresSink, catalog, fixes, quote};
-use crate::changelog::ResultTable;
-use crate::recovery::{Recovery, chain};
+use crate::model::ResultTable;
+use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;
 
 /// Why the table of a result does not take its rows.

@@ -8,7 +8,7 @@ use reqwest::{Client, RequestBuilder};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use crate::recovery::chain;
+use crate::resilience::chain;
 use crate::sink::postgres::Secret;
 use crate::web::{WebUrl, beginning};
 

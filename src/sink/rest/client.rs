@@ -9,7 +9,7 @@ use url::Url;
 use super::auth::Credentials;
 use super::config::RestConfig;
 use super::{Waiting, retry_after};
-use crate::recovery::chain;
+use crate::resilience::chain;
 use crate::sink::SinkError;
 use crate::web::beginning;
 

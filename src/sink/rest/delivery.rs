@@ -11,7 +11,7 @@ use super::client::{Outcome, RestClient};
 use super::config::RestConfig;
 use super::lanes::{LaneRules, Lanes};
 use super::{Backlog, Refused, Waiting};
-use crate::recovery::{Backoff, BreakerState, chain};
+use crate::resilience::{Backoff, BreakerState, chain};
 use crate::sink::SinkError;
 use crate::sink::postgres::{Outbox, Turn};
 use crate::telemetry::{Condition, Health, names};

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Waiting;
-use crate::recovery::{Backoff, BreakerState, CircuitBreaker};
+use crate::resilience::{Backoff, BreakerState, CircuitBreaker};
 
 /// How often a lane looks whether another one's probe has closed the breaker.
 const PROBE_LOOK: Duration = Duration::from_millis(50);

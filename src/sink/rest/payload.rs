@@ -13,9 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::changelog::{
-    Channel, Epoch, Held, Payload, RestChannel, ResultChanges, ResultMode, Sends,
-};
+use crate::model::{Channel, Epoch, Held, Payload, RestChannel, ResultChanges, ResultMode, Sends};
 use crate::sink::SinkError;
 
 /// A row for the outbox.

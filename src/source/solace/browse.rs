@@ -14,7 +14,7 @@ use super::ffi::{
 };
 use super::flow::{flow_properties, no_connection, refusal};
 use super::session::{self, SessionSettings};
-use crate::changelog::{Message, Receipt};
+use crate::model::{Message, Receipt};
 use crate::source::SourceError;
 
 /// Room for events beside the messages.

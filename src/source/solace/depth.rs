@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::config::SolaceConfig;
 use super::semp::{self, SempError, Told};
-use crate::recovery::chain;
+use crate::resilience::chain;
 use crate::telemetry::names;
 
 /// Keeps the metrics of the queue up to date until `shutdown`, if the configuration says where to ask. What it

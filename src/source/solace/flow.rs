@@ -9,8 +9,8 @@ use super::ffi::{
     Delivery, FlowEvent, FlowHandler, Properties, Session, SessionEvent, SessionHandler,
 };
 use super::inbox::Inbox;
-use crate::changelog::{Message, Receipt};
-use crate::recovery::chain;
+use crate::model::{Message, Receipt};
+use crate::resilience::chain;
 use crate::source::{SourceError, SourceEvent};
 
 /// How long the library may keep acknowledgements to itself: what a kill brings back.

@@ -3,7 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::changelog::Message;
+use crate::model::Message;
 use crate::source::{Pressure, PressureGauge, SourceError, SourceEvent};
 
 /// What the library's callbacks have delivered and the consumer has not received yet.
@@ -203,7 +203,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changelog::{Offset, Receipt};
+    use crate::model::{Offset, Receipt};
 
     const MIB: usize = 1 << 20;
 

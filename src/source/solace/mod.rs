@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Acknowledge, Pressure, Source, SourceError, SourceEvent};
-use crate::changelog::Receipt;
+use crate::model::Receipt;
 use bound::Bound;
 use ffi::Flow;
 use inbox::Inbox;

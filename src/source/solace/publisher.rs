@@ -9,7 +9,7 @@ use super::config::Secret;
 use super::failure::{Cause, Failure};
 use super::ffi::{Outbound, Session, SessionEvent, SessionHandler};
 use super::session::{self, SessionSettings};
-use crate::recovery::Recovery;
+use crate::resilience::Recovery;
 
 /// Rejections that are kept with the broker's words; more are only counted.
 const KEPT_REJECTIONS: usize = 100;

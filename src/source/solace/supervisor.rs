@@ -11,7 +11,7 @@ use super::ffi::{Flow, FlowEvent, Session, SessionEvent};
 use super::flow::{Receiver, Signal, Signals, flow_properties, no_connection, provision, refusal};
 use super::inbox::{Inbox, Valve};
 use super::session::{self, SessionSettings};
-use crate::recovery::{Recovery, chain};
+use crate::resilience::{Recovery, chain};
 use crate::source::{PressureGauge, SourceError, SourceEvent};
 
 /// Keeps a flow bound, whatever happens to the connection.

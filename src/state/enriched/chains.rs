@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use crate::changelog::{Changelog, KeyBytes, Operation, Position};
+use crate::model::{Changelog, KeyBytes, Operation, Position};
 use crate::state::Store;
 
 /// One change of a row of a looked-up table.

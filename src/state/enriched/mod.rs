@@ -20,7 +20,7 @@ use hashbrown::{HashMap, HashSet};
 use super::index::Slot;
 use super::store::Place;
 use super::{StateError, Store};
-use crate::changelog::{Enrichment, Found, KeyBytes, Lookup, Position, TableDelta};
+use crate::model::{Enrichment, Found, KeyBytes, Lookup, Position, TableDelta};
 pub(super) use chains::Before;
 use chains::Chains;
 pub use stores::KeysOf;

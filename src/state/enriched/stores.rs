@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::chains::Chains;
 use super::{Enriched, Stores};
-use crate::changelog::{Changelog, Enrichment, KeyBytes, Table, TableDelta};
+use crate::model::{Changelog, Enrichment, KeyBytes, Table, TableDelta};
 use crate::state::{StateError, StateStores, Store};
 
 impl StateStores {

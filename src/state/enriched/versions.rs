@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
-use crate::changelog::{Changelog, Column, Offset, Operation, Position, SystemColumn, Table};
+use crate::model::{Changelog, Column, Offset, Operation, Position, SystemColumn, Table};
 use crate::state::index::Slot;
 use crate::state::store::Place;
 use crate::state::touched::Touched;

@@ -56,7 +56,7 @@ fn changed_at(table: &Arc<Table>, rows: &[(Change, i64)]) -> Changelog {
     let mut changelog = changelog(table, &changes);
     let mut columns = changelog.batch.columns().to_vec();
     let times = rows.iter().map(|(_, source_ts)| *source_ts);
-    columns[table.system_column(crate::changelog::SystemColumn::SourceTs)] =
+    columns[table.system_column(crate::model::SystemColumn::SourceTs)] =
         Arc::new(TimestampMicrosecondArray::from_iter_values(times));
     changelog.batch = RecordBatch::try_new(changelog.batch.schema(), columns).unwrap();
     changelog

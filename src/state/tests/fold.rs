@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::changelog::GroupBound;
+use crate::model::GroupBound;
 
 /// A message stream: operation and key per position, then how it is delivered.
 fn stream() -> impl Strategy<Value = Vec<(bool, i64, u8)>> {

@@ -1,7 +1,7 @@
 //! Late events: of closed windows, and of windows that ttl has dropped rows of.
 
 use super::*;
-use crate::changelog::{Reference, Window};
+use crate::model::{Reference, Window};
 
 const DAY: i64 = 24 * HOUR;
 

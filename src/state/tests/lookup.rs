@@ -4,7 +4,7 @@ use arrow::array::Array;
 use proptest::prelude::*;
 
 use super::*;
-use crate::changelog::{CurrentRows, GroupBound, Lookup};
+use crate::model::{CurrentRows, GroupBound, Lookup};
 
 fn find(stores: &StateStores, columns: &[usize], keys: &[ArrayRef]) -> Vec<(u32, i64)> {
     let lookup = Lookup { columns, keys, nulls_match: false };

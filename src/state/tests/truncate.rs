@@ -1,5 +1,5 @@
 use super::*;
-use crate::changelog::Truncation;
+use crate::model::Truncation;
 
 /// Changes and, at the given positions, truncates of the table.
 fn with_truncates(table: &Arc<Table>, changes: &[Change], at: &[i64]) -> Changelog {
@@ -83,7 +83,7 @@ fn what_comes_after_it_inherits_no_lob() {
 #[test]
 fn groups_start_anew() {
     let options = TableOptions {
-        group: Some(crate::changelog::GroupBound { column: 1, limit: 2, keep: 1 }),
+        group: Some(crate::model::GroupBound { column: 1, limit: 2, keep: 1 }),
         ..TableOptions::default()
     };
     let table = table("t", options);

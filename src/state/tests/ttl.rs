@@ -1,5 +1,5 @@
 use super::*;
-use crate::changelog::{GroupBound, Reference, Window};
+use crate::model::{GroupBound, Reference, Window};
 
 const SECOND: i64 = 1_000_000;
 

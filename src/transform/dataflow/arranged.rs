@@ -3,7 +3,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
 use super::{BoxedOperator, Delta, Moment, Multiset, Operator, Preparation};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// Keeps the rows of its input, so that they can be looked up by columns that the input can't be.
 #[derive(Debug)]

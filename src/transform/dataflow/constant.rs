@@ -4,7 +4,7 @@ use datafusion::error::Result;
 
 use super::pairs::JoinKeys;
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// Rows that the query itself holds, as in `VALUES`.
 #[derive(Debug)]

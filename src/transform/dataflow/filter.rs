@@ -6,7 +6,7 @@ use datafusion::error::Result;
 use super::expression::{Expression, mask};
 use super::rows::filter_found;
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// The rows that satisfy a condition.
 #[derive(Debug)]

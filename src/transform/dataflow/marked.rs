@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use super::expression::{Expression, evaluate};
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// A comparison of a time with `watermark()`, plus or minus a constant interval.
 ///

@@ -38,7 +38,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
-use crate::changelog::{CurrentRows, Found, Lookup, TableDelta};
+use crate::model::{CurrentRows, Found, Lookup, TableDelta};
 
 /// What an epoch looks like to the operators.
 #[derive(Debug, Clone, Copy)]

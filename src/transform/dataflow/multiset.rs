@@ -9,7 +9,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::{HashMap, HashSet};
 
 use super::{Delta, rows};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 type Row = Arc<[u8]>;
 

@@ -6,7 +6,7 @@ use datafusion::error::Result;
 
 use super::expression::{Expression, column, evaluate};
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// Columns computed from those of the input.
 #[derive(Debug)]

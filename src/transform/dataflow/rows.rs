@@ -7,7 +7,7 @@ use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use crate::changelog::Found;
+use crate::model::Found;
 
 /// A batch of these columns; `rows` tells how many there are where there is no column.
 pub(super) fn batch(

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
 use super::{Delta, Moment, Operator, Preparation};
-use crate::changelog::{Found, Lookup, Table};
+use crate::model::{Found, Lookup, Table};
 
 /// Some columns of a source table.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// The rows of several inputs, one after the other.
 #[derive(Debug)]

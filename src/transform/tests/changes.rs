@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::held::{Rehearsal, TableRows};
 use super::{customers, lines, order_changes, orders, plan};
-use crate::changelog::{ColumnSet, Held};
+use crate::model::{ColumnSet, Held};
 use crate::transform::{ResultChanges, TransformError, Transforms};
 
 const BY_ID: &str = "-- writes: postgres t\n-- key: order_id\nSELECT order_id, amount FROM orders";

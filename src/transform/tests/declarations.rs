@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::{CUSTOMERS, file};
-use crate::changelog::{GroupBound, Landing, Reference, SourceTable, Table};
+use crate::model::{GroupBound, Landing, Reference, SourceTable, Table};
 use crate::transform::parse_tables;
 
 /// Columns and options of a table `t` of the source `S.T`.

@@ -8,7 +8,7 @@ use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
-use crate::changelog::{Changelog, CurrentRows, Found, Lookup, ResultChanges, Table, TableDelta};
+use crate::model::{Changelog, CurrentRows, Found, Lookup, ResultChanges, Table, TableDelta};
 use crate::transform::{TransformError, Transforms};
 
 /// The rows of a source table from now on.

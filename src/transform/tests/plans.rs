@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::{Maintenance, ORDERS, file, planned, problem, problems, tables};
-use crate::changelog::{ResultMode, Window};
+use crate::model::{ResultMode, Window};
 use crate::transform::{Transforms, parse_tables};
 
 const TOTALS: &str = "-- writes: postgres cdc_totals\n-- key: customer_id\n\

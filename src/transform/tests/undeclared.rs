@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 
 use super::*;
-use crate::changelog::{SchemaChangeKind, SeenType, SourceTable, SureType};
+use crate::model::{SchemaChangeKind, SeenType, SourceTable, SureType};
 
 const CHANNELS: &str = "-- writes: postgres channels\n-- key: order_id\n\
     SELECT o.order_id, o.channel, c.tier FROM orders o JOIN customers c USING (customer_id)";

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 use serde::Deserialize;
 
-use crate::changelog::WrittenAs;
+use crate::model::WrittenAs;
 use decimal::Exact;
 use json::Json;
 pub(in crate::decode) use json::has_bad_escape;

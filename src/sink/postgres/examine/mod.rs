@@ -14,8 +14,8 @@ use super::own_tables::MIGRATIONS;
 use super::silence::Silence;
 use super::targets::Targets;
 use super::{fixes, landing, quote};
-use crate::changelog::{Channel, ResultTable, Table};
-use crate::recovery::{Finding, chain};
+use crate::model::{Channel, ResultTable, Table};
+use crate::resilience::{Finding, chain};
 use crate::sink::SinkError;
 
 /// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
@@ -292,7 +292,7 @@ pub(super) fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recovery::Verdict;
+    use crate::resilience::Verdict;
 
     #[test]
     fn a_disk_is_low_by_bytes_or_by_share() {

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Error};
 use super::super::own_tables::AFTER_FILES;
 use super::super::{landing, quote};
 use super::{Wanted, with_table};
-use crate::recovery::Finding;
+use crate::resilience::Finding;
 
 /// Whether the schema is there and may be looked into; if not, nothing else can be told.
 pub(super) async fn usage(client: &Client, schema: &str) -> Result<Option<Finding>, Error> {

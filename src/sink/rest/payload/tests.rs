@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::changelog::{Held, ResultTable};
+use crate::model::{Held, ResultTable};
 
 const EPOCH: Epoch = Epoch(7);
 

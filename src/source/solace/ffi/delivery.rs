@@ -9,7 +9,7 @@ use bytes::Bytes;
 use solace_rs_sys as sys;
 
 use super::OK;
-use crate::changelog::Offset;
+use crate::model::Offset;
 
 /// Length of the text form of an offset, with its NUL.
 const OFFSET_TEXT: usize = 42;

@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 
 use super::expression::{Expression, evaluate};
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation, rows};
-use crate::changelog::{Found, KeyBytes as Key, Lookup};
+use crate::model::{Found, KeyBytes as Key, Lookup};
 use call::State;
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::changelog::KeyBytes as Value;
+use crate::model::KeyBytes as Value;
 
 /// Beyond this many values, moving them on an insert would cost more than a tree.
 const FEW: usize = 64;

@@ -28,7 +28,7 @@ use super::rows;
 use super::source::{ResultSource, TableSource};
 use super::union::Union;
 use super::{BoxedOperator, Preparation};
-use crate::changelog::Table;
+use crate::model::Table;
 
 /// Why a query can't be kept right from differences.
 #[derive(Debug)]

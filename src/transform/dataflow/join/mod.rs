@@ -17,7 +17,7 @@ use super::expression::{Expression, mask};
 use super::pairs::JoinKeys;
 use super::rows::{agree, beside, columns, filter_found, take_rows};
 use super::{BoxedOperator, Delta, Moment, Operator, Preparation};
-use crate::changelog::{Found, Lookup};
+use crate::model::{Found, Lookup};
 
 /// What a join gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

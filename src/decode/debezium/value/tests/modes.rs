@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, FixedOffset, Timelike, Utc};
 
 use super::*;
-use crate::changelog::WrittenAs;
+use crate::model::WrittenAs;
 
 #[test]
 fn bytes_are_read_in_every_mode_and_never_guessed() {

@@ -115,7 +115,7 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changelog::{Offset, SeenType, SureType};
+    use crate::model::{Offset, SeenType, SureType};
 
     fn change(table: &str, kind: SchemaChangeKind, column: &str, seen: SeenType) -> SchemaChange {
         let source = SourceTable { schema: "S".to_owned(), table: table.to_owned() };

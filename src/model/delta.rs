@@ -1,3 +1,5 @@
+//! How current rows differ after an epoch, and how operators look up the rows that stay.
+
 use std::fmt;
 
 use arrow::array::{ArrayRef, RecordBatch};

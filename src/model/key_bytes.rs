@@ -1,3 +1,5 @@
+//! Encoded keys, without an allocation for short ones.
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;

@@ -1,3 +1,5 @@
+//! A message of the queue, as the source hands it out.
+
 use bytes::Bytes;
 
 use super::Offset;

@@ -1,187 +1,52 @@
 //! The shared words: what a message is, what a change is, and how a batch of changes looks in Arrow.
 //!
 //! Nothing here does I/O. Every other component speaks in these values; none of them imports another.
+//!
+//! | word | what it is | type |
+//! |---|---|---|
+//! | offset | names a message of the queue, stable over redelivery | [`Offset`], [`OffsetSet`] |
+//! | position | the place of a change in the one order in which changes apply | [`Position`], [`SpoolOrder`] |
+//! | epoch | the number of a micro-batch | [`Epoch`] |
+//! | changelog | the changes of one table within an epoch, as rows with an operation | [`Changelog`] |
+//! | delta | how the current rows of a table differ from before | [`TableDelta`] |
+//! | result | what a transform maintains, and how it changed in an epoch | [`ResultTable`], [`ResultChanges`] |
+//! | commit | what an epoch writes, in one transaction | [`EpochCommit`] |
+//! | ledger | what that transaction writes about the epoch | [`LedgerEntry`], [`LedgerPosition`] |
+//! | landing | the append-only history of a source table | [`Landing`] |
+//! | dead letter | an event that could not be processed, kept with its bytes | [`DeadLetter`] |
+//! | replay | a dead letter that is processed again | [`ReplayRequest`], [`Replayed`] |
+//! | registry | what events have taught about tables and columns | [`SchemaChange`] |
+//! | temporal join | a row beside the row of another table as it was at the time | [`TemporalJoin`] |
 
-mod commit;
-mod dead_letter;
+mod changelog;
+mod dead_letters;
 mod delta;
-mod enrichment;
-mod extra_column;
+mod epoch;
 mod key_bytes;
-mod ledger_entry;
 mod message;
-mod offset;
-mod offset_set;
-mod placed;
-mod registered;
-mod replay;
+mod offsets;
 mod result;
-mod row_text;
-mod schema_change;
-mod scn;
-mod spool_order;
-mod sure_type;
-mod table;
+mod schema;
+mod temporal_join;
 mod window;
 
-pub use commit::{EpochCommit, LedgerPosition};
-pub use dead_letter::{DeadLetter, ErrorType, Phase};
-pub use delta::{CurrentRows, Found, Lookup, TableDelta};
-pub use enrichment::{Enrichment, key_name};
-pub use extra_column::extract;
-pub use key_bytes::KeyBytes;
-pub use ledger_entry::LedgerEntry;
-pub use message::{Message, Receipt};
-pub use offset::{Offset, OffsetParseError};
-pub use offset_set::OffsetSet;
-pub use placed::{Placed, place};
-pub use registered::{CHANGE_ID, column_name, registered_tables};
-pub use replay::{
-    Mending, RefusedRequest, RefusedResultRow, ReplayOutcome, ReplayRequest, Replayed, Resent,
-    RowLetter,
+pub use changelog::{Cell, Changelog, Operation, Truncation};
+pub use dead_letters::{
+    DeadLetter, ErrorType, Mending, Phase, RefusedRequest, RefusedResultRow, ReplayOutcome,
+    ReplayRequest, Replayed, Resent, RowLetter, cell_text, row_json, rows_of, texts_of,
 };
+pub use delta::{CurrentRows, Found, Lookup, TableDelta};
+pub use epoch::{Epoch, EpochCommit, LedgerEntry, LedgerPosition};
+pub use key_bytes::KeyBytes;
+pub use message::{Message, Receipt};
+pub use offsets::{Offset, OffsetParseError, OffsetSet, Position, PositionError, Scn, SpoolOrder};
 pub use result::{
     Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
 };
-pub use row_text::{cell_text, row_json, rows_of, texts_of};
-pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
-pub use scn::Scn;
-pub use spool_order::{Position, PositionError, SpoolOrder};
-pub use sure_type::SureType;
-pub use table::{
-    Column, GroupBound, Landing, Late, NewColumns, Reference, SourceTable, SystemColumn, Table,
-    TableOptions, Truncate, WrittenAs,
+pub use schema::{
+    CHANGE_ID, Column, GroupBound, Landing, Late, NewColumns, Placed, Reference, SchemaChange,
+    SchemaChangeKind, SeenType, SourceTable, SureType, SystemColumn, Table, TableOptions, Truncate,
+    WrittenAs, column_name, extract, place, registered_tables,
 };
+pub use temporal_join::{Enrichment, key_name};
 pub use window::Window;
-
-use std::fmt;
-use std::sync::Arc;
-
-use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{filter_record_batch, max};
-
-/// The number of a micro-batch. It rises by one with every commit and survives restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Epoch(pub u64);
-
-impl Epoch {
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What happened to a row. The letters are Debezium's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// A row of a snapshot: it never overwrites a newer row.
-    Read,
-    Create,
-    Update,
-    Delete,
-}
-
-impl Operation {
-    /// The letter of the envelope's `op` field.
-    pub fn letter(self) -> &'static str {
-        match self {
-            Self::Read => "r",
-            Self::Create => "c",
-            Self::Update => "u",
-            Self::Delete => "d",
-        }
-    }
-
-    pub fn from_letter(letter: &str) -> Option<Self> {
-        match letter {
-            "r" => Some(Self::Read),
-            "c" => Some(Self::Create),
-            "u" => Some(Self::Update),
-            "d" => Some(Self::Delete),
-            _ => None,
-        }
-    }
-}
-
-/// The changes of one table within an epoch, in broker order.
-///
-/// Shape: `batch` has the schema of [`Table::changelog_schema`]: the columns (of the row
-/// after the change; of the row before it for a delete, possibly only its key) and then the system
-/// columns. `offsets[i]`, `positions[i]`,
-/// `operations[i]` and `scns[i]` belong to row `i`.
-#[derive(Debug, Clone)]
-pub struct Changelog {
-    pub table: Arc<Table>,
-    pub batch: RecordBatch,
-    pub offsets: Vec<Offset>,
-    pub positions: Vec<Position>,
-    pub operations: Vec<Operation>,
-    /// `None` where the event did not say.
-    pub scns: Vec<Option<Scn>>,
-    /// Cells that the event did not carry because a LOB was unchanged (Debezium's "unavailable
-    /// value"). NULL in `batch` until the state store fills in the old value, where it knows one.
-    /// Almost always empty.
-    pub unchanged: Vec<Cell>,
-    /// When the source emptied the table, in broker order. Almost always empty.
-    pub truncations: Vec<Truncation>,
-}
-
-/// A place in a changelog's batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell {
-    pub row: usize,
-    pub column: usize,
-}
-
-/// The source emptied the table: every row of an older position is gone. It is no row of the changelog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Truncation {
-    pub offset: Offset,
-    pub position: Position,
-    /// When the database did it, microseconds since 1970.
-    pub source_ts: Option<i64>,
-    pub scn: Option<Scn>,
-}
-
-impl Changelog {
-    /// How many rows it has.
-    pub fn len(&self) -> usize {
-        self.offsets.len()
-    }
-
-    /// Whether it changes nothing.
-    pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty() && self.truncations.is_empty()
-    }
-
-    /// The changelog without some of its rows; `is_gone` has one flag per row.
-    pub fn without(mut self, is_gone: &[bool]) -> Self {
-        fn keep<T>(values: &mut Vec<T>, is_gone: &[bool]) {
-            let mut is_gone = is_gone.iter();
-            values.retain(|_| is_gone.next() == Some(&false));
-        }
-        let mask: BooleanArray = is_gone.iter().map(|gone| Some(!gone)).collect();
-        self.batch =
-            filter_record_batch(&self.batch, &mask).expect("the mask has one flag per row");
-        keep(&mut self.offsets, is_gone);
-        keep(&mut self.positions, is_gone);
-        keep(&mut self.operations, is_gone);
-        keep(&mut self.scns, is_gone);
-        self.unchanged.retain(|cell| !is_gone[cell.row]);
-        for cell in &mut self.unchanged {
-            cell.row -= is_gone[..cell.row].iter().filter(|gone| **gone).count();
-        }
-        self
-    }
-
-    /// The newest `source_ts`, microseconds since 1970; `None` if no row has one.
-    pub fn newest_source_ts(&self) -> Option<i64> {
-        let times = self.batch.column(self.table.system_column(SystemColumn::SourceTs));
-        times.as_any().downcast_ref::<TimestampMicrosecondArray>().and_then(max)
-    }
-}

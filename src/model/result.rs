@@ -1,3 +1,5 @@
+//! Results: what transforms maintain, where the rows go, and how they change in an epoch.
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;

@@ -1,3 +1,5 @@
+//! Windows of equal length over an event time.
+
 /// Windows of equal length over an event time, as `date_bin` and `date_trunc` make them. Microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window {

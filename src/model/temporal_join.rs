@@ -1,3 +1,5 @@
+//! The temporal join: rows of one table beside the rows of another one as they were at the time.
+
 use std::fmt;
 use std::sync::Arc;
 

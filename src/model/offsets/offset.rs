@@ -1,3 +1,5 @@
+//! The id of a message in its queue, as the broker gives it.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
+//! Everything that an epoch writes.
+
 use std::time::SystemTime;
 
-use super::{
+use crate::model::{
     Changelog, DeadLetter, Epoch, Mending, OffsetSet, Replayed, Resent, ResultChanges,
     SchemaChange, SpoolOrder,
 };
@@ -34,19 +35,4 @@ pub struct EpochCommit {
     pub opened_at: SystemTime,
     /// When the epoch was complete and its SQL had run.
     pub closed_at: SystemTime,
-}
-
-/// Where the ledger says that the pipeline is.
-#[derive(Debug, Clone, Default)]
-pub struct LedgerPosition {
-    /// The last committed epoch; `None` if there is none.
-    pub epoch: Option<Epoch>,
-    /// Every message of the queue that was committed and might be redelivered.
-    pub offsets: OffsetSet,
-    pub spools: SpoolOrder,
-    pub watermark: Option<i64>,
-    /// Under which definition the rows of each result were written, by the result's name.
-    pub definitions: BTreeMap<String, String>,
-    /// The schema registry of the pipeline, oldest first.
-    pub schema_changes: Vec<SchemaChange>,
 }

@@ -1,9 +1,11 @@
+//! Types that the source itself has named.
+
 use std::fmt;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{NaiveDate, NaiveDateTime};
 
-use super::extra_column::write_number;
+use super::json_number::write_number;
 
 /// The most digits that a DECIMAL has here.
 const DIGITS: u8 = 38;

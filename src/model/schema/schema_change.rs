@@ -1,8 +1,12 @@
+//! What events teach about tables and columns: the entries of the registry.
+
 use std::fmt;
 
 use arrow::datatypes::DataType;
 
-use super::{Offset, SourceTable, SureType};
+use super::sure_type::SureType;
+use super::table::SourceTable;
+use crate::model::Offset;
 
 /// What an event taught about a column of its table; the registry is all of these, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]

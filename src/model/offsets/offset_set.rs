@@ -1,3 +1,5 @@
+//! An exact set of offsets.
+
 use std::collections::BTreeMap;
 
 use super::Offset;

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use super::{
-    Column, Landing, NewColumns, SchemaChange, SchemaChangeKind, SourceTable, Table, TableOptions,
-};
+use super::schema_change::{SchemaChange, SchemaChangeKind};
+use super::table::{Column, Landing, NewColumns, SourceTable, Table, TableOptions};
 
 /// The key column of a table whose key nobody knows.
 pub const CHANGE_ID: &str = "change_id";

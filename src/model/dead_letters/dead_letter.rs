@@ -1,6 +1,8 @@
+//! Dead letters: events that could not be processed, and why.
+
 use bytes::Bytes;
 
-use super::Offset;
+use crate::model::Offset;
 
 /// An event that could not be processed, kept whole so that it can be repaired and replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,7 @@
-use super::{DeadLetter, Message, ResultChanges};
+//! Dead letters that are processed again, and what became of them.
+
+use super::DeadLetter;
+use crate::model::{Message, ResultChanges};
 
 /// A dead letter that somebody wants processed again. Its message has no receipt: the broker has forgotten it.
 #[derive(Debug, Clone)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::datatypes::DataType;
 
-use super::SureType;
-use super::extra_column::{array, raw_fields};
+use super::json_fields::{JsonObject, array};
+use super::sure_type::SureType;
 
 /// A column of a landing table that holds values of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub fn place(extra_fields: &StringArray, columns: &[&Placed]) -> (Vec<ArrayRef>,
     let mut values: Vec<Vec<Option<&str>>> = vec![Vec::new(); columns.len()];
     let mut rest: Vec<Option<String>> = Vec::with_capacity(extra_fields.len());
     for text in extra_fields {
-        let mut fields = text.map(raw_fields).unwrap_or_default();
+        let object = text.and_then(JsonObject::parse).unwrap_or_default();
+        let mut fields: Vec<(String, &str)> = object.into_fields().collect();
         for (placed, values) in columns.iter().zip(&mut values) {
             let at =
                 fields.iter().position(|(name, raw)| *name == placed.field && placed.holds(raw));

@@ -1,3 +1,5 @@
+//! The order of changes, over all spools that a queue has had.
+
 use std::fmt;
 
 use super::Offset;

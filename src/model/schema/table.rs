@@ -1,3 +1,5 @@
+//! Source tables: columns, key and options.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,7 +7,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytesize::ByteSize;
 
-use super::Placed;
+use super::promoted_column::Placed;
 
 /// A source table as its `sql/tables/*.sql` file declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,4 @@
-//! Columns that a table does not declare and that queries read all the same: each is one field of
-//! `extra_fields`.
-//!
-//! A query must not see another value after a restart, when rows come from a `jsonb` column, than from the
-//! event's own text. So a column whose type nobody has named is what `extra_fields ->> 'FIELD'` is in
-//! PostgreSQL. One of a named type has a value where the field is exactly one of it, and else NULL.
+//! Fields of JSON objects, as `jsonb` has them: their order, their texts, and arrays of their values.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,34 +11,45 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 use serde_json::value::RawValue;
 
-use super::sure_type::SureValue;
-use super::{SureType, Table};
+use super::json_number::write_number;
+use super::sure_type::{SureType, SureValue};
 
-/// The values of a table's extra columns, given `extra_fields` of the same rows.
-pub fn extract(table: &Table, extra_fields: &StringArray) -> Vec<ArrayRef> {
-    let fields = &table.options.extra;
-    if fields.is_empty() {
-        return Vec::new();
+/// A JSON object with the texts of its fields. Of two fields with one name the last counts.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct JsonObject<'a>(#[serde(borrow)] BTreeMap<FieldName<'a>, &'a RawValue>);
+
+impl<'a> JsonObject<'a> {
+    /// `None` if the text is no object.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
     }
-    let rows: Vec<Option<Object<'_>>> = extra_fields.iter().map(object).collect();
-    let columns = fields.iter().zip(&table.columns[table.declared().len()..]);
-    let array = |(field, column): (&String, &super::Column)| {
-        let name = Name(Cow::Borrowed(field));
-        let raw = rows.iter().map(|row| Some(row.as_ref()?.get(&name)?.get()));
-        let raw: Vec<Option<&str>> = raw.collect();
-        array(&raw, &column.data_type)
-    };
-    columns.map(array).collect()
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.get(&FieldName(Cow::Borrowed(name))).map(|raw| raw.get())
+    }
+
+    /// The fields in the order of `jsonb`, each with its text.
+    pub(super) fn into_fields(self) -> impl Iterator<Item = (String, &'a str)> {
+        self.0.into_iter().map(|(FieldName(name), raw)| (name.into_owned(), raw.get()))
+    }
 }
 
-fn object(text: Option<&str>) -> Option<Object<'_>> {
-    serde_json::from_str(text?).ok()
+/// In the order of `jsonb`: shorter names come first.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl PartialOrd for FieldName<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
-/// The fields of an object in the order of `jsonb`, each with its text; none if it is no object.
-pub(super) fn raw_fields(text: &str) -> Vec<(String, &str)> {
-    let fields = object(Some(text)).unwrap_or_default().into_iter();
-    fields.map(|(Name(name), raw)| (name.into_owned(), raw.get())).collect()
+impl Ord for FieldName<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0.len(), self.0.as_bytes()).cmp(&(other.0.len(), other.0.as_bytes()))
+    }
 }
 
 /// The values of one column, given the fields of its rows.
@@ -96,26 +102,6 @@ fn read<T>(
     raw.iter().map(|raw| known.read((*raw)?).and_then(&value)).collect()
 }
 
-/// Of two fields with one name the last counts.
-type Object<'a> = BTreeMap<Name<'a>, &'a RawValue>;
-
-/// In the order of `jsonb`: shorter names come first.
-#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl PartialOrd for Name<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Name<'_> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0.len(), self.0.as_bytes()).cmp(&(other.0.len(), other.0.as_bytes()))
-    }
-}
-
 /// As `->>` gives it: a text without its quotes, everything else as `jsonb` writes it; `None` for null.
 fn text_of(raw: &str) -> Option<String> {
     match raw.as_bytes().first() {
@@ -136,11 +122,11 @@ fn write(raw: &str, text: &mut String) {
     match raw.as_bytes().first() {
         Some(b'{') => {
             text.push('{');
-            for (Name(name), value) in serde_json::from_str::<Object<'_>>(raw).unwrap_or_default() {
+            for (name, value) in JsonObject::parse(raw).unwrap_or_default().into_fields() {
                 text.push_str(separator);
-                text.push_str(&serde_json::Value::from(&*name).to_string());
+                text.push_str(&serde_json::Value::from(name).to_string());
                 text.push_str(": ");
-                write(value.get(), text);
+                write(value, text);
                 separator = ", ";
             }
             text.push('}');
@@ -160,38 +146,6 @@ fn write(raw: &str, text: &mut String) {
         },
         Some(b'-' | b'0'..=b'9') => write_number(raw, text),
         _ => text.push_str(raw),
-    }
-}
-
-/// All digits of a number, without an exponent: `1.50e1` is `15.0`.
-pub(super) fn write_number(raw: &str, text: &mut String) {
-    let (number, exponent) = raw.split_once(['e', 'E']).unwrap_or((raw, "0"));
-    let (is_negative, number) = match number.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, number),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let Ok(exponent) = exponent.parse::<i64>() else {
-        text.push_str(raw);
-        return;
-    };
-    let digits = format!("{whole}{fraction}");
-    // Where the point stands among the digits.
-    let point = whole.len() as i64 + exponent;
-    let places = (fraction.len() as i64 - exponent).max(0) as usize;
-    let padded = match point {
-        ..=0 => format!("{}{digits}", "0".repeat(1 + point.unsigned_abs() as usize)),
-        _ => format!("{digits:0<width$}", width = point as usize),
-    };
-    let (whole, fraction) = padded.split_at(padded.len() - places);
-    let whole = whole.trim_start_matches('0');
-    if is_negative && digits.bytes().any(|digit| digit != b'0') {
-        text.push('-');
-    }
-    text.push_str(if whole.is_empty() { "0" } else { whole });
-    if !fraction.is_empty() {
-        text.push('.');
-        text.push_str(fraction);
     }
 }
 

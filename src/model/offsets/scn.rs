@@ -1,3 +1,5 @@
+//! Oracle's system change number.
+
 use std::fmt;
 use std::num::NonZeroU64;
 

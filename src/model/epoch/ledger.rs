@@ -1,0 +1,40 @@
+//! What the ledger keeps of committed epochs.
+
+use std::collections::BTreeMap;
+
+use super::Epoch;
+use crate::model::{OffsetSet, SchemaChange, SpoolOrder};
+
+/// What the ledger keeps of a committed epoch. Times are microseconds since 1970, UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    pub pipeline: String,
+    pub queue: String,
+    pub epoch: Epoch,
+    /// Exactly the messages of the epoch.
+    pub offsets: OffsetSet,
+    /// Rows landed, per source table.
+    pub landed: BTreeMap<String, i64>,
+    /// Rows written or deleted, per result.
+    pub results: BTreeMap<String, i64>,
+    pub dead_letters: i64,
+    pub watermark: Option<i64>,
+    pub opened_at: i64,
+    pub closed_at: i64,
+    pub committed_at: i64,
+}
+
+/// Where the ledger says that the pipeline is.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerPosition {
+    /// The last committed epoch; `None` if there is none.
+    pub epoch: Option<Epoch>,
+    /// Every message of the queue that was committed and might be redelivered.
+    pub offsets: OffsetSet,
+    pub spools: SpoolOrder,
+    pub watermark: Option<i64>,
+    /// Under which definition the rows of each result were written, by the result's name.
+    pub definitions: BTreeMap<String, String>,
+    /// The schema registry of the pipeline, oldest first.
+    pub schema_changes: Vec<SchemaChange>,
+}

@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::certificates::Authority;
-use crate::doctor::examined;
 use crate::end_to_end::publish;
+use crate::operations::doctor::examined;
 use crate::pooler::Pooler;
 use crate::referee;
 use crate::shop::Shop;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 
-use crate::dialects::{header, message, publish, shown};
-use crate::dlq::dlq;
-use crate::doctor::examined;
+use crate::dead_letters::dlq::dlq;
 use crate::end_to_end::get;
+use crate::messages::dialects::{header, message, publish, shown};
+use crate::operations::doctor::examined;
 use crate::shop::{Shop, copied_sql, pause};
 
 const REGISTER: &str =

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 use tokio::process::Command;
 
-use crate::interop::python;
+use crate::messages::interop::python;
 use crate::shop::Shop;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/publish_messages.py");

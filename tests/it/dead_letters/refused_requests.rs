@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 use tokio::net::TcpListener;
 
-use crate::dialects::{publish, shown};
-use crate::dlq::{dlq, replay};
-use crate::refused_results::change;
+use crate::dead_letters::dlq::{dlq, replay};
+use crate::dead_letters::refused_results::change;
+use crate::messages::dialects::{publish, shown};
 use crate::shop::{Shop, copied_sql, pause};
 
 /// What an order is; what happened to it; and that it is one of a kind, told once.

@@ -6,8 +6,8 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 
-use crate::dialects::{message, publish, shown};
-use crate::dlq::replay;
+use crate::dead_letters::dlq::replay;
+use crate::messages::dialects::{message, publish, shown};
 use crate::referee;
 use crate::shop::{Shop, copied_sql, pause};
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 
-use crate::dialects::{message, publish, shown};
-use crate::doctor::examined;
 use crate::end_to_end::get;
+use crate::messages::dialects::{message, publish, shown};
+use crate::operations::doctor::examined;
 use crate::shop::{Shop, copied_sql, pause};
 
 const TOPIC: &str = "cdc/oracle/everything";

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tidemark::cli::stack::Settings;
 
-use crate::rest::Api;
+use crate::results::rest::Api;
 use crate::shop::{Shop, copied_sql};
 
 /// Number, stock, price and whether the product is sold.

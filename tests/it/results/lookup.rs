@@ -6,7 +6,7 @@ use tidemark::cli::stack::Settings;
 use crate::shop::{Shop, copied_sql};
 
 /// The fixture's transform over the shipped tables.
-const TRANSFORM: &str = include_str!("../lookup/transforms/orders_as_placed.sql");
+const TRANSFORM: &str = include_str!("../../lookup/transforms/orders_as_placed.sql");
 
 /// Each current order with the customer as of the order's last change, else the next one that came.
 const TEMPORAL_JOIN: &str = "

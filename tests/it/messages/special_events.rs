@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use tidemark::cli::stack::Settings;
 
-use crate::dialects::{message, publish, shown};
 use crate::end_to_end::get;
+use crate::messages::dialects::{message, publish, shown};
 use crate::shop::{Shop, copied_sql};
 
 const TOPIC: &str = "cdc/oracle/everything";

@@ -3,7 +3,7 @@
 use tidemark::cli::stack::{Settings, shipped_mappings};
 use tokio::process::Command;
 
-use crate::interop::python;
+use crate::messages::interop::python;
 use crate::shop::{Shop, sql_folder};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/publish_events.py");

@@ -1,0 +1,7 @@
+//! What an operator meets: kills, a pooler, a growing queue, `doctor`, `try`.
+
+mod crash_matrix;
+pub(crate) mod doctor;
+mod dry_run;
+mod pooled;
+mod queue_depth;

@@ -1,0 +1,10 @@
+//! What SQL files make of the events, and where it goes.
+
+mod key_changes;
+mod lookup;
+pub(crate) mod rest;
+mod shipped_xml;
+mod snapshots;
+mod sql_edits;
+mod stock_outs;
+mod xml;

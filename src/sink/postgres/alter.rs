@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::catalog::{self, CatalogTable};
-use super::connection::Connection;
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
 use super::create::type_name;
-use super::fault::classify;
 use super::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
 use super::own_tables::{LEDGER, SCHEMA_CHANGES};
-use super::quote;
 use super::target::STAMP;
 use crate::model::{
     NewColumns, Placed, SchemaChange, SchemaChangeKind, SeenType, SureType, Table, column_name,
@@ -318,10 +318,10 @@ mod tests {
 
     use arrow::datatypes::DataType;
 
-    use super::super::catalog::{CatalogColumn, Limits};
-    use super::super::value::Wire;
     use super::*;
     use crate::model::{Column, Landing, Offset, SourceTable, TableOptions};
+    use crate::sink::postgres::catalog::{CatalogColumn, Limits};
+    use crate::sink::postgres::value::Wire;
 
     const MONEY: SureType = SureType::Decimal { scale: 2 };
 

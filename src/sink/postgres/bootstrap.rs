@@ -15,13 +15,13 @@ use futures::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
-use super::connection::Connection;
-use super::fault::classify;
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
 use super::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
 use super::numeric;
-use super::quote;
 use super::target::Target;
 use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
 use crate::model::{

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::connection::Connection;
+use super::client::connection::Connection;
+use super::client::error::classify;
 use super::dead_letters;
 use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
-use super::fault::classify;
 use super::flood::FloodGauge;
 use super::isolate::{Aim, Refusal, told, write_again, write_fitting, write_others};
 use super::ledger::Ledger;

@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use super::checks::{self, Check};
-use super::quote;
+use super::client::quote;
 use super::value::Wire;
 
 /// A table as Postgres knows it.

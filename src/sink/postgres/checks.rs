@@ -11,10 +11,10 @@ use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::catalog::CatalogTable;
-use super::connection::Connection;
-use super::fault::{classify, is_connection_lost};
+use super::client::connection::Connection;
+use super::client::error::{classify, is_connection_lost};
+use super::client::quote;
 use super::piece::RowsPiece;
-use super::quote;
 use super::target::TargetColumn;
 use crate::sink::{DataError, SinkError};
 

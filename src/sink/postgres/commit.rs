@@ -1,7 +1,7 @@
 //! From what an epoch holds to what is sent, and what becomes of it.
 
 use super::careful::Judge;
-use super::connection::Connection;
+use super::client::connection::Connection;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::flood::FloodGauge;
 use super::piece::{How, Origin, Piece, RowsPiece};

@@ -5,12 +5,12 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use super::catalog;
-use super::connection::Connection;
-use super::fault::classify;
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
 use super::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
-use super::quote;
 use super::target::STAMP;
 use super::value::Wire;
 use crate::model::{ResultMode, ResultTable, Table};

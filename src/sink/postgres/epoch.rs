@@ -8,13 +8,13 @@
 use futures::future::join_all;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::connection::Connection;
-use super::fault::{classify, classify_write};
+use super::client::connection::Connection;
+use super::client::error::{classify, classify_write};
+use super::client::response_deadline::Silence;
 use super::ledger::{Ledger, epoch_number};
 use super::own_tables::LEDGER;
 use super::piece::{Piece, Request};
 use super::rows::Bound;
-use super::silence::Silence;
 use crate::model::Epoch;
 use crate::sink::SinkError;
 

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::checks;
-use super::connection::Connection;
+use super::client::connection::Connection;
 use super::fit::misfits;
 use super::piece::{Origin, RowsPiece};
 use super::staged;

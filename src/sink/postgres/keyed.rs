@@ -9,8 +9,8 @@ use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
 use super::catalog::{CatalogTable, UniqueKey};
+use super::client::quote;
 use super::piece::{How, Origin, RowsPiece};
-use super::quote;
 use super::rows::{Bound, Rows};
 use super::target::{Rounding, STAMP, Target, TargetColumn, Wanted};
 use crate::model::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};

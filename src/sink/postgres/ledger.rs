@@ -7,11 +7,11 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Error, Row};
 
-use super::connection::Connection;
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
 use super::epoch::is_unique_violation;
-use super::fault::classify;
 use super::own_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
-use super::quote;
 use super::rows::{Bound, Params};
 use super::value::POSTGRES_EPOCH_MICROS;
 use crate::model::{

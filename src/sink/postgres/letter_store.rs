@@ -8,12 +8,13 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
+use super::client::response_deadline::Silence;
 use super::config::PostgresConfig;
-use super::connection::Connection;
-use super::fault::classify;
+use super::dead_letters;
 use super::replay_requests::CAN_COME_BACK;
-use super::silence::Silence;
-use super::{dead_letters, quote};
 use crate::sink::SinkError;
 
 /// The dead letters of one pipeline.

@@ -5,7 +5,7 @@
 
 use super::PostgresSink;
 use super::careful::begin;
-use super::connection::Connection;
+use super::client::connection::Connection;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::isolate::Refusal;
 use super::piece::{Origin, RowsPiece};

@@ -2,11 +2,11 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
+use super::client::connection::Connection;
+use super::client::error::{classify, is_connection_lost};
+use super::client::quote;
 use super::config::PostgresConfig;
-use super::connection::Connection;
-use super::fault::{classify, is_connection_lost};
 use super::own_tables::{self, MIGRATIONS};
-use super::quote;
 use crate::sink::SinkError;
 
 const DOING: &str = "applying the files of sql/ods";

@@ -9,10 +9,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::bootstrap;
-use super::connection::Connection;
-use super::fault::classify;
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
 use super::landing::{CHANGE_SEQ, OPERATION};
-use super::quote;
 use super::rows::Rows;
 use super::target::Target;
 use crate::model::{Changelog, Table};

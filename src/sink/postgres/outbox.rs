@@ -5,13 +5,14 @@ use std::time::SystemTime;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
+use super::client::response_deadline::Silence;
 use super::config::PostgresConfig;
-use super::connection::Connection;
-use super::fault::classify;
 use super::own_tables::OUTBOX;
 use super::rows::Bound;
-use super::silence::Silence;
-use super::{dead_letters, epoch_number, quote};
+use super::{dead_letters, epoch_number};
 use crate::model::{EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 use crate::sink::rest::{Outgoing, Refused, Waiting, render};

@@ -3,7 +3,8 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
-use super::{dead_letters, quote};
+use super::client::quote;
+use super::dead_letters;
 
 pub(super) const LEDGER: &str = "tidemark_ledger";
 pub(super) const SPOOLS: &str = "tidemark_spools";

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use super::connection::Connection;
-use super::fault::classify_write;
+use super::client::connection::Connection;
+use super::client::error::classify_write;
+use super::client::response_deadline::Silence;
 use super::rows::{Bound, FEW_ROWS, Rows};
-use super::silence::Silence;
 use crate::model::{Changelog, ResultChanges};
 use crate::sink::{DataError, SinkError};
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::PostgresSink;
 use super::careful::try_out;
-use super::connection::Connection;
+use super::client::connection::Connection;
 use super::fit::misfits;
 use super::isolate::Refusal;
 use super::landing::target_name;

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
+use super::client::quote;
+use super::dead_letters;
 use super::rows::Bound;
-use super::{dead_letters, quote};
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
 
 /// What changes of one letter; `None` stays as it is.

@@ -4,9 +4,10 @@
 //! one says more. (If a newer one was delivered, its letter is settled since then.) The `place` of a letter is the one
 //! that its request had in the outbox first; it keeps it, so that the order of versions is known.
 
+use super::client::quote;
 use super::own_tables::OUTBOX;
 use super::rows::{Bound, Params};
-use super::{dead_letters, epoch_number, quote};
+use super::{dead_letters, epoch_number};
 use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;
 

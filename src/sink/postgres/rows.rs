@@ -14,8 +14,8 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::catalog::FINGERPRINT;
 use super::checks::Checks;
-use super::connection::Connection;
-use super::fault::classify_write;
+use super::client::connection::Connection;
+use super::client::error::classify_write;
 use super::target::{Target, TargetColumn};
 use super::value::{Cells, Wire};
 use crate::sink::{DataError, SinkError};

@@ -3,10 +3,10 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
-use super::fault::classify;
+use super::client::error::classify;
+use super::client::quote;
 use super::ledger::epoch_number;
 use super::own_tables::SCHEMA_CHANGES;
-use super::quote;
 use super::rows::Bound;
 use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
 use crate::sink::SinkError;

@@ -13,12 +13,12 @@ use std::ops::Range;
 
 use tokio_postgres::{Error, Row};
 
-use super::connection::Connection;
-use super::fault::{classify_write, in_one_line};
+use super::client::connection::Connection;
+use super::client::error::{classify_write, in_one_line};
+use super::client::quote;
+use super::client::sqlstate::row_pattern;
 use super::isolate::Refusal;
 use super::piece::RowsPiece;
-use super::quote;
-use super::sqlstate::row_pattern;
 use super::target::Target;
 use crate::sink::{DataError, Distrust, SinkError};
 

@@ -6,8 +6,8 @@ use arrow::datatypes::DataType;
 
 use super::catalog::{CatalogColumn, CatalogTable, Limits};
 use super::checks::Checks;
+use super::client::quote;
 use super::create::type_name;
-use super::quote;
 use super::value::Wire;
 
 /// The column that says when the epoch of a row was processed; filled if the target has it.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::connection::Connection;
-use super::fault::classify;
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::quote;
 use super::keyed::ResultTarget;
 use super::piece::{How, Origin, RowsPiece};
 use super::target::Target;
-use super::{catalog, dead_letters, landing, quote, unchecked};
+use super::{catalog, dead_letters, landing, unchecked};
 use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
 

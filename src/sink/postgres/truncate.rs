@@ -3,8 +3,8 @@
 //! So the newest row of each key stays the whole truth, for restarts, for the `_current` views and for
 //! queries over the history; and what was in the table before can still be read.
 
+use super::client::quote;
 use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS};
-use super::quote;
 use super::rows::{Bound, Params};
 use super::target::{STAMP, Target};
 use crate::model::{Changelog, Scn, Table};

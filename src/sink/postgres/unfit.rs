@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::client::error::classify;
+use super::client::quote;
 use super::examine::with_table;
-use super::fault::classify;
 use super::keyed::ResultTarget;
-use super::{PostgresSink, catalog, fixes, quote};
+use super::{PostgresSink, catalog, fixes};
 use crate::model::ResultTable;
 use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;

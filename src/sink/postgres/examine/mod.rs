@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Error};
 
-use super::config::PostgresConfig;
-use super::connection::Connection;
-use super::fault::classify;
-use super::own_tables::MIGRATIONS;
-use super::silence::Silence;
-use super::targets::Targets;
-use super::{fixes, landing, quote};
 use crate::model::{Channel, ResultTable, Table};
 use crate::resilience::{Finding, chain};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::own_tables::MIGRATIONS;
+use crate::sink::postgres::targets::Targets;
+use crate::sink::postgres::{fixes, landing};
 
 /// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
 const CONNECTIONS: i64 = 6;
@@ -47,19 +48,19 @@ pub async fn examine(
     connection.begin("READ ONLY").await.map_err(failed)?;
     let client = &connection.client;
     let mut findings = server(client).await.map_err(failed)?;
-    if let Some(closed) = rights::usage(client, &config.schema).await.map_err(failed)? {
+    if let Some(closed) = privileges::usage(client, &config.schema).await.map_err(failed)? {
         findings.push(closed);
         return Ok(findings);
     }
     let migrations = quote::table(&config.schema, MIGRATIONS);
-    if let Some(closed) = rights::migrations(client, &migrations).await.map_err(failed)? {
+    if let Some(closed) = privileges::migrations(client, &migrations).await.map_err(failed)? {
         findings.push(closed);
         return Ok(findings);
     }
     let (mut of_files, is_pending) =
         files(client, &config.schema, wanted.ods).await.map_err(failed)?;
     findings.append(&mut of_files);
-    findings.push(rights::schema(client, &config.schema, is_pending).await.map_err(failed)?);
+    findings.push(privileges::schema(client, &config.schema, is_pending).await.map_err(failed)?);
     if is_pending {
         findings.push(Finding::unknown(
             "tables, types and keys: files of sql/ods are still to be applied",
@@ -67,7 +68,7 @@ pub async fn examine(
         return Ok(findings);
     }
     findings.extend(targets(&connection, config, wanted).await?);
-    findings.extend(rights::tables(client, &config.schema, wanted).await.map_err(failed)?);
+    findings.extend(privileges::tables(client, &config.schema, wanted).await.map_err(failed)?);
     findings.extend(indexes(client, &config.schema, wanted.tables).await.map_err(failed)?);
     Ok(findings)
 }

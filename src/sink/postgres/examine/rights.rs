@@ -2,10 +2,11 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::super::own_tables::AFTER_FILES;
-use super::super::{landing, quote};
 use super::{Wanted, with_table};
 use crate::resilience::Finding;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::landing;
+use crate::sink::postgres::own_tables::AFTER_FILES;
 
 /// Whether the schema is there and may be looked into; if not, nothing else can be told.
 pub(super) async fn usage(client: &Client, schema: &str) -> Result<Option<Finding>, Error> {

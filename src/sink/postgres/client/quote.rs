@@ -1,10 +1,10 @@
 /// Quotes an identifier, whatever is in it. The only place where names enter SQL text.
-pub(super) fn ident(name: &str) -> String {
+pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Quotes a text, whatever is in it.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     match text.contains('\\') {
         true => format!(" E'{}'", quoted.replace('\\', "\\\\")),
@@ -13,18 +13,18 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// A table's full name, quoted. `table` may name its schema with a dot, else it is in `schema`.
-pub(super) fn table(schema: &str, table: &str) -> String {
+pub(crate) fn table(schema: &str, table: &str) -> String {
     let (schema, table) = split(schema, table);
     format!("{}.{}", ident(schema), ident(table))
 }
 
 /// The schema and the bare name of a table; `schema` is the default.
-pub(super) fn split<'a>(schema: &'a str, table: &'a str) -> (&'a str, &'a str) {
+pub(crate) fn split<'a>(schema: &'a str, table: &'a str) -> (&'a str, &'a str) {
     table.split_once('.').unwrap_or((schema, table))
 }
 
 /// Names as a quoted, comma separated list.
-pub(super) fn idents<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn idents<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(ident).collect::<Vec<_>>().join(", ")
 }
 

@@ -7,7 +7,7 @@ use crate::sink::ATTEMPTS_AWAY;
 
 /// What is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The server is away, coming up, or a standby.
     Away,
     /// The server works, and this transaction did not.
@@ -19,19 +19,19 @@ pub(super) enum Fault {
 }
 
 /// Codes that mean the same.
-pub(super) struct Meaning {
+pub(crate) struct Meaning {
     /// Whole codes, or the two letters of a class. The longest match counts.
     codes: &'static [&'static str],
-    pub(super) fault: Fault,
+    pub(crate) fault: Fault,
     /// Failures in a row after which the target is left alone for a while; `None`: as configured.
-    pub(super) attempts: Option<u32>,
+    pub(crate) attempts: Option<u32>,
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "for readers; a test compares it with the page")
     )]
     what: &'static str,
     /// What an operator can do; empty where there is nothing to do.
-    pub(super) advice: &'static str,
+    pub(crate) advice: &'static str,
 }
 
 const ATTEMPTS_TIMED_OUT: u32 = 3;
@@ -134,7 +134,7 @@ const OTHER: Meaning = Meaning {
 };
 
 /// What a code means.
-pub(super) fn meaning(code: &str) -> &'static Meaning {
+pub(crate) fn meaning(code: &str) -> &'static Meaning {
     let length = |meaning: &Meaning| {
         let matching = meaning.codes.iter().filter(|known| code.starts_with(**known));
         matching.map(|known| known.len()).max()
@@ -144,7 +144,7 @@ pub(super) fn meaning(code: &str) -> &'static Meaning {
 }
 
 /// A regular expression of Postgres for the codes that are about a row.
-pub(super) fn row_pattern() -> String {
+pub(crate) fn row_pattern() -> String {
     let row = TABLE.iter().filter(|meaning| meaning.fault == Fault::Row);
     let codes: Vec<&str> = row.flat_map(|meaning| meaning.codes).copied().collect();
     format!("^({})", codes.join("|"))
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_the_same_table() {
-        let page = include_str!("../../../docs/FAILURES.md");
+        let page = include_str!("../../../../docs/FAILURES.md");
         for meaning in TABLE.iter().chain([&OTHER]) {
             let line = documented(meaning);
             assert!(page.lines().any(|text| text == line), "docs/FAILURES.md lacks:\n{line}");

@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::config::PostgresConfig;
 use super::connection::Connection;
-use super::fault::classify;
-use super::silence::Silence;
+use super::error::classify;
+use super::response_deadline::Silence;
 use crate::sink::SinkError;
+use crate::sink::postgres::config::PostgresConfig;
 
 /// Not while the server waits for its client to take an answer: that answer does not come through.
 const IS_AT_WORK: &str = "SELECT state = 'active' AND wait_event_type IS DISTINCT FROM 'Client' \
     FROM pg_stat_activity WHERE pid = $1";
 
 /// Watches over the work of one connection.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     config: PostgresConfig,
     silence: Silence,
 }
 
 impl Watch {
-    pub(super) fn new(config: &PostgresConfig, silence: &Silence) -> Self {
+    pub(crate) fn new(config: &PostgresConfig, silence: &Silence) -> Self {
         Self { config: config.clone(), silence: silence.clone() }
     }
 
@@ -31,7 +31,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`SinkError::Unavailable`].
-    pub(super) async fn over<T>(
+    pub(crate) async fn over<T>(
         &self,
         doing: &str,
         work: impl Future<Output = Result<T, SinkError>>,

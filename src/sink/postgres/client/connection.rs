@@ -4,12 +4,12 @@ use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
-use super::config::{Pooler, PostgresConfig};
-use super::fault::classify;
+use super::error::classify;
 use super::quote;
-use super::silence::Silence;
+use super::response_deadline::Silence;
 use super::tls::{self, Tls};
 use crate::sink::SinkError;
+use crate::sink::postgres::config::{Pooler, PostgresConfig};
 
 /// One session with its prepared statements. Dropping it closes the socket, and the server then
 /// rolls back what was open.
@@ -17,20 +17,20 @@ use crate::sink::SinkError;
 /// Behind a pooler in transaction mode, settings and prepared statements live from BEGIN to COMMIT: what
 /// follows may go to another server process, and what is left may meet another client. So outside of
 /// transactions only `query_typed` and `execute_typed` are used, which need no name.
-pub(super) struct Connection {
-    pub(super) client: Client,
+pub(crate) struct Connection {
+    pub(crate) client: Client,
     statements: HashMap<String, Statement>,
     /// Each transaction begins with it; `None` if the session has the settings.
     settings: Option<String>,
     io: JoinHandle<()>,
-    pub(super) silence: Silence,
+    pub(crate) silence: Silence,
     /// The client library no longer knows which answer belongs to which request.
-    pub(super) is_out_of_step: bool,
+    pub(crate) is_out_of_step: bool,
 }
 
 impl Connection {
     /// Its answers break `silence`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         config: &PostgresConfig,
         silence: &Silence,
     ) -> Result<Self, SinkError> {
@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// The prepared form of `sql`; a round trip the first time.
-    pub(super) async fn prepare(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+    pub(crate) async fn prepare(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
@@ -93,7 +93,7 @@ impl Connection {
     ///
     /// # Errors
     /// The first failure, with the text that failed.
-    pub(super) async fn prepare_all<'s>(
+    pub(crate) async fn prepare_all<'s>(
         &mut self,
         texts: impl Iterator<Item = &'s str>,
     ) -> Result<(), (&'s str, tokio_postgres::Error)> {
@@ -110,12 +110,12 @@ impl Connection {
     }
 
     /// Whether everything of a transaction, also what prepares it, must come after its BEGIN.
-    pub(super) fn is_pooled(&self) -> bool {
+    pub(crate) fn is_pooled(&self) -> bool {
         self.settings.is_some()
     }
 
     /// Begins a transaction, `with` its characteristics and further statements.
-    pub(super) async fn begin(&mut self, with: &str) -> Result<(), tokio_postgres::Error> {
+    pub(crate) async fn begin(&mut self, with: &str) -> Result<(), tokio_postgres::Error> {
         self.forget_statements();
         let (characteristics, more) = with.split_once(';').unwrap_or((with, ""));
         let settings = self.settings.as_deref().unwrap_or_default();
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// The same for work that takes as long as its tables are large: the time limit of statements is for epochs.
-    pub(super) async fn begin_long(
+    pub(crate) async fn begin_long(
         &mut self,
         characteristics: &str,
     ) -> Result<(), tokio_postgres::Error> {
@@ -142,32 +142,32 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), tokio_postgres::Error> {
+    pub(crate) async fn commit(&mut self) -> Result<(), tokio_postgres::Error> {
         self.forget_statements();
         self.client.batch_execute("COMMIT").await
     }
 
     /// Ends a transaction that is open, failed or not there.
-    pub(super) async fn roll_back(&mut self) -> Result<(), tokio_postgres::Error> {
+    pub(crate) async fn roll_back(&mut self) -> Result<(), tokio_postgres::Error> {
         self.forget_statements();
         self.client.batch_execute("ROLLBACK").await
     }
 
     /// Sets or leaves savepoints of an open transaction.
-    pub(super) async fn savepoint(&self, sql: &str) -> Result<(), SinkError> {
+    pub(crate) async fn savepoint(&self, sql: &str) -> Result<(), SinkError> {
         let set = self.silence.is_broken_by(self.client.batch_execute(sql)).await;
         set.map_err(|error| classify("looking for rows that are refused", error))
     }
 
     /// To be called before the end of a transaction: the server process may be another client's after it.
-    pub(super) fn forget_statements(&mut self) {
+    pub(crate) fn forget_statements(&mut self) {
         if self.is_pooled() {
             // Each of them says so to the server when it is dropped.
             self.statements.clear();
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 }

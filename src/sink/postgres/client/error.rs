@@ -10,7 +10,7 @@ use super::sqlstate::{Fault, meaning};
 use crate::sink::{DataError, SinkError};
 
 /// Turns an error into the decision it asks for. `doing` completes "while ...".
-pub(super) fn classify(doing: &str, error: Error) -> SinkError {
+pub(crate) fn classify(doing: &str, error: Error) -> SinkError {
     let doing = doing.to_owned();
     let Some(db) = error.as_db_error() else {
         if is_connection_lost(&error) {
@@ -48,7 +48,7 @@ pub(super) fn classify(doing: &str, error: Error) -> SinkError {
 }
 
 /// The same for a statement that writes to `table`, which Postgres doesn't always name.
-pub(super) fn classify_write(table: &str, error: Error) -> SinkError {
+pub(crate) fn classify_write(table: &str, error: Error) -> SinkError {
     match classify(&format!("writing to {table}"), error) {
         SinkError::Data(data) => {
             SinkError::Data(DataError { table: data.table.or(Some(table.to_owned())), ..data })
@@ -58,7 +58,7 @@ pub(super) fn classify_write(table: &str, error: Error) -> SinkError {
 }
 
 /// The connection is gone, or never was: nothing that the server said about a statement.
-pub(super) fn is_connection_lost(error: &Error) -> bool {
+pub(crate) fn is_connection_lost(error: &Error) -> bool {
     if error.is_closed() {
         return true;
     }
@@ -78,7 +78,7 @@ fn sentence(db: &DbError) -> String {
 }
 
 /// Message and code, and what there is of detail, hint and context.
-pub(super) fn in_one_line((message, code): (&str, &str), more: [Option<&str>; 3]) -> String {
+pub(crate) fn in_one_line((message, code): (&str, &str), more: [Option<&str>; 3]) -> String {
     let mut text = format!("{message} ({code})");
     // The whole row has no place in a log; a dead letter has it anyway.
     let is_told = |more: &&str| !more.starts_with("Failing row contains") && !more.is_empty();

@@ -26,15 +26,15 @@ use tokio_rustls::rustls::{
 };
 
 use self::verify::Verifier;
-use super::config::{PostgresConfig, SslMode};
 use crate::sink::SinkError;
+use crate::sink::postgres::config::{PostgresConfig, SslMode};
 
 const CONNECTING: &str = "connecting";
 const NO_TLS: &str = "turn `ssl` on in the server's postgresql.conf, or say sslmode = \"prefer\" on a trusted network";
 
 /// Why there is no TLS session, or none that can be trusted; one variant per advice.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(crate) enum TlsError {
     #[error("{option}: {} can't be read: {source}", path.display())]
     File { option: &'static str, path: PathBuf, source: Box<dyn StdError + Send + Sync> },
     #[error("{option}: {} holds no {what} in PEM form", path.display())]
@@ -87,7 +87,7 @@ impl TlsError {
 
 /// Makes TLS sessions for the client library.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     /// Where the trusted authorities are from.
     authorities: String,
@@ -98,7 +98,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`SinkError::Refused`] with the option that is wrong.
-    pub(super) async fn load(config: &PostgresConfig) -> Result<Self, SinkError> {
+    pub(crate) async fn load(config: &PostgresConfig) -> Result<Self, SinkError> {
         let config = config.clone();
         let loaded = tokio::task::spawn_blocking(move || Self::read(&config)).await;
         match loaded {
@@ -189,7 +189,7 @@ fn refused(error: TlsError) -> SinkError {
 }
 
 /// What a failure to connect says about TLS; `None` if nothing.
-pub(super) fn explain(error: &tokio_postgres::Error, mode: SslMode) -> Option<SinkError> {
+pub(crate) fn explain(error: &tokio_postgres::Error, mode: SslMode) -> Option<SinkError> {
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(inner) = cause {
         let session = inner.downcast_ref::<TlsError>();
@@ -250,7 +250,7 @@ impl MakeTlsConnect<Socket> for Tls {
 }
 
 /// A session to be made with a host.
-pub(super) struct Handshake {
+pub(crate) struct Handshake {
     tls: Tls,
     host: String,
 }
@@ -299,7 +299,7 @@ fn failed(error: io::Error, authorities: String) -> TlsError {
 }
 
 /// A socket inside a TLS session.
-pub(super) struct Encrypted(tokio_rustls::client::TlsStream<Socket>);
+pub(crate) struct Encrypted(tokio_rustls::client::TlsStream<Socket>);
 
 impl TlsStream for Encrypted {
     fn channel_binding(&self) -> ChannelBinding {

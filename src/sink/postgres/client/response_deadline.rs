@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::config::PostgresConfig;
 use crate::sink::SinkError;
+use crate::sink::postgres::config::PostgresConfig;
 
 /// Shared by a sink and its connections, which tell of the answers that come.
 #[derive(Debug, Clone)]
-pub(super) struct Silence(Arc<Shared>);
+pub(crate) struct Silence(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -31,37 +31,37 @@ struct Shared {
 
 impl Silence {
     /// A statement may take `statement_timeout`, and its answer as long as a connection.
-    pub(super) fn new(config: &PostgresConfig) -> Self {
+    pub(crate) fn new(config: &PostgresConfig) -> Self {
         let is_limited = !config.statement_timeout.is_zero();
         let limit = is_limited.then(|| config.statement_timeout + config.connect_timeout);
         Self(Arc::new(Shared { limit, since: Mutex::new(None), process: Mutex::new(None) }))
     }
 
     /// An answer has come.
-    pub(super) fn is_broken(&self) {
+    pub(crate) fn is_broken(&self) {
         self.set(Some(Instant::now()));
     }
 
     /// The same when `answer` is there.
-    pub(super) async fn is_broken_by<T>(&self, answer: impl Future<Output = T>) -> T {
+    pub(crate) async fn is_broken_by<T>(&self, answer: impl Future<Output = T>) -> T {
         let answer = answer.await;
         self.is_broken();
         answer
     }
 
     /// The next answer may take as long as it takes.
-    pub(super) fn is_expected(&self) {
+    pub(crate) fn is_expected(&self) {
         self.set(None);
     }
 
     /// This server process may work for long before it answers.
-    pub(super) fn is_of(&self, process: i32) {
+    pub(crate) fn is_of(&self, process: i32) {
         *self.0.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
         self.is_broken();
     }
 
     /// The process of [`Self::is_of`].
-    pub(super) fn process(&self) -> Option<i32> {
+    pub(crate) fn process(&self) -> Option<i32> {
         *self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,7 +77,7 @@ impl Silence {
     ///
     /// # Errors
     /// [`SinkError::Unavailable`].
-    pub(super) async fn limited<T>(
+    pub(crate) async fn limited<T>(
         &self,
         doing: &str,
         work: impl Future<Output = Result<T, SinkError>>,
@@ -87,7 +87,7 @@ impl Silence {
     }
 
     /// The same, but as long as `is_working`, which is asked after each silence, `work` goes on.
-    pub(super) async fn limited_unless<T, W: Future<Output = bool>>(
+    pub(crate) async fn limited_unless<T, W: Future<Output = bool>>(
         &self,
         is_working: impl Fn() -> W,
         doing: &str,

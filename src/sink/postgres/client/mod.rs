@@ -1,0 +1,9 @@
+//! The connection to a PostgreSQL server: TLS, time limits, and what its errors mean.
+
+pub(super) mod connection;
+pub(super) mod error;
+pub(super) mod quote;
+pub(super) mod response_deadline;
+pub(super) mod sqlstate;
+pub(super) mod tls;
+pub(super) mod watchdog;

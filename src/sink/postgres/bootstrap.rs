@@ -21,9 +21,9 @@ use super::client::quote;
 use super::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
-use super::numeric;
+use super::schema::numeric;
+use super::schema::wire_format::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
 use super::target::Target;
-use super::value::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
 use crate::model::{
     Changelog, Operation, Placed, Position, Scn, SureType, SystemColumn, Table, extract,
 };

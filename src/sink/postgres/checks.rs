@@ -10,11 +10,11 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::catalog::CatalogTable;
 use super::client::connection::Connection;
 use super::client::error::{classify, is_connection_lost};
 use super::client::quote;
 use super::piece::RowsPiece;
+use super::schema::catalog::CatalogTable;
 use super::target::TargetColumn;
 use crate::sink::{DataError, SinkError};
 

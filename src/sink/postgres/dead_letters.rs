@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 
-use super::catalog::CatalogTable;
 use super::refused::RefusedResult;
 use super::rows::{Bound, Rows, micros};
+use super::schema::catalog::CatalogTable;
 use super::target::{Rounding, Target, Wanted, stamp_type};
 use crate::model::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::client::quote;
-use super::create::type_name;
+use super::dead_letters;
 use super::examine::with_table;
 use super::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
-use super::{create, dead_letters};
+use super::schema::create;
+use super::schema::create::type_name;
 use crate::model::{ResultTable, Table};
 
 /// What targets look like that fit, by their names.

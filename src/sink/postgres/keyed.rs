@@ -8,10 +8,10 @@ use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
-use super::catalog::{CatalogTable, UniqueKey};
 use super::client::quote;
 use super::piece::{How, Origin, RowsPiece};
 use super::rows::{Bound, Rows};
+use super::schema::catalog::{CatalogTable, UniqueKey};
 use super::target::{Rounding, STAMP, Target, TargetColumn, Wanted};
 use crate::model::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;

@@ -7,9 +7,9 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::alter::known;
-use super::catalog::{CatalogColumn, CatalogTable};
 use super::rows::Rows;
+use super::schema::alter::known;
+use super::schema::catalog::{CatalogColumn, CatalogTable};
 use super::target::{Rounding, Target, Wanted};
 use crate::model::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;

@@ -12,15 +12,12 @@
 //! one on PostgreSQL 15: two thirds of its time or less up to 1,000 rows, the same server CPU above; and
 //! no temporary table has to be kept per connection. Only what differs from the target is sent.
 
-mod alter;
 mod bootstrap;
 mod careful;
-mod catalog;
 mod checks;
 mod client;
 mod commit;
 mod config;
-mod create;
 mod dead_letters;
 mod doubts;
 mod epoch;
@@ -36,11 +33,8 @@ mod ledger;
 mod letter_json;
 mod letter_store;
 mod mending;
-mod migrations;
 mod newest_rows;
-mod numeric;
 mod outbox;
-mod own_tables;
 mod piece;
 mod refused;
 mod refusing;
@@ -48,22 +42,22 @@ mod replay_requests;
 mod replayed;
 mod resends;
 mod rows;
+mod schema;
 mod schema_changes;
 mod staged;
 mod target;
 mod targets;
 mod truncate;
 mod unfit;
-mod value;
 
-pub use alter::{Altered, FailedAlter};
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
-pub use create::definition as table_definition;
 pub use examine::{Wanted, examine};
 pub use letter_store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };
 pub use outbox::{Outbox, Turn};
+pub use schema::alter::{Altered, FailedAlter};
+pub use schema::create::definition as table_definition;
 pub use unfit::Unfit;
 
 use std::collections::HashMap;
@@ -79,6 +73,9 @@ use self::client::watchdog::Watch;
 use self::doubts::Doubts;
 use self::flood::FloodGauge;
 use self::ledger::{Ledger, epoch_number};
+use self::schema::alter;
+use self::schema::create;
+use self::schema::migrations;
 use self::targets::Targets;
 use super::{Distrust, LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
 use crate::model::{

@@ -12,12 +12,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::catalog::FINGERPRINT;
 use super::checks::Checks;
 use super::client::connection::Connection;
 use super::client::error::classify_write;
+use super::schema::catalog::FINGERPRINT;
+use super::schema::wire_format::{Cells, Wire};
 use super::target::{Target, TargetColumn};
-use super::value::{Cells, Wire};
 use crate::sink::{DataError, SinkError};
 
 /// Up to here one pipelined statement is faster than COPY with its extra round trip.

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
 
-use super::catalog::{CatalogColumn, CatalogTable, Limits};
 use super::checks::Checks;
 use super::client::quote;
-use super::create::type_name;
-use super::value::Wire;
+use super::schema::catalog::{CatalogColumn, CatalogTable, Limits};
+use super::schema::create::type_name;
+use super::schema::wire_format::Wire;
 
 /// The column that says when the epoch of a row was processed; filled if the target has it.
 pub(super) const STAMP: &str = "processed_at";
@@ -29,7 +29,7 @@ pub(super) struct Target {
     pub(super) columns: Vec<TargetColumn>,
     /// Schema and name as the catalog has them.
     pub(super) place: (String, String),
-    /// What [`super::catalog::FINGERPRINT`] answered when the columns were checked.
+    /// What [`super::schema::catalog::FINGERPRINT`] answered when the columns were checked.
     pub(super) fingerprint: String,
     /// The last column is [`STAMP`], which the batches don't have.
     pub(super) is_stamped: bool,

@@ -9,8 +9,9 @@ use super::client::error::classify;
 use super::client::quote;
 use super::keyed::ResultTarget;
 use super::piece::{How, Origin, RowsPiece};
+use super::schema::catalog;
 use super::target::Target;
-use super::{catalog, dead_letters, landing, unchecked};
+use super::{dead_letters, landing, unchecked};
 use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
 

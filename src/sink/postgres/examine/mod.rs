@@ -15,7 +15,7 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::Silence;
 use crate::sink::postgres::config::PostgresConfig;
-use crate::sink::postgres::own_tables::MIGRATIONS;
+use crate::sink::postgres::schema::system_tables::MIGRATIONS;
 use crate::sink::postgres::targets::Targets;
 use crate::sink::postgres::{fixes, landing};
 

@@ -3,50 +3,50 @@ use std::collections::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
-use super::checks::{self, Check};
-use super::client::quote;
-use super::value::Wire;
+use super::wire_format::Wire;
+use crate::sink::postgres::checks::{self, Check};
+use crate::sink::postgres::client::quote;
 
 /// A table as Postgres knows it.
-pub(super) struct CatalogTable {
-    pub(super) columns: HashMap<String, CatalogColumn>,
-    pub(super) unique_keys: Vec<UniqueKey>,
-    pub(super) checks: Vec<Check>,
+pub(crate) struct CatalogTable {
+    pub(crate) columns: HashMap<String, CatalogColumn>,
+    pub(crate) unique_keys: Vec<UniqueKey>,
+    pub(crate) checks: Vec<Check>,
     /// Changes when somebody alters a column.
-    pub(super) fingerprint: String,
+    pub(crate) fingerprint: String,
 }
 
-pub(super) struct CatalogColumn {
+pub(crate) struct CatalogColumn {
     /// As `\d` prints it.
-    pub(super) type_name: String,
+    pub(crate) type_name: String,
     /// The same without its modifier: an explicit cast to varchar(3) would cut a text off.
-    pub(super) bare_type: String,
+    pub(crate) bare_type: String,
     /// `type_name`, or what a domain is made of.
-    pub(super) base_type: String,
-    pub(super) wire: Wire,
-    pub(super) is_domain: bool,
-    pub(super) is_required: bool,
-    pub(super) is_nullable: bool,
-    pub(super) is_generated: bool,
-    pub(super) limits: Limits,
+    pub(crate) base_type: String,
+    pub(crate) wire: Wire,
+    pub(crate) is_domain: bool,
+    pub(crate) is_required: bool,
+    pub(crate) is_nullable: bool,
+    pub(crate) is_generated: bool,
+    pub(crate) limits: Limits,
 }
 
 /// What a column refuses although its type fits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Characters of a VARCHAR(n) or CHAR(n).
-    pub(super) characters: Option<usize>,
+    pub(crate) characters: Option<usize>,
     /// Digits of a NUMERIC(p, s), and those after the point.
-    pub(super) digits: Option<(i32, i32)>,
+    pub(crate) digits: Option<(i32, i32)>,
     /// NULL is refused. Not known where a trigger may fill it in.
-    pub(super) is_required: bool,
+    pub(crate) is_required: bool,
 }
 
 /// A unique index over plain columns that always holds (not partial, not deferred).
-pub(super) struct UniqueKey {
+pub(crate) struct UniqueKey {
     /// In alphabetical order.
-    pub(super) columns: Vec<String>,
-    pub(super) nulls_are_equal: bool,
+    pub(crate) columns: Vec<String>,
+    pub(crate) nulls_are_equal: bool,
 }
 
 const COLUMNS: &str = "\
@@ -82,7 +82,7 @@ WHERE n.nspname = $1 AND c.relname = $2 \
   AND i.indpred IS NULL AND i.indexprs IS NULL";
 
 /// Names and types of the columns of a table, which binary COPY takes on trust.
-pub(super) const FINGERPRINT: &str = "\
+pub(crate) const FINGERPRINT: &str = "\
 SELECT COALESCE(string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' \
                            ORDER BY a.attnum), '') \
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
@@ -90,7 +90,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE n.nspname = $1::text AND c.relname = $2::text AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// `None` if there is no such table.
-pub(super) async fn read(
+pub(crate) async fn read(
     client: &Client,
     schema: &str,
     table: &str,

@@ -11,7 +11,7 @@ const POSITIVE: u16 = 0;
 const MAX_DIGITS: usize = 11;
 
 /// Appends `value * 10^-scale`, without a length in front.
-pub(super) fn encode(value: i128, scale: i8, out: &mut BytesMut) {
+pub(crate) fn encode(value: i128, scale: i8, out: &mut BytesMut) {
     let (digits, used, mut weight) = base_10000(value.unsigned_abs(), scale);
     let mut digits = &digits[MAX_DIGITS - used..];
     while let [0, rest @ ..] = digits {
@@ -59,7 +59,7 @@ fn base_10000(mut rest: u128, scale: i8) -> ([u16; MAX_DIGITS], usize, i16) {
 }
 
 /// The unscaled value at `scale`; `None` if it is no number, does not fit, or has more places.
-pub(super) fn decode(raw: &[u8], scale: i8) -> Option<i128> {
+pub(crate) fn decode(raw: &[u8], scale: i8) -> Option<i128> {
     let word = |at: usize| Some(u16::from_be_bytes(raw.get(at * 2..at * 2 + 2)?.try_into().ok()?));
     let (count, weight, sign) = (word(0)?, word(1)? as i16, word(2)?);
     if sign != POSITIVE && sign != NEGATIVE {

@@ -10,20 +10,20 @@ use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::catalog::{self, CatalogTable};
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
 use super::create::type_name;
-use super::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
-use super::own_tables::{LEDGER, SCHEMA_CHANGES};
-use super::target::STAMP;
+use super::system_tables::{LEDGER, SCHEMA_CHANGES};
 use crate::model::{
     NewColumns, Placed, SchemaChange, SchemaChangeKind, SeenType, SureType, Table, column_name,
 };
 use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
+use crate::sink::postgres::target::STAMP;
 
 const DOING: &str = "altering a landing table";
 /// How long everybody else waits behind a statement that waits for its lock.
@@ -65,7 +65,7 @@ struct Step {
 ///
 /// # Errors
 /// If the target is away.
-pub(super) async fn alter(
+pub(crate) async fn alter(
     connection: &mut Connection,
     (schema, pipeline, may_alter): (&str, &str, bool),
     tables: &[Arc<Table>],
@@ -171,7 +171,7 @@ fn holds(column: Option<SureType>, values: Option<SureType>) -> bool {
 }
 
 /// The type of a column, as the catalog prints it; `None` if it is none that fields get.
-pub(super) fn known(type_name: &str) -> Option<Option<SureType>> {
+pub(crate) fn known(type_name: &str) -> Option<Option<SureType>> {
     let known = match type_name {
         "jsonb" => return Some(None),
         "boolean" => SureType::Boolean,
@@ -320,8 +320,8 @@ mod tests {
 
     use super::*;
     use crate::model::{Column, Landing, Offset, SourceTable, TableOptions};
-    use crate::sink::postgres::catalog::{CatalogColumn, Limits};
-    use crate::sink::postgres::value::Wire;
+    use crate::sink::postgres::schema::catalog::{CatalogColumn, Limits};
+    use crate::sink::postgres::schema::wire_format::Wire;
 
     const MONEY: SureType = SureType::Decimal { scale: 2 };
 

@@ -5,16 +5,16 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use super::catalog;
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
-use super::target::STAMP;
-use super::value::Wire;
+use super::wire_format::Wire;
 use crate::model::{ResultMode, ResultTable, Table};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
+use crate::sink::postgres::target::STAMP;
 
 const DOING: &str = "creating the table of a result";
 /// The new version of an updated row finds place on its page, and needs no new index entries then.
@@ -22,7 +22,7 @@ const ROOM_FOR_UPDATES: &str = " WITH (fillfactor = 70)";
 
 /// Creates a result's table if there is none: the columns of its SELECT, the key as primary key, and when
 /// a row was written.
-pub(super) async fn create_missing(
+pub(crate) async fn create_missing(
     connection: &mut Connection,
     schema: &str,
     result: &ResultTable,
@@ -44,7 +44,7 @@ pub(super) async fn create_missing(
 ///
 /// # Errors
 /// [`SinkError::Targets`] if the role may not.
-pub(super) async fn create_landing(
+pub(crate) async fn create_landing(
     connection: &Connection,
     schema: &str,
     table: &Table,
@@ -118,8 +118,8 @@ pub fn definition(schema: &str, result: &ResultTable) -> Result<String, String> 
         })?;
         lines.push(format!("{} {data_type}", quote::ident(field.name())));
     }
-    if result.schema.column_with_name(super::target::STAMP).is_none() {
-        let stamp = quote::ident(super::target::STAMP);
+    if result.schema.column_with_name(crate::sink::postgres::target::STAMP).is_none() {
+        let stamp = quote::ident(crate::sink::postgres::target::STAMP);
         lines.push(format!("{stamp} timestamptz NOT NULL DEFAULT now()"));
     }
     if !key.is_empty() {
@@ -134,7 +134,7 @@ pub fn definition(schema: &str, result: &ResultTable) -> Result<String, String> 
     Ok(format!("CREATE TABLE IF NOT EXISTS {table} (\n  {}\n){storage}", lines.join(",\n  ")))
 }
 
-pub(super) fn type_name(data_type: &DataType) -> Option<String> {
+pub(crate) fn type_name(data_type: &DataType) -> Option<String> {
     match data_type {
         DataType::Decimal128(precision, scale) => Some(format!("numeric({precision},{scale})")),
         other => Wire::natural(other).map(Wire::sql),

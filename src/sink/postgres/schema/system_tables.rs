@@ -3,17 +3,17 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
-use super::client::quote;
-use super::dead_letters;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::dead_letters;
 
-pub(super) const LEDGER: &str = "tidemark_ledger";
-pub(super) const SPOOLS: &str = "tidemark_spools";
-pub(super) const COMMITTED: &str = "tidemark_committed";
-pub(super) const RESULTS: &str = "tidemark_results";
-pub(super) const GAPS: &str = "tidemark_gaps";
-pub(super) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
-pub(super) const OUTBOX: &str = "tidemark_outbox";
-pub(super) const MIGRATIONS: &str = "tidemark_migrations";
+pub(crate) const LEDGER: &str = "tidemark_ledger";
+pub(crate) const SPOOLS: &str = "tidemark_spools";
+pub(crate) const COMMITTED: &str = "tidemark_committed";
+pub(crate) const RESULTS: &str = "tidemark_results";
+pub(crate) const GAPS: &str = "tidemark_gaps";
+pub(crate) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
+pub(crate) const OUTBOX: &str = "tidemark_outbox";
+pub(crate) const MIGRATIONS: &str = "tidemark_migrations";
 
 /// One row per epoch. Its key is also the fence between two processors of one pipeline.
 /// `spools[i]` (16 hexadecimal digits) belongs to `offsets[i]`.
@@ -72,9 +72,9 @@ column_name text, status text NOT NULL DEFAULT 'dead', settled_at timestamptz, \
 published_at timestamptz, UNIQUE (pipeline, event_id)";
 
 /// What must be there before the first file of `sql/ods`.
-pub(super) const BEFORE_FILES: &[(&str, &str)] = &[(MIGRATIONS, MIGRATIONS_DDL)];
+pub(crate) const BEFORE_FILES: &[(&str, &str)] = &[(MIGRATIONS, MIGRATIONS_DDL)];
 /// What is made after them, unless one of them did.
-pub(super) const AFTER_FILES: &[(&str, &str)] = &[
+pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
     (LEDGER, LEDGER_DDL),
     (SPOOLS, SPOOLS_DDL),
     (COMMITTED, COMMITTED_DDL),
@@ -98,7 +98,7 @@ const INDEXES: [(&str, &str, &str); 2] = [
 
 /// Creates the indexes of the sink's own tables that are missing. An installation of before lacks them, and runs
 /// without them if the role may not create them.
-pub(super) async fn create_missing_indexes(client: &Client, schema: &str) -> Result<(), Error> {
+pub(crate) async fn create_missing_indexes(client: &Client, schema: &str) -> Result<(), Error> {
     let may = "SELECT to_regclass($3) IS NULL AND pg_has_role(c.relowner, 'USAGE') \
                AND has_schema_privilege(n.oid, 'CREATE') \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -118,7 +118,7 @@ pub(super) async fn create_missing_indexes(client: &Client, schema: &str) -> Res
 
 /// Creates those that are missing, and the schema. A role that may not create anything can run on
 /// tables that are there: CREATE ... IF NOT EXISTS would refuse it.
-pub(super) async fn create_missing(
+pub(crate) async fn create_missing(
     client: &Client,
     schema: &str,
     tables: &[(&str, &str)],

@@ -19,13 +19,13 @@ use tokio_postgres::types::Type;
 use super::numeric;
 
 /// Microseconds from 1970 to 2000, where Postgres counts from.
-pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Days from 1970 to 2000.
-pub(super) const POSTGRES_EPOCH_DAYS: i32 = 10_957;
+pub(crate) const POSTGRES_EPOCH_DAYS: i32 = 10_957;
 
 /// A Postgres type as it travels in binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Bool,
     Int2,
     Int4,
@@ -46,7 +46,7 @@ pub(super) enum Wire {
 
 impl Wire {
     /// The wire form of a column of this type; text, varchar and char travel alike.
-    pub(super) fn of_column(oid: u32) -> Self {
+    pub(crate) fn of_column(oid: u32) -> Self {
         // Types of extensions and users have no fixed number.
         let Some(known) = Type::from_oid(oid) else { return Self::Literal };
         match known {
@@ -69,7 +69,7 @@ impl Wire {
     }
 
     /// The type that holds any value of a declared column: what bootstrap reads it as.
-    pub(super) fn natural(data_type: &DataType) -> Option<Self> {
+    pub(crate) fn natural(data_type: &DataType) -> Option<Self> {
         Some(match data_type {
             DataType::Boolean => Self::Bool,
             DataType::Int16 => Self::Int2,
@@ -86,7 +86,7 @@ impl Wire {
         })
     }
 
-    pub(super) fn client_type(self) -> Type {
+    pub(crate) fn client_type(self) -> Type {
         match self {
             Self::Bool => Type::BOOL,
             Self::Int2 => Type::INT2,
@@ -106,12 +106,12 @@ impl Wire {
     }
 
     /// The type's name in SQL.
-    pub(super) fn sql(self) -> String {
+    pub(crate) fn sql(self) -> String {
         self.client_type().name().to_owned()
     }
 
     /// Whether every value of the Arrow type has a place here, out-of-range integers aside.
-    pub(super) fn accepts(self, data_type: &DataType) -> bool {
+    pub(crate) fn accepts(self, data_type: &DataType) -> bool {
         let Some(form) = Form::of(data_type) else { return false };
         match form {
             Form::Bool => self == Self::Bool,
@@ -191,14 +191,14 @@ impl Form {
 }
 
 /// A column of values, ready to be written cell by cell.
-pub(super) struct Cells {
+pub(crate) struct Cells {
     values: Values,
     wire: Wire,
     /// Nothing to look up when there are no NULLs.
     has_nulls: bool,
 }
 
-pub(super) enum Values {
+pub(crate) enum Values {
     Bool(BooleanArray),
     Int(Int64Array),
     Decimal(Decimal128Array, i8),
@@ -245,7 +245,7 @@ impl Values {
 impl Cells {
     /// # Errors
     /// If the array's type has no wire form; the targets were checked for that at start.
-    pub(super) fn new(array: &ArrayRef, wire: Wire) -> Result<Self, ArrowError> {
+    pub(crate) fn new(array: &ArrayRef, wire: Wire) -> Result<Self, ArrowError> {
         let form = Form::of(array.data_type()).ok_or_else(|| {
             ArrowError::NotYetImplemented(format!("writing {} to Postgres", array.data_type()))
         })?;
@@ -260,17 +260,17 @@ impl Cells {
     }
 
     /// Those of the cells that are `kept`.
-    pub(super) fn filter(&self, kept: &BooleanArray) -> Result<Self, ArrowError> {
+    pub(crate) fn filter(&self, kept: &BooleanArray) -> Result<Self, ArrowError> {
         let array = filter(self.array(), kept)?;
         let values = Values::of(self.values.form(), &array);
         Ok(Self { has_nulls: array.null_count() > 0, values, wire: self.wire })
     }
 
-    pub(super) fn values(&self) -> &Values {
+    pub(crate) fn values(&self) -> &Values {
         &self.values
     }
 
-    pub(super) fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> Wire {
         self.wire
     }
 
@@ -287,20 +287,20 @@ impl Cells {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.array().len()
     }
 
-    pub(super) fn null_count(&self) -> usize {
+    pub(crate) fn null_count(&self) -> usize {
         self.array().null_count()
     }
 
     /// Why the number of this cell does not fit; it must not be NULL.
-    pub(super) fn out_of_range(&self, row: usize) -> Option<String> {
+    pub(crate) fn out_of_range(&self, row: usize) -> Option<String> {
         self.write(row, &mut BytesMut::with_capacity(16)).err()
     }
 
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         self.has_nulls && self.array().is_null(row)
     }
 
@@ -308,7 +308,7 @@ impl Cells {
     ///
     /// # Errors
     /// One sentence about a value that the target's type cannot hold.
-    pub(super) fn write(&self, row: usize, out: &mut BytesMut) -> Result<(), String> {
+    pub(crate) fn write(&self, row: usize, out: &mut BytesMut) -> Result<(), String> {
         if self.is_null(row) {
             out.put_i32(-1);
             return Ok(());

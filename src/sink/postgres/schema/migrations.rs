@@ -2,25 +2,25 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::client::connection::Connection;
-use super::client::error::{classify, is_connection_lost};
-use super::client::quote;
-use super::config::PostgresConfig;
-use super::own_tables::{self, MIGRATIONS};
+use super::system_tables::{self, MIGRATIONS};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::{classify, is_connection_lost};
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::config::PostgresConfig;
 
 const DOING: &str = "applying the files of sql/ods";
 /// Two processors that start at once take turns; until the end of the transaction.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('tidemark migrations'), hashtext($1))";
 
 /// Applies what is new, then creates what the sink itself needs.
-pub(super) async fn apply(
+pub(crate) async fn apply(
     connection: &mut Connection,
     config: &PostgresConfig,
     files: &[(String, String)],
 ) -> Result<(), SinkError> {
     let schema = config.schema.as_str();
-    create_own(connection, schema, own_tables::BEFORE_FILES).await?;
+    create_own(connection, schema, system_tables::BEFORE_FILES).await?;
     let mut files: Vec<&(String, String)> = files.iter().collect();
     files.sort();
     for (file, text) in files {
@@ -28,10 +28,10 @@ pub(super) async fn apply(
             apply_file(connection, schema, (file, text)).await?;
         }
     }
-    create_own(connection, schema, own_tables::AFTER_FILES).await?;
+    create_own(connection, schema, system_tables::AFTER_FILES).await?;
     let failed = |error| classify(DOING, error);
     begin(connection, schema).await?;
-    own_tables::create_missing_indexes(&connection.client, schema).await.map_err(failed)?;
+    system_tables::create_missing_indexes(&connection.client, schema).await.map_err(failed)?;
     connection.commit().await.map_err(failed)
 }
 
@@ -42,7 +42,7 @@ async fn create_own(
 ) -> Result<(), SinkError> {
     let failed = |error| classify(DOING, error);
     begin(connection, schema).await?;
-    own_tables::create_missing(&connection.client, schema, tables).await.map_err(failed)?;
+    system_tables::create_missing(&connection.client, schema, tables).await.map_err(failed)?;
     connection.commit().await.map_err(failed)
 }
 

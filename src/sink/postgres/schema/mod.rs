@@ -1,0 +1,9 @@
+//! Tables and columns as the catalog has them, and the DDL that makes and alters them.
+
+pub(super) mod alter;
+pub(super) mod catalog;
+pub(super) mod create;
+pub(super) mod migrations;
+pub(super) mod numeric;
+pub(super) mod system_tables;
+pub(super) mod wire_format;

@@ -18,12 +18,12 @@ use tokio_postgres::types::{FromSql, Type};
 use super::client::connection::Connection;
 use super::client::error::classify;
 use super::client::quote;
-use super::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
 use super::schema::numeric;
 use super::schema::wire_format::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
-use super::target::Target;
+use super::target::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
+use super::target::table::Target;
 use crate::model::{
     Changelog, Operation, Placed, Position, Scn, SureType, SystemColumn, Table, extract,
 };

@@ -9,9 +9,9 @@ use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_
 use super::flood::FloodGauge;
 use super::isolate::{Aim, Refusal, told, write_again, write_fitting, write_others};
 use super::ledger::Ledger;
-use super::piece::{Origin, Piece, RowsPiece};
 use super::refused::{self, RefusedResult};
-use super::target::Target;
+use super::target::row_write::{Origin, Piece, RowsPiece};
+use super::target::table::Target;
 use crate::sink::{Distrust, RefusedRow, SinkError};
 
 /// What a careful run needs to judge refused rows.

@@ -13,9 +13,9 @@ use tokio_postgres::types::{ToSql, Type};
 use super::client::connection::Connection;
 use super::client::error::{classify, is_connection_lost};
 use super::client::quote;
-use super::piece::RowsPiece;
 use super::schema::catalog::CatalogTable;
-use super::target::TargetColumn;
+use super::target::row_write::RowsPiece;
+use super::target::table::TargetColumn;
 use crate::sink::{DataError, SinkError};
 
 /// A CHECK as the catalog has it.

@@ -4,11 +4,10 @@ use super::careful::Judge;
 use super::client::connection::Connection;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::flood::FloodGauge;
-use super::piece::{How, Origin, Piece, RowsPiece};
-use super::rows::Bound;
-use super::{
-    PostgresSink, dead_letters, outbox, replayed, resends, schema_changes, truncate, unchecked,
-};
+use super::target::row_write::{How, Origin, Piece, RowsPiece};
+use super::target::rows::Bound;
+use super::target::truncate;
+use super::{PostgresSink, dead_letters, outbox, replayed, resends, schema_changes, unchecked};
 use crate::model::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 

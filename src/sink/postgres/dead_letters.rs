@@ -7,9 +7,9 @@ use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray
 use arrow::datatypes::DataType;
 
 use super::refused::RefusedResult;
-use super::rows::{Bound, Rows, micros};
 use super::schema::catalog::CatalogTable;
-use super::target::{Rounding, Target, Wanted, stamp_type};
+use super::target::rows::{Bound, Rows, micros};
+use super::target::table::{Rounding, Target, Wanted, stamp_type};
 use crate::model::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;
 

@@ -12,9 +12,9 @@ use super::client::connection::Connection;
 use super::client::error::{classify, classify_write};
 use super::client::response_deadline::Silence;
 use super::ledger::{Ledger, epoch_number};
-use super::piece::{Piece, Request};
-use super::rows::Bound;
 use super::schema::system_tables::LEDGER;
+use super::target::row_write::{Piece, Request};
+use super::target::rows::Bound;
 use crate::model::Epoch;
 use crate::sink::SinkError;
 

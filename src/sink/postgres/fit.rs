@@ -5,9 +5,9 @@
 use arrow::array::{Decimal128Array, StringArray};
 
 use super::isolate::Refusal;
-use super::rows::Rows;
 use super::schema::catalog::Limits;
 use super::schema::wire_format::{Cells, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Values, Wire};
+use super::target::rows::Rows;
 use crate::sink::Distrust;
 
 /// Days from 2000 to the first day that Postgres knows, 4713-11-24 BC, and to the one after its last.

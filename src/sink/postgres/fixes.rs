@@ -8,9 +8,9 @@ use arrow::datatypes::{DataType, TimeUnit};
 use super::client::quote;
 use super::dead_letters;
 use super::examine::with_table;
-use super::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
 use super::schema::create;
 use super::schema::create::type_name;
+use super::target::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
 use crate::model::{ResultTable, Table};
 
 /// What targets look like that fit, by their names.

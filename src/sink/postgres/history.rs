@@ -12,9 +12,9 @@ use super::bootstrap;
 use super::client::connection::Connection;
 use super::client::error::classify;
 use super::client::quote;
-use super::landing::CHANGE_SEQ;
-use super::rows::Rows;
-use super::target::Target;
+use super::target::landing::CHANGE_SEQ;
+use super::target::rows::Rows;
+use super::target::table::Target;
 use crate::model::{Changelog, Table};
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 

@@ -10,8 +10,8 @@ use std::ops::Range;
 use super::checks;
 use super::client::connection::Connection;
 use super::fit::misfits;
-use super::piece::{Origin, RowsPiece};
 use super::staged;
+use super::target::row_write::{Origin, RowsPiece};
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// The most rows of a first attempt where errors don't name the row.

@@ -11,9 +11,9 @@ use super::client::connection::Connection;
 use super::client::error::classify;
 use super::client::quote;
 use super::epoch::is_unique_violation;
-use super::rows::{Bound, Params};
 use super::schema::system_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
 use super::schema::wire_format::POSTGRES_EPOCH_MICROS;
+use super::target::rows::{Bound, Params};
 use crate::model::{
     Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
 };

@@ -8,7 +8,7 @@ use super::careful::begin;
 use super::client::connection::Connection;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
 use super::isolate::Refusal;
-use super::piece::{Origin, RowsPiece};
+use super::target::row_write::{Origin, RowsPiece};
 use super::{refused, replayed};
 use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::{DataError, Distrust, SinkError};

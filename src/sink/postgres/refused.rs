@@ -4,7 +4,7 @@ use arrow::array::{Array, RecordBatch};
 
 use super::dead_letters::OF_RESULT;
 use super::isolate::Refusal;
-use super::piece::Origin;
+use super::target::row_write::Origin;
 use crate::model::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
 use crate::sink::{DataError, RefusedRow};
 

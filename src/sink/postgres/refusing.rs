@@ -11,9 +11,9 @@ use super::careful::try_out;
 use super::client::connection::Connection;
 use super::fit::misfits;
 use super::isolate::Refusal;
-use super::landing::target_name;
-use super::piece::RowsPiece;
 use super::refused::of_landing;
+use super::target::landing::target_name;
+use super::target::row_write::RowsPiece;
 use crate::model::Changelog;
 use crate::sink::{Distrust, RefusedRow, SinkError};
 

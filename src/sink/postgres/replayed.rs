@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::client::quote;
 use super::dead_letters;
-use super::rows::Bound;
+use super::target::rows::Bound;
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
 
 /// What changes of one letter; `None` stays as it is.

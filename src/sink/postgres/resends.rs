@@ -5,8 +5,8 @@
 //! that its request had in the outbox first; it keeps it, so that the order of versions is known.
 
 use super::client::quote;
-use super::rows::{Bound, Params};
 use super::schema::system_tables::OUTBOX;
+use super::target::rows::{Bound, Params};
 use super::{dead_letters, epoch_number};
 use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;

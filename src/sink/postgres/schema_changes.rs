@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Row};
 use super::client::error::classify;
 use super::client::quote;
 use super::ledger::epoch_number;
-use super::rows::Bound;
 use super::schema::system_tables::SCHEMA_CHANGES;
+use super::target::rows::Bound;
 use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
 use crate::sink::SinkError;
 

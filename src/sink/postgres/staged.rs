@@ -18,8 +18,8 @@ use super::client::error::{classify_write, in_one_line};
 use super::client::quote;
 use super::client::sqlstate::row_pattern;
 use super::isolate::Refusal;
-use super::piece::RowsPiece;
-use super::target::Target;
+use super::target::row_write::RowsPiece;
+use super::target::table::Target;
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// With fewer rows than this, tables of their own cost more than the round trips that they save.

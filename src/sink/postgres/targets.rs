@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use super::client::connection::Connection;
 use super::client::error::classify;
 use super::client::quote;
-use super::keyed::ResultTarget;
-use super::piece::{How, Origin, RowsPiece};
 use super::schema::catalog;
-use super::target::Target;
-use super::{dead_letters, landing, unchecked};
+use super::target::landing;
+use super::target::result::ResultTarget;
+use super::target::row_write::{How, Origin, RowsPiece};
+use super::target::table::Target;
+use super::{dead_letters, unchecked};
 use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
 

@@ -15,9 +15,10 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::Silence;
 use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::fixes;
 use crate::sink::postgres::schema::system_tables::MIGRATIONS;
+use crate::sink::postgres::target::landing;
 use crate::sink::postgres::targets::Targets;
-use crate::sink::postgres::{fixes, landing};
 
 /// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
 const CONNECTIONS: i64 = 6;

@@ -5,8 +5,8 @@ use tokio_postgres::{Client, Error};
 use super::{Wanted, with_table};
 use crate::resilience::Finding;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::landing;
 use crate::sink::postgres::schema::system_tables::AFTER_FILES;
+use crate::sink::postgres::target::landing;
 
 /// Whether the schema is there and may be looked into; if not, nothing else can be told.
 pub(super) async fn usage(client: &Client, schema: &str) -> Result<Option<Finding>, Error> {

@@ -20,10 +20,10 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::landing::{
+use crate::sink::postgres::target::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
-use crate::sink::postgres::target::STAMP;
+use crate::sink::postgres::target::table::STAMP;
 
 const DOING: &str = "altering a landing table";
 /// How long everybody else waits behind a statement that waits for its lock.

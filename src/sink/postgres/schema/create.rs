@@ -11,10 +11,10 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::landing::{
+use crate::sink::postgres::target::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
-use crate::sink::postgres::target::STAMP;
+use crate::sink::postgres::target::table::STAMP;
 
 const DOING: &str = "creating the table of a result";
 /// The new version of an updated row finds place on its page, and needs no new index entries then.
@@ -118,8 +118,8 @@ pub fn definition(schema: &str, result: &ResultTable) -> Result<String, String> 
         })?;
         lines.push(format!("{} {data_type}", quote::ident(field.name())));
     }
-    if result.schema.column_with_name(crate::sink::postgres::target::STAMP).is_none() {
-        let stamp = quote::ident(crate::sink::postgres::target::STAMP);
+    if result.schema.column_with_name(STAMP).is_none() {
+        let stamp = quote::ident(STAMP);
         lines.push(format!("{stamp} timestamptz NOT NULL DEFAULT now()"));
     }
     if !key.is_empty() {

@@ -8,18 +8,18 @@ use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
-use super::client::quote;
-use super::piece::{How, Origin, RowsPiece};
+use super::row_write::{How, Origin, RowsPiece};
 use super::rows::{Bound, Rows};
-use super::schema::catalog::{CatalogTable, UniqueKey};
-use super::target::{Rounding, STAMP, Target, TargetColumn, Wanted};
+use super::table::{Rounding, STAMP, Target, TargetColumn, Wanted};
 use crate::model::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::catalog::{CatalogTable, UniqueKey};
 
 /// A checked result target with its statements.
 #[derive(Debug, Clone)]
-pub(super) struct ResultTarget {
-    pub(super) target: Target,
+pub(crate) struct ResultTarget {
+    pub(crate) target: Target,
     /// `None` for appends.
     keyed: Option<Keyed>,
 }
@@ -40,7 +40,7 @@ struct Keyed {
 
 impl ResultTarget {
     /// Checks a result's target: its columns, and for keyed results a unique index on the key.
-    pub(super) fn check(
+    pub(crate) fn check(
         result: &ResultTable,
         schema: &str,
         catalog: &CatalogTable,
@@ -87,7 +87,7 @@ impl ResultTarget {
     }
 
     /// The rows to write, each whole.
-    pub(super) fn whole<'a>(
+    pub(crate) fn whole<'a>(
         &'a self,
         changes: &'a ResultChanges,
         processed_at: SystemTime,
@@ -100,7 +100,7 @@ impl ResultTarget {
 
     /// What makes the target hold just these rows, and none under the keys that are gone: first the deletes, then
     /// the upserts, which change nothing where the target holds the row already.
-    pub(super) fn mending<'a>(
+    pub(crate) fn mending<'a>(
         &'a self,
         changes: &'a ResultChanges,
         processed_at: SystemTime,
@@ -121,7 +121,7 @@ impl ResultTarget {
     ///
     /// If it holds something else, such a statement fails, or finds fewer rows than it should; the whole
     /// rows are to be written then.
-    pub(super) fn by_difference<'a>(
+    pub(crate) fn by_difference<'a>(
         &'a self,
         changes: &'a ResultChanges,
         processed_at: SystemTime,
@@ -158,14 +158,14 @@ impl ResultTarget {
     }
 
     /// Empties the target of a keyed result; appended rows are never removed.
-    pub(super) fn delete_all(&self) -> Option<Bound> {
+    pub(crate) fn delete_all(&self) -> Option<Bound> {
         let table = self.target.sql_name.clone();
         let sql = format!("DELETE FROM {table}");
         self.keyed.as_ref().map(|_| Bound { table, sql, params: Vec::new() })
     }
 
     /// The keys that are gone and the statement that deletes them; `None` for appends or if there are none.
-    pub(super) fn deletes(
+    pub(crate) fn deletes(
         &self,
         changes: &ResultChanges,
     ) -> Result<Option<(Rows<'_>, &str)>, SinkError> {

@@ -6,29 +6,29 @@ use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use super::client::connection::Connection;
-use super::client::error::classify_write;
-use super::client::response_deadline::Silence;
 use super::rows::{Bound, FEW_ROWS, Rows};
 use crate::model::{Changelog, ResultChanges};
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify_write;
+use crate::sink::postgres::client::response_deadline::Silence;
 use crate::sink::{DataError, SinkError};
 
 /// One part.
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// A statement for a table of the sink's own, or without rows of the epoch.
     Own(Bound),
     Rows(RowsPiece<'a>),
 }
 
 /// Rows for one target.
-pub(super) struct RowsPiece<'a> {
-    pub(super) rows: Rows<'a>,
-    pub(super) how: How,
-    pub(super) origin: Origin<'a>,
+pub(crate) struct RowsPiece<'a> {
+    pub(crate) rows: Rows<'a>,
+    pub(crate) how: How,
+    pub(crate) origin: Origin<'a>,
 }
 
 #[derive(Clone)]
-pub(super) enum How {
+pub(crate) enum How {
     /// Added to the table, by COPY if they are many.
     Append,
     /// By a statement whose parameters are the columns as arrays.
@@ -39,16 +39,16 @@ pub(super) enum How {
 
 /// What the rows are.
 #[derive(Clone, Copy)]
-pub(super) enum Origin<'a> {
+pub(crate) enum Origin<'a> {
     Landing(&'a Changelog),
     Upserts(&'a ResultChanges),
     Deletes(&'a ResultChanges),
 }
 
 /// A statement whose values are put together when it goes out.
-pub(super) struct Request<'a> {
-    pub(super) table: &'a str,
-    pub(super) sql: Arc<str>,
+pub(crate) struct Request<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) sql: Arc<str>,
     what: What<'a>,
 }
 
@@ -60,7 +60,7 @@ enum What<'a> {
 impl Request<'_> {
     /// Puts the values together, sends them, and tells how many rows were written. The server can be at the
     /// statements before it meanwhile.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         (client, silence): (&Client, &Silence),
         statement: &Statement,
@@ -79,7 +79,7 @@ impl Request<'_> {
 
 impl Piece<'_> {
     /// As statements that may go out together; `None`: by [`Rows::copy`].
-    pub(super) fn requests(&self) -> Option<Vec<Request<'_>>> {
+    pub(crate) fn requests(&self) -> Option<Vec<Request<'_>>> {
         match self {
             Self::Rows(piece) => piece.requests(),
             Self::Own(bound) => Some(vec![Request {
@@ -91,7 +91,7 @@ impl Piece<'_> {
     }
 
     /// Refuses what was written if rows to be updated were not there.
-    pub(super) fn check_found(&self, found: u64) -> Result<(), SinkError> {
+    pub(crate) fn check_found(&self, found: u64) -> Result<(), SinkError> {
         let Self::Rows(RowsPiece { rows, how: How::Update(_), .. }) = self else { return Ok(()) };
         let wanted = rows.count() as u64;
         if found == wanted {
@@ -123,12 +123,12 @@ impl RowsPiece<'_> {
     }
 
     /// Whether an error names the row that it is about.
-    pub(super) fn tells_rows(&self) -> bool {
+    pub(crate) fn tells_rows(&self) -> bool {
         matches!(self.how, How::Append) && self.rows.can_copy()
     }
 
     /// To be called once in a transaction, and outside of savepoints, before [`Self::write`].
-    pub(super) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
+    pub(crate) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
         match self.tells_rows() {
             true => self.rows.check_columns(connection).await,
             false => Ok(()),
@@ -136,7 +136,7 @@ impl RowsPiece<'_> {
     }
 
     /// Some of the rows, in the way that tells most about a row that is refused.
-    pub(super) async fn write(
+    pub(crate) async fn write(
         &self,
         connection: &mut Connection,
         range: Range<usize>,
@@ -148,7 +148,7 @@ impl RowsPiece<'_> {
     }
 
     /// The statement that writes some of the rows.
-    pub(super) fn bind(&self, range: Range<usize>) -> Result<Bound, SinkError> {
+    pub(crate) fn bind(&self, range: Range<usize>) -> Result<Bound, SinkError> {
         match &self.how {
             How::Append => self.rows.bind_range(&self.rows.insert_sql(), range),
             How::Statement(sql) | How::Update(sql) => self.rows.bind_range(sql, range),
@@ -156,7 +156,7 @@ impl RowsPiece<'_> {
     }
 
     /// The statement that writes rows from another place than arrays.
-    pub(super) fn sql_from(&self, place: &str) -> String {
+    pub(crate) fn sql_from(&self, place: &str) -> String {
         let given = self.rows.target().given();
         match &self.how {
             How::Append => self.rows.insert_sql().replacen(&given, place, 1),
@@ -165,7 +165,7 @@ impl RowsPiece<'_> {
     }
 
     /// Those of the rows that are `kept`.
-    pub(super) fn filter(&self, kept: &[bool]) -> Result<RowsPiece<'_>, SinkError> {
+    pub(crate) fn filter(&self, kept: &[bool]) -> Result<RowsPiece<'_>, SinkError> {
         let rows = self.rows.filter(&kept.to_vec().into())?;
         Ok(RowsPiece { rows, how: self.how.clone(), origin: self.origin })
     }
@@ -173,7 +173,7 @@ impl RowsPiece<'_> {
 
 impl Bound {
     /// Prepares and runs the statement; how many rows it wrote.
-    pub(super) async fn execute(&self, connection: &mut Connection) -> Result<u64, SinkError> {
+    pub(crate) async fn execute(&self, connection: &mut Connection) -> Result<u64, SinkError> {
         let failed = |error| classify_write(&self.table, error);
         let statement = connection.prepare(&self.sql).await.map_err(failed)?;
         let values = self.values();
@@ -181,7 +181,7 @@ impl Bound {
         connection.silence.is_broken_by(executed).await.map_err(failed)
     }
 
-    pub(super) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+    pub(crate) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect()
     }
 }

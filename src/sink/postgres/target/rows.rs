@@ -12,16 +12,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::checks::Checks;
-use super::client::connection::Connection;
-use super::client::error::classify_write;
-use super::schema::catalog::FINGERPRINT;
-use super::schema::wire_format::{Cells, Wire};
-use super::target::{Target, TargetColumn};
+use super::table::{Target, TargetColumn};
+use crate::sink::postgres::checks::Checks;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify_write;
+use crate::sink::postgres::schema::catalog::FINGERPRINT;
+use crate::sink::postgres::schema::wire_format::{Cells, Wire};
 use crate::sink::{DataError, SinkError};
 
 /// Up to here one pipelined statement is faster than COPY with its extra round trip.
-pub(super) const FEW_ROWS: usize = 512;
+pub(crate) const FEW_ROWS: usize = 512;
 /// The most rows in one statement of arrays.
 const STATEMENT_ROWS: usize = 4096;
 /// About the most bytes in one statement of arrays.
@@ -32,18 +32,18 @@ const COPY_CHUNK: usize = 128 << 10;
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Parameters in the order of their numbers.
-pub(super) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+pub(crate) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
 
 /// A statement with its values, ready to be sent.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     /// The table that it writes to, for errors.
-    pub(super) table: String,
-    pub(super) sql: String,
-    pub(super) params: Params,
+    pub(crate) table: String,
+    pub(crate) sql: String,
+    pub(crate) params: Params,
 }
 
 /// Columns in the wire forms of a target.
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     target: Cow<'a, Target>,
     cells: Vec<Cells>,
     count: usize,
@@ -52,7 +52,7 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// `arrays` are the target's columns without its stamp.
-    pub(super) fn new(
+    pub(crate) fn new(
         target: impl Into<Cow<'a, Target>>,
         mut arrays: Vec<ArrayRef>,
         processed_at: SystemTime,
@@ -76,44 +76,44 @@ impl<'a> Rows<'a> {
         Ok(Self { target, cells, count, bytes })
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
     /// The target as the configuration names it.
-    pub(super) fn table(&self) -> &str {
+    pub(crate) fn table(&self) -> &str {
         &self.target.name
     }
 
-    pub(super) fn columns(&self) -> impl Iterator<Item = (&Cells, &TargetColumn)> {
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&Cells, &TargetColumn)> {
         self.cells.iter().zip(&self.target.columns)
     }
 
     /// The statement that adds them.
-    pub(super) fn insert_sql(&self) -> String {
+    pub(crate) fn insert_sql(&self) -> String {
         self.target.insert_sql("")
     }
 
-    pub(super) fn can_copy(&self) -> bool {
+    pub(crate) fn can_copy(&self) -> bool {
         self.target.can_copy()
     }
 
-    pub(super) fn misfit(&self, column: &str, row: Option<usize>, message: String) -> DataError {
+    pub(crate) fn misfit(&self, column: &str, row: Option<usize>, message: String) -> DataError {
         let (table, column) = (Some(self.target.name.clone()), Some(column.to_owned()));
         DataError { table, column, row, message, source: None }
     }
 
     /// What tells which rows break a constraint of their table.
-    pub(super) fn checks(&self) -> Option<&Checks> {
+    pub(crate) fn checks(&self) -> Option<&Checks> {
         self.target.checks.as_deref()
     }
 
     /// Those of the rows that are `kept`.
-    pub(super) fn filter(&self, kept: &BooleanArray) -> Result<Rows<'_>, SinkError> {
+    pub(crate) fn filter(&self, kept: &BooleanArray) -> Result<Rows<'_>, SinkError> {
         let cells = self.cells.iter().zip(&self.target.columns).map(|(cells, column)| {
             let filtered = cells.filter(kept);
             filtered.map_err(|error| misfit(&self.target, &column.name, None, error.to_string()))
@@ -125,7 +125,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The rows of each of the statements that write all of them.
-    pub(super) fn ranges(&self) -> Vec<Range<usize>> {
+    pub(crate) fn ranges(&self) -> Vec<Range<usize>> {
         let fitting = STATEMENT_BYTES * self.count / self.bytes.max(1);
         let step = fitting.clamp(1, STATEMENT_ROWS);
         let starts = (0..self.count).step_by(step);
@@ -133,17 +133,17 @@ impl<'a> Rows<'a> {
     }
 
     /// All rows as statements `sql`.
-    pub(super) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
+    pub(crate) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
         self.ranges().into_iter().map(|range| self.bind_range(sql, range)).collect()
     }
 
     /// A statement `sql` whose parameters are the columns of some rows as arrays.
-    pub(super) fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
+    pub(crate) fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
         self.bound(sql, self.columns(), range)
     }
 
     /// The same with some of the columns.
-    pub(super) fn bind_columns(
+    pub(crate) fn bind_columns(
         &self,
         (sql, columns): (&str, &[usize]),
         range: Range<usize>,
@@ -168,7 +168,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Streams rows, after a last look at the columns. The row of an error is that of the batch.
-    pub(super) async fn copy(
+    pub(crate) async fn copy(
         &self,
         connection: &mut Connection,
         range: Range<usize>,
@@ -178,7 +178,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Streams rows to their target. To be called after [`Self::check_columns`] in the same transaction.
-    pub(super) async fn stream(
+    pub(crate) async fn stream(
         &self,
         connection: &mut Connection,
         range: Range<usize>,
@@ -187,7 +187,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Streams rows by a COPY of as many columns; encoding goes on while the server takes what was encoded.
-    pub(super) async fn stream_by(
+    pub(crate) async fn stream_by(
         &self,
         connection: &mut Connection,
         copy_sql: &str,
@@ -226,7 +226,7 @@ impl<'a> Rows<'a> {
 
     /// Binary COPY would take a bigint for a timestamp: both are 8 bytes. So the columns are looked at
     /// once more, with the lock held that keeps others from altering them.
-    pub(super) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
+    pub(crate) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
         let failed = |error| classify_write(&self.target.name, error);
         let statement = connection.prepare(FINGERPRINT).await.map_err(failed)?;
         let (schema, table) = &self.target.place;
@@ -266,7 +266,7 @@ fn misfit(target: &Target, column: &str, row: Option<usize>, message: String) ->
 }
 
 /// Microseconds since 1970.
-pub(super) fn micros(time: SystemTime) -> i64 {
+pub(crate) fn micros(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_micros() as i64,
         Err(before) => -(before.duration().as_micros() as i64),

@@ -4,61 +4,61 @@ use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
 
-use super::checks::Checks;
-use super::client::quote;
-use super::schema::catalog::{CatalogColumn, CatalogTable, Limits};
-use super::schema::create::type_name;
-use super::schema::wire_format::Wire;
+use crate::sink::postgres::checks::Checks;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, Limits};
+use crate::sink::postgres::schema::create::type_name;
+use crate::sink::postgres::schema::wire_format::Wire;
 
 /// The column that says when the epoch of a row was processed; filled if the target has it.
-pub(super) const STAMP: &str = "processed_at";
+pub(crate) const STAMP: &str = "processed_at";
 
 /// A column that the sink is going to write.
-pub(super) struct Wanted<'a> {
-    pub(super) name: &'a str,
-    pub(super) data_type: &'a DataType,
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) data_type: &'a DataType,
 }
 
 /// A table whose columns take what the sink writes.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// As the configuration names it.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Quoted, with its schema.
-    pub(super) sql_name: String,
-    pub(super) columns: Vec<TargetColumn>,
+    pub(crate) sql_name: String,
+    pub(crate) columns: Vec<TargetColumn>,
     /// Schema and name as the catalog has them.
-    pub(super) place: (String, String),
-    /// What [`super::schema::catalog::FINGERPRINT`] answered when the columns were checked.
-    pub(super) fingerprint: String,
+    pub(crate) place: (String, String),
+    /// What [`crate::sink::postgres::schema::catalog::FINGERPRINT`] answered when the columns were checked.
+    pub(crate) fingerprint: String,
     /// The last column is [`STAMP`], which the batches don't have.
-    pub(super) is_stamped: bool,
+    pub(crate) is_stamped: bool,
     /// What tells rows that break a constraint; of all columns.
-    pub(super) checks: Option<Box<Checks>>,
+    pub(crate) checks: Option<Box<Checks>>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct TargetColumn {
-    pub(super) name: String,
-    pub(super) wire: Wire,
-    pub(super) is_nullable: bool,
-    pub(super) limits: Limits,
+pub(crate) struct TargetColumn {
+    pub(crate) name: String,
+    pub(crate) wire: Wire,
+    pub(crate) is_nullable: bool,
+    pub(crate) limits: Limits,
     /// The type that the server casts the text to; only of [`Wire::Literal`].
-    pub(super) cast: Option<String>,
+    pub(crate) cast: Option<String>,
     /// Its type, if that may refuse a value of its wire: a domain, an enum and the like.
-    pub(super) refusing_type: Option<String>,
+    pub(crate) refusing_type: Option<String>,
 }
 
 /// Whether digits after the point may be rounded to the target's scale, as INSERT does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rounding {
+pub(crate) enum Rounding {
     Refused,
     Allowed,
 }
 
 impl Target {
     /// Matches what is wanted with what is there; what does not match goes to `problems`.
-    pub(super) fn check(
+    pub(crate) fn check(
         (schema, name): (&str, &str),
         catalog: &CatalogTable,
         wanted: &[Wanted<'_>],
@@ -116,12 +116,12 @@ impl Target {
         }
     }
 
-    pub(super) fn has_column(&self, name: &str) -> bool {
+    pub(crate) fn has_column(&self, name: &str) -> bool {
         self.columns.iter().any(|column| column.name == name)
     }
 
     /// The target with these of its columns, and its stamp.
-    pub(super) fn project(&self, columns: &[usize]) -> Self {
+    pub(crate) fn project(&self, columns: &[usize]) -> Self {
         let stamp = self.is_stamped.then(|| self.columns.len() - 1);
         let columns = columns.iter().copied().chain(stamp);
         let columns = columns.map(|at| self.columns[at].clone()).collect();
@@ -132,17 +132,17 @@ impl Target {
         quote::idents(self.columns.iter().map(|column| column.name.as_str()))
     }
 
-    pub(super) fn copy_sql(&self) -> String {
+    pub(crate) fn copy_sql(&self) -> String {
         format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.sql_name, self.column_list())
     }
 
     /// Binary COPY has no place for a cast.
-    pub(super) fn can_copy(&self) -> bool {
+    pub(crate) fn can_copy(&self) -> bool {
         self.columns.iter().all(|column| column.cast.is_none())
     }
 
     /// The rows of a statement whose parameters are the columns as arrays, to be selected from.
-    pub(super) fn given(&self) -> String {
+    pub(crate) fn given(&self) -> String {
         let columns = || self.columns.iter().enumerate().map(|(at, column)| (at + 1, column));
         let arrays = columns().map(|(at, column)| format!("${at}::{}[]", column.wire.sql()));
         let unnest = format!("unnest({})", arrays.collect::<Vec<_>>().join(", "));
@@ -159,7 +159,7 @@ impl Target {
     }
 
     /// One array per column; `on_conflict` may be empty.
-    pub(super) fn insert_sql(&self, on_conflict: &str) -> String {
+    pub(crate) fn insert_sql(&self, on_conflict: &str) -> String {
         format!(
             "INSERT INTO {} AS kept ({}) SELECT * FROM {} AS given {on_conflict}",
             self.sql_name,
@@ -182,7 +182,7 @@ impl From<Target> for Cow<'_, Target> {
 }
 
 /// The type of [`STAMP`]'s values.
-pub(super) fn stamp_type() -> DataType {
+pub(crate) fn stamp_type() -> DataType {
     DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
 }
 

@@ -3,14 +3,14 @@
 //! So the newest row of each key stays the whole truth, for restarts, for the `_current` views and for
 //! queries over the history; and what was in the table before can still be read.
 
-use super::client::quote;
 use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS};
 use super::rows::{Bound, Params};
-use super::target::{STAMP, Target};
+use super::table::{STAMP, Target};
 use crate::model::{Changelog, Scn, Table};
+use crate::sink::postgres::client::quote;
 
 /// One statement per truncate, to be run after the changes of the epoch have landed.
-pub(super) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
+pub(crate) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
     if changelog.truncations.is_empty() {
         return Vec::new();
     }

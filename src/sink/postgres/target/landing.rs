@@ -8,28 +8,28 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::rows::Rows;
-use super::schema::alter::known;
-use super::schema::catalog::{CatalogColumn, CatalogTable};
-use super::target::{Rounding, Target, Wanted};
+use super::table::{Rounding, Target, Wanted};
 use crate::model::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
+use crate::sink::postgres::schema::alter::known;
+use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable};
 
 /// The columns of a landing table besides the declared ones, in the order of [`rows`]; each by
 /// its [`Table::free_name`].
-pub(super) const OPERATION: &str = "operation";
-pub(super) const SOURCE_TS: &str = "source_ts";
-pub(super) const EXTRA_FIELDS: &str = "extra_fields";
-pub(super) const EVENT_ID: &str = "event_id";
+pub(crate) const OPERATION: &str = "operation";
+pub(crate) const SOURCE_TS: &str = "source_ts";
+pub(crate) const EXTRA_FIELDS: &str = "extra_fields";
+pub(crate) const EVENT_ID: &str = "event_id";
 /// The position: what "newest row per key" goes by.
-pub(super) const CHANGE_SEQ: &str = "change_seq";
+pub(crate) const CHANGE_SEQ: &str = "change_seq";
 
 /// The change's SCN: a snapshot row that was read before it is not applied. A table need not have it; after a
 /// restart snapshot rows then count as they come.
-pub(super) const SOURCE_SCN: &str = "source_scn";
+pub(crate) const SOURCE_SCN: &str = "source_scn";
 
 /// JSON array of the columns that a change did not carry because their LOBs were unchanged. A table need
 /// not have it; its changes then land with the old values.
-pub(super) const UNAVAILABLE: &str = "unavailable_columns";
+pub(crate) const UNAVAILABLE: &str = "unavailable_columns";
 
 /// The changelog's own columns among them.
 const FROM_BATCH: [(SystemColumn, &str); 4] = [
@@ -40,7 +40,7 @@ const FROM_BATCH: [(SystemColumn, &str); 4] = [
 ];
 
 /// The landing table's name; `None` for a table that lands nowhere.
-pub(super) fn target_name(table: &Table) -> Option<&str> {
+pub(crate) fn target_name(table: &Table) -> Option<&str> {
     match &table.options.landing {
         Landing::History(name) => Some(name),
         Landing::None => None,
@@ -48,7 +48,7 @@ pub(super) fn target_name(table: &Table) -> Option<&str> {
 }
 
 /// Checks a table's landing target.
-pub(super) fn check(
+pub(crate) fn check(
     table: &Table,
     schema: &str,
     (name, catalog): (&str, &CatalogTable),
@@ -102,14 +102,14 @@ fn newest_placed(table: &Table) -> Vec<&Placed> {
 }
 
 /// Columns whose landing rows hold the old value where a change did not carry one.
-pub(super) fn needs_old_values(table: &Table, target: &Target) -> Vec<usize> {
+pub(crate) fn needs_old_values(table: &Table, target: &Target) -> Vec<usize> {
     let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
     let is_blank = |at: &usize| names_unavailable && target.columns[*at].is_nullable;
     (0..table.declared().len()).filter(|at| !is_blank(at)).collect()
 }
 
 /// The rows of a changelog in the target's columns.
-pub(super) fn rows<'a>(
+pub(crate) fn rows<'a>(
     changelog: &Changelog,
     target: &'a Target,
     processed_at: SystemTime,

@@ -1,0 +1,8 @@
+//! Tables that take rows: checked against the catalog, encoded for the wire, written by statements or COPY.
+
+pub(super) mod landing;
+pub(super) mod result;
+pub(super) mod row_write;
+pub(super) mod rows;
+pub(super) mod table;
+pub(super) mod truncate;

@@ -6,10 +6,10 @@ use super::client::connection::Connection;
 use super::client::error::classify;
 use super::dead_letters;
 use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
-use super::flood::FloodGauge;
-use super::isolate::{Aim, Refusal, told, write_again, write_fitting, write_others};
 use super::ledger::Ledger;
-use super::refused::{self, RefusedResult};
+use super::refused_rows::bisect::{Aim, Refusal, told, write_again, write_fitting, write_others};
+use super::refused_rows::flood::FloodGauge;
+use super::refused_rows::messages::{self, RefusedResult};
 use super::target::row_write::{Origin, Piece, RowsPiece};
 use super::target::table::Target;
 use crate::sink::{Distrust, RefusedRow, SinkError};
@@ -110,11 +110,11 @@ impl Judge<'_> {
             self.floods.note(piece.rows.table(), counts, &first)?;
             match piece.origin {
                 Origin::Landing(changelog) => {
-                    landing.extend(refusals.iter().map(|r| refused::of_landing(changelog, r)));
+                    landing.extend(refusals.iter().map(|r| messages::of_landing(changelog, r)));
                 }
                 Origin::Upserts(_) | Origin::Deletes(_) => {
                     results.extend(
-                        refusals.iter().filter_map(|r| refused::of_result(piece.origin, r)),
+                        refusals.iter().filter_map(|r| messages::of_result(piece.origin, r)),
                     );
                 }
             }

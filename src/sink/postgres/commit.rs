@@ -3,7 +3,7 @@
 use super::careful::Judge;
 use super::client::connection::Connection;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
-use super::flood::FloodGauge;
+use super::refused_rows::flood::FloodGauge;
 use super::target::row_write::{How, Origin, Piece, RowsPiece};
 use super::target::rows::Bound;
 use super::target::truncate;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 
-use super::refused::RefusedResult;
+use super::refused_rows::messages::RefusedResult;
 use super::schema::catalog::CatalogTable;
 use super::target::rows::{Bound, Rows, micros};
 use super::target::table::{Rounding, Target, Wanted, stamp_type};

@@ -7,9 +7,10 @@ use super::PostgresSink;
 use super::careful::begin;
 use super::client::connection::Connection;
 use super::epoch::{EpochWrite, Failure, Written, roll_back};
-use super::isolate::Refusal;
+use super::refused_rows::bisect::Refusal;
+use super::refused_rows::messages;
+use super::replayed;
 use super::target::row_write::{Origin, RowsPiece};
-use super::{refused, replayed};
 use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::{DataError, Distrust, SinkError};
 
@@ -139,7 +140,7 @@ fn written(task: &Task<'_, '_>, rows: u64) -> Vec<Replayed> {
 
 fn refused_again(task: &Task<'_, '_>, error: DataError) -> Vec<Replayed> {
     let refusal = Refusal { row: task.row, error, found_by: Distrust::Trial };
-    let Some(refused) = refused::of_result(task.piece.origin, &refusal) else { return Vec::new() };
+    let Some(refused) = messages::of_result(task.piece.origin, &refusal) else { return Vec::new() };
     let settled = |letter: &RowLetter| {
         let (column, message) = (refused.column.clone(), refused.message.clone());
         Replayed { id: letter.id, outcome: ReplayOutcome::RefusedAgain { column, message } }

@@ -13,9 +13,9 @@ use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::table::{Target, TargetColumn};
-use crate::sink::postgres::checks::Checks;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
+use crate::sink::postgres::refused_rows::check_evaluation::Checks;
 use crate::sink::postgres::schema::catalog::FINGERPRINT;
 use crate::sink::postgres::schema::wire_format::{Cells, Wire};
 use crate::sink::{DataError, SinkError};

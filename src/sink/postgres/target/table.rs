@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
 
-use crate::sink::postgres::checks::Checks;
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::refused_rows::check_evaluation::Checks;
 use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, Limits};
 use crate::sink::postgres::schema::create::type_name;
 use crate::sink::postgres::schema::wire_format::Wire;

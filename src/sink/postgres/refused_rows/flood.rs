@@ -10,14 +10,14 @@ const FEW: u64 = 20;
 const REMEMBERED: u64 = 1000;
 
 /// Refused rows per target, over the rows of late.
-pub(super) struct FloodGauge {
+pub(crate) struct FloodGauge {
     max_percent: u64,
     /// Rows, and how many of them were refused.
     recent: HashMap<String, (u64, u64)>,
 }
 
 impl FloodGauge {
-    pub(super) fn new(max_percent: u8) -> Self {
+    pub(crate) fn new(max_percent: u8) -> Self {
         Self { max_percent: max_percent.into(), recent: HashMap::new() }
     }
 
@@ -25,7 +25,7 @@ impl FloodGauge {
     ///
     /// # Errors
     /// [`SinkError::Flood`] if that is too much; then nothing is noted. `first` describes a row.
-    pub(super) fn note(
+    pub(crate) fn note(
         &mut self,
         table: &str,
         (refused, rows): (usize, usize),

@@ -4,11 +4,13 @@
 
 use arrow::array::{Decimal128Array, StringArray};
 
-use super::isolate::Refusal;
-use super::schema::catalog::Limits;
-use super::schema::wire_format::{Cells, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Values, Wire};
-use super::target::rows::Rows;
+use super::bisect::Refusal;
 use crate::sink::Distrust;
+use crate::sink::postgres::schema::catalog::Limits;
+use crate::sink::postgres::schema::wire_format::{
+    Cells, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Values, Wire,
+};
+use crate::sink::postgres::target::rows::Rows;
 
 /// Days from 2000 to the first day that Postgres knows, 4713-11-24 BC, and to the one after its last.
 const DAYS: std::ops::Range<i64> = -2_451_545..2_145_031_949;
@@ -16,7 +18,7 @@ const DAYS: std::ops::Range<i64> = -2_451_545..2_145_031_949;
 const MICROS: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
 /// The first refused cell of each row that has one.
-pub(super) fn misfits(rows: &Rows<'_>) -> Vec<Refusal> {
+pub(crate) fn misfits(rows: &Rows<'_>) -> Vec<Refusal> {
     let mut refusals: Vec<Refusal> = Vec::new();
     for (cells, column) in rows.columns() {
         let found = refused(cells, column.limits);

@@ -2,16 +2,16 @@
 //!
 //! What the types of the columns and the CHECK constraints tell is set aside before anything is tried. Each attempt
 //! to write the rest is in a savepoint. Of many rows the server itself looks for the others that it refuses
-//! ([`super::staged`]). Of few, or if it can't, what fails is cut around the row that the server names, or in two
+//! ([`super::server_bisect`]). Of few, or if it can't, what fails is cut around the row that the server names, or in two
 //! if it names none, and attempts get as small as refused rows are frequent. In the end each refused row is tried alone.
 
 use std::ops::Range;
 
-use super::checks;
-use super::client::connection::Connection;
-use super::fit::misfits;
-use super::staged;
-use super::target::row_write::{Origin, RowsPiece};
+use super::check_evaluation;
+use super::server_bisect;
+use super::type_checks::misfits;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::target::row_write::{Origin, RowsPiece};
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// The most rows of a first attempt where errors don't name the row.
@@ -21,7 +21,7 @@ const FEW_ROWS: usize = 32;
 
 /// What rows are written for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Aim {
+pub(crate) enum Aim {
     /// Most likely only a few are refused, if any; and what they need may yet be written.
     Commit,
     /// Only to find those that are refused.
@@ -29,18 +29,18 @@ pub(super) enum Aim {
 }
 
 /// A row that is refused.
-pub(super) struct Refusal {
-    pub(super) row: usize,
-    pub(super) error: DataError,
+pub(crate) struct Refusal {
+    pub(crate) row: usize,
+    pub(crate) error: DataError,
     /// [`Distrust::Trial`]: it failed alone. Else nothing that the transaction writes can help it.
-    pub(super) found_by: Distrust,
+    pub(crate) found_by: Distrust,
 }
 
 /// Writes the rows that are not refused, inside an open transaction that stays usable.
 ///
 /// # Errors
 /// What is not about a row.
-pub(super) async fn write_fitting(
+pub(crate) async fn write_fitting(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<Refusal>, SinkError> {
@@ -49,7 +49,7 @@ pub(super) async fn write_fitting(
 }
 
 /// The rows that are refused whatever else is written, as far as that can be told without writing them.
-pub(super) async fn told(
+pub(crate) async fn told(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<Refusal>, SinkError> {
@@ -59,10 +59,10 @@ pub(super) async fn told(
     }
     let mut told = misfits(&piece.rows);
     let broken = match told.is_empty() {
-        true => checks::broken(connection, piece).await?,
+        true => check_evaluation::broken(connection, piece).await?,
         false => {
             let (rest, rows) = without(piece, &told)?;
-            let broken = checks::broken(connection, &rest).await?;
+            let broken = check_evaluation::broken(connection, &rest).await?;
             broken.into_iter().map(|(row, error)| (rows[row], error)).collect()
         }
     };
@@ -76,7 +76,7 @@ pub(super) async fn told(
 }
 
 /// Writes all rows but those of `told`, which come back with those that are refused now.
-pub(super) async fn write_others(
+pub(crate) async fn write_others(
     connection: &mut Connection,
     (piece, mut told): (&RowsPiece<'_>, Vec<Refusal>),
     aim: Aim,
@@ -109,11 +109,11 @@ async fn write_tried(
     aim: Aim,
 ) -> Result<Vec<Refusal>, SinkError> {
     let count = piece.rows.count();
-    let is_worth_it = |rest: &Range<usize>| rest.len() >= staged::WORTH_TABLES;
+    let is_worth_it = |rest: &Range<usize>| rest.len() >= server_bisect::WORTH_TABLES;
     let mut may_stage = true;
     let mut attempts = Attempts::begin(connection, piece).await?;
     if aim == Aim::Trial && is_worth_it(&(0..count)) {
-        match staged::write(attempts.connection, piece, 0..count).await? {
+        match server_bisect::write(attempts.connection, piece, 0..count).await? {
             Some(refusals) => return attempts.end().await.map(|()| refusals),
             None => may_stage = false,
         }
@@ -128,7 +128,7 @@ async fn write_tried(
         let rest = range.start..count;
         if std::mem::take(&mut may_stage)
             && is_worth_it(&rest)
-            && let Some(found) = staged::write(attempts.connection, piece, rest).await?
+            && let Some(found) = server_bisect::write(attempts.connection, piece, rest).await?
         {
             refusals.extend(found);
             break;
@@ -200,7 +200,7 @@ impl Plan {
 }
 
 /// The rows that failed alone, once more: what they needed may have come after them.
-pub(super) async fn write_again(
+pub(crate) async fn write_again(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
     refusals: Vec<Refusal>,

@@ -1,6 +1,6 @@
 //! Rows that a target refuses, found by the server: they go into a temporary table, and a block of PL/pgSQL writes
 //! them to their target in groups, each in a savepoint, halving those that fail. That takes a few round trips where
-//! [`super::isolate`] takes ten for each refused row, and is for every kind of refusal: the server's own verdict.
+//! [`super::bisect`] takes ten for each refused row, and is for every kind of refusal: the server's own verdict.
 //!
 //! Of a group that fails the first half is tried. If that fits, the second half has the refused row and needs no attempt of
 //! its own; if not, nothing is known of the second half, and the next group begins in it (generalised binary splitting,
@@ -13,17 +13,17 @@ use std::ops::Range;
 
 use tokio_postgres::{Error, Row};
 
-use super::client::connection::Connection;
-use super::client::error::{classify_write, in_one_line};
-use super::client::quote;
-use super::client::sqlstate::row_pattern;
-use super::isolate::Refusal;
-use super::target::row_write::RowsPiece;
-use super::target::table::Target;
+use super::bisect::Refusal;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::{classify_write, in_one_line};
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::client::sqlstate::row_pattern;
+use crate::sink::postgres::target::row_write::RowsPiece;
+use crate::sink::postgres::target::table::Target;
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// With fewer rows than this, tables of their own cost more than the round trips that they save.
-pub(super) const WORTH_TABLES: usize = 128;
+pub(crate) const WORTH_TABLES: usize = 128;
 /// The rows of a block: one statement for the time limit of statements.
 const BLOCK_ROWS: usize = 4096;
 /// An attempt costs about as much as so many rows. With `p` of the rows refused, groups of `sqrt(ATTEMPT_ROWS / p)` cost
@@ -42,7 +42,7 @@ const REFUSED: &str = "pg_temp.tidemark_refused";
 ///
 /// # Errors
 /// What is not about a row.
-pub(super) async fn write(
+pub(crate) async fn write(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
     range: Range<usize>,

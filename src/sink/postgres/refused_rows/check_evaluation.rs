@@ -10,17 +10,17 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::client::connection::Connection;
-use super::client::error::{classify, is_connection_lost};
-use super::client::quote;
-use super::schema::catalog::CatalogTable;
-use super::target::row_write::RowsPiece;
-use super::target::table::TargetColumn;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::{classify, is_connection_lost};
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::catalog::CatalogTable;
+use crate::sink::postgres::target::row_write::RowsPiece;
+use crate::sink::postgres::target::table::TargetColumn;
 use crate::sink::{DataError, SinkError};
 
 /// A CHECK as the catalog has it.
 #[derive(Debug, Clone)]
-pub(super) struct Check {
+pub(crate) struct Check {
     name: String,
     /// Over the bare names of the columns.
     expression: String,
@@ -74,7 +74,7 @@ WHERE k.contype = 'c' \
 ORDER BY d.attnum, d.depth DESC, k.conname COLLATE \"C\"";
 
 /// The constraints of a table, and of its columns if it `has_domains`, with the session's `search_path`.
-pub(super) async fn read(
+pub(crate) async fn read(
     client: &Client,
     place: &[(&(dyn ToSql + Sync), Type)],
     has_domains: bool,
@@ -91,7 +91,7 @@ pub(super) async fn read(
 
 impl Check {
     /// What is said of a row of `table` that breaks it, as the server says it.
-    pub(super) fn error(&self, table: &str, row: usize) -> DataError {
+    pub(crate) fn error(&self, table: &str, row: usize) -> DataError {
         let name = &self.name;
         let (column, message) = match &self.domain {
             Some(domain) => (
@@ -111,16 +111,16 @@ impl Check {
 
 /// A statement that tells which rows break which constraint.
 #[derive(Debug, Clone)]
-pub(super) struct Checks {
+pub(crate) struct Checks {
     sql: String,
     /// Those of the target that it is sent, in the order of its parameters.
-    pub(super) columns: Vec<usize>,
+    pub(crate) columns: Vec<usize>,
     checks: Vec<Check>,
 }
 
 impl Checks {
     /// `None` if there are no constraints over columns that are written.
-    pub(super) fn of(catalog: &CatalogTable, columns: &[TargetColumn]) -> Option<Self> {
+    pub(crate) fn of(catalog: &CatalogTable, columns: &[TargetColumn]) -> Option<Self> {
         let position = |name: &String| columns.iter().position(|column| column.name == *name);
         let is_told = |check: &&Check| {
             !check.columns.is_empty() && check.columns.iter().all(|name| position(name).is_some())
@@ -177,7 +177,7 @@ fn statement<'a>(
 ///
 /// # Errors
 /// What is not about a row.
-pub(super) async fn broken(
+pub(crate) async fn broken(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
 ) -> Result<Vec<(usize, DataError)>, SinkError> {

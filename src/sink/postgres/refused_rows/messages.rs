@@ -2,27 +2,27 @@
 
 use arrow::array::{Array, RecordBatch};
 
-use super::dead_letters::OF_RESULT;
-use super::isolate::Refusal;
-use super::target::row_write::Origin;
+use super::bisect::Refusal;
 use crate::model::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
+use crate::sink::postgres::dead_letters::OF_RESULT;
+use crate::sink::postgres::target::row_write::Origin;
 use crate::sink::{DataError, RefusedRow};
 
 const ADVICE: &str = "correct the table or the event, then replay it (tidemark dlq replay)";
 
 /// A refused row of a result: it comes from many events, so that the row itself is kept.
-pub(super) struct RefusedResult {
-    pub(super) result: String,
+pub(crate) struct RefusedResult {
+    pub(crate) result: String,
     /// In place of a topic.
-    pub(super) place: String,
-    pub(super) column: Option<String>,
-    pub(super) message: String,
+    pub(crate) place: String,
+    pub(crate) column: Option<String>,
+    pub(crate) message: String,
     /// The row as JSON; of a delete, its key.
-    pub(super) row: String,
-    pub(super) is_deletion: bool,
+    pub(crate) row: String,
+    pub(crate) is_deletion: bool,
 }
 
-pub(super) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow {
+pub(crate) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow {
     let table = &changelog.table;
     let key = key_text(&changelog.batch, &table.key, refusal.row);
     RefusedRow {
@@ -34,7 +34,7 @@ pub(super) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow
     }
 }
 
-pub(super) fn of_result(origin: Origin<'_>, refusal: &Refusal) -> Option<RefusedResult> {
+pub(crate) fn of_result(origin: Origin<'_>, refusal: &Refusal) -> Option<RefusedResult> {
     let (changes, batch, key, what) = match origin {
         Origin::Landing(_) => return None,
         Origin::Upserts(changes) => (changes, &changes.upserts, key_of(changes), "the row"),

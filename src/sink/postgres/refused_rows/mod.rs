@@ -1,0 +1,8 @@
+//! Rows that a target refuses: found one by one, while all others are written.
+
+pub(super) mod bisect;
+pub(super) mod check_evaluation;
+pub(super) mod flood;
+pub(super) mod messages;
+pub(super) mod server_bisect;
+pub(super) mod type_checks;

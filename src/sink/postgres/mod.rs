@@ -13,29 +13,21 @@
 //! no temporary table has to be kept per connection. Only what differs from the target is sent.
 
 mod bootstrap;
-mod careful;
 mod client;
 mod commit;
 mod config;
 mod dead_letters;
-mod doubts;
-mod epoch;
 mod examine;
 mod fixes;
 mod history;
-mod ledger;
 mod letter_json;
 mod letter_store;
-mod mending;
 mod newest_rows;
 mod outbox;
 mod refused_rows;
-mod refusing;
 mod replay_requests;
-mod replayed;
 mod resends;
 mod schema;
-mod schema_changes;
 mod target;
 mod targets;
 mod unfit;
@@ -60,8 +52,10 @@ use self::client::connection::Connection;
 use self::client::error::classify;
 use self::client::response_deadline::Silence;
 use self::client::watchdog::Watch;
-use self::doubts::Doubts;
-use self::ledger::{Ledger, epoch_number};
+use self::commit::drift::Doubts;
+use self::commit::ledger::{Ledger, epoch_number};
+use self::commit::preflight;
+use self::commit::schema_changes;
 use self::refused_rows::flood::FloodGauge;
 use self::schema::alter;
 use self::schema::create;
@@ -258,7 +252,7 @@ impl PostgresSink {
     pub fn distrust<'a>(&mut self, tables: impl IntoIterator<Item = (&'a String, Distrust)>) {
         for (table, distrust) in tables {
             let known = self.distrusted.get(table).map_or(distrust, |(known, _)| *known);
-            self.distrusted.insert(table.clone(), (known.max(distrust), refusing::TRIALS));
+            self.distrusted.insert(table.clone(), (known.max(distrust), preflight::TRIALS));
         }
     }
 
@@ -419,7 +413,7 @@ impl Sink for PostgresSink {
         let watch = self.watch();
         watch
             .over("looking for rows that are refused", async {
-                refusing::refused(self, landing).await
+                preflight::refused(self, landing).await
             })
             .await
     }

@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::client::quote;
-use super::dead_letters;
-use super::target::rows::Bound;
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::dead_letters;
+use crate::sink::postgres::target::rows::Bound;
 
 /// What changes of one letter; `None` stays as it is.
 #[derive(Default)]
@@ -19,7 +19,7 @@ struct Change {
 }
 
 /// Goes by the id alone: whoever has asked may have taken it back, and this is what happened all the same.
-pub(super) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Option<Bound> {
+pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Option<Bound> {
     if settled.is_empty() {
         return None;
     }

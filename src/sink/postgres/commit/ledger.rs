@@ -7,22 +7,22 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Error, Row};
 
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::epoch::is_unique_violation;
-use super::schema::system_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
-use super::schema::wire_format::POSTGRES_EPOCH_MICROS;
-use super::target::rows::{Bound, Params};
+use super::transaction::is_unique_violation;
 use crate::model::{
     Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
 };
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::system_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
+use crate::sink::postgres::schema::wire_format::POSTGRES_EPOCH_MICROS;
+use crate::sink::postgres::target::rows::{Bound, Params};
 use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts};
 
 /// The ledger of one pipeline in one schema.
-pub(super) struct Ledger {
-    pub(super) pipeline: String,
-    pub(super) run_id: String,
+pub(crate) struct Ledger {
+    pub(crate) pipeline: String,
+    pub(crate) run_id: String,
     ledger: String,
     spools: String,
     committed: String,
@@ -31,7 +31,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(schema: &str, pipeline: String, run_id: String) -> Self {
+    pub(crate) fn new(schema: &str, pipeline: String, run_id: String) -> Self {
         let [ledger, spools, committed, results, gaps] =
             [LEDGER, SPOOLS, COMMITTED, RESULTS, GAPS].map(|table| quote::table(schema, table));
         Self { pipeline, run_id, ledger, spools, committed, results, gaps }
@@ -39,7 +39,7 @@ impl Ledger {
 
     /// The ledger row of an epoch. It is inserted only if the epoch is above all others: compaction
     /// removes old rows, so that the primary key alone would let a straggler in.
-    pub(super) fn insert(&self, commit: &EpochCommit) -> Result<Bound, SinkError> {
+    pub(crate) fn insert(&self, commit: &EpochCommit) -> Result<Bound, SinkError> {
         let sql = format!(
             "INSERT INTO {ledger} (pipeline, epoch, queue, run_id, spools, offsets, landed, \
              results, dead_letters, watermark, opened_at, closed_at) \
@@ -74,7 +74,7 @@ impl Ledger {
     }
 
     /// Writes an epoch's ledger row; `false` if the epoch is not above all others.
-    pub(super) async fn is_taken(
+    pub(crate) async fn is_taken(
         &self,
         connection: &mut Connection,
         row: &Bound,
@@ -88,7 +88,7 @@ impl Ledger {
     }
 
     /// Counts rows of results that were refused.
-    pub(super) fn add_dead_letters(&self, epoch: Epoch, count: usize) -> Result<Bound, SinkError> {
+    pub(crate) fn add_dead_letters(&self, epoch: Epoch, count: usize) -> Result<Bound, SinkError> {
         let sql = format!(
             "UPDATE {} SET dead_letters = dead_letters + $3::bigint \
              WHERE pipeline = $1::text AND epoch = $2::bigint",
@@ -103,7 +103,7 @@ impl Ledger {
     }
 
     /// Adds the spools that the ledger does not know.
-    pub(super) fn insert_spools(&self, commit: &EpochCommit) -> Bound {
+    pub(crate) fn insert_spools(&self, commit: &EpochCommit) -> Bound {
         let sql = format!(
             "INSERT INTO {spools} (pipeline, queue, generation, spool) \
              SELECT $1::text, $2::text, s.number - 1, s.spool \
@@ -124,7 +124,7 @@ impl Ledger {
     }
 
     /// Notes under which definition the rows of a result are written from now on.
-    pub(super) fn define_result(&self, result: &ResultTable) -> Bound {
+    pub(crate) fn define_result(&self, result: &ResultTable) -> Bound {
         let sql = format!(
             "INSERT INTO {} (pipeline, result, definition) VALUES ($1::text, $2::text, $3::text) \
              ON CONFLICT (pipeline, result) \
@@ -143,7 +143,7 @@ impl Ledger {
     }
 
     /// Forgets under which definition the rows of these results were written.
-    pub(super) fn retire_results(&self, names: &[String]) -> Bound {
+    pub(crate) fn retire_results(&self, names: &[String]) -> Bound {
         Bound {
             table: RESULTS.to_owned(),
             sql: format!(
@@ -155,7 +155,7 @@ impl Ledger {
     }
 
     /// Remembers that rows of these results were refused.
-    pub(super) fn note_gaps(&self, names: Vec<String>) -> Bound {
+    pub(crate) fn note_gaps(&self, names: Vec<String>) -> Bound {
         let sql = format!(
             "INSERT INTO {} (pipeline, result) SELECT DISTINCT $1::text, name \
              FROM unnest($2::text[]) AS refused(name) ON CONFLICT DO NOTHING",
@@ -166,7 +166,7 @@ impl Ledger {
     }
 
     /// Forgets that, because these results are written anew or not any more.
-    pub(super) fn close_gaps(&self, names: &[String]) -> Bound {
+    pub(crate) fn close_gaps(&self, names: &[String]) -> Bound {
         let sql = format!(
             "DELETE FROM {} WHERE pipeline = $1::text AND result = ANY ($2::text[])",
             self.gaps
@@ -176,7 +176,7 @@ impl Ledger {
     }
 
     /// Results of which rows were refused.
-    pub(super) async fn gaps(&self, client: &Client) -> Result<HashSet<String>, SinkError> {
+    pub(crate) async fn gaps(&self, client: &Client) -> Result<HashSet<String>, SinkError> {
         let sql = format!("SELECT result FROM {} WHERE pipeline = $1", self.gaps);
         let failed = |error| classify("reading which results lack rows", error);
         let asked: [(&(dyn ToSql + Sync), Type); 1] = [(&self.pipeline, Type::TEXT)];
@@ -185,17 +185,17 @@ impl Ledger {
     }
 
     /// Text of the query that asks who committed epoch `$2` of pipeline `$1`.
-    pub(super) fn committer_sql(&self) -> String {
+    pub(crate) fn committer_sql(&self) -> String {
         format!("SELECT run_id FROM {} WHERE pipeline = $1 AND epoch = $2", self.ledger)
     }
 
     /// The parameters of [`Self::committer_sql`].
-    pub(super) fn of_epoch<'a>(&'a self, epoch: &'a i64) -> [(&'a (dyn ToSql + Sync), Type); 2] {
+    pub(crate) fn of_epoch<'a>(&'a self, epoch: &'a i64) -> [(&'a (dyn ToSql + Sync), Type); 2] {
         [(&self.pipeline, Type::TEXT), (epoch, Type::INT8)]
     }
 
     /// Whether this run has committed the epoch.
-    pub(super) async fn is_ours(
+    pub(crate) async fn is_ours(
         &self,
         connection: &Connection,
         epoch: Epoch,
@@ -208,13 +208,13 @@ impl Ledger {
     }
 
     /// Whether a row of [`Self::committer_sql`] names this run.
-    pub(super) fn is_run(&self, row: Option<&Row>) -> Result<bool, Error> {
+    pub(crate) fn is_run(&self, row: Option<&Row>) -> Result<bool, Error> {
         let Some(row) = row else { return Ok(false) };
         Ok(row.try_get::<_, &str>(0)? == self.run_id)
     }
 
     /// Where to go on with a queue.
-    pub(super) async fn position(
+    pub(crate) async fn position(
         &self,
         client: &Client,
         queue: &str,
@@ -261,7 +261,7 @@ impl Ledger {
     }
 
     /// At most `limit` rows above `after` in order of epochs.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &self,
         client: &Client,
         after: Option<Epoch>,
@@ -284,7 +284,7 @@ impl Ledger {
 
     /// Moves the offsets of epochs up to `up_to`, but never of the newest one, to the table of
     /// committed ranges; says how many ledger rows that saved. One statement, so one transaction.
-    pub(super) async fn compact(&self, client: &Client, up_to: Epoch) -> Result<u64, SinkError> {
+    pub(crate) async fn compact(&self, client: &Client, up_to: Epoch) -> Result<u64, SinkError> {
         let sql = format!(
             "WITH old AS ( \
                DELETE FROM {ledger} WHERE pipeline = $1 AND epoch <= $2 \
@@ -338,7 +338,7 @@ fn ledger_row(row: &Row) -> Result<LedgerRow, SinkError> {
     })
 }
 
-pub(super) fn epoch_number(epoch: Epoch) -> Result<i64, SinkError> {
+pub(crate) fn epoch_number(epoch: Epoch) -> Result<i64, SinkError> {
     i64::try_from(epoch.0).map_err(|_| ledger_misfit(format!("epoch {epoch} is above 2^63")))
 }
 

@@ -2,26 +2,28 @@
 
 use std::collections::HashSet;
 
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::dead_letters;
-use super::epoch::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
 use super::ledger::Ledger;
-use super::refused_rows::bisect::{Aim, Refusal, told, write_again, write_fitting, write_others};
-use super::refused_rows::flood::FloodGauge;
-use super::refused_rows::messages::{self, RefusedResult};
-use super::target::row_write::{Origin, Piece, RowsPiece};
-use super::target::table::Target;
+use super::transaction::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::dead_letters;
+use crate::sink::postgres::refused_rows::bisect::{
+    Aim, Refusal, told, write_again, write_fitting, write_others,
+};
+use crate::sink::postgres::refused_rows::flood::FloodGauge;
+use crate::sink::postgres::refused_rows::messages::{self, RefusedResult};
+use crate::sink::postgres::target::row_write::{Origin, Piece, RowsPiece};
+use crate::sink::postgres::target::table::Target;
 use crate::sink::{Distrust, RefusedRow, SinkError};
 
 /// What a careful run needs to judge refused rows.
-pub(super) struct Judge<'a> {
-    pub(super) floods: &'a mut FloodGauge,
+pub(crate) struct Judge<'a> {
+    pub(crate) floods: &'a mut FloodGauge,
     /// Results of which rows were refused.
-    pub(super) gaps: &'a mut HashSet<String>,
+    pub(crate) gaps: &'a mut HashSet<String>,
     /// Where refused rows of results go; not needed while there are none.
-    pub(super) letters: Option<&'a Target>,
-    pub(super) closed_at: std::time::SystemTime,
+    pub(crate) letters: Option<&'a Target>,
+    pub(crate) closed_at: std::time::SystemTime,
 }
 
 /// Rows of a piece that were refused.
@@ -32,7 +34,7 @@ impl EpochWrite<'_> {
     ///
     /// # Errors
     /// [`SinkError::RowsRefused`] for landing rows, [`SinkError::Flood`]; nothing is written then.
-    pub(super) async fn run_carefully(
+    pub(crate) async fn run_carefully(
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
@@ -128,14 +130,14 @@ impl Judge<'_> {
 }
 
 /// Deferred constraints are checked at once, so that the row is known that violates one.
-pub(super) async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
+pub(crate) async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
     let with = format!("{READ_COMMITTED}; {BY_INDEX}; SET CONSTRAINTS ALL IMMEDIATE");
     let begun = connection.begin(&with).await;
     begun.map_err(|error| classify("beginning a transaction", error))
 }
 
 /// Which rows would be refused if they were written now, as far as `distrust` goes; writes nothing.
-pub(super) async fn try_out(
+pub(crate) async fn try_out(
     connection: &mut Connection,
     piece: &RowsPiece<'_>,
     distrust: Distrust,

@@ -3,15 +3,15 @@
 //! Row by row, each in a savepoint, so that each says what became of it. There are few, and nobody waits for them
 //! but who has asked.
 
-use super::PostgresSink;
-use super::careful::begin;
-use super::client::connection::Connection;
-use super::epoch::{EpochWrite, Failure, Written, roll_back};
-use super::refused_rows::bisect::Refusal;
-use super::refused_rows::messages;
-use super::replayed;
-use super::target::row_write::{Origin, RowsPiece};
+use super::replay_outcomes;
+use super::transaction::{EpochWrite, Failure, Written, roll_back};
+use super::with_savepoints::begin;
 use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
+use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::refused_rows::bisect::Refusal;
+use crate::sink::postgres::refused_rows::messages;
+use crate::sink::postgres::target::row_write::{Origin, RowsPiece};
 use crate::sink::{DataError, Distrust, SinkError};
 
 /// A row on its way, and the letters about it.
@@ -23,7 +23,7 @@ struct Task<'m, 'a> {
 
 impl PostgresSink {
     /// Makes the targets hold the rows of `commit.mended`, and settles their letters.
-    pub(super) async fn mend(
+    pub(crate) async fn mend(
         &self,
         connection: &mut Connection,
         commit: &EpochCommit,
@@ -56,12 +56,15 @@ impl PostgresSink {
         let mut pieces = Vec::new();
         for mending in &commit.mended {
             let target = self.targets.results.get(&mending.changes.table.name);
-            let target = target.ok_or_else(|| super::unchecked(&mending.changes.table.name))?;
+            let target = target
+                .ok_or_else(|| crate::sink::postgres::unchecked(&mending.changes.table.name))?;
             pieces.push(target.mending(&mending.changes, commit.closed_at)?);
         }
         let mut settled = commit.replayed.clone();
         settled.extend(mend_all(connection, &tasks(&commit.mended, &pieces)).await?);
-        if let Some(bound) = replayed::update(&self.config.schema, &settled, commit.closed_at) {
+        if let Some(bound) =
+            replay_outcomes::update(&self.config.schema, &settled, commit.closed_at)
+        {
             bound.execute(connection).await?;
         }
         Ok(Written::Committed)

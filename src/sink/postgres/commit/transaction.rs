@@ -8,45 +8,45 @@
 use futures::future::join_all;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::client::connection::Connection;
-use super::client::error::{classify, classify_write};
-use super::client::response_deadline::Silence;
 use super::ledger::{Ledger, epoch_number};
-use super::schema::system_tables::LEDGER;
-use super::target::row_write::{Piece, Request};
-use super::target::rows::Bound;
 use crate::model::Epoch;
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::{classify, classify_write};
+use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::schema::system_tables::LEDGER;
+use crate::sink::postgres::target::row_write::{Piece, Request};
+use crate::sink::postgres::target::rows::Bound;
 
 /// What later statements of a transaction see, whatever the role's default is.
-pub(super) const READ_COMMITTED: &str = "ISOLATION LEVEL READ COMMITTED";
+pub(crate) const READ_COMMITTED: &str = "ISOLATION LEVEL READ COMMITTED";
 
 /// How statements with arrays of keys find their rows, whatever the tables held when they were planned: an empty
 /// table would be scanned, and then again for every epoch, when it has grown.
-pub(super) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+pub(crate) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
     SET LOCAL enable_mergejoin = off";
 /// A truncate reads its table as a whole, and takes as long as that is large: time limits are for ordinary epochs.
 const AS_A_WHOLE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; \
     SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
 
 /// Everything that the transaction sends.
-pub(super) struct EpochWrite<'a> {
-    pub(super) epoch: Epoch,
-    pub(super) ledger_row: Bound,
+pub(crate) struct EpochWrite<'a> {
+    pub(crate) epoch: Epoch,
+    pub(crate) ledger_row: Bound,
     /// In this order: landing tables first, and deletes of a table before its upserts, because they make
     /// room in its other unique indexes.
-    pub(super) pieces: Vec<Piece<'a>>,
+    pub(crate) pieces: Vec<Piece<'a>>,
     /// After everything else has landed.
-    pub(super) truncates: Vec<Bound>,
+    pub(crate) truncates: Vec<Bound>,
 }
 
-pub(super) enum Written {
+pub(crate) enum Written {
     Committed,
     /// The ledger has this epoch or a later one; nothing was written.
     NotAbove,
 }
 
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// COMMIT was not sent: the transaction ends with its connection.
     Nothing(SinkError),
     /// COMMIT was sent, and its answer is missing.
@@ -55,7 +55,7 @@ pub(super) enum Failure {
 
 impl EpochWrite<'_> {
     /// As fast as it can be. After [`Failure::Nothing`] the transaction may still be open.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
@@ -146,7 +146,7 @@ impl EpochWrite<'_> {
         Ok(true)
     }
 
-    pub(super) async fn truncate(&self, connection: &mut Connection) -> Result<(), SinkError> {
+    pub(crate) async fn truncate(&self, connection: &mut Connection) -> Result<(), SinkError> {
         if self.truncates.is_empty() {
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl EpochWrite<'_> {
     }
 
     /// Commits, and asks the ledger whether that is so.
-    pub(super) async fn finish(
+    pub(crate) async fn finish(
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
@@ -207,10 +207,10 @@ async fn execute(
 }
 
 /// Ends a transaction that is open, failed or not there.
-pub(super) async fn roll_back(connection: &mut Connection) -> Result<(), SinkError> {
+pub(crate) async fn roll_back(connection: &mut Connection) -> Result<(), SinkError> {
     connection.roll_back().await.map_err(|error| classify("rolling back", error))
 }
 
-pub(super) fn is_unique_violation(error: &Error) -> bool {
+pub(crate) fn is_unique_violation(error: &Error) -> bool {
     error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION)
 }

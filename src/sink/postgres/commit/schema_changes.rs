@@ -3,16 +3,16 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
-use super::client::error::classify;
-use super::client::quote;
 use super::ledger::epoch_number;
-use super::schema::system_tables::SCHEMA_CHANGES;
-use super::target::rows::Bound;
 use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::system_tables::SCHEMA_CHANGES;
+use crate::sink::postgres::target::rows::Bound;
 
 /// Adds what an epoch has learned.
-pub(super) fn insert(
+pub(crate) fn insert(
     schema: &str,
     pipeline: &str,
     commit: &EpochCommit,
@@ -43,7 +43,7 @@ pub(super) fn insert(
 }
 
 /// All that a pipeline has learned, oldest first.
-pub(super) async fn read(
+pub(crate) async fn read(
     client: &Client,
     schema: &str,
     pipeline: &str,

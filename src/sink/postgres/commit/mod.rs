@@ -1,15 +1,24 @@
 //! From what an epoch holds to what is sent, and what becomes of it.
 
-use super::careful::Judge;
-use super::client::connection::Connection;
-use super::epoch::{EpochWrite, Failure, Written, roll_back};
-use super::refused_rows::flood::FloodGauge;
-use super::target::row_write::{How, Origin, Piece, RowsPiece};
-use super::target::rows::Bound;
-use super::target::truncate;
-use super::{PostgresSink, dead_letters, outbox, replayed, resends, schema_changes, unchecked};
+pub(super) mod drift;
+pub(super) mod ledger;
+pub(super) mod preflight;
+pub(super) mod repair;
+pub(super) mod replay_outcomes;
+pub(super) mod schema_changes;
+pub(super) mod transaction;
+pub(super) mod with_savepoints;
+
+use self::transaction::{EpochWrite, Failure, Written, roll_back};
+use self::with_savepoints::Judge;
 use crate::model::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::refused_rows::flood::FloodGauge;
+use crate::sink::postgres::target::row_write::{How, Origin, Piece, RowsPiece};
+use crate::sink::postgres::target::rows::Bound;
+use crate::sink::postgres::target::truncate;
+use crate::sink::postgres::{PostgresSink, dead_letters, outbox, resends, unchecked};
 
 /// How an epoch is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +81,8 @@ impl PostgresSink {
             write.pieces.push(Piece::Own(self.ledger.close_gaps(&commit.retired)));
         }
         write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
-        let settled = replayed::update(&self.config.schema, &commit.replayed, commit.closed_at);
+        let settled =
+            replay_outcomes::update(&self.config.schema, &commit.replayed, commit.closed_at);
         write.pieces.extend(settled.map(Piece::Own));
         let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
         write.pieces.extend(resends::statements(commit, place)?.into_iter().map(Piece::Own));
@@ -131,7 +141,7 @@ impl PostgresSink {
     }
 
     /// Writes an epoch, and finds out what became of it.
-    pub(super) async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
+    pub(crate) async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut connection = self.connect().await?;
         let mut written = match commit.mended.as_slice() {
             [] => self.prepare(commit, Manner::Fast)?.run(&mut connection, &self.ledger).await,

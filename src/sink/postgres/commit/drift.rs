@@ -11,19 +11,19 @@ const TRIALS: u32 = 200;
 
 /// By the names of the results.
 #[derive(Debug, Default)]
-pub(super) struct Doubts {
+pub(crate) struct Doubts {
     /// Rows of them were refused, and the targets keep what they had; as in the database.
-    pub(super) gaps: HashSet<String>,
+    pub(crate) gaps: HashSet<String>,
     surprises: HashMap<String, u32>,
 }
 
 impl Doubts {
-    pub(super) fn has(&self, result: &str) -> bool {
+    pub(crate) fn has(&self, result: &str) -> bool {
         self.gaps.contains(result) || self.surprises.contains_key(result)
     }
 
     /// A statement failed that relied on what `table` holds; `None`: one of any.
-    pub(super) fn surprise<'a>(
+    pub(crate) fn surprise<'a>(
         &mut self,
         table: Option<&str>,
         results: impl Iterator<Item = &'a ResultTable>,
@@ -33,7 +33,7 @@ impl Doubts {
     }
 
     /// An epoch has passed.
-    pub(super) fn fade(&mut self) {
+    pub(crate) fn fade(&mut self) {
         self.surprises.retain(|_, left| {
             *left -= 1;
             *left > 0

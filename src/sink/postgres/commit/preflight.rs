@@ -6,21 +6,21 @@
 
 use std::time::SystemTime;
 
-use super::PostgresSink;
-use super::careful::try_out;
-use super::client::connection::Connection;
-use super::refused_rows::bisect::Refusal;
-use super::refused_rows::messages::of_landing;
-use super::refused_rows::type_checks::misfits;
-use super::target::landing::target_name;
-use super::target::row_write::RowsPiece;
+use super::with_savepoints::try_out;
 use crate::model::Changelog;
+use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::refused_rows::bisect::Refusal;
+use crate::sink::postgres::refused_rows::messages::of_landing;
+use crate::sink::postgres::refused_rows::type_checks::misfits;
+use crate::sink::postgres::target::landing::target_name;
+use crate::sink::postgres::target::row_write::RowsPiece;
 use crate::sink::{Distrust, RefusedRow, SinkError};
 
 /// Epochs in a row without a refused row after which a table is looked at less, and then not at all.
-pub(super) const TRIALS: u32 = 200;
+pub(crate) const TRIALS: u32 = 200;
 
-pub(super) async fn refused(
+pub(crate) async fn refused(
     sink: &mut PostgresSink,
     landing: &[Changelog],
 ) -> Result<Vec<RefusedRow>, SinkError> {

@@ -12,18 +12,16 @@
 //! one on PostgreSQL 15: two thirds of its time or less up to 1,000 rows, the same server CPU above; and
 //! no temporary table has to be kept per connection. Only what differs from the target is sent.
 
-mod bootstrap;
 mod client;
 mod commit;
 mod config;
 mod dead_letters;
 mod examine;
 mod fixes;
-mod history;
 mod letter_json;
 mod letter_store;
-mod newest_rows;
 mod outbox;
+mod read;
 mod refused_rows;
 mod replay_requests;
 mod resends;
@@ -56,6 +54,9 @@ use self::commit::drift::Doubts;
 use self::commit::ledger::{Ledger, epoch_number};
 use self::commit::preflight;
 use self::commit::schema_changes;
+use self::read::history;
+use self::read::newest_rows;
+use self::read::snapshot;
 use self::refused_rows::flood::FloodGauge;
 use self::schema::alter;
 use self::schema::create;
@@ -351,7 +352,7 @@ impl Sink for PostgresSink {
                 let mut connection = self.connect().await?;
                 let schema = self.config.schema.as_str();
                 let landing = self.targets.landing.get(&table.name);
-                let read = bootstrap::read(&mut connection, (schema, landing), table, since);
+                let read = snapshot::read(&mut connection, (schema, landing), table, since);
                 let changelogs = read.await?;
                 self.connection = Some(connection);
                 Ok(changelogs)

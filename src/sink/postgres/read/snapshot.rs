@@ -15,25 +15,27 @@ use futures::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::schema::numeric;
-use super::schema::wire_format::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire};
-use super::target::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
-use super::target::table::Target;
 use crate::model::{
     Changelog, Operation, Placed, Position, Scn, SureType, SystemColumn, Table, extract,
 };
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::numeric;
+use crate::sink::postgres::schema::wire_format::{
+    POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire,
+};
+use crate::sink::postgres::target::landing::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
+use crate::sink::postgres::target::table::Target;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// How the landing tables are read.
-pub(super) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
+pub(crate) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
 
 /// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
-pub(super) async fn read(
+pub(crate) async fn read(
     connection: &mut Connection,
     (schema, target): (&str, Option<&Target>),
     table: &Arc<Table>,
@@ -67,7 +69,7 @@ pub(super) async fn read(
 
 /// The declared columns in their natural types, then the landing table's own, all of `newest`. A value
 /// that the newest change did not carry is looked up in the changes before it.
-pub(super) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
+pub(crate) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
     let column = |name: &str| format!("newest.{}", quote::ident(name));
     let landing = target.filter(|target| target.has_column(&table.free_name(UNAVAILABLE)));
     let declared = table.declared().iter().enumerate().map(|(at, declared)| {
@@ -163,7 +165,7 @@ fn select((table, columns): (&Table, &str), landing: &str, has_since: bool) -> S
 }
 
 /// Rows with [`newest_columns`] as a changelog; `name` is the landing table's.
-pub(super) fn changelog(
+pub(crate) fn changelog(
     table: &Arc<Table>,
     name: &str,
     rows: &[Row],

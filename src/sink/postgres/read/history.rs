@@ -8,19 +8,19 @@ use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use tokio_postgres::types::ToSql;
 
-use super::bootstrap;
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::target::landing::CHANGE_SEQ;
-use super::target::rows::Rows;
-use super::target::table::Target;
+use super::snapshot;
 use crate::model::{Changelog, Table};
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::target::landing::CHANGE_SEQ;
+use crate::sink::postgres::target::rows::Rows;
+use crate::sink::postgres::target::table::Target;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// One statement, unless the keys are too many or too large for one. Rows are streamed, and only the
 /// chunk at hand is kept twice.
-pub(super) async fn read(
+pub(crate) async fn read(
     connection: &mut Connection,
     (table, landing): (&Arc<Table>, &Target),
     keys: &RecordBatch,
@@ -32,7 +32,7 @@ pub(super) async fn read(
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let sql = select(table, (landing, &wanted));
-    connection.begin_long(bootstrap::READ_ONLY).await.map_err(failed)?;
+    connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
     let mut changelogs = Vec::new();
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
@@ -41,7 +41,7 @@ pub(super) async fn read(
         let rows = rows.inspect_ok(|_| connection.silence.is_broken());
         let mut rows = pin!(rows.try_chunks(BOOTSTRAP_ROWS));
         while let Some(chunk) = rows.try_next().await.map_err(|error| failed(error.1))? {
-            changelogs.push(bootstrap::changelog(table, &landing.name, &chunk)?);
+            changelogs.push(snapshot::changelog(table, &landing.name, &chunk)?);
         }
     }
     connection.commit().await.map_err(failed)?;
@@ -60,7 +60,7 @@ fn select(table: &Table, (landing, wanted): (&Target, &Target)) -> String {
          ORDER BY {order}, newest.{seq}",
         names = keys.join(", "),
         arrays = wanted.given(),
-        columns = bootstrap::newest_columns(table, Some(landing)),
+        columns = snapshot::newest_columns(table, Some(landing)),
         landing = wanted.sql_name,
         same = same.join(" AND "),
         order = order.join(", "),

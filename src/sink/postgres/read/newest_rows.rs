@@ -8,18 +8,18 @@ use futures::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::bootstrap;
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::target::landing::{CHANGE_SEQ, OPERATION};
-use super::target::rows::Rows;
-use super::target::table::Target;
+use super::snapshot;
 use crate::model::{Changelog, Table};
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::target::landing::{CHANGE_SEQ, OPERATION};
+use crate::sink::postgres::target::rows::Rows;
+use crate::sink::postgres::target::table::Target;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// One statement, unless the keys are too many or too large for one; `None`: more than `limit` rows.
-pub(super) async fn read(
+pub(crate) async fn read(
     connection: &mut Connection,
     (table, landing): (&Arc<Table>, &Target),
     (columns, keys): (&[usize], &RecordBatch),
@@ -31,9 +31,9 @@ pub(super) async fn read(
     let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
-    let newest = bootstrap::newest_columns(table, Some(landing));
+    let newest = snapshot::newest_columns(table, Some(landing));
     let sql = select((table, &newest), columns, &wanted);
-    connection.begin_long(bootstrap::READ_ONLY).await.map_err(failed)?;
+    connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
     let mut found: Vec<Row> = Vec::new();
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
@@ -51,7 +51,7 @@ pub(super) async fn read(
         true => None,
         false => {
             let chunks = found.chunks(BOOTSTRAP_ROWS);
-            let changelogs = chunks.map(|rows| bootstrap::changelog(table, &landing.name, rows));
+            let changelogs = chunks.map(|rows| snapshot::changelog(table, &landing.name, rows));
             Some(changelogs.collect::<Result<Vec<_>, _>>()?)
         }
     };

@@ -1,0 +1,5 @@
+//! What the landing tables hold, read back as changelogs.
+
+pub(super) mod history;
+pub(super) mod newest_rows;
+pub(super) mod snapshot;

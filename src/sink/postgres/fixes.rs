@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::client::quote;
-use super::dead_letters;
+use super::dead_letters::letter_table;
 use super::examine::with_table;
 use super::schema::create;
 use super::schema::create::type_name;
@@ -71,8 +71,8 @@ impl<'a> Known<'a> {
             Some(sql) => {
                 format!("ALTER TABLE {sql_table} ALTER {name} TYPE {sql} USING {name}::{sql};")
             }
-            None if table == dead_letters::TABLE => {
-                format!("apply {} of this version to the database", dead_letters::FILE)
+            None if table == letter_table::TABLE => {
+                format!("apply {} of this version to the database", letter_table::FILE)
             }
             None => REPAIR.to_owned(),
         }

@@ -18,12 +18,9 @@ mod config;
 mod dead_letters;
 mod examine;
 mod fixes;
-mod letter_json;
-mod letter_store;
 mod outbox;
 mod read;
 mod refused_rows;
-mod replay_requests;
 mod resends;
 mod schema;
 mod target;
@@ -31,10 +28,10 @@ mod targets;
 mod unfit;
 
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
-pub use examine::{Wanted, examine};
-pub use letter_store::{
+pub use dead_letters::store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };
+pub use examine::{Wanted, examine};
 pub use outbox::{Outbox, Turn};
 pub use schema::alter::{Altered, FailedAlter};
 pub use schema::create::definition as table_definition;

@@ -10,9 +10,10 @@ use super::client::error::classify;
 use super::client::quote;
 use super::client::response_deadline::Silence;
 use super::config::PostgresConfig;
+use super::dead_letters::letter_table;
+use super::epoch_number;
 use super::schema::system_tables::OUTBOX;
 use super::target::rows::Bound;
-use super::{dead_letters, epoch_number};
 use crate::model::{EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 use crate::sink::rest::{Outgoing, Refused, Waiting, render};
@@ -118,7 +119,7 @@ impl Outbox {
             pipeline: self.pipeline.clone(),
             versioned: self.versioned.clone(),
             table: quote::table(&self.config.schema, OUTBOX),
-            dead_letters: quote::table(&self.config.schema, dead_letters::TABLE),
+            dead_letters: quote::table(&self.config.schema, letter_table::TABLE),
             has_letters: false,
         };
         turn.has_letters = turn.finds_letters().await?;

@@ -5,9 +5,10 @@
 //! that its request had in the outbox first; it keeps it, so that the order of versions is known.
 
 use super::client::quote;
+use super::dead_letters::letter_table;
+use super::epoch_number;
 use super::schema::system_tables::OUTBOX;
 use super::target::rows::{Bound, Params};
-use super::{dead_letters, epoch_number};
 use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;
 
@@ -19,7 +20,7 @@ pub(super) fn statements(
     if commit.resent.is_empty() {
         return Ok(Vec::new());
     }
-    let (dead, outbox) = (quote::table(schema, dead_letters::TABLE), quote::table(schema, OUTBOX));
+    let (dead, outbox) = (quote::table(schema, letter_table::TABLE), quote::table(schema, OUTBOX));
     let ids = |is_wanted: fn(&Resent) -> bool| -> Vec<i64> {
         commit.resent.iter().filter(|resent| is_wanted(resent)).map(|resent| resent.id).collect()
     };

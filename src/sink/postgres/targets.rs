@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use super::client::connection::Connection;
 use super::client::error::classify;
 use super::client::quote;
+use super::dead_letters::letter_table;
 use super::schema::catalog;
 use super::target::landing;
 use super::target::result::ResultTarget;
 use super::target::row_write::{How, Origin, RowsPiece};
 use super::target::table::Target;
-use super::{dead_letters, unchecked};
+use super::unchecked;
 use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
 
@@ -49,9 +50,9 @@ impl Targets {
                 checked.results.insert(result.name.clone(), target);
             }
         }
-        let dlq = catalog_of(connection, schema, dead_letters::TABLE, &mut problems).await?;
+        let dlq = catalog_of(connection, schema, letter_table::TABLE, &mut problems).await?;
         checked.dead_letters =
-            dlq.map(|catalog| dead_letters::check(schema, &catalog, &mut problems));
+            dlq.map(|catalog| letter_table::check(schema, &catalog, &mut problems));
         if !problems.is_empty() {
             return Err(SinkError::Targets { problems });
         }

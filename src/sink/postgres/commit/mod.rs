@@ -14,11 +14,12 @@ use self::with_savepoints::Judge;
 use crate::model::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::target::row_write::{How, Origin, Piece, RowsPiece};
 use crate::sink::postgres::target::rows::Bound;
 use crate::sink::postgres::target::truncate;
-use crate::sink::postgres::{PostgresSink, dead_letters, outbox, resends, unchecked};
+use crate::sink::postgres::{PostgresSink, outbox, resends, unchecked};
 
 /// How an epoch is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,8 +115,8 @@ impl PostgresSink {
             return Ok(Vec::new());
         }
         let target = self.targets.dead_letters.as_ref();
-        let target = target.ok_or_else(|| unchecked(dead_letters::TABLE))?;
-        dead_letters::inserts(commit, target, (&self.ledger.pipeline, &self.ledger.run_id))
+        let target = target.ok_or_else(|| unchecked(letter_table::TABLE))?;
+        letter_table::inserts(commit, target, (&self.ledger.pipeline, &self.ledger.run_id))
     }
 
     /// Piece by piece, leaving out rows of results that are refused.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::dead_letters;
+use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::target::rows::Bound;
 
 /// What changes of one letter; `None` stays as it is.
@@ -39,14 +39,14 @@ pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Opti
          FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) \
          AS given(id, status, error_type, message, phase, source_table, column_name) \
          WHERE letter.id = given.id",
-        quote::table(schema, dead_letters::TABLE)
+        quote::table(schema, letter_table::TABLE)
     );
     let texts = |text: fn(&Change) -> Option<String>| -> Vec<Option<String>> {
         changes.iter().map(text).collect()
     };
     let owned = |text: Option<&'static str>| text.map(str::to_owned);
     Some(Bound {
-        table: dead_letters::TABLE.to_owned(),
+        table: letter_table::TABLE.to_owned(),
         sql,
         params: vec![
             Box::new(ids),
@@ -67,24 +67,24 @@ fn change(outcome: &ReplayOutcome) -> Change {
         ReplayOutcome::Superseded => Change { status: "superseded", ..Change::default() },
         ReplayOutcome::NotTried(reason) => Change {
             status: "dead",
-            message: Some(dead_letters::printable(reason)),
+            message: Some(letter_table::printable(reason)),
             ..Change::default()
         },
         ReplayOutcome::RefusedAgain { column, message } => Change {
             status: "dead",
             error_type: Some(ErrorType::RowRefused.as_str()),
-            message: Some(dead_letters::printable(message)),
+            message: Some(letter_table::printable(message)),
             phase: Some(ErrorType::RowRefused.phase().as_str()),
             table: None,
-            column: column.as_deref().map(dead_letters::printable),
+            column: column.as_deref().map(letter_table::printable),
         },
         ReplayOutcome::Failed(letter) => Change {
             status: "dead",
             error_type: Some(letter.error_type.as_str()),
-            message: Some(dead_letters::printable(&letter.message)),
+            message: Some(letter_table::printable(&letter.message)),
             phase: Some(letter.phase().as_str()),
-            table: letter.table.as_deref().map(dead_letters::printable),
-            column: letter.column.as_deref().map(dead_letters::printable),
+            table: letter.table.as_deref().map(letter_table::printable),
+            column: letter.column.as_deref().map(letter_table::printable),
         },
     }
 }

@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::transaction::{BY_INDEX, EpochWrite, Failure, READ_COMMITTED, Written, roll_back};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
-use crate::sink::postgres::dead_letters;
+use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::refused_rows::bisect::{
     Aim, Refusal, told, write_again, write_fitting, write_others,
 };
@@ -90,7 +90,7 @@ impl EpochWrite<'_> {
     ) -> Result<(), SinkError> {
         let (Some(target), false) = (judge.letters, results.is_empty()) else { return Ok(()) };
         let written_by = (ledger.pipeline.as_str(), ledger.run_id.as_str(), judge.closed_at);
-        let inserts = dead_letters::of_results(results, target, written_by)?;
+        let inserts = letter_table::of_results(results, target, written_by)?;
         for bound in inserts {
             bound.execute(connection).await?;
         }

@@ -4,7 +4,7 @@ use arrow::array::{Array, RecordBatch};
 
 use super::bisect::Refusal;
 use crate::model::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
-use crate::sink::postgres::dead_letters::OF_RESULT;
+use crate::sink::postgres::dead_letters::letter_table::OF_RESULT;
 use crate::sink::postgres::target::row_write::Origin;
 use crate::sink::{DataError, RefusedRow};
 

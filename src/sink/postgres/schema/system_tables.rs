@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::dead_letters;
+use crate::sink::postgres::dead_letters::letter_table;
 
 pub(crate) const LEDGER: &str = "tidemark_ledger";
 pub(crate) const SPOOLS: &str = "tidemark_spools";
@@ -82,7 +82,7 @@ pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
     (GAPS, GAPS_DDL),
     (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
     (OUTBOX, OUTBOX_DDL),
-    (dead_letters::TABLE, DEAD_LETTERS_DDL),
+    (letter_table::TABLE, DEAD_LETTERS_DDL),
 ];
 
 /// Name, table and definition. What waits in the outbox is found without the rows that stay in it, and refused
@@ -91,7 +91,7 @@ const INDEXES: [(&str, &str, &str); 2] = [
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
     (
         "tidemark_refused_requests",
-        dead_letters::TABLE,
+        letter_table::TABLE,
         "(pipeline, (properties->>'lane')) WHERE phase = 'rest' AND status IN ('dead', 'requested', 'queued')",
     ),
 ];

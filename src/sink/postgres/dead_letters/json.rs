@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::letter_store::StoredLetter;
+use super::store::StoredLetter;
 
 impl StoredLetter {
     /// `{dlq_metadata, original_payload}`. The payload is its exact text, or base64 if it is none, which

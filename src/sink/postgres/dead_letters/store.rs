@@ -8,20 +8,20 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::client::response_deadline::Silence;
-use super::config::PostgresConfig;
-use super::dead_letters;
+use super::letter_table;
 use super::replay_requests::CAN_COME_BACK;
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::config::PostgresConfig;
 
 /// The dead letters of one pipeline.
 pub struct LetterStore {
     config: PostgresConfig,
     pipeline: String,
-    pub(super) table: String,
+    pub(crate) table: String,
     /// `None` before the first call and after an error.
     connection: Option<Connection>,
 }
@@ -103,7 +103,7 @@ pub enum LetterOrder {
     After(i64),
 }
 
-pub(super) const COLUMNS: &str = "id, event_id, original_topic, original_payload, COALESCE(properties, '{}'), \
+pub(crate) const COLUMNS: &str = "id, event_id, original_topic, original_payload, COALESCE(properties, '{}'), \
      phase, error_type, error_message, source_table, column_name, retry_count, first_failure, \
      last_failure, consumer_id, pipeline, status, settled_at, published_at";
 
@@ -126,7 +126,7 @@ const LIMIT: &str = "LIMIT $10::bigint";
 impl LetterStore {
     /// Does not connect yet.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
-        let table = quote::table(&config.schema, dead_letters::TABLE);
+        let table = quote::table(&config.schema, letter_table::TABLE);
         Self { config, pipeline: pipeline.into(), table, connection: None }
     }
 
@@ -292,7 +292,7 @@ impl LetterStore {
     }
 
     /// The pipeline is the first parameter, then those of the filter, if there is one.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &mut self,
         doing: &str,
         sql: &str,
@@ -352,7 +352,7 @@ fn like(pattern: &str) -> String {
     like
 }
 
-pub(super) fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {
+pub(crate) fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {
     Ok(StoredLetter {
         id: row.try_get(0)?,
         event_id: row.try_get(1)?,

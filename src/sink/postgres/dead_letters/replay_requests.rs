@@ -3,8 +3,8 @@
 
 use tokio_postgres::Row;
 
-use super::dead_letters::{DELETED, OF_RESULT};
-use super::letter_store::{COLUMNS, LetterStore, StoredLetter, letter};
+use super::letter_table::{DELETED, OF_RESULT};
+use super::store::{COLUMNS, LetterStore, StoredLetter, letter};
 use crate::model::{Message, Receipt, RefusedRequest, RefusedResultRow, ReplayRequest, RowLetter};
 use crate::sink::SinkError;
 
@@ -13,7 +13,7 @@ const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
 const IS_REQUEST: &str = "phase = 'rest'";
 const IS_ROW: &str = "phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%'";
 
-pub(super) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'rest' \
+pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'rest' \
      OR phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%')";
 
 /// Of this pipeline.

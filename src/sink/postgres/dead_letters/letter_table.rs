@@ -6,22 +6,22 @@ use std::time::SystemTime;
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 
-use super::refused_rows::messages::RefusedResult;
-use super::schema::catalog::CatalogTable;
-use super::target::rows::{Bound, Rows, micros};
-use super::target::table::{Rounding, Target, Wanted, stamp_type};
 use crate::model::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;
+use crate::sink::postgres::refused_rows::messages::RefusedResult;
+use crate::sink::postgres::schema::catalog::CatalogTable;
+use crate::sink::postgres::target::rows::{Bound, Rows, micros};
+use crate::sink::postgres::target::table::{Rounding, Target, Wanted, stamp_type};
 
-pub(super) const TABLE: &str = "cdc_dlq";
+pub(crate) const TABLE: &str = "cdc_dlq";
 
 /// In place of the topic of a refused row of a result, before the result's name.
-pub(super) const OF_RESULT: &str = "result/";
+pub(crate) const OF_RESULT: &str = "result/";
 /// The `operation` of a refused row of a result that was to be deleted.
-pub(super) const DELETED: &str = "deleted";
+pub(crate) const DELETED: &str = "deleted";
 
 /// Brings a table of an earlier version up to date.
-pub(super) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
+pub(crate) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
 
 /// What an event that died twice in one epoch must not do: stop the epoch.
 const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";
@@ -29,7 +29,7 @@ const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";
 /// Postgres's NUMERIC holds numbers that are longer than any in real events, but not all of JSON's.
 const LONGEST_NUMBER: usize = 300;
 
-pub(super) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<String>) -> Target {
+pub(crate) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<String>) -> Target {
     let stamp = stamp_type();
     let wanted: Vec<Wanted<'_>> = [
         ("original_topic", &DataType::Utf8),
@@ -59,7 +59,7 @@ pub(super) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<Str
 }
 
 /// The statements that add an epoch's dead letters.
-pub(super) fn inserts(
+pub(crate) fn inserts(
     commit: &EpochCommit,
     target: &Target,
     (pipeline, run_id): (&str, &str),
@@ -82,7 +82,7 @@ pub(super) fn inserts(
 }
 
 /// The statements that add the refused rows of results: letters without an event.
-pub(super) fn of_results(
+pub(crate) fn of_results(
     refused: &[RefusedResult],
     target: &Target,
     written_by: (&str, &str, SystemTime),
@@ -142,7 +142,7 @@ fn rows(
 }
 
 /// A dead letter must be writable whatever is in it; the exact bytes are in `original_payload`.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 

@@ -1,0 +1,6 @@
+//! Dead letters in their table: written, listed, asked for again.
+
+pub(super) mod json;
+pub(super) mod letter_table;
+pub(super) mod replay_requests;
+pub(super) mod store;

@@ -21,7 +21,6 @@ mod fixes;
 mod outbox;
 mod read;
 mod refused_rows;
-mod resends;
 mod schema;
 mod target;
 mod targets;

@@ -15,11 +15,12 @@ use crate::model::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::outbox::resends;
 use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::target::row_write::{How, Origin, Piece, RowsPiece};
 use crate::sink::postgres::target::rows::Bound;
 use crate::sink::postgres::target::truncate;
-use crate::sink::postgres::{PostgresSink, outbox, resends, unchecked};
+use crate::sink::postgres::{PostgresSink, outbox, unchecked};
 
 /// How an epoch is written.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,21 +1,23 @@
 //! The outbox: what the REST API is still to be told, written in the epoch's transaction.
 
+pub(super) mod resends;
+
 use std::time::SystemTime;
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
-use super::client::connection::Connection;
-use super::client::error::classify;
-use super::client::quote;
-use super::client::response_deadline::Silence;
-use super::config::PostgresConfig;
-use super::dead_letters::letter_table;
-use super::epoch_number;
-use super::schema::system_tables::OUTBOX;
-use super::target::rows::Bound;
 use crate::model::{EpochCommit, ResultChanges};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::epoch_number;
+use crate::sink::postgres::schema::system_tables::OUTBOX;
+use crate::sink::postgres::target::rows::Bound;
 use crate::sink::rest::{Outgoing, Refused, Waiting, render};
 
 /// The most rows in one statement.
@@ -30,7 +32,7 @@ const HOLD: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY; \
 ///
 /// A row with a known `idempotency_key` is not added again. That is how `-- sends: once` holds: such rows stay
 /// when they are delivered, without their bodies.
-pub(super) fn inserts(
+pub(crate) fn inserts(
     changes: &ResultChanges,
     commit: &EpochCommit,
     (schema, pipeline): (&str, &str),

@@ -4,16 +4,16 @@
 //! one says more. (If a newer one was delivered, its letter is settled since then.) The `place` of a letter is the one
 //! that its request had in the outbox first; it keeps it, so that the order of versions is known.
 
-use super::client::quote;
-use super::dead_letters::letter_table;
-use super::epoch_number;
-use super::schema::system_tables::OUTBOX;
-use super::target::rows::{Bound, Params};
 use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::epoch_number;
+use crate::sink::postgres::schema::system_tables::OUTBOX;
+use crate::sink::postgres::target::rows::{Bound, Params};
 
 /// The statements that put the requests of an epoch back, with their keys and their bytes, and tell their letters.
-pub(super) fn statements(
+pub(crate) fn statements(
     commit: &EpochCommit,
     (schema, pipeline): (&str, &str),
 ) -> Result<Vec<Bound>, SinkError> {

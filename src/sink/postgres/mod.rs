@@ -16,25 +16,23 @@ mod client;
 mod commit;
 mod config;
 mod dead_letters;
-mod examine;
-mod fixes;
+mod doctor;
 mod outbox;
 mod read;
 mod refused_rows;
 mod schema;
 mod target;
 mod targets;
-mod unfit;
 
 pub use config::{Pooler, PostgresConfig, Secret, SslMode};
 pub use dead_letters::store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };
-pub use examine::{Wanted, examine};
+pub use doctor::compatibility::Unfit;
+pub use doctor::{Wanted, examine};
 pub use outbox::{Outbox, Turn};
 pub use schema::alter::{Altered, FailedAlter};
 pub use schema::create::definition as table_definition;
-pub use unfit::Unfit;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,23 +5,25 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::client::quote;
-use super::dead_letters::letter_table;
-use super::examine::with_table;
-use super::schema::create;
-use super::schema::create::type_name;
-use super::target::landing::{self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS};
+use super::with_table;
 use crate::model::{ResultTable, Table};
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::schema::create;
+use crate::sink::postgres::schema::create::type_name;
+use crate::sink::postgres::target::landing::{
+    self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS,
+};
 
 /// What targets look like that fit, by their names.
-pub(super) struct Known<'a> {
+pub(crate) struct Known<'a> {
     schema: &'a str,
     tables: HashMap<&'a str, &'a Arc<Table>>,
     results: HashMap<&'a str, &'a Arc<ResultTable>>,
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         schema: &'a str,
         tables: &'a [Arc<Table>],
         results: &'a [Arc<ResultTable>],
@@ -33,7 +35,7 @@ impl<'a> Known<'a> {
     }
 
     /// Whether the problem is a table that a start makes by itself.
-    pub(super) fn is_made_at_start(&self, problem: &str) -> bool {
+    pub(crate) fn is_made_at_start(&self, problem: &str) -> bool {
         let name =
             |(table, rest): (&str, &str)| rest.contains("no such table").then(|| table.to_owned());
         let missing = problem.split_once(": ").and_then(name);
@@ -41,7 +43,7 @@ impl<'a> Known<'a> {
     }
 
     /// A problem begins with `TABLE: ` or `TABLE.COLUMN: `.
-    pub(super) fn fix(&self, problem: &str) -> String {
+    pub(crate) fn fix(&self, problem: &str) -> String {
         let Some((place, what)) = problem.split_once(": ") else { return REPAIR.to_owned() };
         if what.contains("no such table") {
             return self.create(place);

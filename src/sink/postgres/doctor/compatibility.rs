@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::client::error::classify;
-use super::client::quote;
-use super::examine::with_table;
-use super::schema::catalog;
-use super::target::result::ResultTarget;
-use super::{PostgresSink, fixes};
+use super::remedies;
+use super::with_table;
 use crate::model::ResultTable;
 use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;
+use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::catalog;
+use crate::sink::postgres::target::result::ResultTarget;
 
 /// Why the table of a result does not take its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +89,7 @@ fn unfit(
     if problems.is_empty() {
         return None;
     }
-    let known = fixes::Known::new(schema, &[], std::slice::from_ref(result));
+    let known = remedies::Known::new(schema, &[], std::slice::from_ref(result));
     let fixes: Vec<String> = problems.iter().map(|problem| known.fix(problem)).collect();
     let (problems, fixes) = (problems.join("; "), fixes.join(" "));
     let reason = format!(

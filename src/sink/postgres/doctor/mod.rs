@@ -1,6 +1,9 @@
 //! What `tidemark doctor` finds out about the database. Nothing is written.
 
-mod rights;
+pub(super) mod compatibility;
+pub(super) mod remedies;
+
+mod privileges;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::Silence;
 use crate::sink::postgres::config::PostgresConfig;
-use crate::sink::postgres::fixes;
+
 use crate::sink::postgres::schema::system_tables::MIGRATIONS;
 use crate::sink::postgres::target::landing;
 use crate::sink::postgres::targets::Targets;
@@ -236,7 +239,7 @@ async fn targets(
         Err(SinkError::Targets { problems }) => problems,
         Err(error) => return Err(error),
     };
-    let known = fixes::Known::new(&config.schema, wanted.tables, wanted.results);
+    let known = remedies::Known::new(&config.schema, wanted.tables, wanted.results);
     let is_made = |problem: &String| config.create_tables && known.is_made_at_start(problem);
     let finding = |problem: String| match is_made(&problem) {
         true => Finding::ok(format!("{problem}: the next start creates it")),
@@ -287,7 +290,7 @@ async fn indexes(
 }
 
 /// The results that have a table.
-pub(super) fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
+pub(crate) fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
     results.iter().filter(|result| result.channel == Channel::Table)
 }
 

@@ -1,6 +1,11 @@
 //! Partitions of a queue: key -> partition and partition -> consumer.
 
-use super::queue::FlowKey;
+/// A consumer flow, unique in the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FlowKey {
+    pub(crate) connection: u64,
+    pub(crate) flow: u32,
+}
 
 /// The partition of a key with this hash.
 pub(crate) fn of_hash(hash: u32, partitions: usize) -> usize {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::partition;
+use super::partition::{self, FlowKey};
 
 pub(crate) const DEFAULT_DEAD_MESSAGE_QUEUE: &str = "#DEAD_MSG_QUEUE";
 
@@ -35,13 +35,6 @@ impl QueueSettings {
     pub(crate) fn dead_message_queue(&self) -> &str {
         self.dead_message_queue.as_deref().unwrap_or(DEFAULT_DEAD_MESSAGE_QUEUE)
     }
-}
-
-/// A consumer flow, unique in the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct FlowKey {
-    pub(crate) connection: u64,
-    pub(crate) flow: u32,
 }
 
 /// A message of a queue.

@@ -1,44 +1,13 @@
 //! What happens once a batch is on disk: queues get their messages, publishers their answers.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use super::publish::OpenPublisher;
+use super::completion::{Completion, OpenPublisher};
 use super::{Core, PublishEvent};
 use crate::broker::SpoolError;
 use crate::broker::codec::assured::{Message, kind, par};
 use crate::broker::codec::frame::Response;
 use crate::broker::spool::{Batch, Spooled};
-
-/// Something to do when everything appended before it is on disk; done in order.
-#[derive(Debug)]
-pub(crate) enum Completion {
-    /// A message of a publisher flow, stored if a queue matched.
-    Taken {
-        name: Arc<str>,
-        message_id: u64,
-        spooled: Option<Spooled>,
-    },
-    Refused {
-        name: Arc<str>,
-        message_id: u64,
-        response: Response,
-    },
-    /// A message without a flow: direct, or moved to a dead-message queue.
-    Spooled {
-        spooled: Spooled,
-    },
-    Answer {
-        connection: u64,
-        frame: Vec<u8>,
-    },
-    Opened {
-        connection: u64,
-        flow: u32,
-        name: Arc<str>,
-        open: OpenPublisher,
-    },
-}
 
 /// One round of the writer thread.
 #[derive(Debug, Default)]

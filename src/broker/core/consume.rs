@@ -6,7 +6,8 @@ use crate::broker::codec::CodecError;
 use crate::broker::codec::assured::{AckRange, Message, Request, kind, par};
 use crate::broker::codec::frame::Response;
 use crate::broker::flow::{ConsumerFlow, WireIds};
-use crate::broker::queue::{FlowKey, Queue};
+use crate::broker::partition::FlowKey;
+use crate::broker::queue::Queue;
 use crate::broker::spool::catalog::TEMPORARY_BIT;
 
 const NON_DURABLE: u8 = 2;

@@ -9,6 +9,7 @@
 //! one chunk of frames at a time.
 
 mod commit;
+mod completion;
 mod consume;
 mod output;
 mod provision;
@@ -31,9 +32,9 @@ use super::spool::catalog::{Change, TEMPORARY_BIT};
 use super::spool::{Recovered, Spool};
 use super::subscription::{self, Subscriptions, Target};
 use super::{BrokerError, SpoolError};
-use commit::Completion;
+use completion::Completion;
+pub(crate) use completion::OpenPublisher;
 pub(crate) use output::{Output, PlannedDelivery};
-pub(crate) use publish::OpenPublisher;
 
 /// Bytes that may wait for the disk before publishers are no longer read.
 const MAX_PENDING_BYTES: usize = 16 << 20;

@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::broker::codec::message::Delivery;
-use crate::broker::queue::FlowKey;
+use crate::broker::partition::FlowKey;
 use crate::broker::spool::Location;
 
 /// Bytes of message records that one round of a session takes. More than a window of ordinary

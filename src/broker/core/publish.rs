@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::commit::Completion;
+use super::completion::{Completion, OpenPublisher};
 use super::{Core, MAX_DIRECT_BYTES, OpenFlow, PublishEvent, Publisher};
 use crate::broker::codec::assured::{Message, kind, par};
 use crate::broker::codec::frame::Response;
@@ -23,16 +23,6 @@ const TOO_LONG: Response = Response::new(400, "Message Too Long");
 const UNKNOWN_QUEUE: Response = Response::new(400, "Queue Not Found");
 const DENIED: Response = Response::new(403, "Publish ACL Denied");
 const NO_TOPIC: Response = Response::new(400, "Topic Parse Error");
-
-/// A request to open a publisher flow.
-#[derive(Debug)]
-pub(crate) struct OpenPublisher {
-    pub(crate) version: u8,
-    pub(crate) tag: Option<[u8; 3]>,
-    pub(crate) name: String,
-    pub(crate) last_acked: u64,
-    pub(crate) window: u32,
-}
 
 impl Core {
     /// Opens a new flow (empty name) or one that the client had before. The answer says which id

@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::Core;
-use super::commit::Completion;
+use super::completion::Completion;
 use crate::broker::codec::assured::Outcome;
 use crate::broker::queue::Entry;
 use crate::broker::spool::{SpoolError, Spooled};

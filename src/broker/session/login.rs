@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{SessionContext, SessionError};
+use super::context::SessionContext;
+use super::error::SessionError;
 use crate::broker::codec::client_ctrl::{Login, Welcome};
 use crate::broker::codec::frame::{self, Decoded, Response, protocol};
 use crate::broker::core::Client;

@@ -1,10 +1,11 @@
 //! One connection: login, then reading and writing side by side until either ends.
 
+mod context;
 mod deliver;
+mod error;
 mod login;
 mod requests;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -19,55 +20,15 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::SpoolError;
-use super::codec::CodecError;
-use super::codec::frame::{self, Decoded, MAX_HEADER_LEN};
-use super::config::{Config, User};
-use super::core::{Hub, Output};
+use super::codec::frame::{self, Decoded};
+use super::core::Output;
+pub(crate) use context::SessionContext;
+use error::SessionError;
 
 /// Bytes asked from the socket at a time.
 const READ_CHUNK: usize = 256 * 1024;
 /// Buffers that grew beyond this for one large message are given back.
 const MAX_IDLE_BUFFER: usize = 2 << 20;
-
-/// What all sessions share.
-pub(crate) struct SessionContext {
-    hub: Arc<Hub>,
-    users: BTreeMap<String, User>,
-    max_clients: usize,
-    max_message_size: usize,
-}
-
-impl SessionContext {
-    pub(crate) fn new(hub: Arc<Hub>, config: Config) -> Self {
-        let Config { users, max_clients, max_message_size, .. } = config;
-        Self { hub, users, max_clients, max_message_size }
-    }
-
-    /// Longest frame that is kept in memory.
-    fn max_frame(&self) -> usize {
-        self.max_message_size + MAX_HEADER_LEN
-    }
-}
-
-/// Why a connection ended. All but `Closed` are worth a look at the log.
-#[derive(Debug, thiserror::Error)]
-enum SessionError {
-    #[error("closed by the client")]
-    Closed,
-    #[error("closed for another connection of the same client name")]
-    Replaced,
-    #[error("nothing heard from the client for {0:?}")]
-    Silent(Duration),
-    #[error("network error")]
-    Network(#[source] io::Error),
-    #[error("client sent something that is not understood")]
-    Codec(#[from] CodecError),
-    #[error("login was refused")]
-    Refused,
-    #[error("stored message cannot be read")]
-    Spool(#[from] SpoolError),
-}
 
 /// Serves one connection to its end.
 pub(crate) async fn run(mut stream: TcpStream, peer: SocketAddr, context: &SessionContext) {

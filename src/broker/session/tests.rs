@@ -2,7 +2,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::broker::codec::assured::{Message, kind, par};
-use crate::broker::core::Core;
+use crate::broker::config::Config;
+use crate::broker::core::{Core, Hub};
 use crate::broker::spool::Spool;
 
 /// A login without any parameter.

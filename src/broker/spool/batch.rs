@@ -2,42 +2,8 @@
 
 use std::sync::Arc;
 
+use super::part::Part;
 use super::{Segment, Spool, SpoolError};
-
-/// Bytes for one segment.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) segment: Arc<Segment>,
-    /// The segment before a new one: it must be whole on disk before the new one exists, because
-    /// only the last segment may have a torn tail.
-    previous: Option<Arc<Segment>>,
-    position: u64,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Part {
-    pub(super) fn new(
-        segment: Arc<Segment>,
-        previous: Option<Arc<Segment>>,
-        position: u64,
-    ) -> Self {
-        Self { segment, previous, position, bytes: Vec::new() }
-    }
-
-    fn write(&self) -> Result<(), SpoolError> {
-        if !self.segment.is_created() {
-            if let Some(previous) = &self.previous {
-                previous.sync()?;
-            }
-            self.segment.create()?;
-        }
-        self.segment.write_at(&self.bytes, self.position)
-    }
-
-    fn end(&self) -> u64 {
-        self.position + self.bytes.len() as u64
-    }
-}
 
 /// What one round of the writer thread takes to disk. An error leaves the state of the files
 /// unknown; the broker must stop and recover.

@@ -11,6 +11,9 @@
 
 mod batch;
 pub(crate) mod catalog;
+mod error;
+mod location;
+mod part;
 mod reclaim;
 pub(crate) mod record;
 mod recover;
@@ -19,35 +22,18 @@ mod segment;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::codec::message::Content;
 pub(crate) use batch::Batch;
-use batch::Part;
 use catalog::{Catalog, Change, TEMPORARY_BIT};
+pub use error::SpoolError;
+pub(crate) use location::Location;
+use part::Part;
 use record::{Message, Origin};
 pub(crate) use recover::Recovered;
 pub(crate) use segment::Segment;
-
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    #[error("cannot {action} spool file {path}; check free space and permissions")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error(
-        "spool file {path} is damaged at byte {position}; restore it from a copy, or move the data \
-         directory away to start empty"
-    )]
-    Damaged { path: PathBuf, position: u64 },
-    #[error(
-        "spool file {path} is missing although older and newer ones exist; restore it from a copy, \
-         or move the data directory away to start empty"
-    )]
-    Missing { path: PathBuf },
-    #[error("data directory {path} is in use by another broker; stop it or choose another one")]
-    InUse { path: PathBuf },
-}
 
 /// Queues that still hold a message; almost always one.
 #[derive(Debug, Clone)]
@@ -90,20 +76,19 @@ pub(crate) struct Spooled {
     pub(crate) hash: u32,
 }
 
-/// Where to read a message record.
-#[derive(Debug, Clone)]
-pub(crate) struct Location {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) position: u32,
-    pub(crate) length: u32,
-}
-
 #[derive(Debug)]
 struct SegmentState {
     segment: Arc<Segment>,
     length: u64,
     live_messages: u64,
     live_bytes: u64,
+}
+
+/// The live messages of the oldest segment that are still to be copied forward.
+#[derive(Debug)]
+struct Survivors {
+    segment: u64,
+    ids: Vec<u64>,
 }
 
 pub(crate) struct Spool {
@@ -119,7 +104,7 @@ pub(crate) struct Spool {
     needs_sync: bool,
     /// (segment, position) known to be on disk.
     synced: (u64, u64),
-    survivors: Option<reclaim::Survivors>,
+    survivors: Option<Survivors>,
     /// Held for as long as the spool lives: one broker per directory.
     _lock: std::fs::File,
 }

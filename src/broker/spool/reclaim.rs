@@ -5,18 +5,11 @@
 
 use std::sync::Arc;
 
-use super::record::{self, Message};
-use super::{Segment, Spool, SpoolError};
+use super::record::Message;
+use super::{Segment, Spool, SpoolError, Survivors};
 
 /// Bytes copied forward per step: the core is locked meanwhile.
 const STEP_BYTES: usize = 1 << 20;
-
-/// The live messages of the oldest segment that are still to be copied forward.
-#[derive(Debug)]
-pub(super) struct Survivors {
-    segment: u64,
-    ids: Vec<u64>,
-}
 
 impl Spool {
     /// Removes from the front every segment without live messages, except the one in use.
@@ -92,26 +85,5 @@ impl Spool {
             copied += self.write_message(&Message { origin: None, ..message }, &queues) as usize;
         }
         Ok(())
-    }
-}
-
-impl super::Location {
-    pub(crate) fn read(&self) -> Result<Vec<u8>, SpoolError> {
-        let mut bytes = vec![0; self.length as usize];
-        self.segment.read_at(&mut bytes, u64::from(self.position))?;
-        Ok(bytes)
-    }
-
-    /// Reads the message out of the record's `bytes`.
-    ///
-    /// # Errors
-    /// [`SpoolError::Damaged`] if the bytes are not what was written.
-    pub(crate) fn message<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, SpoolError> {
-        record::check(bytes).and_then(|checked| record::parse_message(checked.payload)).ok_or_else(
-            || SpoolError::Damaged {
-                path: self.segment.path().to_owned(),
-                position: u64::from(self.position),
-            },
-        )
     }
 }

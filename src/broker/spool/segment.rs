@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::SpoolError;
+use super::error::SpoolError;
 
 const SUFFIX: &str = "seg";
 

@@ -51,7 +51,7 @@ pub async fn serve(
     let router = router
         .route("/faults", get(faults).put(set_faults))
         .route("/stats", get(stats))
-        .route("/openapi.json", get(|| async { Json(openapi::document()) }))
+        .route("/openapi.json", get(|| async { Json(openapi::document(&PATHS)) }))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(store);
     let service = router.into_make_service_with_connect_info::<Connection>();

@@ -2,11 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::PATHS;
-
-pub(super) fn document() -> Value {
+/// Describes the API, which takes rows at `row_paths`.
+pub(super) fn document(row_paths: &[&str]) -> Value {
     let mut paths: Map<String, Value> =
-        PATHS.iter().map(|path| ((*path).to_owned(), rows_path())).collect();
+        row_paths.iter().map(|path| ((*path).to_owned(), rows_path())).collect();
     paths.insert("/stats".to_owned(), json!({"get": get("How much was posted", "Stats")}));
     paths.insert(
         "/faults".to_owned(),

@@ -9,15 +9,15 @@ pub mod file;
 pub mod memory;
 pub mod solace;
 
+mod config;
 mod error;
 mod pressure;
 
+pub use config::SourceConfig;
 pub use error::SourceError;
 pub use pressure::{Pressure, PressureGauge};
 
 use std::future::Future;
-
-use serde::Deserialize;
 
 use crate::model::{Message, Receipt};
 
@@ -102,30 +102,4 @@ pub enum SourceEvent {
     Down {
         reason: String,
     },
-}
-
-/// The `[source]` section of the configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum SourceConfig {
-    Solace(Box<solace::SolaceConfig>),
-    File(file::FileConfig),
-}
-
-impl SourceConfig {
-    /// How many messages may be delivered and not acknowledged, where that is limited.
-    pub fn max_unacked(&self) -> Option<u32> {
-        match self {
-            Self::Solace(config) => Some(config.max_unacked),
-            Self::File(_) => None,
-        }
-    }
-
-    /// Everything that is wrong with it, each with its key; no I/O.
-    pub fn problems(&self) -> Vec<String> {
-        match self {
-            Self::Solace(config) => config.problems(),
-            Self::File(config) => config.problems(),
-        }
-    }
 }

@@ -3,9 +3,11 @@
 //! Deterministic given the seed, but for the wall clock; with a start time, to the byte.
 //! It is not a model of Oracle: one change is one transaction, and rows are as random as the tests need.
 
+mod backpressure;
+mod config;
 mod documents;
 mod envelope;
-mod heed;
+mod event;
 mod live;
 mod ndjson;
 mod publish;
@@ -17,6 +19,8 @@ mod shop;
 #[cfg(test)]
 mod tests;
 
+pub use config::Config;
+pub use event::{Event, Fault};
 pub use ndjson::write_ndjson;
 pub use publish::{Published, publish};
 pub use rate::{Rate, RateError};
@@ -24,95 +28,11 @@ pub use row::SalesTable;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use url::Url;
+use chrono::Utc;
 
-use crate::model::Operation;
 use crate::source::solace::PublishError;
 use shop::Shop;
-
-/// What to generate.
-#[derive(Debug, Clone)]
-pub struct Config {
-    pub seed: u64,
-    pub rate: Rate,
-    /// Ends after this many messages (tombstones are messages); `None`: does not end by itself.
-    pub events: Option<u64>,
-    /// Ends after this time.
-    pub duration: Option<Duration>,
-    /// The metrics page of a processor: nothing is published while it says that it can't follow.
-    pub heed: Option<Url>,
-    /// Share of changes that are faulty, 0 to 1: malformed JSON, broken XML, a column nobody declared.
-    pub faults: f64,
-    /// Share of orders whose date is 10 s to 4 min in the past.
-    pub late: f64,
-    /// Share of orders whose date is less than 10 s in the past.
-    pub out_of_order: f64,
-    /// Share of orders whose date is 2099-01-01.
-    pub misdated: f64,
-    /// Puts the schema section into every envelope.
-    pub with_schema: bool,
-    /// Also writes ORDER_DETAILS of orders and ADDRESSES of customers.
-    pub documents: bool,
-    /// Writes Debezium's "unavailable value" where XML did not change.
-    pub unchanged_lobs: bool,
-    /// The XML of an order has one item up to so many.
-    pub xml_items: u32,
-    /// What SCNs begin with; `None`: the microsecond of the first event, so that those of a later run are higher.
-    pub first_scn: Option<u64>,
-    /// A clock that starts here and moves by the rate; `None`: the wall clock.
-    pub start_time: Option<DateTime<Utc>>,
-    /// The rate by which that clock moves, if it is another than that of publishing.
-    pub clock_rate: Option<Rate>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            rate: Rate::PerSecond(5_000.0 / 60.0),
-            events: None,
-            duration: None,
-            heed: None,
-            faults: 0.0,
-            late: 0.02,
-            out_of_order: 0.03,
-            misdated: 0.0,
-            xml_items: 3,
-            with_schema: false,
-            documents: false,
-            unchanged_lobs: false,
-            first_scn: None,
-            start_time: None,
-            clock_rate: None,
-        }
-    }
-}
-
-/// A message to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    pub topic: String,
-    /// Messages of one key must stay in order: the order for orders and their items, else the row.
-    pub key: String,
-    /// Empty for a tombstone.
-    pub payload: Bytes,
-    pub table: SalesTable,
-    pub operation: Operation,
-    /// What is wrong with it on purpose.
-    pub fault: Option<Fault>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    MalformedJson,
-    BrokenXml,
-    /// Not an error: a column that the table got later.
-    ExtraColumn,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum GeneratorError {

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::heed::Heed;
+use super::backpressure::Backpressure;
 use super::{Config, Event, Generator, GeneratorError, SalesTable};
 use crate::source::solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
 
@@ -123,13 +123,13 @@ impl Run {
         let is_over = |cancel: &CancellationToken| {
             cancel.is_cancelled() || config.duration.is_some_and(|end| started.elapsed() >= end)
         };
-        let mut heed = config.heed.clone().map(Heed::new);
+        let mut backpressure = config.heed.clone().map(Backpressure::new);
         while !is_over(&self.cancel) {
-            if let Some(heed) = &mut heed {
-                heed.pause(&self.cancel).await;
+            if let Some(backpressure) = &mut backpressure {
+                backpressure.pause(&self.cancel).await;
             }
             // What a pause has left out is not made up for.
-            let paused = heed.as_ref().map_or(Duration::ZERO, |heed| heed.paused);
+            let paused = backpressure.as_ref().map_or(Duration::ZERO, |seen| seen.paused);
             let due = match config.rate.due_after(started.elapsed() - paused) {
                 Some(due) => due.saturating_sub(self.sent()).min(CHUNK),
                 None => CHUNK,

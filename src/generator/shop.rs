@@ -5,12 +5,13 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::config::Config;
 use super::documents::{addresses, order_details};
 use super::envelope::{Change, EnvelopeWriter, topic};
+use super::event::{Event, Fault};
 use super::live::Live;
 use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
 use super::shipping::{broken_shipping_info, shipping_info};
-use super::{Config, Event, Fault};
 use crate::model::Operation;
 
 const FIRST_CUSTOMERS: u64 = 100;

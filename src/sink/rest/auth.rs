@@ -8,9 +8,9 @@ use reqwest::{Client, RequestBuilder};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+use crate::http_client::{WebUrl, beginning};
 use crate::resilience::chain;
 use crate::sink::postgres::Secret;
-use crate::web::{WebUrl, beginning};
 
 /// The most bytes of a token server's answer.
 const TOKEN_BYTES: usize = 64 << 10;

@@ -9,9 +9,9 @@ use url::Url;
 use super::auth::Credentials;
 use super::config::RestConfig;
 use super::{Waiting, retry_after};
+use crate::http_client::beginning;
 use crate::resilience::chain;
 use crate::sink::SinkError;
-use crate::web::beginning;
 
 /// The most bytes of an answer that are looked at.
 const ANSWER_BYTES: usize = 2 << 10;

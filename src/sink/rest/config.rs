@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::auth::Auth;
-use crate::web::WebUrl;
+use crate::http_client::WebUrl;
 
 /// The API that `-- writes: rest /PATH` posts to.
 #[derive(Debug, Clone, Deserialize)]

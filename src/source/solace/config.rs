@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use super::semp;
-use crate::web::WebUrl;
+use crate::http_client::WebUrl;
 
 /// The `[source]` section with `kind = "solace"`.
 #[derive(Debug, Clone, Deserialize)]

@@ -1,3 +1,5 @@
+//! Back-pressure of the processor: the generator pauses while the processor cannot follow.
+
 use std::time::Duration;
 
 use reqwest::Client;
@@ -6,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
+use crate::http_client::beginning;
 use crate::resilience::chain;
 use crate::telemetry::names;
-use crate::web::beginning;
 
 /// How often to look, and how long a look may take.
 const PACE: Duration = Duration::from_secs(1);
@@ -19,7 +21,7 @@ const PAUSES_FROM: f64 = 2.0;
 
 /// Looks at a processor's metrics, and pauses while it can't follow.
 #[derive(Debug)]
-pub(super) struct Heed {
+pub(super) struct Backpressure {
     metrics: Url,
     client: Client,
     looked_at: Option<Instant>,
@@ -28,7 +30,7 @@ pub(super) struct Heed {
     can_look: bool,
 }
 
-impl Heed {
+impl Backpressure {
     pub(super) fn new(metrics: Url) -> Self {
         let client = Client::builder().timeout(PACE).no_proxy().build().unwrap_or_default();
         Self { metrics, client, looked_at: None, paused: Duration::ZERO, can_look: true }
@@ -113,12 +115,12 @@ mod tests {
     #[tokio::test]
     async fn it_waits_until_the_processor_follows() {
         let (url, reads) = processor(&[3, 2, 1]).await;
-        let mut heed = Heed::new(url);
-        heed.pause(&CancellationToken::new()).await;
+        let mut backpressure = Backpressure::new(url);
+        backpressure.pause(&CancellationToken::new()).await;
         assert_eq!(reads.load(Ordering::Relaxed), 3);
-        assert!(heed.paused >= 2 * PACE);
+        assert!(backpressure.paused >= 2 * PACE);
         // The next look is for later.
-        heed.pause(&CancellationToken::new()).await;
+        backpressure.pause(&CancellationToken::new()).await;
         assert_eq!(reads.load(Ordering::Relaxed), 3);
     }
 
@@ -127,8 +129,8 @@ mod tests {
         let (url, _) = processor(&[3]).await;
         let cancelled = CancellationToken::new();
         cancelled.cancel();
-        Heed::new(url).pause(&cancelled).await;
-        let mut alone = Heed::new("http://127.0.0.1:1/metrics".parse().unwrap());
+        Backpressure::new(url).pause(&cancelled).await;
+        let mut alone = Backpressure::new("http://127.0.0.1:1/metrics".parse().unwrap());
         alone.pause(&CancellationToken::new()).await;
         assert_eq!(alone.paused, Duration::ZERO);
     }

@@ -1,0 +1,66 @@
+//! What to generate, and when to end.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use url::Url;
+
+use super::rate::Rate;
+
+/// What to generate.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub seed: u64,
+    pub rate: Rate,
+    /// Ends after this many messages (tombstones are messages); `None`: does not end by itself.
+    pub events: Option<u64>,
+    /// Ends after this time.
+    pub duration: Option<Duration>,
+    /// The metrics page of a processor: nothing is published while it says that it can't follow.
+    pub heed: Option<Url>,
+    /// Share of changes that are faulty, 0 to 1: malformed JSON, broken XML, a column nobody declared.
+    pub faults: f64,
+    /// Share of orders whose date is 10 s to 4 min in the past.
+    pub late: f64,
+    /// Share of orders whose date is less than 10 s in the past.
+    pub out_of_order: f64,
+    /// Share of orders whose date is 2099-01-01.
+    pub misdated: f64,
+    /// Puts the schema section into every envelope.
+    pub with_schema: bool,
+    /// Also writes ORDER_DETAILS of orders and ADDRESSES of customers.
+    pub documents: bool,
+    /// Writes Debezium's "unavailable value" where XML did not change.
+    pub unchanged_lobs: bool,
+    /// The XML of an order has one item up to so many.
+    pub xml_items: u32,
+    /// What SCNs begin with; `None`: the microsecond of the first event, so that those of a later run are higher.
+    pub first_scn: Option<u64>,
+    /// A clock that starts here and moves by the rate; `None`: the wall clock.
+    pub start_time: Option<DateTime<Utc>>,
+    /// The rate by which that clock moves, if it is another than that of publishing.
+    pub clock_rate: Option<Rate>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            rate: Rate::PerSecond(5_000.0 / 60.0),
+            events: None,
+            duration: None,
+            heed: None,
+            faults: 0.0,
+            late: 0.02,
+            out_of_order: 0.03,
+            misdated: 0.0,
+            xml_items: 3,
+            with_schema: false,
+            documents: false,
+            unchanged_lobs: false,
+            first_scn: None,
+            start_time: None,
+            clock_rate: None,
+        }
+    }
+}

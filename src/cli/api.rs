@@ -1,9 +1,11 @@
+//! `tidemark api`: the REST API for development.
+
 use std::net::SocketAddr;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::process::on_signal;
+use super::signals::on_signal;
 use crate::api;
 
 /// `tidemark api`.

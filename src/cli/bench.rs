@@ -1,19 +1,21 @@
 //! `tidemark bench`: the figures of the README, all in one run, broker and Postgres included.
 
+mod progress;
 mod refusing;
+mod sql_copy;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
 use super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end, quantile};
-
-const PATIENCE: Duration = Duration::from_secs(600);
+use progress::{check, finished};
+use sql_copy::with_text;
 
 /// What was measured.
 struct Figures {
@@ -82,28 +84,6 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
         writeln!(out, "  {what:<30} {:>10.1} MiB", bytes / 1_048_576.0)?;
     }
     Ok(())
-}
-
-/// A copy of the SQL whose orders land their XML as a text: what is measured is events, and `cargo bench
-/// --bench xml` measures documents.
-fn with_text(sql: &Path, copy: PathBuf) -> anyhow::Result<PathBuf> {
-    if copy.exists() {
-        std::fs::remove_dir_all(&copy)?;
-    }
-    for part in ["tables", "transforms", "ods"] {
-        std::fs::create_dir_all(copy.join(part))?;
-        for entry in std::fs::read_dir(sql.join(part))? {
-            let from = entry?.path();
-            let name = from.file_name().context("a file of the folder")?;
-            std::fs::copy(&from, copy.join(part).join(name))?;
-        }
-    }
-    let orders = copy.join("tables/orders.sql");
-    let text = std::fs::read_to_string(&orders)?;
-    std::fs::write(orders, text.replace("  created_at", "  shipping_info VARCHAR,\n  created_at"))?;
-    let column = "ALTER TABLE cdc_orders ADD COLUMN IF NOT EXISTS shipping_info TEXT;\n";
-    std::fs::write(copy.join("ods/89_text.sql"), column)?;
-    Ok(copy)
 }
 
 async fn measure(
@@ -192,24 +172,6 @@ fn labelled(metrics: &str, name: &str, label: &str) -> Vec<(String, f64)> {
         Some((value.to_owned(), number.parse().ok()?))
     });
     values.collect()
-}
-
-async fn finished(mut generator: Child) -> anyhow::Result<()> {
-    let status = generator.wait().await?;
-    if !status.success() {
-        bail!("the generator failed; see generate.log");
-    }
-    Ok(())
-}
-
-fn check(processor: &mut Child, started: Instant) -> anyhow::Result<()> {
-    if let Some(status) = processor.try_wait()? {
-        bail!("the processor ended ({status}); see run.log");
-    }
-    if started.elapsed() > PATIENCE {
-        bail!("not done after {} s; see run.log", PATIENCE.as_secs());
-    }
-    Ok(())
 }
 
 /// Linux's own count of the process's largest resident size.

@@ -1,10 +1,12 @@
+//! `tidemark broker`: the development broker.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::process::on_signal;
+use super::signals::on_signal;
 use crate::broker;
 use crate::config::load_as;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
-use super::process::on_signal;
+use super::signals::on_signal;
 use super::stack::{
     LocalPostgres, Observer, PIPELINE, QUEUE, Settings, Stack, end, free_port, quantile,
     shipped_mappings,

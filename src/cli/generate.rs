@@ -1,3 +1,5 @@
+//! `tidemark generate`: load for a broker or into a file.
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -5,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 
-use super::process::on_signal;
+use super::signals::on_signal;
 use crate::config;
 use crate::generator::{Config, Published, Rate, publish, write_ndjson};
 use crate::source::SourceConfig;

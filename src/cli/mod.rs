@@ -9,11 +9,12 @@ mod dlq;
 mod doctor;
 mod generate;
 mod health;
-mod process;
 mod profile;
-mod rehearse;
-mod sql_test;
+mod run;
+mod signals;
 pub mod stack;
+mod test_sql;
+mod try_sql;
 
 use std::path::PathBuf;
 
@@ -30,11 +31,11 @@ pub enum Command {
     /// Checks SQL files without any connection: types, keys, order, and how each result is maintained.
     Check(check::Arguments),
     /// Runs the *.test.yaml files beside the SQL: events in, rows out, however batches and restarts fall.
-    Test(sql_test::Arguments),
+    Test(test_sql::Arguments),
     /// Shows how each column of a table is decoded, and from which evidence.
     Profile(profile::Arguments),
     /// Runs the SQL over the next messages of the queue, or of a file, and writes and consumes nothing.
-    Try(rehearse::Arguments),
+    Try(try_sql::Arguments),
     /// Looks at broker, PostgreSQL, API and checkpoint storage, and says for each problem what to do.
     Doctor(doctor::Arguments),
     /// Lists, shows, exports, replays and purges dead letters.
@@ -82,11 +83,11 @@ pub enum Command {
 /// What the user is to read.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config } => Box::pin(process::run(&config)).await,
+        Command::Run { config } => Box::pin(run::run(&config)).await,
         Command::Check(arguments) => check::run(&arguments).await,
-        Command::Test(arguments) => sql_test::run(&arguments).await,
+        Command::Test(arguments) => test_sql::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),
-        Command::Try(arguments) => rehearse::run(arguments).await,
+        Command::Try(arguments) => try_sql::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(&arguments).await,
         Command::Dlq(arguments) => dlq::run(arguments).await,
         Command::Broker(arguments) => broker::run(arguments).await,

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end};
-use super::{check, finished, with_text};
+use super::progress::{check, finished};
+use super::sql_copy::with_text;
 
 /// The landing tables of the shipped SQL.
 const TABLES: [&str; 5] =

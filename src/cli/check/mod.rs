@@ -1,10 +1,11 @@
 //! `tidemark check`: what the SQL folder says, without any connection.
 //!
-//! `graph` is who reads whom, `report` the text, `dot` and `svg` the drawings, and `excerpt` shows the line
+//! `folder` reads and plans the files, `graph` is who reads whom, `report` the text, `dot` and `svg` the drawings, and `excerpt` shows the line
 //! that an error is about.
 
 mod dot;
 mod excerpt;
+mod folder;
 mod graph;
 mod report;
 mod svg;
@@ -12,11 +13,9 @@ mod svg;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
-use crate::config::sql_sections;
-use crate::pipeline::{self, Sql};
-use crate::transform::{SqlError, Transforms, read_folder};
+use folder::load;
 use graph::Graph;
 
 #[derive(Debug, clap::Args)]
@@ -64,31 +63,6 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// A folder without errors.
-struct Checked {
-    sql: Sql,
-    /// The file of each table, in their order; of an extracted one the configuration.
-    table_files: Vec<PathBuf>,
-    transforms: Transforms,
-}
-
-async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Checked> {
-    let sections = config.map(sql_sections).transpose()?.unwrap_or_default();
-    let policy = sections.decode.unknown_tables;
-    let sql = pipeline::load_sql_with(folder, &sections.xml, policy).await;
-    let sql = sql.map_err(|errors| refused(&errors))?;
-    let transforms = sql.plan(&[]).await.map_err(|errors| refused(&errors))?;
-    let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
-    let extracted = sql.extractions.iter().filter_map(|_| config.map(Path::to_owned));
-    let table_files = files.into_iter().map(|file| file.path).chain(extracted).collect();
-    Ok(Checked { sql, table_files, transforms })
-}
-
-fn refused(errors: &[SqlError]) -> anyhow::Error {
-    let lines: Vec<String> = errors.iter().map(excerpt::shown).collect();
-    anyhow!("{} problem(s):\n{}", errors.len(), lines.join("\n"))
 }
 
 fn save(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use super::excerpt;
+use super::folder::Checked;
 use super::graph::{Graph, Kind};
-use super::{Checked, excerpt};
 use crate::model::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
 use crate::transform::{SqlError, Waiting};
 

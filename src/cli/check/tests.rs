@@ -1,5 +1,6 @@
 use std::fs;
 
+use super::folder::Checked;
 use super::*;
 
 const ORDERS: &str =

@@ -1,8 +1,8 @@
 //! `tidemark dlq`: dead letters are looked at, processed again and thrown away.
 
 mod filter;
+mod render;
 mod replay;
-mod shown;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use crate::config;
 use crate::sink::postgres::{LetterOrder, LetterStore, StoredLetter};
 use filter::Filter;
+use render::print;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -77,7 +78,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Action::Show { id } => show(&mut letters, id, json).await,
         Action::Stats { filter } => {
             let counts = letters.count(&filter.any_status()?).await?;
-            print(&shown::counts(&counts, json)?)
+            print(&render::counts(&counts, json)?)
         }
         Action::Export { filter, to } => export(&mut letters, &filter, to.as_deref()).await,
         Action::Replay(replay) => replay::run(&mut letters, replay, json).await,
@@ -92,10 +93,6 @@ fn store(path: &Path) -> anyhow::Result<LetterStore> {
     Ok(LetterStore::new(config.sink.postgres, config.pipeline))
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
-}
-
 async fn list(
     letters: &mut LetterStore,
     filter: &Filter,
@@ -103,7 +100,7 @@ async fn list(
     json: bool,
 ) -> anyhow::Result<()> {
     let found = letters.list(&filter.open_ones()?, LetterOrder::Newest, limit).await?;
-    print(&shown::list(&found, json))?;
+    print(&render::list(&found, json))?;
     let is_cut = found.len() as i64 == limit;
     if is_cut && !json {
         print(&format!("... the newest {limit}; --limit shows more, `stats` counts all\n"))?;
@@ -115,7 +112,7 @@ async fn show(letters: &mut LetterStore, id: i64, json: bool) -> anyhow::Result<
     let filter = Filter::of_id(id).any_status()?;
     let found = letters.list(&filter, LetterOrder::Newest, 1).await?;
     let letter = found.first().with_context(|| format!("there is no dead letter {id}"))?;
-    print(&shown::letter(letter, json))
+    print(&render::letter(letter, json))
 }
 
 async fn export(

@@ -7,8 +7,8 @@ use anyhow::bail;
 use clap::Args;
 
 use super::filter::Filter;
-use super::print;
-use crate::cli::process::on_signal;
+use super::render::{self, print};
+use crate::cli::signals::on_signal;
 use crate::sink::postgres::{LetterFilter, LetterOrder, LetterState, LetterStore};
 
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub(super) async fn run(
     filter.statuses = vec!["dead".to_owned()];
     if arguments.dry_run {
         let found = letters.list(&filter, LetterOrder::After(i64::MIN), arguments.limit).await?;
-        return print(&super::shown::list(&found, json));
+        return print(&render::list(&found, json));
     }
     let asked = letters.request(&filter, arguments.limit).await?;
     if !json {

@@ -1,9 +1,11 @@
+//! `tidemark run`: the processor with its status page.
+
 use std::path::Path;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::signals::on_signal;
 use crate::source::SourceConfig;
 use crate::source::solace::watch_depth;
 use crate::telemetry::{Health, init_metrics};
@@ -39,20 +41,4 @@ async fn watch_queue(source: SourceConfig, shutdown: CancellationToken) {
         SourceConfig::Solace(solace) => watch_depth(solace, &shutdown).await,
         SourceConfig::File(_) => {}
     }
-}
-
-/// A token that SIGTERM and Ctrl-C cancel.
-pub(super) fn on_signal() -> std::io::Result<CancellationToken> {
-    let shutdown = CancellationToken::new();
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(shutdown)
 }

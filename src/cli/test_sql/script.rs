@@ -1,7 +1,7 @@
 //! A `*.test.yaml` file, understood: its tests, their steps and what they expect.
 
 use super::event::Events;
-use super::yaml::{At, Key, Node, Problem, Value, parse};
+use super::yaml::{At, Key, Node, Problem, Value, parse, unknown};
 use crate::pipeline::Sql;
 
 /// One test of a file.
@@ -144,8 +144,4 @@ fn expected_row(
         }
     });
     Ok(ExpectedRow { at: node.at, cells: cells.collect::<Result<_, _>>()? })
-}
-
-pub(super) fn unknown(key: &Key, known: &str) -> Problem {
-    Problem { at: key.at, message: format!("{} is not known here; there are {known}", key.name) }
 }

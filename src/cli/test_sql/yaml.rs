@@ -188,6 +188,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A key that has no meaning where it stands; `known` are those that have.
+pub(super) fn unknown(key: &Key, known: &str) -> Problem {
+    Problem { at: key.at, message: format!("{} is not known here; there are {known}", key.name) }
+}
+
 fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
     let is_plain = matches!(style, ScalarStyle::Plain);
     match &*text {

@@ -1,11 +1,16 @@
 //! Dead letters as text or as JSON lines.
 
+use std::io::Write;
 use std::time::SystemTime;
 
 use crate::sink::postgres::{LetterCount, StoredLetter};
 
 /// Characters of a message in a list.
 const MESSAGE: usize = 100;
+
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
 
 pub(super) fn list(letters: &[StoredLetter], json: bool) -> String {
     if json {

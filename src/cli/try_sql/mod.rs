@@ -1,6 +1,6 @@
 //! `tidemark try`: the SQL over the next messages of the queue, or of a file, and nothing is written or consumed.
 
-mod shown;
+mod render;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut rehearsal = Rehearsal::start_with(&sql, decode).await?;
     let learned = rehearsal.feed_messages(messages).await?;
     let schema = config.as_ref().map_or("public", |config| config.sink.postgres.schema.as_str());
-    let outcome = shown::Outcome { sql: &sql, rehearsal: &rehearsal, learned, schema };
+    let outcome = render::Outcome { sql: &sql, rehearsal: &rehearsal, learned, schema };
     let text = match arguments.json {
         true => outcome.json()?,
         false => format!("{count} messages of {place}\n\n{}", outcome.text(arguments.rows)?),

@@ -7,8 +7,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{NaiveDate, NaiveDateTime};
 use serde_json::{Map, Value as Json, json};
 
-use super::script::unknown;
-use super::yaml::{Key, Node, Problem, Value};
+use super::yaml::{Key, Node, Problem, Value, unknown};
 use crate::model::{Column, Landing, Scn, SourceTable, Table, TableOptions};
 
 const CLOCK: &str = "tidemark_clock";

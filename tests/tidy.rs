@@ -11,7 +11,7 @@ use std::process::Command;
 const IMPORTS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("resilience", &[]),
-    ("web", &[]),
+    ("http_client", &[]),
     ("telemetry", &["model"]),
     ("source", COMPONENT),
     ("xml", &["model"]),
@@ -24,12 +24,12 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("api", &[]),
     // It publishes through the session that the source's flow is bound to.
     // It reads one metric of a processor.
-    ("generator", &["model", "resilience", "source", "telemetry", "web"]),
+    ("generator", &["model", "resilience", "source", "telemetry", "http_client"]),
     ("dashboard", &["model", "telemetry"]),
     ("config", CONFIGURED),
     ("pipeline", PROCESSOR),
 ];
-const COMPONENT: &[&str] = &["model", "resilience", "telemetry", "web"];
+const COMPONENT: &[&str] = &["model", "resilience", "telemetry", "http_client"];
 const EXTRACTING: &[&str] = &["model", "resilience", "telemetry", "xml"];
 const CONFIGURED: &[&str] = &[
     "model",

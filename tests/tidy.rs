@@ -43,7 +43,6 @@ const CONFIGURED: &[&str] = &[
     "sink",
     "checkpoint",
     "dashboard",
-    "pipeline",
 ];
 const PROCESSOR: &[&str] = &[
     "model",

@@ -1,9 +1,11 @@
+//! Reads configuration files: `${NAME}` and secrets in files are filled in, all problems come at once.
+
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::Config;
+use super::processor::Config;
 use crate::decode::DecodeConfig;
 use crate::xml::XmlConfig;
 

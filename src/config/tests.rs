@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
 use super::*;
 use crate::decode::UnknownTables;
 
@@ -27,7 +31,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.sql.watermark_delay, Duration::from_secs(10));
     assert_eq!(config.sql.idle_after, Duration::from_secs(30));
     assert_eq!(config.sql.memory_limit, crate::state::default_limit());
-    let batch = |memory| super::default_batch_bytes(memory).get();
+    let batch = |memory| batch::default_batch_bytes(memory).get();
     assert_eq!(batch(Some(ByteSize::mib(256))), 4 << 20);
     assert_eq!(batch(Some(ByteSize::gib(64))), 32 << 20);
     assert_eq!((batch(Some(ByteSize::mib(1))), batch(None)), (1 << 20, 32 << 20));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pipeline::DeadLetterConfig;
+use crate::config::DeadLetterConfig;
 use crate::resilience::{Finding, chain};
 use crate::source::SourceError;
 use crate::source::solace::{PublishConfig, SolaceConfig, try_to_consume, try_to_publish};

@@ -11,7 +11,7 @@ use super::script::{Expected, Step, Test};
 use super::variation::{Variation, borders, variations};
 use super::yaml::{At, FileError, Problem};
 use crate::model::ResultTable;
-use crate::pipeline::{PipelineError, Rehearsal, Sql};
+use crate::pipeline::{DryRun, PipelineError, Sql};
 use crate::resilience::chain;
 
 /// Why a test failed: what differed, in which variation, and where the file says otherwise.
@@ -87,7 +87,7 @@ async fn run_one(test: &Test, variation: &Variation, sql: &Sql) -> Result<(), En
     };
     let payloads: Vec<(At, &String)> = test.steps.iter().filter_map(event).collect();
     let written = borders(test, |step| matches!(step, Step::Restart));
-    let mut rehearsal = Rehearsal::start(sql).await.map_err(|e| stopped(test.at, &e))?;
+    let mut rehearsal = DryRun::start(sql).await.map_err(|e| stopped(test.at, &e))?;
     let mut done = 0;
     for border in &variation.borders {
         let batch: Vec<String> = payloads[done..*border].iter().map(|p| p.1.clone()).collect();
@@ -127,7 +127,7 @@ fn expected_after(test: &Test, events: usize) -> Vec<&Expected> {
     found
 }
 
-fn check(expected: &Expected, rehearsal: &Rehearsal<'_>) -> Result<(), Ended> {
+fn check(expected: &Expected, rehearsal: &DryRun<'_>) -> Result<(), Ended> {
     let at = expected.at;
     let unreadable = |error: ArrowError| Ended::Differs(at, error.to_string());
     let (schema, rows) = if expected.result == DEAD_LETTERS {
@@ -159,7 +159,7 @@ fn check(expected: &Expected, rehearsal: &Rehearsal<'_>) -> Result<(), Ended> {
 }
 
 /// A test that doesn't speak of dead letters expects none.
-fn check_dead_letters(test: &Test, rehearsal: &Rehearsal<'_>) -> Result<(), Ended> {
+fn check_dead_letters(test: &Test, rehearsal: &DryRun<'_>) -> Result<(), Ended> {
     if test.expected.iter().any(|expected| expected.result == DEAD_LETTERS) {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::config::{self, Config};
 use crate::decode::DecodeConfig;
 use crate::model::Message;
-use crate::pipeline::{Rehearsal, load_sql_with};
+use crate::pipeline::{DryRun, load_sql_with};
 use crate::source::file::{FileConfig, FileSource};
 use crate::source::solace::browse;
 use crate::source::{Source, SourceConfig, SourceEvent};
@@ -58,7 +58,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     })?;
     let (messages, place) = messages(&arguments, config.as_ref()).await?;
     let count = messages.len();
-    let mut rehearsal = Rehearsal::start_with(&sql, decode).await?;
+    let mut rehearsal = DryRun::start_with(&sql, decode).await?;
     let learned = rehearsal.feed_messages(messages).await?;
     let schema = config.as_ref().map_or("public", |config| config.sink.postgres.schema.as_str());
     let outcome = render::Outcome { sql: &sql, rehearsal: &rehearsal, learned, schema };

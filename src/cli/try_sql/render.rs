@@ -6,12 +6,12 @@ use arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value, json};
 
 use crate::model::{Channel, ResultTable, SchemaChange, SchemaChangeKind};
-use crate::pipeline::{Rehearsal, Sql};
+use crate::pipeline::{DryRun, Sql};
 use crate::sink::postgres::table_definition;
 
 pub(super) struct Outcome<'a> {
     pub(super) sql: &'a Sql,
-    pub(super) rehearsal: &'a Rehearsal<'a>,
+    pub(super) rehearsal: &'a DryRun<'a>,
     /// What the events teach about the columns of their tables.
     pub(super) learned: Vec<SchemaChange>,
     /// Of the target tables.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{DeadLetter, ErrorType, Late, Operation, Phase};
 use crate::sink::memory::Fault;
+use crate::telemetry::Condition;
 
 const MINUTE: i64 = 60_000_000;
 /// Minutes after which every window over the first order is closed.

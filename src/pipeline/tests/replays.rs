@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::model::{ReplayOutcome, ReplayRequest, Replayed};
-use crate::pipeline::late::Diversion;
+use crate::pipeline::epoch::diversion::Diversion;
 
 fn dying(stream: &[Message], dies: &[bool]) -> HashMap<Offset, Diversion> {
     let dies = dies.iter().cycle();

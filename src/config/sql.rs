@@ -1,0 +1,38 @@
+//! The `[sql]` section.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+
+use crate::state::default_limit;
+
+/// The `[sql]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlConfig {
+    /// The folder with `tables/`, `transforms/` and `ods/`. Default: `sql`.
+    pub folder: PathBuf,
+    /// How far the watermark stays behind the newest event time. Default: 10 s.
+    #[serde(with = "humantime_serde")]
+    pub watermark_delay: Duration,
+    /// How long a table may be without events, by the source's clock, before the watermark goes on
+    /// without it. Default: 30 s.
+    #[serde(with = "humantime_serde")]
+    pub idle_after: Duration,
+    /// How much the rows in memory and what is kept for results may take, as in `"4GiB"`. Beyond it no more
+    /// messages are taken, and `/ready` says why. Default: half of the memory of the container or machine.
+    pub memory_limit: Option<ByteSize>,
+}
+
+impl Default for SqlConfig {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("sql"),
+            watermark_delay: Duration::from_secs(10),
+            idle_after: Duration::from_secs(30),
+            memory_limit: default_limit(),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The pipeline without a queue and without Postgres: for trying out SQL on a few events.
+//!
+//! Decoding, state, transforms, late events and restarts are the ones of the real processor; only the
+//! target is in memory, and whoever rehearses says where batches end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::SqlConfig;
+use crate::decode::{DecodeConfig, Decoder};
+use crate::model::{DeadLetter, Message, Offset, Receipt, ResultTable, SchemaChange};
+use crate::pipeline::epoch::landing_reader::LandingReader;
+use crate::pipeline::epoch::poison_search::PoisonSearch;
+use crate::pipeline::epoch::processor::Processor;
+use crate::pipeline::error::PipelineError;
+use crate::pipeline::schema::discovered_tables::DiscoveredTables;
+use crate::pipeline::session::resume::resume;
+use crate::pipeline::sql_folder::Sql;
+use crate::resilience::{CircuitBreaker, Recovery};
+use crate::sink::Sink;
+use crate::sink::memory::{MemorySink, MemoryTarget, place};
+use crate::state::StateStores;
+use crate::telemetry::Health;
+
+const PIPELINE: &str = "rehearsal";
+const TOPIC: &str = "rehearsal";
+
+/// A processor over a target in memory.
+pub struct DryRun<'a> {
+    sql: &'a Sql,
+    decode: DecodeConfig,
+    target: MemoryTarget,
+    running: Running,
+    sent: u64,
+}
+
+struct Running {
+    processor: Processor,
+    sink: MemorySink,
+    results: Vec<Arc<ResultTable>>,
+}
+
+impl<'a> DryRun<'a> {
+    /// Starts with an empty target.
+    ///
+    /// # Errors
+    /// If the SQL can't be planned.
+    pub async fn start(sql: &'a Sql) -> Result<Self, PipelineError> {
+        let unknown_tables = sql.unknown_tables;
+        Self::start_with(sql, DecodeConfig { unknown_tables, ..DecodeConfig::default() }).await
+    }
+
+    /// The same with other settings of the decoder.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(sql: &'a Sql, decode: DecodeConfig) -> Result<Self, PipelineError> {
+        let target = MemoryTarget::default();
+        let running = run(sql, &decode, &target).await?;
+        Ok(Self { sql, decode, target, running, sent: 0 })
+    }
+
+    /// Processes the payloads as one epoch and commits it.
+    ///
+    /// # Errors
+    /// What would stop the processor, or make it look for the event that a query fails on.
+    pub async fn feed(&mut self, payloads: &[String]) -> Result<(), PipelineError> {
+        let mut messages: Vec<Message> =
+            payloads.iter().map(|payload| self.next_message(payload)).collect();
+        loop {
+            let job = self.running.processor.process(messages.clone(), &HashMap::new()).await?;
+            if let Some(commit) = job.and_then(|job| job.commit) {
+                self.running.sink.commit(&commit).await?;
+            }
+            if !self.running.processor.has_learned() {
+                return Ok(());
+            }
+            let processor = &self.running.processor;
+            messages.retain(|message| processor.is_held(message.offset));
+            self.restart().await?;
+        }
+    }
+
+    /// Processes messages as the processor would: those that make a query fail are found and become dead
+    /// letters. What the messages teach about the columns of their tables.
+    ///
+    /// # Errors
+    /// What would stop the processor.
+    pub async fn feed_messages(
+        &mut self,
+        mut messages: Vec<Message>,
+    ) -> Result<Vec<SchemaChange>, PipelineError> {
+        let mut poison_search = PoisonSearch::default();
+        let mut learned = Vec::new();
+        while !messages.is_empty() {
+            let mut rest = messages.clone();
+            let part = poison_search.next_part(&mut rest);
+            let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
+            let processed = messages.len() - rest.len();
+            match self.running.processor.process(part, poison_search.reasons()).await {
+                Ok(job) => {
+                    if let Some(commit) = job.and_then(|job| job.commit) {
+                        self.running.sink.commit(&commit).await?;
+                        learned.extend(commit.schema_changes);
+                    }
+                    poison_search.succeeded(&offsets);
+                    messages.truncate(processed);
+                    messages.retain(|message| self.running.processor.is_held(message.offset));
+                    messages.extend(rest);
+                    if self.running.processor.has_learned() {
+                        self.restart().await?;
+                    }
+                }
+                Err(PipelineError::Transform(error))
+                    if error.recovery() == Recovery::DeadLetter =>
+                {
+                    poison_search.failed(&offsets, error)?;
+                    self.restart().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(learned)
+    }
+
+    /// Forgets everything in memory and starts from what is committed.
+    ///
+    /// # Errors
+    /// As a start of the processor.
+    pub async fn restart(&mut self) -> Result<(), PipelineError> {
+        self.running = run(self.sql, &self.decode, &self.target).await?;
+        Ok(())
+    }
+
+    /// The results that the SQL folder describes.
+    pub fn results(&self) -> &[Arc<ResultTable>] {
+        &self.running.results
+    }
+
+    /// What the target of a result shows, in batches of one row.
+    pub fn rows(&self, result: &ResultTable) -> Vec<RecordBatch> {
+        self.target.result(place(result))
+    }
+
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.target.dead_letters()
+    }
+
+    fn next_message(&mut self, payload: &str) -> Message {
+        self.sent += 1;
+        Message {
+            offset: Offset::new(1, self.sent),
+            receipt: Receipt { flow: 1, id: self.sent },
+            topic: TOPIC.to_owned(),
+            payload: Bytes::from(payload.to_owned()),
+            redelivered: false,
+            properties: Vec::new(),
+        }
+    }
+}
+
+async fn run(
+    sql: &Sql,
+    decode: &DecodeConfig,
+    target: &MemoryTarget,
+) -> Result<Running, PipelineError> {
+    let (mut sink, landing) = (target.sink(PIPELINE, TOPIC), target.sink(PIPELINE, TOPIC));
+    let registry = sink.resume().await?.schema_changes;
+    let discovered = DiscoveredTables::of(sql, &registry);
+    let transforms = discovered.plan(sql, &registry).await.map_err(PipelineError::Sql)?;
+    let tables = transforms.tables().to_vec();
+    let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
+    let stores = StateStores::new(&tables, SqlConfig::default().watermark_delay)?;
+    let late = LandingReader::new(
+        Box::new(landing),
+        (Health::default(), CircuitBreaker::default()),
+        CancellationToken::new(),
+    );
+    let parts = (stores, transforms);
+    let decoder = Decoder::new(tables, decode);
+    let decoder = decoder.with_extractions(sql.extractions.clone());
+    let decoder = discovered.teach(decoder, sql, &results);
+    let processor = resume(&mut sink, decoder, parts, late, (TOPIC, Vec::new())).await?;
+    Ok(Running { processor, sink, results })
+}

@@ -1,0 +1,136 @@
+//! Why an event becomes a dead letter instead of being applied, and how it is taken out of its epoch.
+
+use std::collections::HashMap;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+
+use crate::decode::Decoded;
+use crate::model::{Changelog, DeadLetter, ErrorType, Message, Offset, Table};
+use crate::sink::RefusedRow;
+
+/// Why an event is not applied but a dead letter.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct Diversion {
+    pub(in crate::pipeline) error_type: ErrorType,
+    pub(in crate::pipeline) message: String,
+    /// As the source names it.
+    pub(in crate::pipeline) table: Option<String>,
+    pub(in crate::pipeline) column: Option<String>,
+}
+
+impl Diversion {
+    pub(in crate::pipeline) fn late(message: String) -> Self {
+        Self { error_type: ErrorType::LateEvent, message, table: None, column: None }
+    }
+
+    pub(in crate::pipeline) fn refused(row: RefusedRow) -> Self {
+        let RefusedRow { message, column, .. } = row;
+        Self { error_type: ErrorType::RowRefused, message, table: None, column }
+    }
+
+    pub(in crate::pipeline) fn failed(reason: &str) -> Self {
+        let message = format!(
+            "{reason}: correct the query or the event, then replay it (tidemark dlq replay)"
+        );
+        Self { error_type: ErrorType::QueryFailed, message, table: None, column: None }
+    }
+
+    /// The event, whole, as a dead letter.
+    pub(in crate::pipeline) fn letter(self, message: &Message) -> DeadLetter {
+        DeadLetter {
+            offset: message.offset,
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            properties: message.properties.clone(),
+            error_type: self.error_type,
+            message: self.message,
+            table: self.table,
+            column: self.column,
+        }
+    }
+}
+
+/// Why a change is late that needs a row in a window that has lost rows.
+pub(in crate::pipeline) fn dropped_reason(
+    (changelog, row): (&Changelog, usize),
+    (found, at): (&Changelog, usize),
+) -> String {
+    let (table, dropped_from) = (&changelog.table, &found.table);
+    let changed = row_name(table, &changelog.batch, (&table.key, row));
+    let dropped = row_name(dropped_from, &found.batch, (&dropped_from.key, at));
+    let needs = match changed == dropped {
+        true => format!("{changed} was"),
+        false => format!("{changed} needs {dropped}, which was"),
+    };
+    let ttl = humantime::format_duration(dropped_from.options.ttl.unwrap_or_default());
+    format!(
+        "{needs} dropped from memory after its ttl of {ttl} with its windows, so this change is not \
+         applied and the results keep their last value: raise ttl in sql/tables/{}.sql, then replay \
+         it (tidemark dlq replay)",
+        dropped_from.name,
+    )
+}
+
+/// Why a change is late whose epoch needs too much.
+pub(in crate::pipeline) fn too_many_reason(
+    (changelog, row): (&Changelog, usize),
+    needed: &Table,
+    most: usize,
+) -> String {
+    let table = &changelog.table;
+    format!(
+        "{} needs rows of table {} that ttl dropped from memory, and with its neighbours more than \
+         {most} rows would have to be read back at once, so this change is not applied: raise ttl in \
+         sql/tables/{}.sql or lower batch.max_messages, then replay it (tidemark dlq replay)",
+        row_name(table, &changelog.batch, (&table.key, row)),
+        needed.name,
+        needed.name,
+    )
+}
+
+/// As in `the row order_id = 7 of table orders`.
+pub(in crate::pipeline) fn row_name(
+    table: &Table,
+    batch: &RecordBatch,
+    (columns, row): (&[usize], usize),
+) -> String {
+    let value = |column: &usize| match array_value_to_string(batch.column(*column), row) {
+        Ok(value) => value,
+        // A type that has no text has no place in a key either.
+        Err(error) => error.to_string(),
+    };
+    let names = table.key.iter().map(|at| &table.columns[*at].name);
+    let cells: Vec<String> =
+        names.zip(columns).map(|(name, at)| format!("{name} = {}", value(at))).collect();
+    format!("the row {} of table {}", cells.join(", "), table.name)
+}
+
+/// Moves the messages with a reason from the changes to the dead letters.
+pub(in crate::pipeline) fn take_out(
+    decoded: &mut Decoded,
+    messages: &[Message],
+    mut reasons: HashMap<Offset, Diversion>,
+) {
+    // Its document alone was a dead letter so far.
+    decoded.dead_letters.retain(|letter| !reasons.contains_key(&letter.offset));
+    for changelog in std::mem::take(&mut decoded.changes) {
+        let mut is_late = Vec::with_capacity(changelog.len());
+        for offset in &changelog.offsets {
+            let reason = reasons.get_mut(offset);
+            is_late.push(reason.is_some());
+            if let Some(reason) = reason {
+                reason.table = Some(changelog.table.source.to_string());
+            }
+        }
+        let rest = if is_late.contains(&true) { changelog.without(&is_late) } else { changelog };
+        decoded.changes.extend((!rest.is_empty()).then_some(rest));
+    }
+    let mut order = HashMap::new();
+    for (at, message) in messages.iter().enumerate() {
+        order.insert(message.offset, at);
+        let Some(reason) = reasons.remove(&message.offset) else { continue };
+        decoded.dead_letters.push(reason.letter(message));
+    }
+    decoded.dead_letters.sort_by_key(|letter| order.get(&letter.offset).copied());
+}

@@ -1,0 +1,12 @@
+//! One epoch: from messages to what is committed.
+
+pub(super) mod diversion;
+mod implausible_times;
+pub(super) mod job;
+pub(super) mod landing_reader;
+mod late_events;
+pub(super) mod poison_search;
+pub(super) mod processor;
+mod rehydrate;
+mod replay;
+mod stale_snapshots;

@@ -1,0 +1,190 @@
+//! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number. And which
+//! events have rows that the target refused at the commit.
+//!
+//! A failed query leaves the state half changed, so that the session starts over from the ledger. The
+//! failed batch comes again in halves, until an epoch of one event fails: that event becomes a dead letter.
+//! Epochs that succeed grow again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tracing::{error, warn};
+
+use crate::model::{Message, Offset};
+use crate::pipeline::epoch::diversion::Diversion;
+use crate::resilience::chain;
+use crate::sink::{Distrust, RefusedRow};
+use crate::transform::TransformError;
+
+/// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
+const MOST_IN_A_ROW: usize = 20;
+
+/// What is known about failing events; it outlives sessions.
+#[derive(Debug, Default)]
+pub(in crate::pipeline) struct PoisonSearch {
+    /// The most messages in an epoch, while a failure is narrowed down.
+    limit: Option<usize>,
+    reasons: HashMap<Offset, Diversion>,
+    /// Tables whose landing rows were refused when they were committed, and what would have told before.
+    distrusted: BTreeMap<String, Distrust>,
+    in_a_row: usize,
+}
+
+impl PoisonSearch {
+    /// Why events can't be processed, by their offsets.
+    pub(in crate::pipeline) fn reasons(&self) -> &HashMap<Offset, Diversion> {
+        &self.reasons
+    }
+
+    /// Tables whose rows are to be looked at before they are applied, and how.
+    pub(in crate::pipeline) fn distrusted(&self) -> impl Iterator<Item = (&String, Distrust)> {
+        self.distrusted.iter().map(|(table, distrust)| (table, *distrust))
+    }
+
+    /// The target refused these rows at the commit, each of them alone.
+    pub(in crate::pipeline) fn refused(&mut self, rows: Vec<RefusedRow>) {
+        for row in rows {
+            warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
+            let known = self.distrusted.entry(row.table.clone()).or_insert(row.distrust);
+            *known = row.distrust.max(*known);
+            self.reasons.insert(row.offset, Diversion::refused(row));
+        }
+    }
+
+    /// The most messages in the next epoch, if there is a limit.
+    pub(in crate::pipeline) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// What was known about these events is settled: they are dead letters.
+    pub(in crate::pipeline) fn forget(&mut self, offsets: &[Offset]) {
+        self.reasons.retain(|offset, _| !offsets.contains(offset));
+    }
+
+    /// Takes the messages of the next epoch.
+    pub(in crate::pipeline) fn next_part(&self, messages: &mut Vec<Message>) -> Vec<Message> {
+        let count = self.limit.unwrap_or(messages.len()).min(messages.len());
+        let rest = messages.split_off(count);
+        std::mem::replace(messages, rest)
+    }
+
+    /// An epoch of these messages went through.
+    pub(in crate::pipeline) fn succeeded(&mut self, offsets: &[Offset]) {
+        if offsets.iter().any(|offset| !self.reasons.contains_key(offset)) {
+            self.in_a_row = 0;
+            // Nobody collects more than this anyway.
+            self.limit = self.limit.map(|limit| limit * 2).filter(|limit| *limit < 1 << 20);
+        }
+    }
+
+    /// An epoch of these messages failed.
+    ///
+    /// # Errors
+    /// The error itself, if the events are not to blame.
+    pub(in crate::pipeline) fn failed(
+        &mut self,
+        offsets: &[Offset],
+        error: TransformError,
+    ) -> Result<(), TransformError> {
+        let suspects: Vec<&Offset> =
+            offsets.iter().filter(|offset| !self.reasons.contains_key(offset)).collect();
+        match suspects.as_slice() {
+            [] => return Err(error),
+            [offset] => {
+                self.in_a_row += 1;
+                if self.in_a_row > MOST_IN_A_ROW {
+                    error!("{MOST_IN_A_ROW} events in a row make a query fail: is it the query?");
+                    return Err(error);
+                }
+                let reason = chain(&error);
+                warn!(%offset, error = reason, "this event makes a query fail: it becomes a dead letter");
+                self.reasons.insert(**offset, Diversion::failed(&reason));
+                self.limit = Some(1);
+            }
+            many => {
+                warn!(
+                    messages = many.len(),
+                    error = chain(&error),
+                    "a query fails: looking for the event that makes it fail"
+                );
+                self.limit = Some(many.len() / 2);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+    use crate::model::Receipt;
+
+    fn message(id: u64) -> Message {
+        Message {
+            offset: Offset::new(7, id),
+            receipt: Receipt { flow: 1, id },
+            topic: String::new(),
+            payload: Bytes::new(),
+            redelivered: false,
+            properties: Vec::new(),
+        }
+    }
+
+    fn error() -> TransformError {
+        let source = Box::new(DataFusionError::Execution("Divide by zero".to_owned()));
+        TransformError::Run { path: "a.sql".to_owned(), source }
+    }
+
+    /// Sessions until all messages are through, or the search gives up; how many sessions failed.
+    fn run(
+        poison_search: &mut PoisonSearch,
+        count: u64,
+        is_bad: impl Fn(u64) -> bool,
+    ) -> Result<usize, ()> {
+        let (mut done, mut failures) = (0, 0);
+        while done < count {
+            let mut rest: Vec<Message> = (done..count).map(message).collect();
+            while !rest.is_empty() {
+                let part = poison_search.next_part(&mut rest);
+                let offsets: Vec<Offset> = part.iter().map(|m| m.offset).collect();
+                let fails = offsets.iter().any(|offset| {
+                    is_bad(offset.id) && !poison_search.reasons().contains_key(offset)
+                });
+                if fails {
+                    failures += 1;
+                    poison_search.failed(&offsets, error()).map_err(drop)?;
+                    break;
+                }
+                poison_search.succeeded(&offsets);
+                done += offsets.len() as u64;
+            }
+        }
+        Ok(failures)
+    }
+
+    #[test]
+    fn one_bad_event_is_found_by_halving_and_its_neighbours_go_on() {
+        let mut poison_search = PoisonSearch::default();
+        let failures = run(&mut poison_search, 5000, |id| id == 3210).unwrap();
+        let found: Vec<u64> = poison_search.reasons().keys().map(|offset| offset.id).collect();
+        assert_eq!(found, [3210]);
+        assert!(failures <= 40, "{failures} failures");
+        assert!(poison_search.reasons()[&Offset::new(7, 3210)].message.contains("Divide by zero"));
+    }
+
+    #[test]
+    fn several_bad_events_are_all_found() {
+        let mut poison_search = PoisonSearch::default();
+        run(&mut poison_search, 2000, |id| id % 301 == 300).unwrap();
+        assert_eq!(poison_search.reasons().len(), 6);
+    }
+
+    #[test]
+    fn a_query_that_always_fails_diverts_no_more_than_a_few() {
+        let mut poison_search = PoisonSearch::default();
+        assert!(run(&mut poison_search, 5000, |_| true).is_err());
+        assert_eq!(poison_search.reasons().len(), MOST_IN_A_ROW);
+    }
+}

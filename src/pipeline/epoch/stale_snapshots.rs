@@ -1,0 +1,63 @@
+//! Snapshot rows that are older than what is known of their keys: they are counted, and neither applied nor
+//! landed, because landing tables hold changes, and the newest row of a key in them is its current one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use metrics::counter;
+
+use crate::model::{Changelog, KeyBytes, Offset};
+use crate::pipeline::epoch::landing_reader::LandingReader;
+use crate::pipeline::error::PipelineError;
+use crate::state::{Newest, StateStores};
+use crate::telemetry::names;
+
+/// Takes them out of `changes`, with the rows of their documents; the events that they came with. To be asked
+/// when all that ttl has dropped and the changes need is in memory. `None`: shutdown came before the target
+/// answered.
+pub(in crate::pipeline) async fn take_out(
+    stores: &StateStores,
+    landed: &mut LandingReader,
+    changes: &mut Vec<Changelog>,
+) -> Result<Option<HashSet<Offset>>, PipelineError> {
+    let mut outdated = HashSet::new();
+    for changelog in changes.iter() {
+        let Some(newest) = newest_landed(stores, landed, changelog).await? else {
+            return Ok(None);
+        };
+        let Some(is_outdated) = stores.outdated(changelog, &newest)? else { continue };
+        let rows = changelog.offsets.iter().zip(&is_outdated);
+        let before = outdated.len();
+        outdated.extend(rows.filter(|(_, is_outdated)| **is_outdated).map(|(offset, _)| *offset));
+        counter!(names::OUTDATED_READS, "table" => changelog.table.name.clone())
+            .increment((outdated.len() - before) as u64);
+    }
+    if !outdated.is_empty() {
+        for changelog in std::mem::take(changes) {
+            let is_gone: Vec<bool> =
+                changelog.offsets.iter().map(|offset| outdated.contains(offset)).collect();
+            let rest = changelog.without(&is_gone);
+            changes.extend((!rest.is_empty()).then_some(rest));
+        }
+    }
+    Ok(Some(outdated))
+}
+
+/// Of the keys of snapshot rows that memory does not know.
+async fn newest_landed(
+    stores: &StateStores,
+    landed: &mut LandingReader,
+    changelog: &Changelog,
+) -> Result<Option<HashMap<KeyBytes, Newest>>, PipelineError> {
+    let mut newest: HashMap<KeyBytes, Newest> = HashMap::new();
+    let Some(keys) = stores.reads_of_unknown_keys(changelog)? else { return Ok(Some(newest)) };
+    let asked = vec![(Arc::clone(&changelog.table), keys)];
+    let Some(history) = landed.history(asked).await? else { return Ok(None) };
+    for part in &history {
+        // The changes of a key come in their order.
+        for (row, key) in stores.row_keys(part)?.into_iter().enumerate() {
+            newest.insert(key, Newest { position: part.positions[row], scn: part.scns[row] });
+        }
+    }
+    Ok(Some(newest))
+}

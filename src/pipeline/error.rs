@@ -1,0 +1,47 @@
+//! Why the processor stops.
+
+use crate::checkpoint::CheckpointError;
+use crate::decode::DecodeError;
+use crate::model::Epoch;
+use crate::sink::SinkError;
+use crate::source::SourceError;
+use crate::state::StateError;
+use crate::transform::{SqlError, TransformError};
+
+/// Why the pipeline stopped. Everything that waiting can heal was waited for before.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    #[error("{} problem(s) in the SQL files:\n  {}", .0.len(), lines(.0))]
+    Sql(Vec<SqlError>),
+    #[error("the source stopped")]
+    Source(#[from] SourceError),
+    #[error("the target can't be used")]
+    Sink(#[from] SinkError),
+    #[error("the processor stopped committing")]
+    Commit(#[from] CommitError),
+    #[error("an epoch can't be decoded")]
+    Decode(#[from] DecodeError),
+    #[error("the state stores failed")]
+    State(#[from] StateError),
+    #[error("a transform failed")]
+    Transform(#[from] TransformError),
+    #[error("checkpoints can't be opened")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("a part of the program panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+fn lines(errors: &[SqlError]) -> String {
+    errors.iter().map(SqlError::to_string).collect::<Vec<_>>().join("\n  ")
+}
+
+/// Why the committer stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("epoch {epoch} can't be committed")]
+pub struct CommitError {
+    pub epoch: Epoch,
+    /// Whether this processor had committed before: if not, its state was stale from the start.
+    pub had_committed: bool,
+    #[source]
+    pub source: SinkError,
+}

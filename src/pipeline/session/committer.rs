@@ -1,0 +1,265 @@
+//! Commits epochs in their order and acknowledges their messages; decoding the next one goes on meanwhile.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use metrics::{counter, histogram};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::model::EpochCommit;
+use crate::pipeline::epoch::job::Job;
+use crate::pipeline::error::CommitError;
+use crate::pipeline::schema::schema_change_log;
+use crate::pipeline::target_retry::TargetRetry;
+use crate::pipeline::tasks::dead_letter_publisher::PublishRequests;
+use crate::pipeline::tasks::outbox_delivery::rows_for_outbox;
+use crate::resilience::{CircuitBreaker, Failpoint, Recovery, failpoint};
+use crate::sink::Sink;
+use crate::sink::rest::Backlog;
+use crate::source::Acknowledge;
+use crate::telemetry::{Condition, Health, Stages, names};
+
+/// How many jobs were handed over and are not done.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct InFlight(watch::Receiver<usize>);
+
+impl InFlight {
+    pub(in crate::pipeline) fn is_empty(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    /// Returns when the number changes, or never if the committer is gone. Cancel-safe.
+    pub(in crate::pipeline) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The pipeline's end of the committer.
+pub(in crate::pipeline) struct Jobs {
+    sender: mpsc::Sender<Job>,
+    count: watch::Sender<usize>,
+}
+
+impl Jobs {
+    /// Waits while a job before this one is still waiting: that is the back-pressure. `false` if the
+    /// committer has stopped.
+    pub(in crate::pipeline) async fn send(&self, job: Job) -> bool {
+        self.count.send_modify(|count| *count += 1);
+        self.sender.send(job).await.is_ok()
+    }
+
+    pub(in crate::pipeline) fn in_flight(&self) -> InFlight {
+        InFlight(self.count.subscribe())
+    }
+
+    /// Returns when the committer has stopped. Cancel-safe.
+    pub(in crate::pipeline) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+}
+
+/// Commits jobs one after the other.
+pub(in crate::pipeline) struct Committer<A> {
+    pub(in crate::pipeline) sink: Box<dyn Sink>,
+    pub(in crate::pipeline) acknowledger: A,
+    health: Health,
+    retry: TargetRetry,
+    jobs: mpsc::Receiver<Job>,
+    count: watch::Sender<usize>,
+    had_committed: bool,
+    /// Of the outbox, if there is one.
+    backlog: Option<Backlog>,
+    /// Of dead letters, if they are.
+    publishing: Option<PublishRequests>,
+}
+
+impl<A: Acknowledge> Committer<A> {
+    pub(in crate::pipeline) fn new(
+        sink: Box<dyn Sink>,
+        acknowledger: A,
+        (health, breaker): (Health, CircuitBreaker),
+    ) -> (Self, Jobs) {
+        // One job waits while one is committed.
+        let (sender, jobs) = mpsc::channel(1);
+        let (count, _) = watch::channel(0);
+        let handle = Jobs { sender, count: count.clone() };
+        let retry = TargetRetry::new(breaker, health.clone(), "write");
+        let committer = Self {
+            sink,
+            acknowledger,
+            health,
+            retry,
+            jobs,
+            count,
+            had_committed: false,
+            backlog: None,
+            publishing: None,
+        };
+        (committer, handle)
+    }
+
+    /// Acknowledges messages only after their dead letters are published.
+    pub(in crate::pipeline) fn with_publishing(self, publishing: Option<PublishRequests>) -> Self {
+        Self { publishing, ..self }
+    }
+
+    /// With an outbox that is bounded.
+    pub(in crate::pipeline) fn with_backlog(self, backlog: Option<Backlog>) -> Self {
+        Self { backlog, ..self }
+    }
+
+    /// Runs until the pipeline drops its end. On shutdown an epoch that can't be committed at
+    /// once is given up: nothing of it is written or acknowledged.
+    pub(in crate::pipeline) async fn run(
+        mut self,
+        shutdown: CancellationToken,
+    ) -> Result<(), CommitError> {
+        let mut acking = JoinSet::new();
+        let ended = self.commit_all(&mut acking, &shutdown).await;
+        acking.join_all().await;
+        ended
+    }
+
+    async fn commit_all(
+        &mut self,
+        acking: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), CommitError> {
+        while let Some(job) = self.jobs.recv().await {
+            let mut stages = Stages::start();
+            if let Some(commit) = &job.commit {
+                failpoint(Failpoint::BeforeCommit);
+                let posted = rows_for_outbox(commit);
+                if !(self.has_room(posted, shutdown).await && self.commit(commit, shutdown).await?)
+                {
+                    return Ok(());
+                }
+                if let Some(backlog) = self.backlog.as_ref().filter(|_| posted > 0) {
+                    backlog.add(posted);
+                }
+                failpoint(Failpoint::BetweenCommitAndAck);
+                stages.done("commit");
+            }
+            // One at a time, in the order of the epochs. It takes a quarter of a commit's time and needs
+            // nothing of the target, so the next commit does not wait for it.
+            std::mem::take(acking).join_all().await;
+            let (acknowledger, count) = (self.acknowledger.clone(), self.count.clone());
+            let (mut publishing, shutdown) = (self.publishing.clone(), shutdown.clone());
+            let has_died =
+                job.commit.as_ref().is_some_and(|commit| !commit.dead_letters.is_empty());
+            acking.spawn(async move {
+                if let Some(publishing) = &mut publishing {
+                    let published = publishing.finished(has_died);
+                    if shutdown.run_until_cancelled(published).await != Some(true) {
+                        // They come again, and the ledger knows them.
+                        return;
+                    }
+                }
+                let mut stages = Stages::start();
+                acknowledger.ack(job.receipts).await;
+                stages.done("ack");
+                count.send_modify(|count| *count -= 1);
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits while the outbox is full. `false`: shutdown came first.
+    async fn has_room(&mut self, posted: usize, shutdown: &CancellationToken) -> bool {
+        let Some(backlog) = self.backlog.clone().filter(|b| posted > 0 && b.is_full()) else {
+            return true;
+        };
+        let reason = format!(
+            "the outbox is full ({} rows, sink.rest.outbox_limit is {}): nothing is committed until the \
+             REST API has taken some",
+            backlog.rows(),
+            backlog.limit()
+        );
+        warn!(reason, "waiting for the REST API");
+        self.health.block(Condition::Target, reason);
+        let has_room = tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = backlog.room() => true,
+        };
+        self.health.clear(Condition::Target);
+        has_room
+    }
+
+    /// Tries until it is committed. `false`: shutdown came first.
+    async fn commit(
+        &mut self,
+        commit: &EpochCommit,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, CommitError> {
+        loop {
+            let started = Instant::now();
+            let error = match self.sink.commit(commit).await {
+                Ok(()) => {
+                    self.committed(commit, started.elapsed());
+                    return Ok(true);
+                }
+                Err(error) => error,
+            };
+            match error.recovery() {
+                Recovery::Retry | Recovery::Hold => {}
+                Recovery::DeadLetter | Recovery::Stop => {
+                    let (epoch, had_committed) = (commit.epoch, self.had_committed);
+                    return Err(CommitError { epoch, had_committed, source: error });
+                }
+            }
+            counter!(names::COMMIT_RETRIES).increment(1);
+            let wait = self.retry.failed(&format!("committing epoch {}", commit.epoch), &error);
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(wait) => self.retry.probing(),
+            }
+        }
+    }
+
+    fn committed(&mut self, commit: &EpochCommit, took: Duration) {
+        self.had_committed = true;
+        self.retry.succeeded();
+        let messages = commit.offsets.count();
+        let landed: usize = commit.landing.iter().map(|changes| changes.len()).sum();
+        let written: usize =
+            commit.results.iter().map(|r| r.upserts.num_rows() + r.deletes.num_rows()).sum();
+        let process = commit.closed_at.duration_since(commit.opened_at).unwrap_or_default();
+        info!(
+            epoch = %commit.epoch,
+            messages,
+            landed,
+            written,
+            dead_letters = commit.dead_letters.len(),
+            process_ms = process.as_millis() as u64,
+            commit_ms = took.as_millis() as u64,
+            "epoch committed"
+        );
+        schema_change_log::tell(&commit.schema_changes);
+        counter!(names::EPOCHS).increment(1);
+        histogram!(names::COMMIT_SECONDS).record(took);
+        histogram!(names::PROCESS_SECONDS).record(process);
+        if let Some(lag) =
+            newest_change(commit).and_then(|t| SystemTime::now().duration_since(t).ok())
+        {
+            histogram!(names::LAG_SECONDS).record(lag);
+        }
+        for changes in &commit.results {
+            let rows = changes.upserts.num_rows() + changes.deletes.num_rows();
+            counter!(names::RESULT_ROWS, "result" => changes.table.name.clone())
+                .increment(rows as u64);
+        }
+    }
+}
+
+/// When the source's database made the newest change of the epoch.
+fn newest_change(commit: &EpochCommit) -> Option<SystemTime> {
+    let newest = commit.landing.iter().filter_map(|changes| changes.newest_source_ts()).max()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(newest).ok()?))
+}
+
+#[cfg(test)]
+mod tests;

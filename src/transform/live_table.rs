@@ -13,16 +13,17 @@ use datafusion::physical_plan::ExecutionPlan;
 use hashbrown::HashMap;
 
 use crate::model::{Changelog, Table};
+use crate::transform::files::changes_name;
 
 /// A table that shows the rows of the current epoch.
 #[derive(Debug)]
-pub(super) struct LiveTable {
+pub(crate) struct LiveTable {
     schema: SchemaRef,
     rows: RwLock<Vec<RecordBatch>>,
 }
 
 impl LiveTable {
-    pub(super) fn new(schema: SchemaRef) -> Self {
+    pub(crate) fn new(schema: SchemaRef) -> Self {
         Self { schema, rows: RwLock::new(Vec::new()) }
     }
 
@@ -56,7 +57,7 @@ impl TableProvider for LiveTable {
 
 /// Some columns of a table: what a query sees that does not read all that others read.
 #[derive(Debug)]
-pub(super) struct NarrowTable {
+pub(crate) struct NarrowTable {
     table: Arc<LiveTable>,
     columns: Vec<usize>,
     schema: SchemaRef,
@@ -64,7 +65,7 @@ pub(super) struct NarrowTable {
 
 impl NarrowTable {
     /// `columns` are positions in the table's schema.
-    pub(super) fn new(table: Arc<LiveTable>, columns: Vec<usize>) -> Self {
+    pub(crate) fn new(table: Arc<LiveTable>, columns: Vec<usize>) -> Self {
         let schema = table.schema.project(&columns).expect("the positions are of its columns");
         Self { table, columns, schema: Arc::new(schema) }
     }
@@ -95,14 +96,9 @@ impl TableProvider for NarrowTable {
     }
 }
 
-/// The name under which SQL sees the epoch's changelog of a table.
-pub(super) fn changes_name(table: &str) -> String {
-    format!("{table}_changes")
-}
-
 /// All live tables by their names in SQL.
 #[derive(Debug, Default)]
-pub(super) struct LiveTables {
+pub(crate) struct LiveTables {
     tables: HashMap<String, Arc<LiveTable>>,
     sources: HashSet<String>,
     changelogs: HashSet<String>,
@@ -110,7 +106,7 @@ pub(super) struct LiveTables {
 
 impl LiveTables {
     /// The current rows and the changelog of a source table.
-    pub(super) fn add_source(&mut self, table: &Table) {
+    pub(crate) fn add_source(&mut self, table: &Table) {
         let changes = changes_name(&table.name);
         self.add(&table.name, table.schema());
         self.add(&changes, table.changelog_schema());
@@ -118,14 +114,14 @@ impl LiveTables {
         self.changelogs.insert(changes);
     }
 
-    pub(super) fn add(&mut self, name: &str, schema: SchemaRef) -> Arc<LiveTable> {
+    pub(crate) fn add(&mut self, name: &str, schema: SchemaRef) -> Arc<LiveTable> {
         let table = Arc::new(LiveTable::new(schema));
         self.tables.insert(name.to_owned(), Arc::clone(&table));
         table
     }
 
     /// A table that the state keeps beside the declared ones; two queries may read the same.
-    pub(super) fn add_view(&mut self, view: &Table) -> Arc<LiveTable> {
+    pub(crate) fn add_view(&mut self, view: &Table) -> Arc<LiveTable> {
         if let Some(known) = self.tables.get(&view.name) {
             return Arc::clone(known);
         }
@@ -133,30 +129,30 @@ impl LiveTables {
         self.add(&view.name, view.schema())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<LiveTable>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<LiveTable>)> {
         self.tables.iter()
     }
 
-    pub(super) fn holds(&self, name: &str) -> bool {
+    pub(crate) fn holds(&self, name: &str) -> bool {
         self.tables.contains_key(name)
     }
 
-    pub(super) fn is_source(&self, name: &str) -> bool {
+    pub(crate) fn is_source(&self, name: &str) -> bool {
         self.sources.contains(name)
     }
 
-    pub(super) fn is_changelog(&self, name: &str) -> bool {
+    pub(crate) fn is_changelog(&self, name: &str) -> bool {
         self.changelogs.contains(name)
     }
 
-    pub(super) fn set(&self, name: &str, rows: Vec<RecordBatch>) {
+    pub(crate) fn set(&self, name: &str, rows: Vec<RecordBatch>) {
         if let Some(table) = self.tables.get(name) {
             table.set(rows);
         }
     }
 
     /// Shows this epoch's changelogs; their names.
-    pub(super) fn show_changes(&self, changes: &[Changelog]) -> Vec<String> {
+    pub(crate) fn show_changes(&self, changes: &[Changelog]) -> Vec<String> {
         let show = |changelog: &Changelog| {
             let name = changes_name(&changelog.table.name);
             self.set(&name, vec![changelog.batch.clone()]);
@@ -166,7 +162,7 @@ impl LiveTables {
     }
 
     /// Holds no row any longer than it is read.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.tables.values().for_each(|table| table.set(Vec::new()));
     }
 }

@@ -8,7 +8,7 @@ use arrow::array::{
 use arrow::util::display::array_value_to_string;
 
 use super::*;
-use crate::model::{Offset, Operation, Position};
+use crate::model::{Changelog, Offset, Operation, Position, ResultChanges, Table};
 
 mod changes;
 mod declarations;

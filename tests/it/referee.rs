@@ -114,7 +114,7 @@ async fn datafusion_agrees(shop: &Shop) {
         }
     }
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.expect("plans");
-    let results = transforms.computed_anew(&stores, position.watermark).await.expect("results");
+    let results = transforms.recomputed(&stores, position.watermark).await.expect("results");
     let whole = |(table, upserts): (Arc<ResultTable>, RecordBatch)| {
         let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));
         ResultChanges { table, upserts, held: Vec::new(), deletes, is_new_definition: true }

@@ -7,11 +7,11 @@ use super::excerpt;
 use super::folder::Checked;
 use super::graph::{Graph, Kind};
 use crate::model::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
-use crate::transform::{SqlError, Waiting};
+use crate::transform::{PendingTransform, SqlError};
 
 /// What works, but should be known.
 pub(super) fn warnings(checked: &Checked) -> Vec<String> {
-    let waits = |waiting: &Waiting| {
+    let waits = |waiting: &PendingTransform| {
         let message = format!("warning: {}", waiting.reason.message);
         excerpt::shown(&SqlError { message, ..waiting.reason.clone() })
     };

@@ -303,7 +303,7 @@ async fn from_scratch_at(
     }
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
     let watermark = watermark.or(stores.clock().watermark);
-    let results = transforms.computed_anew(&stores, watermark).await.unwrap();
+    let results = transforms.recomputed(&stores, watermark).await.unwrap();
     results.iter().map(|(t, rows)| (t.name.clone(), as_text(std::slice::from_ref(rows)))).collect()
 }
 

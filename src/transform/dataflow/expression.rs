@@ -10,10 +10,10 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::expressions::Column;
 
-pub(super) type Expression = Arc<dyn PhysicalExpr>;
+pub(crate) type Expression = Arc<dyn PhysicalExpr>;
 
 /// The logical expression, ready to run over rows of `schema`.
-pub(super) fn physical(state: &SessionState, expr: &Expr, schema: &DFSchema) -> Result<Expression> {
+pub(crate) fn physical(state: &SessionState, expr: &Expr, schema: &DFSchema) -> Result<Expression> {
     datafusion::physical_expr::create_physical_expr(
         expr,
         schema,
@@ -22,18 +22,18 @@ pub(super) fn physical(state: &SessionState, expr: &Expr, schema: &DFSchema) -> 
     )
 }
 
-pub(super) fn evaluate(expression: &Expression, rows: &RecordBatch) -> Result<ArrayRef> {
+pub(crate) fn evaluate(expression: &Expression, rows: &RecordBatch) -> Result<ArrayRef> {
     expression.evaluate(rows)?.into_array(rows.num_rows())
 }
 
 /// Which rows satisfy a condition; NULL does not.
-pub(super) fn mask(condition: &Expression, rows: &RecordBatch) -> Result<BooleanArray> {
+pub(crate) fn mask(condition: &Expression, rows: &RecordBatch) -> Result<BooleanArray> {
     let mask = evaluate(condition, rows)?;
     let mask = mask.as_boolean();
     Ok((0..mask.len()).map(|row| Some(!mask.is_null(row) && mask.value(row))).collect())
 }
 
 /// The position of the column that an expression only passes on.
-pub(super) fn column(expression: &Expression) -> Option<usize> {
+pub(crate) fn column(expression: &Expression) -> Option<usize> {
     expression.downcast_ref::<Column>().map(Column::index)
 }

@@ -8,7 +8,8 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::{HashMap, HashSet};
 
-use super::{Delta, rows};
+use super::delta::Delta;
+use super::rows;
 use crate::model::{Found, Lookup};
 
 type Row = Arc<[u8]>;

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use crate::model::Found;
 
 /// A batch of these columns; `rows` tells how many there are where there is no column.
-pub(super) fn batch(
+pub(crate) fn batch(
     schema: &SchemaRef,
     columns: Vec<ArrayRef>,
     rows: usize,
@@ -20,17 +20,17 @@ pub(super) fn batch(
 }
 
 /// The rows at some places. Arrow's own does not know how many rows there are without a column.
-pub(super) fn take_rows(batch: &RecordBatch, at: &UInt32Array) -> Result<RecordBatch, ArrowError> {
+pub(crate) fn take_rows(batch: &RecordBatch, at: &UInt32Array) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(|column| take(column, at, None));
     self::batch(batch.schema_ref(), columns.collect::<Result<_, _>>()?, at.len())
 }
 
-pub(super) fn columns(batch: &RecordBatch, at: &[usize]) -> Vec<ArrayRef> {
+pub(crate) fn columns(batch: &RecordBatch, at: &[usize]) -> Vec<ArrayRef> {
     at.iter().map(|column| ArrayRef::clone(batch.column(*column))).collect()
 }
 
 /// Row `left[i]` of one batch beside row `right[i]` of the other; `None` on the right is NULLs.
-pub(super) fn beside(
+pub(crate) fn beside(
     schema: &SchemaRef,
     (left, left_rows): (&RecordBatch, &[u32]),
     (right, right_rows): (&RecordBatch, &[Option<u32>]),
@@ -47,14 +47,14 @@ pub(super) fn beside(
 }
 
 /// Those of the found rows that `mask` keeps.
-pub(super) fn filter_found(found: &Found, mask: &BooleanArray) -> Result<Found, ArrowError> {
+pub(crate) fn filter_found(found: &Found, mask: &BooleanArray) -> Result<Found, ArrowError> {
     let rows = filter_record_batch(&found.rows, mask)?;
     let kept = found.key_of.iter().zip(mask).filter(|(_, keep)| *keep == Some(true));
     Ok(Found { rows, key_of: kept.map(|(key, _)| *key).collect() })
 }
 
 /// A mask that is true where both arrays agree; NULL agrees with NULL only if `nulls_match`.
-pub(super) fn agree(
+pub(crate) fn agree(
     one: &ArrayRef,
     other: &ArrayRef,
     nulls_match: bool,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::held::{Rehearsal, TableRows};
 use super::{customers, lines, order_changes, orders, plan};
-use crate::model::{ColumnSet, Held};
-use crate::transform::{ResultChanges, TransformError, Transforms};
+use crate::model::{ColumnSet, Held, ResultChanges};
+use crate::transform::{TransformError, Transforms};
 
 const BY_ID: &str = "-- writes: postgres t\n-- key: order_id\nSELECT order_id, amount FROM orders";
 const PAIRS: &str = "-- writes: postgres t\n-- key: order_id, tier\nSELECT o.order_id, c.tier, c.customer_id \

@@ -1,9 +1,11 @@
 //! Queries that read columns which no table declares.
 
+use std::collections::BTreeMap;
+
 use arrow::datatypes::DataType;
 
 use super::*;
-use crate::model::{SchemaChangeKind, SeenType, SourceTable, SureType};
+use crate::model::{SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType};
 
 const CHANNELS: &str = "-- writes: postgres channels\n-- key: order_id\n\
     SELECT o.order_id, o.channel, c.tier FROM orders o JOIN customers c USING (customer_id)";

@@ -9,15 +9,16 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::expressions::Literal;
 use datafusion::scalar::ScalarValue;
 
-use super::marks::{uses_watermark, with_fields};
-use super::{
-    BoxedOperator, Compiler, Expression, Project, Refusal, Union, column_expressions,
-    first_columns, nullable, recompute,
-};
-use crate::transform::dataflow::join::{Join, JoinCondition, JoinKind};
+use super::watermark_predicates::{uses_watermark, with_fields};
+use super::{CompileError, Compiler, column_expressions, first_columns, nullable, recompute};
+use crate::transform::dataflow::expression::Expression;
+use crate::transform::dataflow::operator::BoxedOperator;
+use crate::transform::dataflow::operators::join::{Join, JoinCondition, JoinKind};
+use crate::transform::dataflow::operators::project::Project;
+use crate::transform::dataflow::operators::union::Union;
 
 /// One side of a join, with a column for each key that is an expression.
-struct Side {
+struct JoinInput {
     input: BoxedOperator,
     schema: DFSchema,
     /// How many columns the side has by itself.
@@ -25,7 +26,7 @@ struct Side {
     keys: Vec<usize>,
 }
 
-impl Side {
+impl JoinInput {
     fn is_one_row(&self) -> bool {
         self.input.unique().is_some_and(|unique| unique.is_empty())
     }
@@ -33,25 +34,25 @@ impl Side {
 
 /// Which of a join's inputs is the left one here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum SideOrder {
     AsWritten,
     Swapped,
 }
 
 impl Compiler<'_, '_> {
-    pub(super) fn join(&mut self, plan: &JoinPlan) -> Result<BoxedOperator, Refusal> {
+    pub(super) fn join(&mut self, plan: &JoinPlan) -> Result<BoxedOperator, CompileError> {
         if plan.null_aware {
             return recompute(
                 "it has NOT IN (SELECT ...), which NULLs decide about; NOT EXISTS can do without",
             );
         }
         match plan.join_type {
-            JoinType::Inner => self.join_as(plan, JoinKind::Inner, Order::AsWritten),
-            JoinType::Left => self.join_as(plan, JoinKind::Left, Order::AsWritten),
-            JoinType::LeftSemi => self.join_as(plan, JoinKind::Semi, Order::AsWritten),
-            JoinType::LeftAnti => self.join_as(plan, JoinKind::Anti, Order::AsWritten),
-            JoinType::RightSemi => self.join_as(plan, JoinKind::Semi, Order::Swapped),
-            JoinType::RightAnti => self.join_as(plan, JoinKind::Anti, Order::Swapped),
+            JoinType::Inner => self.join_as(plan, JoinKind::Inner, SideOrder::AsWritten),
+            JoinType::Left => self.join_as(plan, JoinKind::Left, SideOrder::AsWritten),
+            JoinType::LeftSemi => self.join_as(plan, JoinKind::Semi, SideOrder::AsWritten),
+            JoinType::LeftAnti => self.join_as(plan, JoinKind::Anti, SideOrder::AsWritten),
+            JoinType::RightSemi => self.join_as(plan, JoinKind::Semi, SideOrder::Swapped),
+            JoinType::RightAnti => self.join_as(plan, JoinKind::Anti, SideOrder::Swapped),
             JoinType::Right => self.right(plan),
             JoinType::Full => self.full(plan),
             JoinType::LeftMark | JoinType::RightMark => {
@@ -60,22 +61,22 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn right(&mut self, plan: &JoinPlan) -> Result<BoxedOperator, Refusal> {
-        let joined = self.join_as(plan, JoinKind::Left, Order::Swapped)?;
+    fn right(&mut self, plan: &JoinPlan) -> Result<BoxedOperator, CompileError> {
+        let joined = self.join_as(plan, JoinKind::Left, SideOrder::Swapped)?;
         let (left, right) = (width(&plan.left), width(&plan.right));
         let order: Vec<usize> = (right..right + left).chain(0..right).collect();
         first_columns(joined, &order)
     }
 
     /// A left join, and the right rows without a match beside NULLs.
-    fn full(&mut self, plan: &JoinPlan) -> Result<BoxedOperator, Refusal> {
-        let left = self.join_as(plan, JoinKind::Left, Order::AsWritten)?;
-        let rest = self.join_as(plan, JoinKind::Anti, Order::Swapped)?;
+    fn full(&mut self, plan: &JoinPlan) -> Result<BoxedOperator, CompileError> {
+        let left = self.join_as(plan, JoinKind::Left, SideOrder::AsWritten)?;
+        let rest = self.join_as(plan, JoinKind::Anti, SideOrder::Swapped)?;
         let nulls = plan.left.schema().fields().iter().map(|field| {
             let null = ScalarValue::try_from_array(&new_null_array(field.data_type(), 1), 0)?;
             Ok((std::sync::Arc::new(Literal::new(null)) as Expression, field.name().clone()))
         });
-        let nulls = nulls.collect::<Result<Vec<_>, Refusal>>()?;
+        let nulls = nulls.collect::<Result<Vec<_>, CompileError>>()?;
         let own = (0..width(&plan.right)).collect::<Vec<_>>();
         let expressions = nulls.into_iter().chain(column_expressions(rest.schema(), &own));
         let rest = Box::new(Project::new(rest, expressions.collect())?);
@@ -86,16 +87,16 @@ impl Compiler<'_, '_> {
         &mut self,
         plan: &JoinPlan,
         kind: JoinKind,
-        order: Order,
-    ) -> Result<BoxedOperator, Refusal> {
+        order: SideOrder,
+    ) -> Result<BoxedOperator, CompileError> {
         let swap = |(left, right): &(Expr, Expr)| match order {
-            Order::AsWritten => (left.clone(), right.clone()),
-            Order::Swapped => (right.clone(), left.clone()),
+            SideOrder::AsWritten => (left.clone(), right.clone()),
+            SideOrder::Swapped => (right.clone(), left.clone()),
         };
         let on: Vec<(Expr, Expr)> = plan.on.iter().map(swap).collect();
         let (left, right) = match order {
-            Order::AsWritten => (&plan.left, &plan.right),
-            Order::Swapped => (&plan.right, &plan.left),
+            SideOrder::AsWritten => (&plan.left, &plan.right),
+            SideOrder::Swapped => (&plan.right, &plan.left),
         };
         let mut left = self.side("left", left, on.iter().map(|(left, _)| left))?;
         let mut right = self.side("right", right, on.iter().map(|(_, right)| right))?;
@@ -130,11 +131,11 @@ impl Compiler<'_, '_> {
         name: &str,
         plan: &LogicalPlan,
         keys: impl Iterator<Item = &'e Expr>,
-    ) -> Result<Side, Refusal> {
+    ) -> Result<JoinInput, CompileError> {
         let input = self.operator(plan)?;
         let width = width(plan);
         let mut side =
-            Side { input, schema: plan.schema().as_ref().clone(), width, keys: Vec::new() };
+            JoinInput { input, schema: plan.schema().as_ref().clone(), width, keys: Vec::new() };
         let (mut computed, mut fields) = (Vec::new(), Vec::new());
         for key in keys {
             if let Expr::Column(column) = key {
@@ -157,7 +158,7 @@ impl Compiler<'_, '_> {
     }
 }
 
-fn uses_watermark_in(residual: &Option<Expr>, on: &[(Expr, Expr)]) -> Result<bool, Refusal> {
+fn uses_watermark_in(residual: &Option<Expr>, on: &[(Expr, Expr)]) -> Result<bool, CompileError> {
     let keys = on.iter().flat_map(|(left, right)| [left, right]);
     for expression in residual.iter().chain(keys) {
         if uses_watermark(expression)? {
@@ -194,7 +195,7 @@ fn twice_used(
 }
 
 /// The columns of a join without those of the key expressions.
-fn output_columns(left: &Side, right: &Side, kind: JoinKind) -> Vec<usize> {
+fn output_columns(left: &JoinInput, right: &JoinInput, kind: JoinKind) -> Vec<usize> {
     let own = 0..left.width;
     match kind {
         JoinKind::Semi | JoinKind::Anti => own.collect(),

@@ -1,7 +1,7 @@
 //! From an optimised query to a tree of operators.
 
 mod joins;
-mod marks;
+mod watermark_predicates;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,41 +18,41 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
-use super::aggregate::{Aggregate, Call};
-use super::arranged::Arranged;
-use super::constant::Constant;
-use super::expression::{Expression, evaluate, physical};
-use super::filter::Filter;
-use super::project::Project;
-use super::rows;
-use super::source::{ResultSource, TableSource};
-use super::union::Union;
-use super::{BoxedOperator, Preparation};
 use crate::model::Table;
+use crate::transform::dataflow::expression::{Expression, evaluate, physical};
+use crate::transform::dataflow::operator::{BoxedOperator, IndexRequests};
+use crate::transform::dataflow::operators::aggregate::{Aggregate, Call};
+use crate::transform::dataflow::operators::arranged::Arranged;
+use crate::transform::dataflow::operators::constant::Constant;
+use crate::transform::dataflow::operators::filter::Filter;
+use crate::transform::dataflow::operators::project::Project;
+use crate::transform::dataflow::operators::source::{ResultSource, TableSource};
+use crate::transform::dataflow::operators::union::Union;
+use crate::transform::dataflow::rows;
 
 /// Why a query can't be kept right from differences.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum CompileError {
     /// It can be computed anew instead; as in `it has ...`.
     Recompute(String),
     /// It is wrong.
     Invalid(DataFusionError),
 }
 
-impl From<DataFusionError> for Refusal {
+impl From<DataFusionError> for CompileError {
     fn from(error: DataFusionError) -> Self {
         Self::Invalid(error)
     }
 }
 
-impl From<arrow::error::ArrowError> for Refusal {
+impl From<arrow::error::ArrowError> for CompileError {
     fn from(error: arrow::error::ArrowError) -> Self {
         Self::Invalid(error.into())
     }
 }
 
-fn recompute<T>(reason: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::Recompute(reason.into()))
+fn recompute<T>(reason: impl Into<String>) -> Result<T, CompileError> {
+    Err(CompileError::Recompute(reason.into()))
 }
 
 /// What a query may read.
@@ -72,18 +72,18 @@ pub(crate) struct Readable<'a> {
 pub(crate) fn compile(
     plan: &LogicalPlan,
     readable: &Readable<'_>,
-    preparation: &mut dyn Preparation,
-) -> Result<BoxedOperator, Refusal> {
-    Compiler { readable, preparation }.operator(plan)
+    requests: &mut dyn IndexRequests,
+) -> Result<BoxedOperator, CompileError> {
+    Compiler { readable, requests }.operator(plan)
 }
 
 struct Compiler<'a, 'b> {
     readable: &'a Readable<'a>,
-    preparation: &'b mut dyn Preparation,
+    requests: &'b mut dyn IndexRequests,
 }
 
 impl Compiler<'_, '_> {
-    fn operator(&mut self, plan: &LogicalPlan) -> Result<BoxedOperator, Refusal> {
+    fn operator(&mut self, plan: &LogicalPlan) -> Result<BoxedOperator, CompileError> {
         for expression in plan.expressions() {
             refuse_subqueries(&expression)?;
         }
@@ -127,7 +127,7 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn scan(&mut self, scan: &TableScan) -> Result<BoxedOperator, Refusal> {
+    fn scan(&mut self, scan: &TableScan) -> Result<BoxedOperator, CompileError> {
         let name = scan.table_name.table();
         if scan.fetch.is_some() {
             return recompute("it has LIMIT");
@@ -140,12 +140,16 @@ impl Compiler<'_, '_> {
         };
         scan.filters.iter().try_fold(source, |input, condition| {
             let condition = self.physical(condition, &scan.projected_schema)?;
-            Ok::<_, Refusal>(Box::new(Filter::new(input, condition)) as BoxedOperator)
+            Ok::<_, CompileError>(Box::new(Filter::new(input, condition)) as BoxedOperator)
         })
     }
 
     /// What is no source table.
-    fn read_other(&self, name: &str, projection: Vec<usize>) -> Result<BoxedOperator, Refusal> {
+    fn read_other(
+        &self,
+        name: &str,
+        projection: Vec<usize>,
+    ) -> Result<BoxedOperator, CompileError> {
         if let Some(view) = self.readable.views.get(name) {
             return Ok(Box::new(TableSource::view(Arc::clone(view), projection)?));
         }
@@ -157,7 +161,7 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Expression, Refusal> {
+    fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Expression, CompileError> {
         Ok(physical(self.readable.state, expr, schema)?)
     }
 
@@ -167,15 +171,15 @@ impl Compiler<'_, '_> {
         schema: &DFSchema,
         expressions: &[Expr],
         names: Vec<String>,
-    ) -> Result<BoxedOperator, Refusal> {
-        let marked = self.marked(input, schema, expressions.to_vec())?;
-        let named = marked
+    ) -> Result<BoxedOperator, CompileError> {
+        let flagged = self.with_flags(input, schema, expressions.to_vec())?;
+        let named = flagged
             .expressions
             .iter()
             .zip(names)
-            .map(|(expression, name)| Ok((self.physical(expression, &marked.schema)?, name)));
-        let named = named.collect::<Result<Vec<_>, Refusal>>()?;
-        Ok(Box::new(Project::new(marked.input, named)?))
+            .map(|(expression, name)| Ok((self.physical(expression, &flagged.schema)?, name)));
+        let named = named.collect::<Result<Vec<_>, CompileError>>()?;
+        Ok(Box::new(Project::new(flagged.input, named)?))
     }
 
     fn filter(
@@ -183,45 +187,45 @@ impl Compiler<'_, '_> {
         input: BoxedOperator,
         schema: &DFSchema,
         condition: &Expr,
-    ) -> Result<BoxedOperator, Refusal> {
+    ) -> Result<BoxedOperator, CompileError> {
         let width = schema.fields().len();
-        let marked = self.marked(input, schema, vec![condition.clone()])?;
-        let condition = self.physical(&marked.expressions[0], &marked.schema)?;
-        let filter = Box::new(Filter::new(marked.input, condition));
-        match marked.schema.fields().len() == width {
+        let flagged = self.with_flags(input, schema, vec![condition.clone()])?;
+        let condition = self.physical(&flagged.expressions[0], &flagged.schema)?;
+        let filter = Box::new(Filter::new(flagged.input, condition));
+        match flagged.schema.fields().len() == width {
             true => Ok(filter),
             false => first_columns(filter, &(0..width).collect::<Vec<_>>()),
         }
     }
 
-    fn aggregate(&mut self, plan: &AggregatePlan) -> Result<BoxedOperator, Refusal> {
+    fn aggregate(&mut self, plan: &AggregatePlan) -> Result<BoxedOperator, CompileError> {
         if plan.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
             return recompute("it has GROUPING SETS, ROLLUP or CUBE");
         }
         let input = self.operator(&plan.input)?;
         let expressions = plan.group_expr.iter().chain(&plan.aggr_expr).cloned().collect();
-        let marked = self.marked(input, plan.input.schema(), expressions)?;
-        let (group, calls) = marked.expressions.split_at(plan.group_expr.len());
+        let flagged = self.with_flags(input, plan.input.schema(), expressions)?;
+        let (group, calls) = flagged.expressions.split_at(plan.group_expr.len());
         let named = group
             .iter()
             .zip(names(&plan.schema))
-            .map(|(expression, name)| Ok((self.physical(expression, &marked.schema)?, name)));
-        let named = named.collect::<Result<Vec<_>, Refusal>>()?;
-        let physical_schema = SchemaRef::clone(marked.input.schema());
+            .map(|(expression, name)| Ok((self.physical(expression, &flagged.schema)?, name)));
+        let named = named.collect::<Result<Vec<_>, CompileError>>()?;
+        let physical_schema = SchemaRef::clone(flagged.input.schema());
         let call = |expression: &Expr| {
             let props = self.readable.state.execution_props();
             let context = Default::default();
-            let (logical, physical) = (&marked.schema, &physical_schema);
+            let (logical, physical) = (&flagged.schema, &physical_schema);
             let lowered =
                 LoweredAggregateBuilder::new(expression, logical, physical, props, &context)
                     .build()?;
             Ok(Call::new(lowered.aggregate, lowered.filter, physical)?)
         };
-        let calls = calls.iter().map(call).collect::<Result<Vec<_>, Refusal>>()?;
-        Ok(Box::new(Aggregate::new(marked.input, named, calls)?))
+        let calls = calls.iter().map(call).collect::<Result<Vec<_>, CompileError>>()?;
+        Ok(Box::new(Aggregate::new(flagged.input, named, calls)?))
     }
 
-    fn distinct(&mut self, plan: &LogicalPlan) -> Result<BoxedOperator, Refusal> {
+    fn distinct(&mut self, plan: &LogicalPlan) -> Result<BoxedOperator, CompileError> {
         let input = self.operator(plan)?;
         let columns = column_expressions(
             input.schema(),
@@ -230,7 +234,7 @@ impl Compiler<'_, '_> {
         Ok(Box::new(Aggregate::new(input, columns, Vec::new())?))
     }
 
-    fn values(&mut self, values: &Values) -> Result<BoxedOperator, Refusal> {
+    fn values(&mut self, values: &Values) -> Result<BoxedOperator, CompileError> {
         let (schema, none) = (nullable(&values.schema), DFSchema::empty());
         let one_row = rows::batch(&Arc::new(Schema::empty()), Vec::new(), 1)?;
         let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::new(); schema.fields().len()];
@@ -252,19 +256,19 @@ impl Compiler<'_, '_> {
         &mut self,
         mut input: BoxedOperator,
         columns: &[usize],
-    ) -> Result<BoxedOperator, Refusal> {
-        if columns.is_empty() || input.prepare(columns, self.preparation) {
+    ) -> Result<BoxedOperator, CompileError> {
+        if columns.is_empty() || input.prepare(columns, self.requests) {
             return Ok(input);
         }
         let mut kept: BoxedOperator = Box::new(Arranged::new(input)?);
-        match kept.prepare(columns, self.preparation) {
+        match kept.prepare(columns, self.requests) {
             true => Ok(kept),
             false => recompute("it joins by a column whose values can't be keys"),
         }
     }
 }
 
-fn refuse_subqueries(expression: &Expr) -> Result<(), Refusal> {
+fn refuse_subqueries(expression: &Expr) -> Result<(), CompileError> {
     let mut found = false;
     expression.apply(|inner| {
         found |= matches!(
@@ -300,7 +304,7 @@ fn column_expressions(schema: &SchemaRef, columns: &[usize]) -> Vec<(Expression,
 }
 
 /// Some of the columns of an operator.
-fn first_columns(input: BoxedOperator, columns: &[usize]) -> Result<BoxedOperator, Refusal> {
+fn first_columns(input: BoxedOperator, columns: &[usize]) -> Result<BoxedOperator, CompileError> {
     let expressions = column_expressions(input.schema(), columns);
     Ok(Box::new(Project::new(input, expressions)?))
 }

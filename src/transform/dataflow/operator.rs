@@ -1,0 +1,79 @@
+//! What every node of the tree can do, and what an epoch looks like to it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+
+use super::delta::Delta;
+use crate::model::{CurrentRows, Found, Lookup, TableDelta};
+
+/// What an epoch looks like to the operators.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EvalContext<'a> {
+    /// The source tables as they are at the end of the epoch.
+    pub(crate) tables: &'a dyn CurrentRows,
+    /// How they have changed; a table that is not here has not.
+    pub(crate) deltas: &'a HashMap<String, TableDelta>,
+    pub(crate) results: &'a dyn Results,
+    /// Microseconds, before and at the end of the epoch.
+    pub(crate) watermark: (Option<i64>, Option<i64>),
+}
+
+/// The results of the transforms that ran before, for the ones that read them.
+pub(crate) trait Results: fmt::Debug + Sync {
+    /// How a result has changed in this epoch.
+    fn delta(&self, name: &str) -> Option<&Delta>;
+    fn find(&self, name: &str, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Found>;
+    fn all(&self, name: &str, context: &EvalContext<'_>) -> Result<RecordBatch>;
+}
+
+/// Where operators say what their look-ups need.
+pub(crate) trait IndexRequests {
+    /// An index on some columns of a source table.
+    fn table(&mut self, name: &str, columns: &[usize]);
+    /// Look-ups by some columns of another transform's result; `false` if it can't be.
+    fn result(&mut self, name: &str, columns: &[usize]) -> bool;
+}
+
+/// A node of the tree.
+///
+/// Order: in each epoch `advance` is called once, on every node; after it, `find`, `count` and `all` show
+/// the rows at the end of the epoch. [`Self::load`] is called once before all of that.
+pub(crate) trait Operator: fmt::Debug + Send + Sync {
+    fn schema(&self) -> &SchemaRef;
+
+    /// Builds the state, if there is any, from the current rows.
+    fn load(&mut self, context: &EvalContext<'_>) -> Result<()>;
+
+    /// Brings the state up to date and tells how the rows have changed. Rows may cancel out.
+    fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta>;
+
+    /// Whether rows can be found by these columns; what that needs is told to `requests`.
+    fn prepare(&mut self, columns: &[usize], requests: &mut dyn IndexRequests) -> bool;
+
+    /// The rows that a look-up finds, with all columns. Only by columns that were prepared.
+    fn find(&self, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Found>;
+
+    /// How many rows each key of a look-up has.
+    fn count(&self, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Vec<usize>> {
+        let mut counts = vec![0; lookup.keys.first().map_or(0, |keys| keys.len())];
+        for key in self.find(lookup, context)?.key_of {
+            counts[key as usize] += 1;
+        }
+        Ok(counts)
+    }
+
+    /// All rows.
+    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch>;
+
+    /// Columns whose values no two rows share, if any are known.
+    fn unique(&self) -> Option<Vec<usize>>;
+
+    /// Bytes of its own state and of what it reads from.
+    fn memory(&self) -> usize;
+}
+
+pub(crate) type BoxedOperator = Box<dyn Operator>;

@@ -1,0 +1,241 @@
+//! GROUP BY and DISTINCT: a small state per group, from which rows can be taken out again.
+//!
+//! Counts and sums are exact and go up and down; MIN, MAX and COUNT(DISTINCT) keep the values of the
+//! group in their order; every other function keeps them too and is run over those of a group that
+//! changed.
+
+mod call;
+mod values;
+
+pub(crate) use call::Call;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::row::{Row, RowConverter, SortField};
+use datafusion::common::internal_err;
+use datafusion::error::Result;
+use hashbrown::HashMap;
+
+use crate::model::{Found, KeyBytes as Key, Lookup};
+use crate::transform::dataflow::delta::Delta;
+use crate::transform::dataflow::expression::{Expression, evaluate};
+use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::rows;
+use call::GroupState;
+
+#[derive(Debug)]
+pub(crate) struct Aggregate {
+    input: BoxedOperator,
+    group: Vec<Expression>,
+    calls: Vec<Call>,
+    converter: RowConverter,
+    groups: HashMap<Key, GroupEntry>,
+    /// What the values of all groups take, kept up to date because counting it would visit each.
+    values_bytes: usize,
+    schema: SchemaRef,
+}
+
+#[derive(Debug)]
+struct GroupEntry {
+    /// How many rows it has.
+    rows: i64,
+    states: Box<[GroupState]>,
+}
+
+impl Aggregate {
+    pub(crate) fn new(
+        input: BoxedOperator,
+        group: Vec<(Expression, String)>,
+        calls: Vec<Call>,
+    ) -> Result<Self> {
+        let mut fields = Vec::new();
+        for (expression, name) in &group {
+            fields.push(Arc::new(Field::new(name, expression.data_type(input.schema())?, true)));
+        }
+        let keys = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        fields.extend(calls.iter().map(|call| {
+            let field = call.field();
+            Arc::new(Field::new(field.name(), field.data_type().clone(), true))
+        }));
+        let group = group.into_iter().map(|(expression, _)| expression).collect();
+        let (converter, schema) = (RowConverter::new(keys)?, Arc::new(Schema::new(fields)));
+        let (groups, values_bytes) = (HashMap::new(), 0);
+        Ok(Self { input, group, calls, converter, groups, values_bytes, schema })
+    }
+
+    /// Without GROUP BY there is one group, even without a row.
+    fn is_global(&self) -> bool {
+        self.group.is_empty()
+    }
+
+    fn new_group(&self) -> GroupEntry {
+        GroupEntry { rows: 0, states: self.calls.iter().map(Call::new_state).collect() }
+    }
+
+    /// The keys of the rows' groups, each once, and the group of each row.
+    fn group_rows(&self, rows: &RecordBatch) -> Result<(Vec<Key>, Vec<usize>)> {
+        if self.is_global() {
+            return Ok((vec![Key::default()], vec![0; rows.num_rows()]));
+        }
+        let columns = self.group.iter().map(|expression| evaluate(expression, rows));
+        let encoded = self.converter.convert_columns(&columns.collect::<Result<Vec<_>>>()?)?;
+        let (mut keys, mut group_of) = (Vec::new(), Vec::with_capacity(rows.num_rows()));
+        let mut known: HashMap<Row<'_>, usize> = HashMap::new();
+        for row in &encoded {
+            let group = *known.entry(row).or_insert_with(|| {
+                keys.push(Key::from(row.as_ref()));
+                keys.len() - 1
+            });
+            group_of.push(group);
+        }
+        Ok((keys, group_of))
+    }
+
+    /// Takes rows in or out; the keys of the groups that these belong to.
+    fn apply(&mut self, delta: &Delta, (keys, group_of): (&[Key], &[usize])) -> Result<()> {
+        let inputs = self.calls.iter().map(|call| call.input(&delta.rows));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let filters = self.calls.iter().map(|call| call.filter(&delta.rows));
+        let filters = filters.collect::<Result<Vec<_>>>()?;
+        for key in keys {
+            if !self.groups.contains_key(&**key) {
+                let group = self.new_group();
+                self.groups.insert(key.clone(), group);
+            }
+        }
+        // What comes goes first: rows that cancel out may be in any order, and no value goes before it came.
+        let (coming, going): (Vec<usize>, Vec<usize>) =
+            (0..group_of.len()).partition(|row| delta.weights[*row] > 0);
+        for row in coming.into_iter().chain(going) {
+            let weight = delta.weights[row];
+            let Some(group) = self.groups.get_mut(&keys[group_of[row]]) else { continue };
+            group.rows += weight;
+            for (at, call) in self.calls.iter().enumerate() {
+                if filters[at].as_ref().is_none_or(|filter| filter.value(row)) {
+                    let state = &mut group.states[at];
+                    self.values_bytes -= state.memory();
+                    call.add(state, &inputs[at], row, weight)?;
+                    self.values_bytes += state.memory();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups without rows are forgotten.
+    fn prune(&mut self, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            match self.groups.get(key).map(|group| group.rows) {
+                Some(rows) if rows < 0 => {
+                    return internal_err!("a group has lost more rows than it had");
+                }
+                Some(0) if !self.is_global() => {
+                    let group = self.groups.remove(key);
+                    let states = group.iter().flat_map(|group| group.states.iter());
+                    self.values_bytes -= states.map(GroupState::memory).sum::<usize>();
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One row for each of the keys that has a group.
+    fn rows_of(&self, keys: &[&Key]) -> Result<RecordBatch> {
+        let present: Vec<(&Key, &GroupEntry)> =
+            keys.iter().filter_map(|key| Some((*key, self.groups.get(*key)?))).collect();
+        let parser = self.converter.parser();
+        let mut columns = match self.is_global() {
+            true => Vec::new(),
+            false => {
+                self.converter.convert_rows(present.iter().map(|(key, _)| parser.parse(key)))?
+            }
+        };
+        for (at, call) in self.calls.iter().enumerate() {
+            let states: Vec<&GroupState> =
+                present.iter().map(|(_, group)| &group.states[at]).collect();
+            columns.push(call.evaluate(&states)?);
+        }
+        Ok(rows::batch(&self.schema, columns, present.len())?)
+    }
+}
+
+impl Operator for Aggregate {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
+        self.input.load(context)?;
+        self.groups.clear();
+        self.values_bytes = 0;
+        if self.is_global() {
+            let group = self.new_group();
+            self.groups.insert(Key::default(), group);
+        }
+        let delta = Delta::of(self.input.all(context)?, 1);
+        if !delta.is_empty() {
+            let (keys, group_of) = self.group_rows(&delta.rows)?;
+            self.apply(&delta, (&keys, &group_of))?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
+        let delta = self.input.advance(context)?;
+        if delta.is_empty() {
+            return Ok(Delta::empty(&self.schema));
+        }
+        let (keys, group_of) = self.group_rows(&delta.rows)?;
+        let touched: Vec<&Key> = keys.iter().collect();
+        let before = self.rows_of(&touched)?;
+        self.apply(&delta, (&keys, &group_of))?;
+        self.prune(&keys)?;
+        let after = self.rows_of(&touched)?;
+        Ok(Delta::sum(&self.schema, vec![Delta::of(before, -1), Delta::of(after, 1)])?)
+    }
+
+    fn prepare(&mut self, columns: &[usize], _: &mut dyn IndexRequests) -> bool {
+        let width = self.group.len();
+        width > 0 && columns.len() == width && (0..width).all(|column| columns.contains(&column))
+    }
+
+    fn find(&self, lookup: Lookup<'_>, _: &EvalContext<'_>) -> Result<Found> {
+        let mut keys: Vec<ArrayRef> = Vec::new();
+        for column in 0..self.group.len() {
+            let at = lookup.columns.iter().position(|c| *c == column);
+            let Some(at) = at else {
+                return internal_err!("a group is looked up by a part of its key");
+            };
+            let data_type = self.schema.field(column).data_type();
+            keys.push(arrow::compute::cast(&lookup.keys[at], data_type)?);
+        }
+        let encoded = self.converter.convert_columns(&keys)?;
+        let (mut wanted, mut key_of): (Vec<Key>, Vec<u32>) = (Vec::new(), Vec::new());
+        for (at, key) in encoded.iter().enumerate() {
+            let can_match = lookup.nulls_match || !keys.iter().any(|column| column.is_null(at));
+            if can_match && self.groups.contains_key(key.as_ref()) {
+                wanted.push(key.as_ref().into());
+                key_of.push(at as u32);
+            }
+        }
+        Ok(Found { rows: self.rows_of(&wanted.iter().collect::<Vec<_>>())?, key_of })
+    }
+
+    fn all(&self, _: &EvalContext<'_>) -> Result<RecordBatch> {
+        self.rows_of(&self.groups.keys().collect::<Vec<_>>())
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        Some((0..self.group.len()).collect())
+    }
+
+    fn memory(&self) -> usize {
+        const MALLOC: usize = 16;
+        let group = size_of::<GroupState>() * self.calls.len() + MALLOC;
+        let groups = self.groups.capacity() * (size_of::<(Key, GroupEntry)>() + 1);
+        self.input.memory() + groups + self.groups.len() * group + self.values_bytes
+    }
+}

@@ -1,0 +1,60 @@
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+
+use crate::model::{Found, Lookup};
+use crate::transform::dataflow::delta::Delta;
+use crate::transform::dataflow::multiset::Multiset;
+use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+
+/// Keeps the rows of its input, so that they can be looked up by columns that the input can't be.
+#[derive(Debug)]
+pub(crate) struct Arranged {
+    input: BoxedOperator,
+    rows: Multiset,
+}
+
+impl Arranged {
+    pub(crate) fn new(input: BoxedOperator) -> Result<Self> {
+        let rows = Multiset::new(input.schema())?;
+        Ok(Self { input, rows })
+    }
+}
+
+impl Operator for Arranged {
+    fn schema(&self) -> &SchemaRef {
+        self.input.schema()
+    }
+
+    fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
+        self.input.load(context)?;
+        self.rows.clear();
+        Ok(self.rows.apply(&Delta::of(self.input.all(context)?, 1))?)
+    }
+
+    fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
+        let delta = self.input.advance(context)?;
+        self.rows.apply(&delta)?;
+        Ok(delta)
+    }
+
+    fn prepare(&mut self, columns: &[usize], _: &mut dyn IndexRequests) -> bool {
+        self.rows.add_index(columns).is_ok()
+    }
+
+    fn find(&self, lookup: Lookup<'_>, _: &EvalContext<'_>) -> Result<Found> {
+        Ok(self.rows.find(lookup)?)
+    }
+
+    fn all(&self, _: &EvalContext<'_>) -> Result<RecordBatch> {
+        Ok(self.rows.all()?)
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        self.input.unique()
+    }
+
+    fn memory(&self) -> usize {
+        self.input.memory() + self.rows.memory()
+    }
+}

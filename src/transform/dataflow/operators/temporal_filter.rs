@@ -1,0 +1,248 @@
+//! Comparisons with the watermark, as in `WHERE order_date < watermark()`: a temporal filter.
+//!
+//! A row's flag changes once, when the watermark passes the row's time. With W0 and W1 the watermarks
+//! before and after an epoch, P the rows with a time between them and f(W) the flags at W, the rows change
+//! by `dI x f(W1) + P x f(W1) - P x f(W0)`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
+use datafusion::error::Result;
+use hashbrown::HashMap;
+
+use crate::model::{Found, Lookup};
+use crate::transform::dataflow::delta::Delta;
+use crate::transform::dataflow::expression::{Expression, evaluate};
+use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::rows;
+
+/// A comparison of a time with `watermark()`, plus or minus a constant interval.
+///
+/// The expressions are over the input's columns and the watermark, which comes last.
+#[derive(Debug)]
+pub(crate) struct WatermarkPredicate {
+    pub(crate) comparison: Expression,
+    /// The side without the watermark: where the comparison changes its mind.
+    pub(crate) time: Expression,
+    /// The side with it.
+    pub(crate) limit: Expression,
+}
+
+/// The rows of the input and, after their columns, one flag per comparison with the watermark.
+///
+/// A flag changes once, when the watermark passes the row's time. The rows whose time is still ahead
+/// are kept by it, so that a watermark that moves touches the rows that it passes and no others.
+#[derive(Debug)]
+pub(crate) struct TemporalFilter {
+    input: BoxedOperator,
+    predicates: Vec<WatermarkPredicate>,
+    ahead: Vec<BTreeMap<i64, HashMap<Row, i64>>>,
+    /// What the rows ahead take, kept up to date because counting it would visit each.
+    ahead_bytes: usize,
+    converter: RowConverter,
+    /// Of the input and the watermark.
+    timed: SchemaRef,
+    schema: SchemaRef,
+}
+
+type Row = Arc<[u8]>;
+
+impl TemporalFilter {
+    pub(crate) fn new(
+        input: BoxedOperator,
+        predicates: Vec<(WatermarkPredicate, String)>,
+    ) -> Result<Self> {
+        let fields = input.schema().fields();
+        let sort_fields = fields.iter().map(|f| SortField::new(f.data_type().clone())).collect();
+        let mut timed: Vec<_> = fields.iter().map(Arc::clone).collect();
+        timed.push(Arc::new(watermark_field()));
+        let mut flagged: Vec<_> = fields.iter().map(Arc::clone).collect();
+        let flag = |name: &str| Arc::new(Field::new(name, DataType::Boolean, true));
+        flagged.extend(predicates.iter().map(|(_, name)| flag(name)));
+        Ok(Self {
+            converter: RowConverter::new(sort_fields)?,
+            ahead: predicates.iter().map(|_| BTreeMap::new()).collect(),
+            ahead_bytes: 0,
+            predicates: predicates.into_iter().map(|(predicate, _)| predicate).collect(),
+            timed: Arc::new(Schema::new(timed)),
+            schema: Arc::new(Schema::new(flagged)),
+            input,
+        })
+    }
+
+    fn timed(&self, input: &RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
+        let time: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(vec![watermark; input.num_rows()]));
+        let columns = input.columns().iter().cloned().chain([time]).collect();
+        Ok(rows::batch(&self.timed, columns, input.num_rows())?)
+    }
+
+    fn flag(&self, input: &RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
+        let timed = self.timed(input, watermark)?;
+        let flags = self.predicates.iter().map(|p| evaluate(&p.comparison, &timed));
+        let flags = flags.collect::<Result<Vec<_>>>()?;
+        let columns = input.columns().iter().cloned().chain(flags).collect();
+        Ok(rows::batch(&self.schema, columns, input.num_rows())?)
+    }
+
+    /// What the watermark side of a comparison is, in the unit of the comparison.
+    fn limit(&self, predicate: usize, watermark: Option<i64>) -> Result<Option<i64>> {
+        let nulls = self.input.schema().fields().iter();
+        let nulls = nulls.map(|f| arrow::array::new_null_array(f.data_type(), 1)).collect();
+        let row = rows::batch(self.input.schema(), nulls, 1)?;
+        let limit = evaluate(&self.predicates[predicate].limit, &self.timed(&row, watermark)?)?;
+        Ok(times(&limit)?[0])
+    }
+
+    /// Adds rows to those whose time is ahead, or takes them out.
+    fn remember(&mut self, delta: &Delta, watermark: Option<i64>) -> Result<()> {
+        let encoded = self.converter.convert_columns(delta.rows.columns())?;
+        let timed = self.timed(&delta.rows, watermark)?;
+        for at in 0..self.predicates.len() {
+            let limit = self.limit(at, watermark)?;
+            let times = times(&evaluate(&self.predicates[at].time, &timed)?)?;
+            for (row, time) in times.into_iter().enumerate() {
+                let Some(time) = time.filter(|time| limit.is_none_or(|limit| *time >= limit))
+                else {
+                    continue;
+                };
+                let rows = self.ahead[at].entry(time).or_default();
+                let encoded: Row = encoded.row(row).as_ref().into();
+                let weight = rows.entry(Row::clone(&encoded)).or_insert_with(|| {
+                    self.ahead_bytes += held(&encoded);
+                    0
+                });
+                *weight += delta.weights[row];
+                if *weight == 0 {
+                    rows.remove(&encoded);
+                    self.ahead_bytes -= held(&encoded);
+                }
+                if rows.is_empty() {
+                    self.ahead[at].remove(&time);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows whose flags may differ between two watermarks; those that are passed are forgotten.
+    fn passed(&mut self, before: Option<i64>, now: Option<i64>) -> Result<Vec<(Row, i64)>> {
+        let mut passed: HashMap<Row, i64> = HashMap::new();
+        for at in 0..self.predicates.len() {
+            let (old, new) = (self.limit(at, before)?, self.limit(at, now)?);
+            // Without a limit before, every flag was NULL.
+            let reached: Vec<i64> = match (old, new) {
+                (Some(_), Some(new)) => self.ahead[at].range(..=new).map(|(t, _)| *t).collect(),
+                (Some(_), None) | (None, _) => self.ahead[at].keys().copied().collect(),
+            };
+            for time in reached {
+                let is_behind = new.is_some_and(|new| time < new);
+                let rows = match is_behind {
+                    true => self.ahead[at].remove(&time).unwrap_or_default(),
+                    false => self.ahead[at].get(&time).cloned().unwrap_or_default(),
+                };
+                if is_behind {
+                    self.ahead_bytes -= rows.keys().map(held).sum::<usize>();
+                }
+                passed.extend(rows);
+            }
+        }
+        Ok(passed.into_iter().collect())
+    }
+
+    fn decode(&self, rows: &[(Row, i64)]) -> Result<RecordBatch, ArrowError> {
+        let parser = self.converter.parser();
+        let columns = self.converter.convert_rows(rows.iter().map(|(row, _)| parser.parse(row)))?;
+        rows::batch(self.input.schema(), columns, rows.len())
+    }
+
+    /// What the watermark alone changes.
+    fn move_on(&mut self, before: Option<i64>, now: Option<i64>) -> Result<Vec<Delta>> {
+        let passed = self.passed(before, now)?;
+        if passed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.decode(&passed)?;
+        let weights: Vec<i64> = passed.iter().map(|(_, weight)| *weight).collect();
+        let gone = weights.iter().map(|weight| -weight).collect();
+        let (old, new) = (self.flag(&rows, before)?, self.flag(&rows, now)?);
+        Ok(vec![Delta::new(old, gone), Delta::new(new, weights)])
+    }
+}
+
+/// Bytes, roughly, that a row ahead takes.
+fn held(row: &Row) -> usize {
+    const ENTRY: usize = 64;
+    row.len() + ENTRY
+}
+
+/// The column that stands for `watermark()` in the expressions of a [`WatermarkPredicate`].
+pub(crate) fn watermark_field() -> Field {
+    Field::new("__watermark", DataType::Timestamp(TimeUnit::Microsecond, None), true)
+}
+
+/// Times as numbers that are in their order, whatever their unit.
+fn times(times: &ArrayRef) -> Result<Vec<Option<i64>>, ArrowError> {
+    let numbers = match times.data_type() {
+        DataType::Date32 => cast(&cast(times, &DataType::Int32)?, &DataType::Int64)?,
+        _ => cast(times, &DataType::Int64)?,
+    };
+    let numbers = numbers.as_primitive::<Int64Type>();
+    Ok((0..numbers.len()).map(|at| numbers.is_valid(at).then(|| numbers.value(at))).collect())
+}
+
+impl Operator for TemporalFilter {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
+        self.input.load(context)?;
+        self.ahead.iter_mut().for_each(BTreeMap::clear);
+        self.ahead_bytes = 0;
+        self.remember(&Delta::of(self.input.all(context)?, 1), context.watermark.1)
+    }
+
+    fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
+        let delta = self.input.advance(context)?;
+        let (before, now) = context.watermark;
+        let mut parts = if before == now { Vec::new() } else { self.move_on(before, now)? };
+        // The rows that were there are at the new watermark now, and so are the ones that go.
+        if !delta.is_empty() {
+            self.remember(&delta, now)?;
+            parts.push(Delta::new(self.flag(&delta.rows, now)?, delta.weights));
+        }
+        Ok(Delta::sum(&self.schema, parts)?)
+    }
+
+    fn prepare(&mut self, columns: &[usize], requests: &mut dyn IndexRequests) -> bool {
+        let width = self.input.schema().fields().len();
+        columns.iter().all(|column| *column < width) && self.input.prepare(columns, requests)
+    }
+
+    fn find(&self, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Found> {
+        let found = self.input.find(lookup, context)?;
+        Ok(Found { rows: self.flag(&found.rows, context.watermark.1)?, key_of: found.key_of })
+    }
+
+    fn count(&self, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Vec<usize>> {
+        self.input.count(lookup, context)
+    }
+
+    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
+        self.flag(&self.input.all(context)?, context.watermark.1)
+    }
+
+    fn unique(&self) -> Option<Vec<usize>> {
+        self.input.unique()
+    }
+
+    fn memory(&self) -> usize {
+        self.input.memory() + self.ahead_bytes
+    }
+}

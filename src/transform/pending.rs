@@ -1,0 +1,28 @@
+//! Files that are planned, but can not run yet.
+
+use super::files::SqlError;
+use crate::model::{SchemaChange, SourceTable};
+
+/// A file that does not run, because something that it reads is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingTransform {
+    pub result: String,
+    /// As in `orders_x.sql:4:8: needs column channel of table orders, ...`.
+    pub reason: SqlError,
+    /// The column, and the tables that may get it.
+    pub(crate) needs: Option<(String, Vec<SourceTable>)>,
+}
+
+impl PendingTransform {
+    /// Whether it may run now that events have shown this column.
+    pub(crate) fn may_end(&self, change: &SchemaChange) -> bool {
+        self.needs.as_ref().is_some_and(|(column, tables)| {
+            tables.contains(&change.source) && is_field_of(&change.column, column)
+        })
+    }
+}
+
+/// A field is a column's if it has the same name, or this in upper case.
+fn is_field_of(field: &str, column: &str) -> bool {
+    field == column || field == column.to_uppercase()
+}

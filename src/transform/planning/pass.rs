@@ -1,0 +1,189 @@
+//! One pass over the folder: each file in its turn, after those that it reads.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::parsed::{ParsedTransform, parse};
+use super::query::{Known, plan_one};
+use super::session::session;
+use super::temporal_join::TemporalJoinRewriter;
+use super::undeclared::{MissingColumn, UndeclaredColumns};
+use crate::model::Enrichment;
+use crate::transform::files::SqlError;
+use crate::transform::files::SqlFile;
+use crate::transform::files::location::planning_error;
+use crate::transform::live_table::LiveTables;
+use crate::transform::transforms::Transforms;
+use crate::transform::views::MaintainedView;
+use crate::transform::views::reads::unstable_function;
+
+/// Why a file has no plan.
+pub(crate) enum Unplanned {
+    Wrong(SqlError),
+    /// It reads a column that its tables don't declare.
+    Needs(MissingColumn),
+    /// It reads a table that may come; what to say of it.
+    Absent(SqlError),
+}
+
+impl From<SqlError> for Unplanned {
+    fn from(error: SqlError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+/// What comes of planning all files once.
+pub(crate) struct PlanningPass {
+    pub(crate) transforms: Transforms,
+    /// With the name of the file.
+    pub(crate) wrong: Vec<(String, SqlError)>,
+    pub(crate) needs: Vec<(String, MissingColumn)>,
+    pub(crate) absent: Vec<(String, SqlError)>,
+    /// Files whose targets don't take their rows.
+    pub(crate) unfit: Vec<(String, SqlError)>,
+    /// Files that read one that has no plan, and its name.
+    pub(crate) held: Vec<(String, String)>,
+}
+
+impl PlanningPass {
+    /// Whether a file waits, whatever its query says.
+    fn sets_aside(
+        &mut self,
+        next: &ParsedTransform<'_>,
+        extras: &UndeclaredColumns,
+        unplanned: &HashSet<String>,
+    ) -> bool {
+        let name = || next.file.name.clone();
+        if extras.has_taught(next, &self.transforms.learned) {
+            self.transforms.learned.insert(name());
+        }
+        if let Some(reason) = extras.unfit.get(&next.file.name) {
+            self.unfit.push((name(), next.file.error(None, reason.clone())));
+            return true;
+        }
+        let read = next.references.intersection(unplanned).min();
+        self.held.extend(read.map(|read| (name(), read.clone())));
+        read.is_some()
+    }
+}
+
+/// Plans all files, in the order of what they read.
+pub(crate) async fn pass(extras: &UndeclaredColumns, files: &[SqlFile]) -> PlanningPass {
+    let mut pass = PlanningPass {
+        transforms: Transforms::over(extras.tables().to_vec()),
+        wrong: Vec::new(),
+        needs: Vec::new(),
+        absent: Vec::new(),
+        unfit: Vec::new(),
+        held: Vec::new(),
+    };
+    let context = session(&pass.transforms, extras.of_nobody());
+    pass.transforms.state = context.state();
+    let mut pending = Vec::new();
+    for file in files {
+        match parse(&pass.transforms.state, file, extras.tables()) {
+            Ok(parsed) => pending.push(parsed),
+            Err(error) => pass.wrong.push((file.name.clone(), error)),
+        }
+    }
+    // Whoever reads a file that is wrong is not to blame, and can't be planned.
+    let mut unplanned: HashSet<String> = files.iter().map(|file| file.name.clone()).collect();
+    for parsed in &pending {
+        unplanned.remove(&parsed.file.name);
+    }
+    while !pending.is_empty() {
+        let waiting: HashSet<String> = pending.iter().map(|p| p.file.name.clone()).collect();
+        let ready = pending.iter().position(|p| p.references.is_disjoint(&waiting));
+        let Some(ready) = ready else {
+            let cycles = pending.iter().map(|p| (p.file.name.clone(), cycle(p, &waiting)));
+            pass.wrong.extend(cycles);
+            break;
+        };
+        let next = pending.remove(ready);
+        let name = next.file.name.clone();
+        if pass.sets_aside(&next, extras, &unplanned) {
+            unplanned.insert(name);
+            continue;
+        }
+        match plan_next(&next, extras, &mut pass.transforms).await {
+            Ok(planned) => {
+                let result = planned.table();
+                let table = pass.transforms.live.add(&result.name, Arc::clone(&result.schema));
+                context
+                    .register_table(result.name.as_str(), table)
+                    .expect("a name that is taken was refused");
+                pass.transforms.maintained.push(planned);
+            }
+            Err(why) => {
+                unplanned.insert(name.clone());
+                match why {
+                    Unplanned::Wrong(error) => pass.wrong.push((name, error)),
+                    Unplanned::Needs(missing) => pass.needs.push((name, missing)),
+                    Unplanned::Absent(reason) => pass.absent.push((name, reason)),
+                }
+            }
+        }
+    }
+    pass
+}
+
+/// Plans a file whose turn it is.
+async fn plan_next(
+    next: &ParsedTransform<'_>,
+    extras: &UndeclaredColumns,
+    transforms: &mut Transforms,
+) -> Result<MaintainedView, Unplanned> {
+    let state = match extras.of(&next.file.name) {
+        Some(visible) => session(transforms, visible).state(),
+        None => transforms.state.clone(),
+    };
+    let (plan, enrichments) = written(&state, next, extras, &mut transforms.live).await?;
+    let Transforms { tables, indexes, maintained, enrichments: all, .. } = transforms;
+    let visible = extras.of(&next.file.name).unwrap_or(extras.of_nobody());
+    let known = Known { tables, enrichments: &enrichments, indexes, visible };
+    let planned = plan_one(&state, next, &plan, known, maintained).await?;
+    let new: Vec<_> = enrichments.into_iter().filter(|e| !all.contains(e)).collect();
+    all.extend(new);
+    Ok(planned)
+}
+
+fn cycle(pending: &ParsedTransform<'_>, waiting: &HashSet<String>) -> SqlError {
+    let mut others: Vec<&str> =
+        pending.references.intersection(waiting).map(String::as_str).collect();
+    others.sort_unstable();
+    let message = format!("is part of a circle, or reads one: it needs {}", others.join(", "));
+    pending.file.error(None, message)
+}
+
+/// The query as it is written, with look-up tables seen as of what they enrich.
+async fn written(
+    state: &SessionState,
+    pending: &ParsedTransform<'_>,
+    extras: &UndeclaredColumns,
+    live: &mut LiveTables,
+) -> Result<(LogicalPlan, Vec<Arc<Enrichment>>), Unplanned> {
+    let (file, lookups, tables) = (pending.file, &pending.header.lookup, extras.tables());
+    let planned = state.statement_to_plan(pending.statement.clone()).await;
+    let planned = planned.map_err(|error| match extras.missing(pending, &error) {
+        Some(missing) => Unplanned::Needs(missing),
+        None => match extras.absent(pending, &error) {
+            Some(reason) => Unplanned::Absent(reason),
+            None => Unplanned::Wrong(planning_error(file, &error)),
+        },
+    })?;
+    if let Some(function) = unstable_function(&planned).map_err(|e| planning_error(file, &e))? {
+        let message = format!(
+            "calls {function}(), whose value depends on when it runs: the result could not be \
+             computed again; for time use event times and watermark()"
+        );
+        return Err(file.error(None, message).into());
+    }
+    let mut rewriter = TemporalJoinRewriter { tables, lookups, live, found: Vec::new() };
+    let rewritten = rewriter.rewrite(planned);
+    let rewritten =
+        rewritten.map_err(|error| file.error(lookups.at, error.find_root().strip_backtrace()))?;
+    Ok((rewritten, rewriter.found))
+}

@@ -1,0 +1,269 @@
+//! From the plan of one query to its maintained view: result table, key, definition, and operators.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::channel;
+use super::parsed::ParsedTransform;
+use super::undeclared::VisibleColumns;
+use crate::model::{Channel, Enrichment, Landing, ResultMode, ResultTable, Table};
+use crate::transform::dataflow::{
+    CompileError, IndexRequests, Multiset, Normalize, Readable, compile,
+};
+use crate::transform::files::header::Way;
+use crate::transform::files::location::planning_error;
+use crate::transform::files::{SqlError, SqlFile, changes_name};
+use crate::transform::views::reads::{Reads, reads};
+use crate::transform::views::{MaintainedView, Maintenance, ViewState};
+
+/// What queries may read, and what they have the state keep.
+pub(crate) struct Known<'a> {
+    pub(crate) tables: &'a [Arc<Table>],
+    pub(crate) enrichments: &'a [Arc<Enrichment>],
+    pub(crate) indexes: &'a mut Indexes,
+    pub(crate) visible: &'a VisibleColumns,
+}
+
+pub(crate) async fn plan_one(
+    state: &SessionState,
+    pending: &ParsedTransform<'_>,
+    planned: &LogicalPlan,
+    known: Known<'_>,
+    earlier: &mut [MaintainedView],
+) -> Result<MaintainedView, SqlError> {
+    let (file, header, tables) = (pending.file, &pending.header, known.tables);
+    check_names(pending, tables, earlier)?;
+    let plan = state.optimize(planned).map_err(|error| planning_error(file, &error))?;
+    let reads = reads(&plan).map_err(|error| planning_error(file, &error))?;
+    let schema = normalized(plan.schema().as_arrow());
+    let changes = changes(tables, earlier);
+    let reads_changes = !reads.tables.is_empty() && reads.tables.is_subset(&changes);
+    let mode = channel::mode(file, header, &schema)?;
+    let (mode, channel) = channel::channel(file, header, mode, reads_changes)?;
+    let (name, target) = (file.name.clone(), header.target.clone());
+    let definition = definition(file, &reads, &known, earlier);
+    let table = Arc::new(ResultTable { name, target, channel, schema, mode, definition });
+    let view_state = match is_append(file, &table, &reads, &changes)? {
+        true => (Maintenance::Append, ViewState::Append),
+        false => view_state(&plan, &table, state, known, earlier)
+            .map_err(|error| planning_error(file, &error))?,
+    };
+    if view_state.1.runs_as_a_whole() {
+        // Some of what can't be run is found by no step before this one, and must not wait for the first epoch.
+        let physical = state.query_planner().create_physical_plan(&plan, state).await;
+        physical.map_err(|error| planning_error(file, &error))?;
+    }
+    let path = file.path.display().to_string();
+    MaintainedView::new(path, table, (plan, reads), view_state)
+        .map_err(|error| file.error(None, format!("its rows can't be compared: {error}")))
+}
+
+/// Source tables and the columns of these that are looked up by.
+pub(crate) type Indexes = Vec<(String, Vec<usize>)>;
+
+/// Whether a result is appended; refuses what can be neither that nor kept.
+fn is_append(
+    file: &SqlFile,
+    table: &ResultTable,
+    reads: &Reads,
+    changes: &BTreeSet<String>,
+) -> Result<bool, SqlError> {
+    let (from_changes, current): (Vec<_>, Vec<_>) =
+        reads.tables.iter().cloned().partition(|name| changes.contains(name));
+    let message = match (&table.mode, from_changes.is_empty(), current.is_empty()) {
+        (ResultMode::Append, false, true) => return Ok(true),
+        (ResultMode::Keyed { .. }, true, _) => return Ok(false),
+        (ResultMode::Keyed { .. }, false, true) => {
+            "reads changes only, which are appended: drop the `-- key:` line".to_owned()
+        }
+        (_, false, false) => format!(
+            "reads both {} and {}: the result would depend on how events fall into batches; read \
+             either changes or current tables",
+            from_changes.join(", "),
+            current.join(", ")
+        ),
+        (ResultMode::Append, true, _) => {
+            "reads current rows, so it needs a `-- key: COLUMN, ...` line".to_owned()
+        }
+    };
+    Err(file.error(None, message))
+}
+
+/// A tree of operators if there can be one; else the query as a whole.
+fn view_state(
+    plan: &LogicalPlan,
+    table: &ResultTable,
+    state: &SessionState,
+    Known { tables, enrichments, indexes, .. }: Known<'_>,
+    earlier: &mut [MaintainedView],
+) -> DataFusionResult<(Maintenance, ViewState)> {
+    let known: Vec<(Arc<ResultTable>, Vec<usize>)> = earlier.iter().filter_map(keyed).collect();
+    let results = known.iter().map(|(t, key)| (t.name.as_str(), (&t.schema, key.as_slice())));
+    let readable = Readable {
+        state,
+        tables: tables.iter().map(|table| (table.name.as_str(), table)).collect(),
+        views: enrichments.iter().map(|e| (e.view.name.as_str(), &e.view)).collect(),
+        results: results.collect(),
+    };
+    let mut wanted = Indexes::new();
+    let mut requests = IndexCollector { indexes: &mut wanted, earlier };
+    match compile(plan, &readable, &mut requests) {
+        Ok(tree) => {
+            let lookups = describe(&wanted, tables);
+            let maintenance = match has_groups(plan)? {
+                true => Maintenance::ByGroup { lookups },
+                false => Maintenance::ByKey { lookups },
+            };
+            indexes.extend(wanted);
+            let root = Box::new(Normalize::new(tree, SchemaRef::clone(&table.schema)));
+            Ok((maintenance, ViewState::Incremental { root }))
+        }
+        Err(CompileError::Recompute(reason)) => {
+            let rows = Box::new(Multiset::new(&table.schema)?);
+            Ok((Maintenance::Recompute { reason }, ViewState::Recompute { rows }))
+        }
+        Err(CompileError::Invalid(error)) => Err(error),
+    }
+}
+
+/// A result that others can read as a table, and its key.
+fn keyed(maintained: &MaintainedView) -> Option<(Arc<ResultTable>, Vec<usize>)> {
+    match &maintained.table().mode {
+        ResultMode::Keyed { key } => Some((Arc::clone(maintained.table()), key.clone())),
+        ResultMode::Append => None,
+    }
+}
+
+/// Collects the indexes that a tree wants, its own and those that the results it reads must have.
+struct IndexCollector<'a> {
+    indexes: &'a mut Indexes,
+    earlier: &'a mut [MaintainedView],
+}
+
+impl IndexRequests for IndexCollector<'_> {
+    fn table(&mut self, name: &str, columns: &[usize]) {
+        let mut columns = columns.to_vec();
+        columns.sort_unstable();
+        let wanted = (name.to_owned(), columns);
+        if !self.indexes.contains(&wanted) {
+            self.indexes.push(wanted);
+        }
+    }
+
+    fn result(&mut self, name: &str, columns: &[usize]) -> bool {
+        let Some(at) = self.earlier.iter().position(|m| m.table().name == name) else {
+            return false;
+        };
+        let (earlier, rest) = self.earlier.split_at_mut(at);
+        rest[0].prepare(columns, &mut IndexCollector { indexes: self.indexes, earlier })
+    }
+}
+
+/// As in `orders (customer_id)`.
+fn describe(indexes: &Indexes, tables: &[Arc<Table>]) -> Vec<String> {
+    let names = |(name, columns): &(String, Vec<usize>)| {
+        let table = tables.iter().find(|table| table.name == *name);
+        let columns = table.map(|table| {
+            let columns = columns.iter().map(|column| table.columns[*column].name.as_str());
+            columns.collect::<Vec<_>>().join(", ")
+        });
+        format!("{name} ({})", columns.unwrap_or_default())
+    };
+    indexes.iter().map(names).collect()
+}
+
+fn has_groups(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_))))
+}
+
+/// Neither the file's name nor its target is anybody else's.
+fn check_names(
+    pending: &ParsedTransform<'_>,
+    tables: &[Arc<Table>],
+    earlier: &[MaintainedView],
+) -> Result<(), SqlError> {
+    let (file, target) = (pending.file, &pending.header.target);
+    let is_table = tables.iter().any(|t| t.name == file.name || changes_name(&t.name) == file.name);
+    if is_table || earlier.iter().any(|m| m.table().name == file.name) {
+        let message = format!("the name {} is that of a table; rename the file", file.name);
+        return Err(file.error(None, message));
+    }
+    if matches!(pending.header.way, Way::Rest { .. }) {
+        return Ok(());
+    }
+    let is_twin =
+        |m: &&MaintainedView| m.table().channel == Channel::Table && m.table().target == *target;
+    let twin = earlier.iter().find(is_twin);
+    let landing = Landing::History(target.clone());
+    let landed = tables.iter().find(|t| t.options.landing == landing);
+    match (twin.map(|m| &m.table().name), landed) {
+        (None, None) => Ok(()),
+        (Some(twin), _) => {
+            Err(file.error(None, format!("writes {target}, which {twin} writes already")))
+        }
+        (None, Some(table)) => {
+            let message = format!("writes {target}, where the changes of {} land", table.name);
+            Err(file.error(None, message))
+        }
+    }
+}
+
+/// The names of what shows the rows of one epoch alone: changelogs, and what is appended from them.
+fn changes(tables: &[Arc<Table>], earlier: &[MaintainedView]) -> BTreeSet<String> {
+    let appended = earlier.iter().filter(|m| *m.maintenance() == Maintenance::Append);
+    let appended = appended.map(|m| m.table().name.clone());
+    tables.iter().map(|table| changes_name(&table.name)).chain(appended).collect()
+}
+
+/// The query's text and the definitions of what it reads.
+fn definition(
+    file: &SqlFile,
+    reads: &Reads,
+    known: &Known<'_>,
+    earlier: &[MaintainedView],
+) -> String {
+    let mut parts = vec![file.text.clone()];
+    let views = known.enrichments.iter().map(|enrichment| &enrichment.view);
+    let tables: Vec<&Arc<Table>> = known.tables.iter().chain(views).collect();
+    for name in &reads.tables {
+        let table = tables.iter().find(|table| table.name == *name);
+        let result = earlier.iter().find(|maintained| maintained.table().name == *name);
+        parts.extend(table.map(|table| declaration(table)));
+        parts.extend(table.and_then(|table| known.visible.description(table)));
+        parts.extend(result.map(|maintained| maintained.table().definition.clone()));
+    }
+    parts.join("\n")
+}
+
+/// What of a table's declaration decides on the rows of a result; ttl and landing don't.
+fn declaration(table: &Table) -> String {
+    let Table { name, source, key, options, .. } = table;
+    let columns = table.declared();
+    format!("-- {name} {source} {columns:?} key {key:?} event time {:?}", options.event_time)
+}
+
+/// One Arrow type per kind of value, so that sinks and diffs don't meet every encoding of a text.
+fn normalized(schema: &Schema) -> SchemaRef {
+    let field = |field: &Arc<Field>| {
+        let data_type = match field.data_type() {
+            DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+            DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+            DataType::Timestamp(_, zone) => {
+                DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+            }
+            DataType::UInt64 | DataType::UInt32 => DataType::Int64,
+            DataType::UInt16 => DataType::Int32,
+            DataType::Int8 | DataType::UInt8 => DataType::Int16,
+            DataType::Float32 => DataType::Float64,
+            other => other.clone(),
+        };
+        Field::new(field.name(), data_type, true)
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}

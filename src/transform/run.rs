@@ -1,0 +1,245 @@
+//! The transforms at work: loaded from rows as they are, then brought up to date epoch by epoch.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
+
+use super::dataflow::{Delta, EvalContext, Results};
+use super::error::TransformError;
+use super::live_table::LiveTables;
+use super::transforms::Transforms;
+use super::views::{Emit, MaintainedView};
+use crate::model::{Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, TableDelta};
+
+impl Transforms {
+    /// Takes the rows as they are for what the targets show.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn load(
+        &mut self,
+        tables: &dyn CurrentRows,
+        watermark: Option<i64>,
+    ) -> Result<(), TransformError> {
+        self.watermark = watermark;
+        self.watermark_cell.set(watermark);
+        let deltas = HashMap::new();
+        for at in 0..self.maintained.len() {
+            let (earlier, rest) = self.maintained.split_at_mut(at);
+            let results = Earlier(earlier);
+            let watermark = (watermark, watermark);
+            let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
+            let maintained = &mut rest[0];
+            maintained.begin();
+            show(&self.live, maintained, &context)?;
+            maintained.load(&self.state, &context).await?;
+        }
+        self.live.clear();
+        Ok(())
+    }
+
+    /// The whole of every result whose rows in the target are of another definition, or not there at
+    /// all; after [`Self::load`] of the same rows.
+    ///
+    /// # Errors
+    /// If the rows can't be put together.
+    pub fn redefined(
+        &self,
+        written: &BTreeMap<String, String>,
+        tables: &dyn CurrentRows,
+    ) -> Result<Vec<ResultChanges>, TransformError> {
+        let deltas = HashMap::new();
+        let results = Earlier(&self.maintained);
+        let watermark = (self.watermark, self.watermark);
+        let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
+        let is_other =
+            |m: &&MaintainedView| written.get(&m.table().name) != Some(&m.table().definition);
+        self.maintained.iter().filter(is_other).map(|m| m.whole(&context)).collect()
+    }
+
+    /// The rows that a keyed result has now; `None` if there is no such result.
+    ///
+    /// # Errors
+    /// If the rows can't be put together.
+    pub fn rows_now(
+        &self,
+        result: &str,
+        tables: &dyn CurrentRows,
+    ) -> Result<Option<RecordBatch>, TransformError> {
+        let deltas = HashMap::new();
+        let results = Earlier(&self.maintained);
+        let watermark = (self.watermark, self.watermark);
+        let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
+        let maintained = self.maintained.iter().find(|m| m.table().name == result);
+        maintained.map(|m| Ok(m.whole(&context)?.upserts)).transpose()
+    }
+
+    /// Brings every result up to date and tells how each has changed.
+    ///
+    /// `tables` are the source tables as they are now, `deltas` how they differ from the last call, and
+    /// `changes` the epoch's changelogs. A result that reads nothing of what changed is not looked at.
+    ///
+    /// # Errors
+    /// If a query fails, or its rows don't have the key that the file promises. The results are not to
+    /// be used further, unless they are loaded again.
+    pub async fn run(
+        &mut self,
+        tables: &dyn CurrentRows,
+        deltas: Vec<TableDelta>,
+        changes: &[Changelog],
+        watermark: Option<i64>,
+    ) -> Result<Vec<ResultChanges>, TransformError> {
+        self.advance(tables, (deltas, changes), watermark, Emit::Target).await
+    }
+
+    async fn advance(
+        &mut self,
+        tables: &dyn CurrentRows,
+        (deltas, changes): (Vec<TableDelta>, &[Changelog]),
+        watermark: Option<i64>,
+        told: Emit,
+    ) -> Result<Vec<ResultChanges>, TransformError> {
+        let before = std::mem::replace(&mut self.watermark, watermark);
+        let has_moved = self.watermark_cell.set(watermark);
+        let deltas: HashMap<String, TableDelta> = deltas
+            .into_iter()
+            .filter(|delta| !delta.is_empty())
+            .map(|delta| (delta.table.clone(), delta))
+            .collect();
+        let mut changed: HashSet<String> = deltas.keys().cloned().collect();
+        changed.extend(self.live.show_changes(changes));
+        let mut results = Vec::new();
+        for at in 0..self.maintained.len() {
+            let (earlier, rest) = self.maintained.split_at_mut(at);
+            let maintained = &mut rest[0];
+            maintained.begin();
+            if !maintained.is_affected(&changed, has_moved) {
+                continue;
+            }
+            let earlier = Earlier(earlier);
+            let watermark = (before, watermark);
+            let context = EvalContext { tables, deltas: &deltas, results: &earlier, watermark };
+            show(&self.live, maintained, &context)?;
+            let update = maintained.update(&self.state, &context, told).await?;
+            if maintained.delta().is_some() {
+                changed.insert(maintained.table().name.clone());
+            }
+            if !update.is_empty() {
+                results.push(update);
+            }
+        }
+        self.live.clear();
+        Ok(results)
+    }
+
+    /// Every result, computed anew by DataFusion alone, whatever is kept: the referee.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn recomputed(
+        &self,
+        tables: &dyn CurrentRows,
+        watermark: Option<i64>,
+    ) -> Result<Vec<(Arc<ResultTable>, RecordBatch)>, TransformError> {
+        let mut results: Vec<(Arc<ResultTable>, RecordBatch)> = Vec::new();
+        let kept = self.watermark;
+        self.watermark_cell.set(watermark);
+        for maintained in &self.maintained {
+            for name in maintained.reads().filter(|name| self.live.is_source(name)) {
+                let rows = tables.all(name).map_err(|error| maintained.failed(error.into()))?;
+                self.live.set(name, rows);
+            }
+            let rows = maintained.recompute_all(&self.state).await?;
+            self.live.set(&maintained.table().name, vec![rows.clone()]);
+            results.push((Arc::clone(maintained.table()), rows));
+        }
+        self.live.clear();
+        self.watermark_cell.set(kept);
+        Ok(results)
+    }
+
+    /// Takes rows in that ttl had dropped, which the targets show already.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn remember(
+        &mut self,
+        tables: &dyn CurrentRows,
+        put_back: Vec<TableDelta>,
+    ) -> Result<(), TransformError> {
+        self.advance(tables, (put_back, &[]), self.watermark, Emit::Nobody).await.map(drop)
+    }
+
+    /// Takes rows out that ttl has dropped, which takes nothing out of a target.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn forget(
+        &mut self,
+        tables: &dyn CurrentRows,
+        dropped: Vec<TableDelta>,
+    ) -> Result<(), TransformError> {
+        self.advance(tables, (dropped, &[]), self.watermark, Emit::Nobody).await.map(drop)
+    }
+}
+
+/// Shows a query that is run as a whole the rows that it reads.
+fn show(
+    live: &LiveTables,
+    maintained: &MaintainedView,
+    context: &EvalContext<'_>,
+) -> Result<(), TransformError> {
+    if !maintained.runs_as_a_whole() {
+        return Ok(());
+    }
+    // A recursive query also reads a table of its own.
+    let shown = maintained.reads().filter(|name| live.holds(name) && !live.is_changelog(name));
+    for name in shown {
+        let rows = match live.is_source(name) {
+            true => context.tables.all(name).map_err(DataFusionError::from),
+            false => context.results.all(name, context).map(|rows| vec![rows]),
+        };
+        live.set(name, rows.map_err(|source| maintained.failed(source))?);
+    }
+    Ok(())
+}
+
+/// The transforms that ran before the one at hand.
+#[derive(Debug)]
+struct Earlier<'a>(&'a [MaintainedView]);
+
+impl Earlier<'_> {
+    fn get(&self, name: &str) -> Result<&MaintainedView, DataFusionError> {
+        let missing = || DataFusionError::Internal(format!("{name} has not run yet"));
+        self.0.iter().find(|m| m.table().name == name).ok_or_else(missing)
+    }
+
+    /// The context as `name` sees it.
+    fn before(&self, name: &str) -> Earlier<'_> {
+        let at = self.0.iter().position(|m| m.table().name == name).unwrap_or(0);
+        Earlier(&self.0[..at])
+    }
+}
+
+impl Results for Earlier<'_> {
+    fn delta(&self, name: &str) -> Option<&Delta> {
+        self.get(name).ok().and_then(MaintainedView::delta)
+    }
+
+    fn find(
+        &self,
+        name: &str,
+        lookup: Lookup<'_>,
+        context: &EvalContext<'_>,
+    ) -> Result<Found, DataFusionError> {
+        let results = self.before(name);
+        self.get(name)?.find(lookup, &EvalContext { results: &results, ..*context })
+    }
+
+    fn all(&self, name: &str, context: &EvalContext<'_>) -> Result<RecordBatch, DataFusionError> {
+        let results = self.before(name);
+        self.get(name)?.all(&EvalContext { results: &results, ..*context })
+    }
+}

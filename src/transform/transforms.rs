@@ -1,0 +1,152 @@
+//! All transforms of a folder as they were planned, and what can be asked about them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::prelude::SessionContext;
+
+use super::files::changes_name;
+use super::functions::watermark::WatermarkCell;
+use super::live_table::LiveTables;
+use super::pending::PendingTransform;
+use super::views::{MaintainedView, Maintenance};
+use crate::model::{Enrichment, ResultTable, SchemaChange, Table, Window};
+
+/// All transforms of a folder, in the order of what they read.
+pub struct Transforms {
+    pub(crate) state: SessionState,
+    pub(crate) live: LiveTables,
+    pub(crate) watermark_cell: WatermarkCell,
+    pub(crate) watermark: Option<i64>,
+    pub(crate) maintained: Vec<MaintainedView>,
+    /// What the look-ups of the transforms go by: a source table and some of its columns.
+    pub(crate) indexes: Vec<(String, Vec<usize>)>,
+    /// What queries read of look-up tables.
+    pub(crate) enrichments: Vec<Arc<Enrichment>>,
+    pub(crate) tables: Vec<Arc<Table>>,
+    pub(crate) waiting: Vec<PendingTransform>,
+    /// Files whose columns events have a say in.
+    pub(crate) learned: HashSet<String>,
+}
+
+impl Transforms {
+    /// No files over these tables.
+    pub(crate) fn over(tables: Vec<Arc<Table>>) -> Self {
+        let mut live = LiveTables::default();
+        tables.iter().for_each(|table| live.add_source(table));
+        Self {
+            state: SessionContext::new().state(),
+            live,
+            watermark_cell: WatermarkCell::default(),
+            watermark: None,
+            maintained: Vec::new(),
+            indexes: Vec::new(),
+            enrichments: Vec::new(),
+            tables,
+            waiting: Vec::new(),
+            learned: HashSet::new(),
+        }
+    }
+
+    /// The tables, with the undeclared columns that a file reads.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
+    /// The files that don't run, because a column is not there yet.
+    pub fn waiting(&self) -> &[PendingTransform] {
+        &self.waiting
+    }
+
+    /// Whether events have a say in the columns of a result, so that what does not fit is no mistake of its file.
+    pub fn may_wait(&self, result: &str) -> bool {
+        self.learned.contains(result)
+    }
+
+    /// Whether the files are to be planned anew, now that events have shown this column: one waits for it,
+    /// or reads it as another type.
+    pub fn awaits(&self, change: &SchemaChange) -> bool {
+        let is_other = |table: &Arc<Table>| {
+            let columns = table.columns[table.declared().len()..].iter();
+            let mut extra = columns.zip(&table.options.extra);
+            table.source == change.source
+                && extra.any(|(column, field)| {
+                    *field == change.column && column.data_type != change.seen.data_type()
+                })
+        };
+        self.waiting.iter().any(|waiting| waiting.may_end(change))
+            || self.tables.iter().any(is_other)
+    }
+
+    /// How each file is maintained, in the order in which they run.
+    pub fn explain(&self) -> impl Iterator<Item = (&Arc<ResultTable>, &Maintenance)> {
+        self.maintained.iter().map(|m| (m.table(), m.maintenance()))
+    }
+
+    /// The results that are maintained, in the order in which they run.
+    pub fn results(&self) -> impl Iterator<Item = &Arc<ResultTable>> {
+        self.maintained.iter().map(MaintainedView::table)
+    }
+
+    /// The names of the tables, changelogs and results that each result reads.
+    pub fn reads(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        let declared = |name| {
+            let enrichment = self.enrichments.iter().find(|e| e.view.name == name);
+            enrichment.map_or(name, |enrichment| enrichment.looked_up.name.as_str())
+        };
+        self.maintained.iter().map(move |m| {
+            let reads: BTreeSet<&str> = m.reads().map(declared).collect();
+            (m.table().name.as_str(), reads.into_iter().collect())
+        })
+    }
+
+    /// The columns of a source table that some query reads, of its current rows or its changes.
+    pub fn columns_read(&self, table: &Table) -> Vec<usize> {
+        let changes = changes_name(&table.name);
+        let names = [table.name.as_str(), &changes];
+        let is_looked_up =
+            |e: &Arc<Enrichment>| e.looked_up.name == table.name || e.enriched.name == table.name;
+        let reads_all = self.enrichments.iter().any(is_looked_up);
+        let is_read = |name: &str| self.maintained.iter().any(|m| m.reads_column(&names, name));
+        let columns = table.columns.iter().enumerate();
+        columns.filter(|(_, c)| reads_all || is_read(&c.name)).map(|(at, _)| at).collect()
+    }
+
+    /// What the state keeps of look-up tables, each once.
+    pub fn enrichments(&self) -> &[Arc<Enrichment>] {
+        &self.enrichments
+    }
+
+    /// What a result reads of look-up tables.
+    pub fn looked_up(&self, result: &str) -> impl Iterator<Item = &Enrichment> {
+        let maintained = self.maintained.iter().filter(move |m| m.table().name == result);
+        maintained.flat_map(|m| {
+            let is_read = |e: &&Enrichment| m.reads().any(|name| name == e.view.name);
+            self.enrichments.iter().map(|enrichment| &**enrichment).filter(is_read)
+        })
+    }
+
+    /// The windows over the rows of a source table, and over what any transform makes of them.
+    pub fn windows(&self, table: &str) -> Vec<Window> {
+        let mut derived = HashSet::from([table]);
+        let mut windows = BTreeSet::new();
+        for maintained in &self.maintained {
+            if maintained.reads_any(&derived) {
+                derived.insert(&maintained.table().name);
+                windows.extend(maintained.windows());
+            }
+        }
+        windows.into_iter().collect()
+    }
+
+    /// The columns of source tables by which rows are looked up.
+    pub fn indexes(&self) -> &[(String, Vec<usize>)] {
+        &self.indexes
+    }
+
+    /// Bytes that each result keeps for its upkeep.
+    pub fn memory(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.maintained.iter().map(|m| (m.table().name.as_str(), m.memory()))
+    }
+}

@@ -44,7 +44,7 @@ setup-check:
 	@.ci/setup --check
 
 build: setup ## Compile with the dev profile (RELEASE=1: with the release profile)
-	cargo build --locked $(if $(RELEASE),--release)
+	cargo build --locked --workspace $(if $(RELEASE),--release)
 
 demo: build ## Run broker, generator, processor and PostgreSQL here for DEMO_SECONDS (60)
 	"$(PROGRAM)" demo --seconds $(DEMO_SECONDS)
@@ -56,8 +56,8 @@ clean-demo: ## Remove what the demo left
 	rm -rf "$${TMPDIR:-/tmp}/tidemark-demo"
 
 test: setup ## Run all tests
-	cargo test --locked --doc
-	cargo test --locked --lib --bins --tests
+	cargo test --locked --workspace --doc
+	cargo test --locked --workspace --lib --bins --tests
 
 scenario: build ## Run failure scenarios by name, as in `make scenario F1 F4`: docs/SCENARIOS.md
 	@$(RUN_SCENARIOS) $(or $(SCENARIOS),--list)
@@ -84,8 +84,8 @@ fuzz-sql: setup ## Random streams over the SQL corpus, against the SQL run from 
 		cargo test --locked --test sql every_result -- --nocapture
 
 check: setup-check ## Check formatting, lints, licences, sources, alert rules and the shape of the code
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	PATH="$(TOOLS):$$PATH" cargo deny --log-level error check licenses bans sources
 	PATH="$(TOOLS):$$PATH" promtool test rules tests/alerts.yml
 	cargo test --locked --test tidy

@@ -7,10 +7,8 @@
 //! [`pipeline`] is the loop that ties them together; the parts don't know each other and meet in the
 //! values of [`model`].
 //!
-//! [`broker`], [`api`] and [`generator`] are tools for development, the demo and the tests.
+//! [`generator`] is a tool for development, the demo and the tests.
 
-pub mod api;
-pub mod broker;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
-const IMPORTS: [(&str, &[&str]); 17] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("resilience", &[]),
     ("http_client", &[]),
@@ -20,8 +20,6 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("transform", EXTRACTING),
     ("sink", COMPONENT),
     ("checkpoint", COMPONENT),
-    ("broker", &[]),
-    ("api", &[]),
     // It publishes through the session that the source's flow is bound to.
     // It reads one metric of a processor.
     ("generator", &["model", "resilience", "source", "telemetry", "http_client"]),
@@ -319,7 +317,7 @@ fn link_targets(line: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a quoted text names one file or folder of this repository.
 fn is_repo_path(text: &str) -> bool {
-    const FOLDERS: [&str; 7] = ["src/", "sql/", "tests/", "docs/", "docker/", "benches/", ".ci/"];
+    const FOLDERS: [&str; 8] = ["src/", "crates/", "sql/", "tests/", "docs/", "docker/", "benches/", ".ci/"];
     let is_one = !text.contains(|c: char| c.is_whitespace() || "*<>${}…".contains(c));
     is_one && FOLDERS.iter().any(|folder| text.starts_with(folder))
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use tidemark_broker::api;
 use tokio::net::TcpListener;
 
 use super::signals::on_signal;
-use crate::api;
 
 /// `tidemark api`.
 #[derive(Debug, clap::Args)]

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use tidemark_broker as broker;
 use tokio::net::TcpListener;
 
 use super::signals::on_signal;
-use crate::broker;
 use crate::config::load_as;
 
 /// `tidemark broker`.

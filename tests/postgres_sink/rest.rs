@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidemark::api::{Faults, Received, Store, serve};
+use tidemark_broker::api::{Faults, Received, Store, serve};
 use tidemark::model::{
     Changelog, Channel, EpochCommit, LedgerPosition, Payload, RestChannel, ResultTable, Sends,
     Table,

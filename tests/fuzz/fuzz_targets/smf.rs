@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tidemark::broker::fuzzing::smf(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tidemark_broker::fuzzing::smf(input));

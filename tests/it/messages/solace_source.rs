@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidemark::broker::{self, Password};
+use tidemark_broker::{self as broker, Password};
 use tidemark::model::Offset;
 use tidemark::resilience::{Recovery, chain};
 use tidemark::source::conformance::{self, TestQueue, numbered, take};

@@ -2,11 +2,11 @@
 
 use tracing::debug;
 
-use crate::broker::codec::CodecError;
-use crate::broker::codec::assured::{Request, kind, par};
-use crate::broker::codec::frame::{self, Frame, Response, protocol};
-use crate::broker::codec::message::Publish;
-use crate::broker::core::{Core, OpenPublisher};
+use crate::codec::CodecError;
+use crate::codec::assured::{Request, kind, par};
+use crate::codec::frame::{self, Frame, Response, protocol};
+use crate::codec::message::Publish;
+use crate::core::{Core, OpenPublisher};
 
 const NOT_SUPPORTED: Response = Response::new(400, "Request Not Supported");
 

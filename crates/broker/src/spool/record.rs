@@ -7,7 +7,7 @@
 //! was known to be on disk when the record was written. It tells a torn tail from damage: bytes
 //! below it were promised to somebody, bytes above it never were.
 
-use crate::broker::codec::message::Content;
+use crate::codec::message::Content;
 
 pub(crate) const HEADER_LEN: usize = 16;
 const MAGIC: [u8; 4] = *b"TMR1";

@@ -128,8 +128,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::broker::spool::Spool;
-    use crate::broker::{Config, Password, QueueConfig};
+    use crate::spool::Spool;
+    use crate::{Config, Password, QueueConfig};
 
     async fn served(users: &[(&str, &str)], folder: &std::path::Path) -> (SocketAddr, Arc<Hub>) {
         let queue = |name: &str| QueueConfig {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use super::catalog::{Change, TEMPORARY_BIT};
 use super::record::Origin;
 use super::{Recovered, Segment, Spool, SpoolError};
-use crate::broker::codec::message::Content;
-use crate::broker::queue::{Access, QueueSettings};
+use crate::codec::message::Content;
+use crate::queue::{Access, QueueSettings};
 
 const SEGMENT_SIZE: u64 = 4096;
 const QUEUE: u32 = 1;

@@ -3,12 +3,12 @@
 use tracing::info;
 
 use super::Core;
-use crate::broker::codec::assured::{Message, Request, kind, par};
-use crate::broker::codec::frame::{self, Response, protocol};
-use crate::broker::codec::{CodecError, smp};
-use crate::broker::queue::{Access, Queue, QueueSettings};
-use crate::broker::spool::catalog::{Change, TEMPORARY_BIT};
-use crate::broker::subscription::{self, Target};
+use crate::codec::assured::{Message, Request, kind, par};
+use crate::codec::frame::{self, Response, protocol};
+use crate::codec::{CodecError, smp};
+use crate::queue::{Access, Queue, QueueSettings};
+use crate::spool::catalog::{Change, TEMPORARY_BIT};
+use crate::subscription::{self, Target};
 
 const NON_DURABLE: u8 = 2;
 const NON_EXCLUSIVE: u8 = 2;

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use crate::broker::codec::CodecError;
-use crate::broker::spool::SpoolError;
+use crate::codec::CodecError;
+use crate::spool::SpoolError;
 
 /// All but `Closed` are worth a look at the log.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,13 @@ use tracing::debug;
 
 use super::completion::{Completion, OpenPublisher};
 use super::{Core, MAX_DIRECT_BYTES, OpenFlow, PublishEvent, Publisher};
-use crate::broker::codec::assured::{Message, kind, par};
-use crate::broker::codec::frame::Response;
-use crate::broker::codec::message::{Destination, Publish};
-use crate::broker::spool::Spooled;
-use crate::broker::spool::catalog::Change;
-use crate::broker::spool::record::Origin;
-use crate::broker::subscription::Target;
+use crate::codec::assured::{Message, kind, par};
+use crate::codec::frame::Response;
+use crate::codec::message::{Destination, Publish};
+use crate::spool::Spooled;
+use crate::spool::catalog::Change;
+use crate::spool::record::Origin;
+use crate::subscription::Target;
 
 /// Publisher flows without a connection that are remembered for a reconnect.
 const MAX_CLOSED_PUBLISHERS: usize = 4096;

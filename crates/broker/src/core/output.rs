@@ -1,9 +1,9 @@
 //! What a session writes next: taken under the lock, encoded and sent outside of it.
 
 use super::Core;
-use crate::broker::codec::message::Delivery;
-use crate::broker::partition::FlowKey;
-use crate::broker::spool::Location;
+use crate::codec::message::Delivery;
+use crate::partition::FlowKey;
+use crate::spool::Location;
 
 /// Bytes of message records that one round of a session takes. More than a window of ordinary
 /// messages, so a window goes out in one system call.

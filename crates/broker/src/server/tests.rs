@@ -5,8 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::broker::codec::assured::{Message, kind, par};
-use crate::broker::{QueueConfig, SpoolError};
+use crate::codec::assured::{Message, kind, par};
+use crate::{QueueConfig, SpoolError};
 
 async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::completion::{Completion, OpenPublisher};
 use super::{Core, PublishEvent};
-use crate::broker::SpoolError;
-use crate::broker::codec::assured::{Message, kind, par};
-use crate::broker::codec::frame::Response;
-use crate::broker::spool::{Batch, Spooled};
+use crate::SpoolError;
+use crate::codec::assured::{Message, kind, par};
+use crate::codec::frame::Response;
+use crate::spool::{Batch, Spooled};
 
 /// One round of the writer thread.
 #[derive(Debug, Default)]

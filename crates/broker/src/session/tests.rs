@@ -1,10 +1,10 @@
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::broker::codec::assured::{Message, kind, par};
-use crate::broker::config::Config;
-use crate::broker::core::{Core, Hub};
-use crate::broker::spool::Spool;
+use crate::codec::assured::{Message, kind, par};
+use crate::config::Config;
+use crate::core::{Core, Hub};
+use crate::spool::Spool;
 
 /// A login without any parameter.
 const LOGIN: &[u8] = b"\x03\x8c\0\x01\0\0\0\x0c\0\0\0\x12\x01\0\0\0\0\x06";

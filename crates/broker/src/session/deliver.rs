@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::broker::SpoolError;
-use crate::broker::core::PlannedDelivery;
-use crate::broker::spool::Location;
+use crate::SpoolError;
+use crate::core::PlannedDelivery;
+use crate::spool::Location;
 
 /// Messages that are farther apart than this in their file are read one by one.
 const MAX_GAP: u64 = 4096;

@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::context::SessionContext;
 use super::error::SessionError;
-use crate::broker::codec::client_ctrl::{Login, Welcome};
-use crate::broker::codec::frame::{self, Decoded, Response, protocol};
-use crate::broker::core::Client;
+use crate::codec::client_ctrl::{Login, Welcome};
+use crate::codec::frame::{self, Decoded, Response, protocol};
+use crate::core::Client;
 
 const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 /// A refused client closes the connection itself, after it has read why.
@@ -84,7 +84,7 @@ async fn read_login(
 ) -> Result<(Login, Option<[u8; 3]>), SessionError> {
     loop {
         if let Decoded::Frame { frame, consumed, .. } = frame::decode(buffer, MAX_LOGIN_FRAME)? {
-            let missing = crate::broker::codec::CodecError::Missing { what: "login" };
+            let missing = crate::codec::CodecError::Missing { what: "login" };
             if frame.protocol() != protocol::CLIENT_CTRL || frame.is_oversize {
                 return Err(missing.into());
             }

@@ -4,9 +4,9 @@ use tracing::warn;
 
 use super::Core;
 use super::completion::Completion;
-use crate::broker::codec::assured::Outcome;
-use crate::broker::queue::Entry;
-use crate::broker::spool::{SpoolError, Spooled};
+use crate::codec::assured::Outcome;
+use crate::queue::Entry;
+use crate::spool::{SpoolError, Spooled};
 
 impl Core {
     /// Settles messages that a flow held, in the order of the acknowledgement.

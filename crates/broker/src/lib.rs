@@ -20,8 +20,12 @@
 //! broker; per exclusive queue messages stay in order; a publisher that reconnects under its flow
 //! name loses and doubles nothing. A message that matches no queue is acknowledged and dropped.
 //!
-//! The module imports nothing of the rest of the program.
+//! [`api`] is the other server for development: it takes what the processor posts to a REST target.
+//! The crate knows nothing of the processor.
 
+#![forbid(unsafe_code)]
+
+pub mod api;
 mod codec;
 mod config;
 mod core;

@@ -1,9 +1,9 @@
 //! The core without sockets: requests go in as decoded frames, output is looked at as bytes.
 
 use super::*;
-use crate::broker::codec::assured::{Message, Request, kind, par};
-use crate::broker::codec::frame::{self, Decoded, Frame};
-use crate::broker::codec::message::Publish;
+use crate::codec::assured::{Message, Request, kind, par};
+use crate::codec::frame::{self, Decoded, Frame};
+use crate::codec::message::Publish;
 
 struct Bench {
     core: Core,

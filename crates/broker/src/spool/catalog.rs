@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::queue::QueueSettings;
+use crate::queue::QueueSettings;
 
 /// Temporary queues have ids of their own kind: recovery forgets them by their id alone.
 pub(crate) const TEMPORARY_BIT: u32 = 1 << 31;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::broker::codec::frame::MAX_HEADER_LEN;
-use crate::broker::config::{Config, User};
-use crate::broker::core::Hub;
+use crate::codec::frame::MAX_HEADER_LEN;
+use crate::config::{Config, User};
+use crate::core::Hub;
 
 pub(crate) struct SessionContext {
     pub(super) hub: Arc<Hub>,

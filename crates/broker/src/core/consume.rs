@@ -2,13 +2,13 @@
 
 use super::Core;
 use super::provision::{DENIED, NO_TOPIC_ENDPOINTS, UNKNOWN_QUEUE, requested_settings};
-use crate::broker::codec::CodecError;
-use crate::broker::codec::assured::{AckRange, Message, Request, kind, par};
-use crate::broker::codec::frame::Response;
-use crate::broker::flow::{ConsumerFlow, WireIds};
-use crate::broker::partition::FlowKey;
-use crate::broker::queue::Queue;
-use crate::broker::spool::catalog::TEMPORARY_BIT;
+use crate::codec::CodecError;
+use crate::codec::assured::{AckRange, Message, Request, kind, par};
+use crate::codec::frame::Response;
+use crate::flow::{ConsumerFlow, WireIds};
+use crate::partition::FlowKey;
+use crate::queue::Queue;
+use crate::spool::catalog::TEMPORARY_BIT;
 
 const NON_DURABLE: u8 = 2;
 const FLOW_TYPE_BROWSER: u8 = 2;

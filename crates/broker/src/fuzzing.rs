@@ -150,7 +150,7 @@ mod tests {
     /// A new finding is a test once it is there.
     #[test]
     fn what_the_fuzzer_found_keeps_the_promises() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/smf");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/smf");
         let files: Vec<_> = std::fs::read_dir(folder).expect("a folder").collect();
         assert!(files.len() > 2, "{} files", files.len());
         for file in files {

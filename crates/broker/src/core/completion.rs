@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::broker::codec::frame::Response;
-use crate::broker::spool::Spooled;
+use crate::codec::frame::Response;
+use crate::spool::Spooled;
 
 /// Something to do when everything appended before it is on disk; done in order.
 #[derive(Debug)]

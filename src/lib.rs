@@ -15,7 +15,6 @@ pub mod config;
 pub mod dashboard;
 pub mod decode;
 pub mod generator;
-pub mod http_client;
 pub mod model;
 pub mod pipeline;
 pub mod resilience;

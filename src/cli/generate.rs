@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
+use tidemark_base::Secret;
 
 use super::signals::on_signal;
 use crate::config;
 use crate::generator::{Config, Published, Rate, publish, write_ndjson};
 use crate::source::SourceConfig;
-use crate::source::solace::{PublishConfig, Secret};
+use crate::source::solace::PublishConfig;
 
 /// `tidemark generate`.
 #[derive(Debug, clap::Args)]

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use tidemark_base::http_client::beginning;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::http_client::beginning;
 use crate::resilience::chain;
 use crate::telemetry::names;
 

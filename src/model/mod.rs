@@ -23,7 +23,6 @@ mod dead_letters;
 mod delta;
 mod epoch;
 mod key_bytes;
-mod message;
 mod offsets;
 mod result;
 mod schema;
@@ -38,7 +37,6 @@ pub use dead_letters::{
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{Epoch, EpochCommit, LedgerEntry, LedgerPosition};
 pub use key_bytes::KeyBytes;
-pub use message::{Message, Receipt};
 pub use offsets::{Offset, OffsetParseError, OffsetSet, Position, PositionError, Scn, SpoolOrder};
 pub use result::{
     Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
@@ -49,4 +47,5 @@ pub use schema::{
     WrittenAs, column_name, extract, place, registered_tables,
 };
 pub use temporal_join::{Enrichment, key_name};
+pub use tidemark_solace::{Message, Receipt};
 pub use window::Window;

@@ -9,24 +9,11 @@ mod finding;
 pub use breaker::{BreakerState, CircuitBreaker};
 pub use failpoint::{Failpoint, failpoint};
 pub use finding::{Finding, Verdict};
+pub use tidemark_base::{Recovery, chain};
 
 use std::time::Duration;
 
 use rand::RngExt;
-
-/// The decision that an error carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    /// The environment is at fault and may heal: wait and do the same again.
-    Retry,
-    /// The environment is at fault and somebody must repair it: stop the flow, not the process, and look
-    /// again now and then.
-    Hold,
-    /// The data is at fault: divert it and go on.
-    DeadLetter,
-    /// Somebody must act: stop, lose nothing.
-    Stop,
-}
 
 /// Exponential waiting with jitter, up to a ceiling; it never gives up by itself.
 #[derive(Debug, Clone)]
@@ -52,22 +39,6 @@ impl Backoff {
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
-}
-
-/// An error with all its causes on one line, for logs and /ready.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        // Some libraries repeat the cause in their own text.
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! The `[source]` section of the configuration, by kind.
 
 use serde::Deserialize;
+use tidemark_solace::SolaceConfig;
 
-use super::{file, solace};
+use super::file::FileConfig;
 
 /// The `[source]` section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum SourceConfig {
-    Solace(Box<solace::SolaceConfig>),
-    File(file::FileConfig),
+    Solace(Box<SolaceConfig>),
+    File(FileConfig),
 }
 
 impl SourceConfig {

@@ -1,74 +1,17 @@
+//! Why a source does not go on.
+
 use std::io;
 use std::path::PathBuf;
 
-use super::solace::Failure;
+use tidemark_solace::SolaceError;
+
 use crate::resilience::Recovery;
 
 /// Why a source does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    #[error(
-        "the broker at {host} refused the login of '{username}' to message VPN '{vpn}': check user name, password, VPN and client name"
-    )]
-    LoginRefused {
-        host: String,
-        vpn: String,
-        username: String,
-        #[source]
-        source: Failure,
-    },
-    #[error("no connection to the broker at {host}")]
-    Unreachable {
-        host: String,
-        #[source]
-        source: Failure,
-    },
-    #[error("the broker has no queue '{queue}': create it, or set source.provision = true")]
-    UnknownQueue {
-        queue: String,
-        #[source]
-        source: Failure,
-    },
-    #[error(
-        "the user may not {action} the queue '{queue}': grant the permission on the broker, or use its owner"
-    )]
-    Permission {
-        queue: String,
-        action: &'static str,
-        #[source]
-        source: Failure,
-    },
-    #[error(
-        "the queue '{queue}' cannot be provisioned as configured: compare source.access and source.topics with the broker"
-    )]
-    Provision {
-        queue: String,
-        #[source]
-        source: Failure,
-    },
-    #[error("the queue '{queue}' takes no consumer now")]
-    Unavailable {
-        queue: String,
-        #[source]
-        source: Failure,
-    },
-    /// Nothing could be deduplicated, so nothing may be consumed.
-    #[error(
-        "the message on '{topic}' has no replication group message id: the broker must be 10.0 or newer"
-    )]
-    NoOffset { topic: String },
-    #[error(
-        "more than {capacity} messages were delivered without being acknowledged: the broker ignores the flow's limits"
-    )]
-    Overflow { capacity: usize },
-    #[error("a callback of the client library panicked, so a message may be missing")]
-    CallbackPanicked,
-    #[error("the client library refused to {action}")]
-    Library {
-        action: &'static str,
-        #[source]
-        source: Failure,
-    },
+    #[error(transparent)]
+    Solace(#[from] SolaceError),
     #[error("{} cannot be read", path.display())]
     File {
         path: PathBuf,
@@ -81,16 +24,8 @@ impl SourceError {
     /// What helps: another try, or an operator.
     pub fn recovery(&self) -> Recovery {
         match self {
-            Self::Unreachable { .. } | Self::Unavailable { .. } => Recovery::Retry,
-            Self::LoginRefused { .. }
-            | Self::UnknownQueue { .. }
-            | Self::Permission { .. }
-            | Self::Provision { .. }
-            | Self::NoOffset { .. }
-            | Self::Overflow { .. }
-            | Self::CallbackPanicked
-            | Self::Library { .. }
-            | Self::File { .. } => Recovery::Stop,
+            Self::Solace(error) => error.recovery(),
+            Self::File { .. } => Recovery::Stop,
         }
     }
 }

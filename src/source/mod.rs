@@ -7,19 +7,19 @@
 pub mod conformance;
 pub mod file;
 pub mod memory;
-pub mod solace;
 
 mod config;
 mod error;
-mod pressure;
+mod solace_source;
 
 pub use config::SourceConfig;
 pub use error::SourceError;
-pub use pressure::{Pressure, PressureGauge};
+pub use tidemark_solace as solace;
+pub use tidemark_solace::{Pressure, SourceEvent};
 
 use std::future::Future;
 
-use crate::model::{Message, Receipt};
+use crate::model::Receipt;
 
 /// A queue of messages. There is one per process.
 ///
@@ -85,21 +85,4 @@ pub trait Acknowledge: Clone + Send + Sync + 'static {
     /// messages come again. An acknowledgement may wait in the client for a moment, so that a kill
     /// right after this returned brings the message back.
     fn ack(&self, receipts: Vec<Receipt>) -> impl Future<Output = ()> + Send;
-}
-
-/// What a source tells.
-#[derive(Debug)]
-pub enum SourceEvent {
-    Message(Message),
-    /// Bound to the queue (again) and the one that reads it: messages come.
-    ///
-    /// After a `Down` or `Standby` another consumer of the queue may have committed in between: state
-    /// that was loaded before is to be checked against the ledger.
-    Up,
-    /// Bound to an exclusive queue that another consumer is reading; `Up` follows when that leaves.
-    Standby,
-    /// No messages until the next `Up`; the source is trying by itself.
-    Down {
-        reason: String,
-    },
 }

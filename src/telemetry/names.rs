@@ -2,6 +2,11 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
+/// Those of the Solace client.
+pub use tidemark_solace::names::{
+    ALERTS, PRESSURE, QUEUE_BYTES, QUEUE_MESSAGES, QUEUE_TOLD, QUEUE_UNACKED,
+};
+
 pub const MESSAGES: &str = "cdc_messages_total";
 pub const DUPLICATES: &str = "cdc_duplicate_messages_total";
 pub const ROWS: &str = "cdc_rows_total";
@@ -20,7 +25,6 @@ pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
 pub const REPLAYED: &str = "cdc_replayed_dead_letters_total";
 pub const PUBLISHED_LETTERS: &str = "cdc_published_dead_letters_total";
 pub const SCHEMA_CHANGES: &str = "cdc_schema_changes_total";
-pub const ALERTS: &str = "cdc_alerts_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
 pub const EPOCHS: &str = "cdc_epochs_total";
 pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
@@ -40,11 +44,6 @@ pub const LOOKUP_BYTES: &str = "cdc_lookup_bytes";
 pub const BREAKER_STATE: &str = "cdc_breaker_state";
 pub const REST_REQUESTS: &str = "cdc_rest_requests_total";
 pub const OUTBOX_ROWS: &str = "cdc_outbox_rows";
-pub const QUEUE_MESSAGES: &str = "cdc_queue_messages";
-pub const QUEUE_UNACKED: &str = "cdc_queue_unacked_messages";
-pub const QUEUE_BYTES: &str = "cdc_queue_bytes";
-pub const QUEUE_TOLD: &str = "cdc_queue_told";
-pub const PRESSURE: &str = "cdc_back_pressure";
 pub const HEARTBEAT: &str = "cdc_heartbeat_timestamp_seconds";
 pub const READY: &str = "cdc_ready";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidemark_broker::api::{Faults, Received, Store, serve};
 use tidemark::model::{
     Changelog, Channel, EpochCommit, LedgerPosition, Payload, RestChannel, ResultTable, Sends,
     Table,
 };
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
-use tidemark::sink::postgres::{Outbox, PostgresConfig, Secret};
+use tidemark::sink::postgres::{Outbox, PostgresConfig};
 use tidemark::sink::rest::{Backlog, Delivery, RestConfig};
 use tidemark::sink::{Sink, SinkError};
 use tidemark::telemetry::{Condition, Health};
+use tidemark_base::Secret;
+use tidemark_broker::api::{Faults, Received, Store, serve};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::config::DeadLetterConfig;
 use crate::resilience::{Finding, chain};
-use crate::source::SourceError;
-use crate::source::solace::{PublishConfig, SolaceConfig, try_to_consume, try_to_publish};
+use crate::source::solace::{
+    PublishConfig, SolaceConfig, SolaceError, try_to_consume, try_to_publish,
+};
 
 /// For a connection, a message and its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,7 +17,7 @@ pub(super) async fn examine(source: &SolaceConfig) -> Vec<Finding> {
         Ok(()) => {
             Finding::ok(format!("user {} may consume queue {}", source.username, source.queue))
         }
-        Err(SourceError::UnknownQueue { .. }) if source.provision => {
+        Err(SolaceError::UnknownQueue { .. }) if source.provision => {
             Finding::ok(format!("the next start creates queue {}", source.queue))
         }
         Err(error) => Finding::problem(chain(&error), fix(&error, source)),
@@ -65,36 +66,35 @@ pub(super) async fn examine_letters(
 }
 
 /// Commands are those of the broker's command line, in configure mode of the message VPN's spool.
-fn fix(error: &SourceError, source: &SolaceConfig) -> String {
+fn fix(error: &SolaceError, source: &SolaceConfig) -> String {
     let SolaceConfig { host, vpn, username, queue, .. } = source;
     let spool = format!("message-spool message-vpn \"{vpn}\"");
     match error {
-        SourceError::LoginRefused { .. } => {
+        SolaceError::LoginRefused { .. } => {
             format!(
                 "correct username, password and vpn in [source], or enable client-username {username} in VPN {vpn}"
             )
         }
-        SourceError::Unreachable { .. } => {
+        SolaceError::Unreachable { .. } => {
             format!(
                 "start the broker, or correct host in [source]; it is {host}, and port 55555 is usual for tcp://"
             )
         }
-        SourceError::UnknownQueue { .. } => format!(
+        SolaceError::UnknownQueue { .. } => format!(
             "set provision = true in [source], or on the broker: {spool}; create queue \"{queue}\"; no shutdown; \
              subscription topic \"cdc/oracle/>\""
         ),
-        SourceError::Permission { .. } => format!(
+        SolaceError::Permission { .. } => format!(
             "on the broker: {spool}; queue \"{queue}\"; owner {username} (or: permission all consume)"
         ),
-        SourceError::Unavailable { .. } => format!(
+        SolaceError::Unavailable { .. } => format!(
             "on the broker: {spool}; queue \"{queue}\"; no shutdown; and raise max-bind-count if it is reached"
         ),
-        SourceError::Provision { .. }
-        | SourceError::NoOffset { .. }
-        | SourceError::Overflow { .. }
-        | SourceError::CallbackPanicked
-        | SourceError::Library { .. }
-        | SourceError::File { .. } => {
+        SolaceError::Provision { .. }
+        | SolaceError::NoOffset { .. }
+        | SolaceError::Overflow { .. }
+        | SolaceError::CallbackPanicked
+        | SolaceError::Library { .. } => {
             "see the message; run with RUST_LOG=debug for more".to_owned()
         }
     }

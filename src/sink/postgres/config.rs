@@ -1,9 +1,9 @@
-use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidemark_base::Secret;
 use tokio_postgres::config::SslMode as ClientSslMode;
 
 use crate::resilience::CircuitBreaker;
@@ -118,28 +118,6 @@ pub(super) enum Verifies {
     Authority,
     /// That, and that it is for the host.
     Host,
-}
-
-/// A text that never shows in logs.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one who needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 fn default_schema() -> String {

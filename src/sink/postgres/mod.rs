@@ -24,7 +24,7 @@ mod schema;
 mod target;
 mod targets;
 
-pub use config::{Pooler, PostgresConfig, Secret, SslMode};
+pub use config::{Pooler, PostgresConfig, SslMode};
 pub use dead_letters::store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };

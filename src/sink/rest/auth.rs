@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use serde::Deserialize;
+use tidemark_base::Secret;
+use tidemark_base::http_client::{WebUrl, beginning};
 use tokio::sync::Mutex;
 
-use crate::http_client::{WebUrl, beginning};
 use crate::resilience::chain;
-use crate::sink::postgres::Secret;
 
 /// The most bytes of a token server's answer.
 const TOKEN_BYTES: usize = 64 << 10;

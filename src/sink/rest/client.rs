@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, Proxy, Response, StatusCode};
+use tidemark_base::http_client::beginning;
 use url::Url;
 
 use super::auth::Credentials;
 use super::config::RestConfig;
 use super::{Waiting, retry_after};
-use crate::http_client::beginning;
 use crate::resilience::chain;
 use crate::sink::SinkError;
 

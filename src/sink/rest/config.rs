@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidemark_base::http_client::WebUrl;
 
 use super::auth::Auth;
-use crate::http_client::WebUrl;
 
 /// The API that `-- writes: rest /PATH` posts to.
 #[derive(Debug, Clone, Deserialize)]

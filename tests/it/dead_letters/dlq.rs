@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tidemark::cli::stack::Settings;
 use tidemark::source::solace::{SolaceConfig, SolaceSource};
-use tidemark::source::{Acknowledge as _, Source as _, SourceEvent};
+use tidemark::source::{Source as _, SourceEvent};
 use tokio::process::Command;
 
 use crate::end_to_end::{get, publish};

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidemark_broker::{self as broker, Password};
 use tidemark::model::Offset;
 use tidemark::resilience::{Recovery, chain};
 use tidemark::source::conformance::{self, TestQueue, numbered, take};
 use tidemark::source::solace::{
-    Access, Outgoing, PublishConfig, Publisher, Secret, SolaceConfig, SolaceSource,
+    Access, Outgoing, PublishConfig, Publisher, SolaceConfig, SolaceError, SolaceSource,
 };
-use tidemark::source::{Acknowledge, Source, SourceError, SourceEvent};
+use tidemark::source::{Source, SourceError, SourceEvent};
+use tidemark_base::Secret;
+use tidemark_broker::{self as broker, Password};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -182,11 +183,11 @@ async fn mistakes_in_the_configuration_stop_with_the_brokers_words() {
     let broker = RunningBroker::start(data.path(), "127.0.0.1:0").await;
     let wrong = SolaceConfig { password: Secret::new("x"), ..broker.source("q") };
     let error = first_error(wrong).await;
-    assert!(matches!(error, SourceError::LoginRefused { .. }), "{error}");
+    assert!(matches!(error, SourceError::Solace(SolaceError::LoginRefused { .. })), "{error}");
     assert!(chain(&error).contains("Unauthorized"), "{}", chain(&error));
     let missing = SolaceConfig { provision: false, topics: Vec::new(), ..broker.source("none") };
     let error = first_error(missing).await;
-    assert!(matches!(error, SourceError::UnknownQueue { .. }), "{error}");
+    assert!(matches!(error, SourceError::Solace(SolaceError::UnknownQueue { .. })), "{error}");
     assert_eq!(error.recovery(), Recovery::Stop);
     broker.stop().await;
 }

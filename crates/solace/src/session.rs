@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use solace_rs_sys as sys;
+use tidemark_base::Secret;
 
-use super::config::{Secret, SolaceConfig};
+use super::config::SolaceConfig;
 use super::failure::Failure;
 use super::ffi::{Context, Properties, Session, SessionHandler};
 
@@ -56,7 +57,7 @@ fn properties(settings: &SessionSettings<'_>) -> Result<Properties, Failure> {
     set(sys::SOLCLIENT_SESSION_PROP_HOST, settings.host)?;
     set(sys::SOLCLIENT_SESSION_PROP_VPN_NAME, settings.vpn)?;
     set(sys::SOLCLIENT_SESSION_PROP_USERNAME, settings.username)?;
-    set(sys::SOLCLIENT_SESSION_PROP_PASSWORD, settings.password.reveal())?;
+    set(sys::SOLCLIENT_SESSION_PROP_PASSWORD, settings.password.expose())?;
     if let Some(name) = settings.client_name {
         set(sys::SOLCLIENT_SESSION_PROP_CLIENT_NAME, name)?;
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use solace_rs_sys as sys;
 
 use super::OK;
-use crate::model::Offset;
+use crate::Offset;
 
 /// Length of the text form of an offset, with its NUL.
 const OFFSET_TEXT: usize = 42;
@@ -18,7 +18,7 @@ const OFFSET_TEXT: usize = 42;
 const SDT_STRING: std::ops::RangeInclusive<u8> = 0x1c..=0x1f;
 
 /// A message that the library owns; it is gone when the callback returns.
-pub(in crate::source::solace) struct Delivery<'callback> {
+pub(crate) struct Delivery<'callback> {
     raw: sys::solClient_opaqueMsg_pt,
     callback: PhantomData<&'callback ()>,
 }
@@ -31,7 +31,7 @@ impl Delivery<'_> {
     }
 
     /// The library's id of this message on its flow: only good for acknowledging it.
-    pub(in crate::source::solace) fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         let mut id = 0;
         // SAFETY: the message is valid, the pointer is to a local.
         let code = unsafe { sys::solClient_msg_getMsgId(self.raw, &mut id) };
@@ -39,7 +39,7 @@ impl Delivery<'_> {
     }
 
     /// The replication group message id; `None` if the broker did not send one.
-    pub(in crate::source::solace) fn offset(&self) -> Option<Offset> {
+    pub(crate) fn offset(&self) -> Option<Offset> {
         let mut id =
             sys::solClient_replicationGroupMessageId { replicationGroupMessageId: [0; 16] };
         // SAFETY: the message is valid, the pointer is to a local of the given size.
@@ -49,13 +49,13 @@ impl Delivery<'_> {
         if code == OK { decode_offset(&mut id) } else { None }
     }
 
-    pub(in crate::source::solace) fn is_redelivered(&self) -> bool {
+    pub(crate) fn is_redelivered(&self) -> bool {
         // SAFETY: the message is valid.
         unsafe { sys::solClient_msg_isRedelivered(self.raw) != 0 }
     }
 
     /// The name of the topic or queue that the message was sent to; empty if it names none.
-    pub(in crate::source::solace) fn topic(&self) -> String {
+    pub(crate) fn topic(&self) -> String {
         let mut destination = sys::solClient_destination {
             destType: sys::solClient_destinationType_SOLCLIENT_NULL_DESTINATION,
             dest: ptr::null(),
@@ -70,7 +70,7 @@ impl Delivery<'_> {
     }
 
     /// The content, whichever way it was sent: binary attachment, text, or XML. Empty for a tombstone.
-    pub(in crate::source::solace) fn payload(&self) -> Bytes {
+    pub(crate) fn payload(&self) -> Bytes {
         let attachment = self.part(sys::solClient_msg_getBinaryAttachmentPtr);
         match attachment {
             Some(bytes) if bytes.first().is_some_and(|byte| SDT_STRING.contains(byte)) => {
@@ -107,7 +107,7 @@ impl Delivery<'_> {
     }
 
     /// The user properties whose values are text.
-    pub(in crate::source::solace) fn properties(&self) -> Vec<(String, String)> {
+    pub(crate) fn properties(&self) -> Vec<(String, String)> {
         let mut properties = Vec::new();
         let mut map = ptr::null_mut();
         // SAFETY: the message is valid; the map is closed before the message goes; names and

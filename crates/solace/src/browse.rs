@@ -14,8 +14,8 @@ use super::ffi::{
 };
 use super::flow::{flow_properties, no_connection, refusal};
 use super::session::{self, SessionSettings};
-use crate::model::{Message, Receipt};
-use crate::source::SourceError;
+use crate::SolaceError;
+use crate::{Message, Receipt};
 
 /// Room for events beside the messages.
 const EVENTS: usize = 256;
@@ -25,7 +25,7 @@ enum Seen {
     Message(Message),
     Session(SessionEvent),
     Flow(FlowEvent),
-    Broken(SourceError),
+    Broken(SolaceError),
 }
 
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl FlowHandler for Looker {
     fn on_message(&self, message: &Delivery<'_>) {
         let topic = message.topic();
         let Some(offset) = message.offset() else {
-            return self.tell(Seen::Broken(SourceError::NoOffset { topic }));
+            return self.tell(Seen::Broken(SolaceError::NoOffset { topic }));
         };
         self.tell(Seen::Message(Message {
             offset,
@@ -66,7 +66,7 @@ impl FlowHandler for Looker {
     }
 
     fn on_panic(&self) {
-        self.tell(Seen::Broken(SourceError::CallbackPanicked));
+        self.tell(Seen::Broken(SolaceError::CallbackPanicked));
     }
 }
 
@@ -79,7 +79,7 @@ pub async fn browse(
     config: &SolaceConfig,
     count: usize,
     quiet: Duration,
-) -> Result<Vec<Message>, SourceError> {
+) -> Result<Vec<Message>, SolaceError> {
     let mut bound = Bound::new(config, count, true).await?;
     let mut messages = Vec::new();
     while messages.len() < count {
@@ -97,7 +97,7 @@ pub async fn browse(
 ///
 /// # Errors
 /// As [`browse`].
-pub async fn try_to_consume(config: &SolaceConfig) -> Result<(), SourceError> {
+pub async fn try_to_consume(config: &SolaceConfig) -> Result<(), SolaceError> {
     let bound = Bound::new(config, 0, false).await?;
     bound.close().await;
     Ok(())
@@ -115,13 +115,13 @@ impl Bound {
         config: &SolaceConfig,
         count: usize,
         is_browser: bool,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<Self, SolaceError> {
         let (sender, mut seen) = mpsc::channel(count + EVENTS);
         let looker = Looker(sender);
         // Under the name of the processor it would end the processor's connection.
         let settings = SessionSettings { client_name: None, ..SessionSettings::from(config) };
         let session = session::create(&settings, Box::new(looker.clone()))
-            .map_err(|source| SourceError::Library { action: "create a session", source })?;
+            .map_err(|source| SolaceError::Library { action: "create a session", source })?;
         let session = Arc::new(session);
         session.connect().map_err(|source| no_connection(config, source))?;
         wait(&mut seen, |seen| match seen {
@@ -140,7 +140,7 @@ impl Bound {
         Ok(bound)
     }
 
-    async fn wait_until_up(&mut self, config: &SolaceConfig) -> Result<(), SourceError> {
+    async fn wait_until_up(&mut self, config: &SolaceConfig) -> Result<(), SolaceError> {
         wait(&mut self.seen, |seen| match seen {
             Seen::Flow(FlowEvent::Up) => Some(Ok(())),
             Seen::Flow(FlowEvent::BindFailed(source) | FlowEvent::Down(source)) => {
@@ -153,7 +153,7 @@ impl Bound {
     }
 
     /// Whether it goes on after this.
-    fn check(&self, config: &SolaceConfig, seen: Seen) -> Result<(), SourceError> {
+    fn check(&self, config: &SolaceConfig, seen: Seen) -> Result<(), SolaceError> {
         match seen {
             Seen::Broken(error) => Err(error),
             Seen::Flow(FlowEvent::Down(source)) => Err(refusal(config, "consume from", source)),
@@ -179,8 +179,8 @@ impl Bound {
 /// Until something decides.
 async fn wait(
     seen: &mut mpsc::Receiver<Seen>,
-    mut decide: impl FnMut(Seen) -> Option<Result<(), SourceError>>,
-) -> Result<(), SourceError> {
+    mut decide: impl FnMut(Seen) -> Option<Result<(), SolaceError>>,
+) -> Result<(), SolaceError> {
     while let Some(next) = seen.recv().await {
         if let Some(decided) = decide(next) {
             return decided;

@@ -9,9 +9,9 @@ use super::ffi::{
     Delivery, FlowEvent, FlowHandler, Properties, Session, SessionEvent, SessionHandler,
 };
 use super::inbox::Inbox;
-use crate::model::{Message, Receipt};
-use crate::resilience::chain;
-use crate::source::{SourceError, SourceEvent};
+use crate::{Message, Receipt};
+use crate::{SolaceError, SourceEvent};
+use tidemark_base::chain;
 
 /// How long the library may keep acknowledgements to itself: what a kill brings back.
 const ACK_TIMER_MS: &str = "100";
@@ -40,7 +40,7 @@ impl Signals {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             // The supervisor is stuck in the library while connection events pour in.
             Err(mpsc::error::TrySendError::Full(_)) => {
-                self.inbox.fail(SourceError::Overflow { capacity: self.sender.max_capacity() });
+                self.inbox.fail(SolaceError::Overflow { capacity: self.sender.max_capacity() });
             }
         }
     }
@@ -66,7 +66,7 @@ impl FlowHandler for Receiver {
     fn on_message(&self, message: &Delivery<'_>) {
         let topic = message.topic();
         let (Some(offset), Some(id)) = (message.offset(), message.id()) else {
-            return self.signals.inbox.fail(SourceError::NoOffset { topic });
+            return self.signals.inbox.fail(SolaceError::NoOffset { topic });
         };
         self.signals.inbox.push(Message {
             offset,
@@ -97,7 +97,7 @@ impl FlowHandler for Receiver {
     }
 
     fn on_panic(&self) {
-        self.signals.inbox.fail(SourceError::CallbackPanicked);
+        self.signals.inbox.fail(SolaceError::CallbackPanicked);
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn flow_properties(config: &SolaceConfig) -> Result<Properties, Failu
 }
 
 /// Creates the queue and its topics unless they are there. Blocks.
-pub(super) fn provision(session: &Session, config: &SolaceConfig) -> Result<(), SourceError> {
+pub(super) fn provision(session: &Session, config: &SolaceConfig) -> Result<(), SolaceError> {
     let refused = |source: Failure| refusal(config, "provision", source);
     let queue = endpoint_properties(config, true).map_err(refused)?;
     session.provision(&queue).map_err(refused)?;
@@ -154,28 +154,28 @@ fn text(constant: &'static [u8]) -> &'static str {
 }
 
 /// The broker's answer to an attempt to provision or bind, by what to do about it.
-pub(super) fn refusal(config: &SolaceConfig, action: &'static str, source: Failure) -> SourceError {
+pub(super) fn refusal(config: &SolaceConfig, action: &'static str, source: Failure) -> SolaceError {
     use super::failure::Cause;
     let queue = config.queue.clone();
     match source.cause() {
         Cause::Login => login_refused(config, source),
-        Cause::UnknownQueue => SourceError::UnknownQueue { queue, source },
-        Cause::Permission => SourceError::Permission { queue, action, source },
-        Cause::Mismatch => SourceError::Provision { queue, source },
-        Cause::TooManyConsumers | Cause::Passing => SourceError::Unavailable { queue, source },
+        Cause::UnknownQueue => SolaceError::UnknownQueue { queue, source },
+        Cause::Permission => SolaceError::Permission { queue, action, source },
+        Cause::Mismatch => SolaceError::Provision { queue, source },
+        Cause::TooManyConsumers | Cause::Passing => SolaceError::Unavailable { queue, source },
     }
 }
 
 /// The outcome of an attempt to connect, by what to do about it.
-pub(super) fn no_connection(config: &SolaceConfig, source: Failure) -> SourceError {
+pub(super) fn no_connection(config: &SolaceConfig, source: Failure) -> SolaceError {
     if source.cause() == super::failure::Cause::Login {
         return login_refused(config, source);
     }
-    SourceError::Unreachable { host: config.host.clone(), source }
+    SolaceError::Unreachable { host: config.host.clone(), source }
 }
 
-fn login_refused(config: &SolaceConfig, source: Failure) -> SourceError {
-    SourceError::LoginRefused {
+fn login_refused(config: &SolaceConfig, source: Failure) -> SolaceError {
+    SolaceError::LoginRefused {
         host: config.host.clone(),
         vpn: config.vpn.clone(),
         username: config.username.clone(),

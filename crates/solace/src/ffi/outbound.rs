@@ -6,18 +6,18 @@ use std::ptr;
 use solace_rs_sys as sys;
 
 use super::check;
-use crate::source::solace::failure::Failure;
+use crate::failure::Failure;
 
 /// Bytes that the user property map starts with; it grows.
 const PROPERTY_MAP_SIZE: u32 = 128;
 
 /// A persistent message, not sent yet.
-pub(in crate::source::solace) struct Outbound {
+pub(crate) struct Outbound {
     raw: sys::solClient_opaqueMsg_pt,
 }
 
 impl Outbound {
-    pub(in crate::source::solace) fn new(topic: &str, payload: &[u8]) -> Result<Self, Failure> {
+    pub(crate) fn new(topic: &str, payload: &[u8]) -> Result<Self, Failure> {
         let mut raw = ptr::null_mut();
         // SAFETY: the pointer is to a local; `drop` frees the message.
         let message = unsafe { check(sys::solClient_msg_alloc(&mut raw)).map(|()| Self { raw })? };
@@ -47,7 +47,7 @@ impl Outbound {
     }
 
     /// What the acknowledgement of this message will carry.
-    pub(in crate::source::solace) fn set_tag(&mut self, tag: u64) -> Result<(), Failure> {
+    pub(crate) fn set_tag(&mut self, tag: u64) -> Result<(), Failure> {
         let size = size_of_val(&tag) as u32;
         // SAFETY: the message is ours; the library copies the bytes.
         unsafe {
@@ -57,18 +57,18 @@ impl Outbound {
     }
 
     /// Milliseconds since 1970.
-    pub(in crate::source::solace) fn set_sent_at(&mut self, at_ms: i64) -> Result<(), Failure> {
+    pub(crate) fn set_sent_at(&mut self, at_ms: i64) -> Result<(), Failure> {
         // SAFETY: the message is ours.
         unsafe { check(sys::solClient_msg_setSenderTimestamp(self.raw, at_ms)) }
     }
 
-    pub(in crate::source::solace) fn set_message_id(&mut self, id: &str) -> Result<(), Failure> {
+    pub(crate) fn set_message_id(&mut self, id: &str) -> Result<(), Failure> {
         let id = c_text("application message id", id)?;
         // SAFETY: the message is ours; the library copies the text.
         unsafe { check(sys::solClient_msg_setApplicationMessageId(self.raw, id.as_ptr())) }
     }
 
-    pub(in crate::source::solace) fn set_properties(
+    pub(crate) fn set_properties(
         &mut self,
         properties: &[(String, String)],
     ) -> Result<(), Failure> {

@@ -5,24 +5,37 @@
 //! settings and callbacks, [`supervisor`] keeps a flow bound, [`bound`] lets it be found by those who
 //! acknowledge, [`inbox`] is between the library's thread and ours, and [`publisher`] sends. [`semp`] asks
 //! the broker about the queue.
+//!
+//! The crate knows nothing of the processor, which adapts [`SolaceSource`] to its own trait.
 
 mod bound;
 mod browse;
 mod config;
 mod depth;
+mod error;
+mod event;
 mod failure;
 mod ffi;
 mod flow;
 mod inbox;
+mod message;
+pub mod names;
+mod offset;
+mod pressure;
 mod publisher;
 pub mod semp;
 mod session;
 mod supervisor;
 
 pub use browse::{browse, try_to_consume};
-pub use config::{Access, Secret, SempConfig, SolaceConfig};
+pub use config::{Access, SempConfig, SolaceConfig};
 pub use depth::watch_depth;
+pub use error::SolaceError;
+pub use event::SourceEvent;
 pub use failure::Failure;
+pub use message::{Message, Receipt};
+pub use offset::{Offset, OffsetParseError};
+pub use pressure::{Pressure, PressureGauge};
 pub use publisher::{Outgoing, PublishConfig, PublishError, Publisher, Settled, try_to_publish};
 
 use std::sync::Arc;
@@ -31,8 +44,6 @@ use bytesize::ByteSize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Acknowledge, Pressure, Source, SourceError, SourceEvent};
-use crate::model::Receipt;
 use bound::Bound;
 use ffi::Flow;
 use inbox::Inbox;
@@ -63,26 +74,31 @@ impl SolaceSource {
     }
 }
 
-impl Source for SolaceSource {
-    type Acknowledger = SolaceAcknowledger;
-
-    async fn recv_many(
+impl SolaceSource {
+    /// Appends at least one and at most `limit` events to `buffer`; returns how many, 0 after an error. Cancel-safe.
+    ///
+    /// # Errors
+    /// What a restart of the same configuration would not heal; nothing comes after it.
+    pub async fn recv_many(
         &mut self,
         buffer: &mut Vec<SourceEvent>,
         limit: usize,
-    ) -> Result<usize, SourceError> {
+    ) -> Result<usize, SolaceError> {
         self.inbox.recv_many(buffer, limit).await
     }
 
-    fn pressure(&self) -> Pressure {
+    /// How full the receive buffer is.
+    pub fn pressure(&self) -> Pressure {
         self.inbox.pressure()
     }
 
-    fn acknowledger(&self) -> SolaceAcknowledger {
+    /// A handle that acknowledges while somebody else receives.
+    pub fn acknowledger(&self) -> SolaceAcknowledger {
         SolaceAcknowledger { bound: self.bound.clone() }
     }
 
-    async fn close(self) {
+    /// Ends in good order: waiting acknowledgements go out, and the queue gets back the rest.
+    pub async fn close(self) {
         drop(self.running);
         let ended = self.supervisor.await;
         tracing::debug!(?ended, "source closed");
@@ -95,8 +111,10 @@ pub struct SolaceAcknowledger {
     bound: Bound<Flow>,
 }
 
-impl Acknowledge for SolaceAcknowledger {
-    async fn ack(&self, receipts: Vec<Receipt>) {
+impl SolaceAcknowledger {
+    /// Acknowledges each of these messages, in any order. Receipts of another flow are skipped: their messages
+    /// come again.
+    pub async fn ack(&self, receipts: Vec<Receipt>) {
         let bound = self.bound.clone();
         // Waits for a flow that is being made; the library may wait for a full socket.
         let acked = tokio::task::spawn_blocking(move || {

@@ -3,8 +3,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::model::Message;
-use crate::source::{Pressure, PressureGauge, SourceError, SourceEvent};
+use crate::Message;
+use crate::{Pressure, PressureGauge, SolaceError, SourceEvent};
 
 /// What the library's callbacks have delivered and the consumer has not received yet.
 ///
@@ -29,7 +29,7 @@ struct State {
     messages: usize,
     /// Of their payloads.
     bytes: usize,
-    failure: Option<SourceError>,
+    failure: Option<SolaceError>,
     has_ended: bool,
 }
 
@@ -70,7 +70,7 @@ impl Inbox {
         let mut state = self.lock();
         if state.messages >= self.capacity {
             drop(state);
-            return self.fail(SourceError::Overflow { capacity: self.capacity });
+            return self.fail(SolaceError::Overflow { capacity: self.capacity });
         }
         let was_empty = state.events.is_empty();
         let before = Pressure::of(self.filled(&state), self.room);
@@ -102,7 +102,7 @@ impl Inbox {
     }
 
     /// Ends the source with an error; the first one counts.
-    pub(super) fn fail(&self, error: SourceError) {
+    pub(super) fn fail(&self, error: SolaceError) {
         let mut state = self.lock();
         if !state.has_ended {
             state.has_ended = true;
@@ -124,7 +124,7 @@ impl Inbox {
         &self,
         buffer: &mut Vec<SourceEvent>,
         limit: usize,
-    ) -> Result<usize, SourceError> {
+    ) -> Result<usize, SolaceError> {
         loop {
             if let Some(result) = self.take(buffer, limit) {
                 return result;
@@ -137,7 +137,7 @@ impl Inbox {
         &self,
         buffer: &mut Vec<SourceEvent>,
         limit: usize,
-    ) -> Option<Result<usize, SourceError>> {
+    ) -> Option<Result<usize, SolaceError>> {
         let mut state = self.lock();
         if state.has_ended {
             return Some(state.failure.take().map_or(Ok(0), Err));
@@ -203,7 +203,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Offset, Receipt};
+    use crate::{Offset, Receipt};
 
     const MIB: usize = 1 << 20;
 
@@ -287,7 +287,7 @@ mod tests {
             inbox.push(message(id));
         }
         let error = inbox.recv_many(&mut Vec::new(), 1).await.unwrap_err();
-        assert!(matches!(error, SourceError::Overflow { capacity: 5 }), "{error}");
+        assert!(matches!(error, SolaceError::Overflow { capacity: 5 }), "{error}");
         assert_eq!(inbox.recv_many(&mut Vec::new(), 1).await.unwrap(), 0);
     }
 

@@ -1,7 +1,7 @@
 use metrics::{counter, gauge};
 use tracing::{info, warn};
 
-use crate::telemetry::names;
+use crate::names;
 
 /// How much of a receive buffer may be in use before something is done about it, in percent.
 const STEPS: [(usize, Pressure); 3] =

@@ -26,10 +26,10 @@ impl TryFrom<String> for WebUrl {
 }
 
 /// The first `limit` bytes of an answer, or a little more.
-pub(crate) async fn beginning(
-    response: &mut Response,
-    limit: usize,
-) -> Result<Vec<u8>, reqwest::Error> {
+///
+/// # Errors
+/// If the rest of the answer does not come.
+pub async fn beginning(response: &mut Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
     let mut bytes = Vec::new();
     while bytes.len() < limit
         && let Some(chunk) = response.chunk().await?

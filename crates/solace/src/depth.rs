@@ -7,8 +7,8 @@ use tracing::{info, warn};
 
 use super::config::SolaceConfig;
 use super::semp::{self, SempError, Told};
-use crate::resilience::chain;
-use crate::telemetry::names;
+use crate::names;
+use tidemark_base::chain;
 
 /// Keeps the metrics of the queue up to date until `shutdown`, if the configuration says where to ask. What it
 /// can't ask is a warning, once: the messages come all the same.

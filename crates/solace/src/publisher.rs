@@ -3,13 +3,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidemark_base::{Recovery, Secret};
 use tokio::sync::{Notify, oneshot};
 
-use super::config::Secret;
 use super::failure::{Cause, Failure};
 use super::ffi::{Outbound, Session, SessionEvent, SessionHandler};
 use super::session::{self, SessionSettings};
-use crate::resilience::Recovery;
 
 /// Rejections that are kept with the broker's words; more are only counted.
 const KEPT_REJECTIONS: usize = 100;

@@ -9,7 +9,7 @@ use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use crate::http_client::beginning;
+use tidemark_base::http_client::beginning;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer has about 3 KB.

@@ -1,13 +1,13 @@
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use crate::source::solace::failure::Failure;
+use crate::failure::Failure;
 
 /// Names and values for a `create` call of the library.
-pub(in crate::source::solace) struct Properties(Vec<CString>);
+pub(crate) struct Properties(Vec<CString>);
 
 impl Properties {
-    pub(in crate::source::solace) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Vec::new())
     }
 
@@ -15,11 +15,7 @@ impl Properties {
     ///
     /// # Errors
     /// If the value holds a NUL, which no C string can.
-    pub(in crate::source::solace) fn set(
-        &mut self,
-        name: &'static [u8],
-        value: &str,
-    ) -> Result<(), Failure> {
+    pub(crate) fn set(&mut self, name: &'static [u8], value: &str) -> Result<(), Failure> {
         let name = CStr::from_bytes_until_nul(name).map_err(|_| Failure::nul("property name"))?;
         let value = CString::new(value).map_err(|_| Failure::nul(&name.to_string_lossy()))?;
         self.0.extend([name.to_owned(), value]);

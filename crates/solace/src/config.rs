@@ -1,11 +1,11 @@
-use std::fmt;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Deserialize;
+use tidemark_base::Secret;
+use tidemark_base::http_client::WebUrl;
 
 use super::semp;
-use crate::http_client::WebUrl;
 
 /// The `[source]` section with `kind = "solace"`.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,33 +85,12 @@ pub enum Access {
     NonExclusive,
 }
 
-/// A text that never shows itself.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 impl SempConfig {
     pub fn access(&self) -> semp::Access<'_> {
         semp::Access {
             url: self.url.url(),
             username: &self.username,
-            password: self.password.reveal(),
+            password: self.password.expose(),
         }
     }
 }
@@ -185,15 +164,11 @@ fn default_keep_alive() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::SourceConfig;
 
-    const SHORTEST: &str = "kind = 'solace'\nusername = 'u'\npassword = 'hush'\nqueue = 'q'\n";
+    const SHORTEST: &str = "username = 'u'\npassword = 'hush'\nqueue = 'q'\n";
 
     fn parse(more: &str) -> Result<SolaceConfig, toml::de::Error> {
-        match toml::from_str(&format!("{SHORTEST}{more}"))? {
-            SourceConfig::Solace(config) => Ok(*config),
-            SourceConfig::File(_) => unreachable!("kind is solace"),
-        }
+        toml::from_str(&format!("{SHORTEST}{more}"))
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::ffi::{Flow, FlowEvent, Session, SessionEvent};
 use super::flow::{Receiver, Signal, Signals, flow_properties, no_connection, provision, refusal};
 use super::inbox::{Inbox, Valve};
 use super::session::{self, SessionSettings};
-use crate::resilience::{Recovery, chain};
-use crate::source::{PressureGauge, SourceError, SourceEvent};
+use crate::{PressureGauge, SolaceError, SourceEvent};
+use tidemark_base::{Recovery, chain};
 
 /// Keeps a flow bound, whatever happens to the connection.
 ///
@@ -38,8 +38,8 @@ pub(super) struct Supervisor {
 
 /// What a round of consuming ended with.
 enum Lost {
-    Flow(SourceError),
-    Session(SourceError),
+    Flow(SolaceError),
+    Session(SolaceError),
 }
 
 impl Supervisor {
@@ -59,10 +59,10 @@ impl Supervisor {
         }
     }
 
-    async fn keep_consuming(&mut self) -> Result<Infallible, SourceError> {
+    async fn keep_consuming(&mut self) -> Result<Infallible, SolaceError> {
         let settings = SessionSettings::from(&*self.config);
         let session = session::create(&settings, Box::new(self.sender.clone()))
-            .map_err(|source| SourceError::Library { action: "create a session", source })?;
+            .map_err(|source| SolaceError::Library { action: "create a session", source })?;
         let session = Arc::new(session);
         loop {
             if let Err(error) = self.connect(&session).await {
@@ -78,7 +78,7 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&mut self, session: &Session) -> Result<(), SourceError> {
+    async fn connect(&mut self, session: &Session) -> Result<(), SolaceError> {
         tracing::info!(host = self.config.host, vpn = self.config.vpn, "connecting to the broker");
         session.connect().map_err(|source| no_connection(&self.config, source))?;
         while let Some(signal) = self.signals.recv().await {
@@ -97,7 +97,7 @@ impl Supervisor {
     async fn consume_while_connected(
         &mut self,
         session: &Arc<Session>,
-    ) -> Result<SourceError, SourceError> {
+    ) -> Result<SolaceError, SolaceError> {
         loop {
             let lost = match self.bind(session).await {
                 Ok(()) => self.consume().await,
@@ -111,7 +111,7 @@ impl Supervisor {
         }
     }
 
-    async fn bind(&mut self, session: &Arc<Session>) -> Result<(), SourceError> {
+    async fn bind(&mut self, session: &Arc<Session>) -> Result<(), SolaceError> {
         if self.config.provision {
             let (session, config) = (Arc::clone(session), Arc::clone(&self.config));
             blocking(move || provision(&session, &config)).await?;
@@ -225,7 +225,7 @@ impl Supervisor {
 
     /// # Errors
     /// `error` itself, if waiting does not help.
-    async fn wait_or_stop(&self, error: SourceError) -> Result<(), SourceError> {
+    async fn wait_or_stop(&self, error: SolaceError) -> Result<(), SolaceError> {
         if error.recovery() == Recovery::Stop && !self.has_consumed {
             return Err(error);
         }
@@ -234,7 +234,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn report_down(&self, error: &SourceError) {
+    fn report_down(&self, error: &SolaceError) {
         let reason = chain(error);
         warn_down(&reason);
         self.inbox.tell(SourceEvent::Down { reason });

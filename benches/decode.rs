@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use tidemark::decode::{DecodeConfig, Decoder};
+use tidemark::decode::{Decoder, DecoderSetup};
 use tidemark::generator::{Config, Generator, Rate};
 use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::transform::{parse_tables, read_folder};
@@ -93,7 +93,7 @@ fn measure(messages: &[Message]) -> Figures {
     let tables = parse_tables(&files).expect("valid tables");
     let mut spools = SpoolOrder::default();
     spools.register(messages[0].offset);
-    let mut decoder = Decoder::new(tables, &DecodeConfig::default());
+    let mut decoder = Decoder::new(DecoderSetup { tables, ..DecoderSetup::default() });
     let started = Instant::now();
     let (mut rows, mut schema_changes) = (0, 0);
     for epoch in messages.chunks(EPOCH) {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::DataType;
-use tidemark::decode::{DecodeConfig, Decoder};
+use tidemark::decode::{Decoder, DecoderSetup};
 use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::transform::{SqlFile, parse_tables, parse_type};
-use tidemark::xml::{Cells, Extractor, Limits, Missing, Shape, ShapeColumn, XmlConfig, resolve};
+use tidemark::xml::{
+    Extractor, MissingValue, Shape, ShapeColumn, ShapeRows, XmlConfig, XmlLimits, resolve,
+};
 
 const ORDERS: usize = 200_000;
 const EPOCH: usize = 5_000;
@@ -59,14 +61,14 @@ fn extracted(documents: &[String]) -> f64 {
     };
     let columns = columns().into_iter().map(column).collect();
     let shape = Arc::new(Shape::new(".//item", columns).expect("a path"));
-    let mut extractor = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+    let mut extractor = Extractor::new(std::slice::from_ref(&shape), XmlLimits::default());
     let started = Instant::now();
     for epoch in documents.chunks(EPOCH) {
-        let mut cells = Cells::new(&shape);
+        let mut cells = ShapeRows::new(&shape);
         let mut rows = 0;
         for document in epoch {
             extractor.read(document).expect("XML");
-            rows += cells.append(&extractor, 0, Missing::Null).expect("rows");
+            rows += cells.append(&extractor, 0, MissingValue::Null).expect("rows");
         }
         assert_eq!((cells.finish()[0].len(), rows), (3 * epoch.len(), 3 * epoch.len()));
     }
@@ -111,8 +113,7 @@ fn decoded(events: &[Message]) -> f64 {
     let sections: Sections = toml::from_str(&section).expect("a mapping");
     let extractions = resolve(&sections.xml, &tables, parse_type).expect("a mapping");
     tables.push(Arc::clone(&extractions[0].table));
-    let decoder = Decoder::new(tables, &DecodeConfig::default());
-    let mut decoder = decoder.with_extractions(extractions);
+    let mut decoder = Decoder::new(DecoderSetup { tables, extractions, ..DecoderSetup::default() });
     let spools = SpoolOrder::new(vec![1]);
     let started = Instant::now();
     for epoch in events.chunks(EPOCH) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::decode::{DecodeConfig, Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, DecoderSetup};
 use crate::model::{Message, Offset, Receipt, SpoolOrder};
 use crate::transform::{parse_tables, read_folder};
 
@@ -38,7 +38,7 @@ fn profile(arguments: &Arguments) -> anyhow::Result<String> {
     let files =
         read_folder(&arguments.sql.join("tables")).map_err(|error| problems(vec![error]))?;
     let tables = parse_tables(&files).map_err(problems)?;
-    let mut decoder = Decoder::new(tables, &DecodeConfig::default());
+    let mut decoder = Decoder::new(DecoderSetup { tables, ..DecoderSetup::default() });
     let decoded = arguments.events.as_deref().map(|path| decode(&mut decoder, path)).transpose()?;
     let Some(columns) = decoder.profile(&arguments.table) else {
         bail!("table {} is not declared under {}", arguments.table, arguments.sql.display());

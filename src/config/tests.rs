@@ -70,7 +70,7 @@ fn limits_are_those_of_the_documentation_unless_they_are_set() {
         .map(|limit| limit.get())
     };
     assert_eq!(numbers(&limits), [16 << 20, 1000, 1 << 20, 100]);
-    assert_eq!(limits.xml(), crate::xml::Limits::default());
+    assert_eq!(limits.xml(), crate::xml::XmlLimits::default());
     let set = "[limits]\nmax_event_bytes = 1\nmax_undeclared_columns = 2\nmax_undeclared_bytes = 3\nmax_depth = 4";
     let limits = parse_with(&format!("{MINIMAL}{set}")).unwrap().limits;
     assert_eq!(numbers(&limits), [1, 2, 3, 4]);
@@ -78,7 +78,7 @@ fn limits_are_those_of_the_documentation_unless_they_are_set() {
     let set =
         "[limits]\nmax_xml_bytes = 1\nmax_xml_depth = 2\nmax_xml_rows = 3\nmax_xml_value_bytes = 4";
     let limits = parse_with(&format!("{MINIMAL}{set}")).unwrap().limits;
-    let expected = crate::xml::Limits { bytes: 1, depth: 2, rows: 3, value_bytes: 4 };
+    let expected = crate::xml::XmlLimits { bytes: 1, depth: 2, rows: 3, value_bytes: 4 };
     assert_eq!(limits.xml(), expected);
 }
 

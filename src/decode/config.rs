@@ -1,3 +1,5 @@
+//! The `[decode]` section: how events are written, and what becomes of unknown tables.
+
 use serde::Deserialize;
 
 use super::debezium::TopicPattern;

@@ -17,15 +17,15 @@ pub(super) use events::account;
 
 use serde_json::value::RawValue;
 
-use super::debezium::{Encoding, Kind};
+use super::debezium::{ColumnKind, Encoding};
 
 /// One value for one column: the first character chooses the column's type, the second one what is known
 /// about the encoding, and the rest is JSON. `None` if it is not.
 fn case<'i>(
     input: &'i [u8],
-    kinds: &[Kind],
+    kinds: &[ColumnKind],
     encodings: &[Encoding],
-) -> Option<(Kind, Encoding, &'i str)> {
+) -> Option<(ColumnKind, Encoding, &'i str)> {
     let [kind, encoding, raw @ ..] = input else { return None };
     let raw: &RawValue = serde_json::from_slice(raw).ok()?;
     Some((*pick(*kind, kinds)?, *pick(*encoding, encodings)?, raw.get()))

@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use crate::xml;
 
+/// Bytes of text that one column of a batch can hold: Arrow's offsets are 32 bits.
+pub(super) const MAX_EPOCH_BYTES: usize = i32::MAX as usize;
+
 /// The `[limits]` section. An event beyond one of them is a dead letter that names it; the others go on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,7 +32,7 @@ pub struct Limits {
     /// Elements inside each other. Default: 100.
     pub max_xml_depth: NonZeroUsize,
     /// Rows of one kind in one document. Default: 100,000.
-    pub max_xml_rows: NonZeroUsize,
+    pub max_shape_rows: NonZeroUsize,
     /// Bytes of one value. Default: 1 MiB.
     pub max_xml_value_bytes: NonZeroUsize,
 }
@@ -37,7 +40,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let count = |count| NonZeroUsize::new(count).expect("is not 0");
-        let xml = xml::Limits::default();
+        let xml = xml::XmlLimits::default();
         Self {
             max_event_bytes: count(16 << 20),
             max_undeclared_columns: count(1000),
@@ -46,7 +49,7 @@ impl Default for Limits {
             max_depth: count(100),
             max_xml_bytes: count(xml.bytes),
             max_xml_depth: count(xml.depth),
-            max_xml_rows: count(xml.rows),
+            max_shape_rows: count(xml.rows),
             max_xml_value_bytes: count(xml.value_bytes),
         }
     }
@@ -54,11 +57,11 @@ impl Default for Limits {
 
 impl Limits {
     /// Those of documents.
-    pub fn xml(&self) -> xml::Limits {
-        xml::Limits {
+    pub fn xml(&self) -> xml::XmlLimits {
+        xml::XmlLimits {
             bytes: self.max_xml_bytes.get(),
             depth: self.max_xml_depth.get(),
-            rows: self.max_xml_rows.get(),
+            rows: self.max_shape_rows.get(),
             value_bytes: self.max_xml_value_bytes.get(),
         }
     }

@@ -2,8 +2,8 @@
 
 use arrow::datatypes::DataType;
 
-use super::Decoder;
-use super::debezium::{Kind, Semantic};
+use super::debezium::{ColumnKind, Semantic};
+use super::decoder::Decoder;
 
 /// How one column is decoded, as far as the events of its table have told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Evidence {
 impl Decoder {
     /// How the columns of a table are decoded now; `None` if it is not declared.
     pub fn profile(&self, table: &str) -> Option<Vec<ColumnProfile>> {
-        let route = self.routes.iter().find(|route| route.table.name == table)?;
+        let route = &self.table(table)?.route;
         let columns = route.table.columns.iter().zip(route.readings());
         let profile =
             |(column, (kind, semantic, evidence)): (&crate::model::Column, _)| ColumnProfile {
@@ -52,32 +52,34 @@ impl Decoder {
     }
 }
 
-fn reading(kind: Kind, semantic: Semantic) -> String {
+fn reading(kind: ColumnKind, semantic: Semantic) -> String {
     let known = match (kind, semantic) {
         (_, Semantic::Decimal { scale }) => {
             return format!("base64 of the unscaled number, {scale} places");
         }
-        (Kind::Timestamp | Kind::Date, Semantic::Instant(unit)) => {
+        (ColumnKind::Timestamp | ColumnKind::Date, Semantic::Instant(unit)) => {
             return format!("count of {} since 1970", unit.name());
         }
         (_, Semantic::VariableScale) => "number with its scale beside it",
-        (Kind::Binary, Semantic::Base64) => "base64",
-        (Kind::Binary, Semantic::Base64Url) => "base64 for URLs",
-        (Kind::Binary, Semantic::Hex) => "hexadecimal",
-        (Kind::Boolean, _) => "true or false, 1 or 0",
-        (Kind::Float64, _) => "number",
-        (Kind::Text, _) => "text",
-        (Kind::Binary, _) => "base64 or hexadecimal; refused if it may be both",
-        (Kind::Timestamp | Kind::Date, Semantic::Text) => "ISO text",
-        (Kind::Timestamp, _) => {
+        (ColumnKind::Binary, Semantic::Base64) => "base64",
+        (ColumnKind::Binary, Semantic::Base64Url) => "base64 for URLs",
+        (ColumnKind::Binary, Semantic::Hex) => "hexadecimal",
+        (ColumnKind::Boolean, _) => "true or false, 1 or 0",
+        (ColumnKind::Float64, _) => "number",
+        (ColumnKind::Text, _) => "text",
+        (ColumnKind::Binary, _) => "base64 or hexadecimal; refused if it may be both",
+        (ColumnKind::Timestamp | ColumnKind::Date, Semantic::Text) => "ISO text",
+        (ColumnKind::Timestamp, _) => {
             "ISO text, struct, or a count whose size tells its unit (1971 to 2262); else refused"
         }
-        (Kind::Date, _) => "ISO text, struct, or days since 1970; else by the size of the count",
+        (ColumnKind::Date, _) => {
+            "ISO text, struct, or days since 1970; else by the size of the count"
+        }
         (_, Semantic::Text) => "decimal digits",
-        (Kind::Decimal { .. }, _) => {
+        (ColumnKind::Decimal { .. }, _) => {
             "number, decimal digits, else base64 at the declared scale; or with its scale beside it"
         }
-        (Kind::Int16 | Kind::Int32 | Kind::Int64, _) => {
+        (ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64, _) => {
             "number, decimal digits, or with its scale beside it"
         }
     };

@@ -7,7 +7,7 @@ const MAX_MESSAGE: usize = 500;
 
 /// One variant per error type: that is what operators filter by.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum EventRefusal {
     #[error("the payload is not JSON: {reason}")]
     MalformedJson { reason: String },
     #[error("the payload is no Debezium change event: {reason}")]
@@ -57,7 +57,7 @@ pub(super) enum Refusal {
     MalformedXml { table: String, column: String, reason: String },
 }
 
-impl Refusal {
+impl EventRefusal {
     fn error_type(&self) -> ErrorType {
         match self {
             Self::MalformedJson { .. } => ErrorType::MalformedJson,

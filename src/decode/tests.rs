@@ -1,14 +1,18 @@
 mod dialects;
+mod discovered_tables;
 mod properties;
 mod samples;
-mod unknown;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 
 use super::*;
 use crate::model::{
-    Cell, Column, ErrorType, NewColumns, Offset, Receipt, SourceTable, SystemColumn, TableOptions,
+    Cell, Changelog, Column, ErrorType, Message, NewColumns, Offset, Operation, Receipt,
+    SchemaChange, SchemaChangeKind, SourceTable, SpoolOrder, SystemColumn, Table, TableOptions,
+    Truncate,
 };
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -61,8 +65,12 @@ fn spools() -> SpoolOrder {
     SpoolOrder::new(vec![7])
 }
 
+fn setup(table: Table) -> DecoderSetup {
+    DecoderSetup { tables: vec![Arc::new(table)], ..DecoderSetup::default() }
+}
+
 fn decode<P: AsRef<[u8]>>(table: Table, payloads: &[P]) -> Decoded {
-    let mut decoder = Decoder::new(vec![Arc::new(table)], &DecodeConfig::default());
+    let mut decoder = Decoder::new(setup(table));
     decoder.decode(&messages(payloads), &spools()).expect("the spool is registered")
 }
 
@@ -117,7 +125,7 @@ fn a_row_has_its_values_and_where_it_came_from() {
 fn the_placeholder_of_an_unchanged_lob_can_be_configured() {
     let after = r#"{"ORDER_ID":1,"STATUS":["keep"],"CUSTOMER_ID":5}"#;
     let config = DecodeConfig { unavailable_value: "keep".to_owned(), ..DecodeConfig::default() };
-    let mut decoder = Decoder::new(vec![Arc::new(orders())], &config);
+    let mut decoder = Decoder::new(DecoderSetup { config, ..setup(orders()) });
     let decoded = decoder.decode(&messages(&[event("u", "null", after)]), &spools());
     let changes = decoded.expect("the spool is registered").changes;
     assert_eq!(changes[0].unchanged, [Cell { row: 0, column: 3 }]);
@@ -338,7 +346,7 @@ fn deep_nesting_is_no_stack_overflow() {
 
 #[test]
 fn a_message_of_an_unregistered_spool_is_an_error_of_the_epoch() {
-    let mut decoder = Decoder::new(vec![], &DecodeConfig::default());
+    let mut decoder = Decoder::new(DecoderSetup::default());
     let result = decoder.decode(&messages(&[""]), &SpoolOrder::default());
     assert!(matches!(result, Err(DecodeError::Position(_))));
 }
@@ -347,7 +355,7 @@ fn a_message_of_an_unregistered_spool_is_an_error_of_the_epoch() {
 fn an_epoch_that_no_batch_can_hold_is_an_error_before_any_work() {
     let mut large = messages(&[vec![b' '; 1 << 20]]);
     large.resize(1100, large[0].clone());
-    let result = Decoder::new(vec![], &DecodeConfig::default()).decode(&large, &spools());
+    let result = Decoder::new(DecoderSetup::default()).decode(&large, &spools());
     assert!(matches!(result, Err(DecodeError::EpochTooLarge { bytes }) if bytes > 1 << 31));
 }
 
@@ -363,7 +371,7 @@ const WHOLE: &str = r#""ORDER_ID":1,"CUSTOMER_ID":1,"ORDER_DATE":0,"STATUS":"A",
 fn a_column_is_learned_once_and_again_when_it_widens() {
     let row = |more: &str| event("c", "null", &format!("{{{WHOLE}{more}}}"));
     let updated = r#","UPDATED_AT":0"#;
-    let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+    let mut decoder = Decoder::new(setup(orders()));
     let payloads = [
         row(&format!(r#"{updated},"N":null"#)),
         row(&format!(r#"{updated},"N":1"#)),
@@ -383,7 +391,7 @@ fn a_column_is_learned_once_and_again_when_it_widens() {
     assert_eq!(decoded.schema_changes[2].offset, Offset::new(7, 2));
     assert_eq!(learned(&decoder.decode(&messages(&payloads), &spools()).unwrap()), [""; 0]);
 
-    let mut next = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+    let mut next = Decoder::new(setup(orders()));
     next.remember(&decoded.schema_changes);
     let decoded = next.decode(&messages(&[row(r#","N":"x""#)]), &spools()).unwrap();
     assert_eq!(learned(&decoded), ["N widened json"]);
@@ -400,7 +408,7 @@ fn schema_change_messages_announce_columns_and_name_renames() {
     let rename = message("ALTER TABLE ORDERS RENAME COLUMN STATUS TO STATE", "null");
     let other = message("ALTER TABLE SHOP.OTHERS RENAME COLUMN A TO B", "null");
     let payloads = [message("ALTER TABLE ORDERS ADD CHANNEL VARCHAR2(9)", columns), rename, other];
-    let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+    let mut decoder = Decoder::new(setup(orders()));
     let decoded = decoder.decode(&messages(&payloads), &spools()).unwrap();
     let expected = ["CHANNEL added varchar", "STATUS -> STATE renamed null", "STATE added null"];
     assert_eq!(learned(&decoded), expected);
@@ -416,8 +424,7 @@ fn too_many_columns_are_refused_and_not_learned() {
         max_undeclared_columns: std::num::NonZeroUsize::new(3).unwrap(),
         ..Limits::default()
     };
-    let mut decoder =
-        Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default()).with_limits(limits);
+    let mut decoder = Decoder::new(DecoderSetup { limits, ..setup(orders()) });
     let row = |more: &str| event("c", "null", &format!(r#"{{{WHOLE},"UPDATED_AT":0{more}}}"#));
     let payloads = [
         row(r#","A":1,"B":1"#),

@@ -25,6 +25,7 @@ mod epoch;
 mod key_bytes;
 mod offsets;
 mod result;
+pub mod scalar;
 mod schema;
 mod temporal_join;
 mod window;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::SqlConfig;
-use crate::decode::{DecodeConfig, Decoder};
+use crate::decode::{DecodeConfig, Decoder, DecoderSetup, Limits};
 use crate::model::{DeadLetter, Message, Offset, Receipt, ResultTable, SchemaChange};
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::poison_search::PoisonSearch;
@@ -181,9 +181,13 @@ async fn run(
         CancellationToken::new(),
     );
     let parts = (stores, transforms);
-    let decoder = Decoder::new(tables, decode);
-    let decoder = decoder.with_extractions(sql.extractions.clone());
-    let decoder = discovered.teach(decoder, sql, &results);
+    let decoder = Decoder::new(DecoderSetup {
+        config: decode.clone(),
+        limits: Limits::default(),
+        tables,
+        extractions: sql.extractions.clone(),
+        registered: discovered.known(sql, &results),
+    });
     let processor = resume(&mut sink, decoder, parts, late, (TOPIC, Vec::new())).await?;
     Ok(Running { processor, sink, results })
 }

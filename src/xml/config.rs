@@ -24,7 +24,7 @@ pub struct XmlConfig {
     pub malformed_xml: Malformed,
     /// What becomes of a value that is missing or not of its column's type. Default: `NULL`.
     #[serde(default)]
-    pub missing_attributes: Missing,
+    pub missing_attributes: MissingValue,
 }
 
 /// A column of the rows.
@@ -80,7 +80,7 @@ pub enum Malformed {
 /// What becomes of a value that is missing or not of its column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Missing {
+pub enum MissingValue {
     #[default]
     Null,
     /// The column's default; NULL if it has none.

@@ -2,14 +2,14 @@
 
 /// How large a document and what is found in it may be. The names in messages are those of the `[limits]` section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct XmlLimits {
     pub bytes: usize,
     pub depth: usize,
     pub rows: usize,
     pub value_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for XmlLimits {
     fn default() -> Self {
         Self { bytes: 16 << 20, depth: 100, rows: 100_000, value_bytes: 1 << 20 }
     }
@@ -21,12 +21,12 @@ impl Default for Limits {
 pub struct XmlError {
     /// How many bytes of the document come before the place; in UTF-8, unless the document came as bytes.
     pub at: usize,
-    pub problem: Problem,
+    pub problem: XmlProblem,
 }
 
 /// What is wrong with a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum XmlProblem {
     #[error("{0}")]
     Syntax(String),
     #[error("a DTD is not allowed, because entities could be declared in it")]
@@ -45,7 +45,7 @@ pub enum Problem {
     TooLarge { bytes: usize, limit: usize },
     #[error("elements are nested deeper than limits.max_xml_depth ({0})")]
     TooDeep(usize),
-    #[error("there are more rows than limits.max_xml_rows ({0})")]
+    #[error("there are more rows than limits.max_shape_rows ({0})")]
     TooManyRows(usize),
     #[error("a value has more bytes than limits.max_xml_value_bytes ({0})")]
     ValueTooLarge(usize),
@@ -57,12 +57,12 @@ pub enum Problem {
     TooMuchRepetition(usize),
 }
 
-impl Problem {
-    pub(super) fn at(self, at: usize) -> XmlError {
+impl XmlProblem {
+    pub(in crate::xml) fn at(self, at: usize) -> XmlError {
         XmlError { at, problem: self }
     }
 
-    pub(super) fn syntax(text: impl Into<String>) -> Self {
+    pub(in crate::xml) fn syntax(text: impl Into<String>) -> Self {
         Self::Syntax(text.into())
     }
 }

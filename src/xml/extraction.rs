@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use super::config::{ColumnConfig, Malformed, Missing, XmlConfig};
-use super::shape::{Shape, ShapeColumn};
+use super::config::{ColumnConfig, Malformed, MissingValue, XmlConfig};
+use super::paths::{Shape, ShapeColumn};
 use crate::model::{Column, Landing, Late, Reference, Table, TableOptions};
 
 /// The place of a row among those of its document, from 1 on.
@@ -25,7 +25,7 @@ pub struct Extraction {
     pub xml_column: String,
     pub shape: Arc<Shape>,
     pub malformed: Malformed,
-    pub missing: Missing,
+    pub missing: MissingValue,
 }
 
 impl Extraction {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::config::Missing;
-use super::{Cells, Extractor, Limits, Shape, ShapeColumn, XmlError, text_of_bytes};
+use super::config::MissingValue;
+use super::document::{Extractor, text_of_bytes};
+use super::error::{XmlError, XmlLimits};
+use super::paths::{Shape, ShapeColumn};
+use super::shape_rows::ShapeRows;
 
 /// Small, so that they come up.
-const LIMITS: Limits = Limits { bytes: 3000, depth: 12, rows: 50, value_bytes: 200 };
+const LIMITS: XmlLimits = XmlLimits { bytes: 3000, depth: 12, rows: 50, value_bytes: 200 };
 
 /// Rows, and their columns with all ways to go from a row.
 const SHAPES: [(&str, &[(&str, DataType)]); 3] = [
@@ -94,10 +97,10 @@ fn read(extractor: &mut Extractor, document: &str, shapes: usize) -> Result<Foun
 /// Either all rows of a document become cells or none, and both ways to ask agree.
 fn check_cells(extractor: &Extractor, shapes: &[Arc<Shape>], is_read: bool) {
     for (number, shape) in shapes.iter().enumerate() {
-        for missing in [Missing::Null, Missing::Fail] {
-            let mut cells = Cells::new(shape);
+        for missing in [MissingValue::Null, MissingValue::Fail] {
+            let mut cells = ShapeRows::new(shape);
             let appended = cells.append(extractor, number, missing);
-            let checked = Cells::check(shape, extractor, number, missing);
+            let checked = ShapeRows::check(shape, extractor, number, missing);
             assert_eq!(appended.as_ref().err(), checked.as_ref().err());
             let rows = if appended.is_ok() { extractor.row_count(number) } else { 0 };
             assert!(is_read || rows == 0);

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use super::error::Problem;
+use super::error::XmlProblem;
 use super::*;
 
 /// A shape of texts, each column called by its path.
@@ -28,21 +28,25 @@ fn shown(columns: &[ArrayRef]) -> Vec<String> {
     (0..rows).map(row).collect()
 }
 
-fn extracted(shape: &Arc<Shape>, document: &str, limits: Limits) -> Result<Vec<String>, XmlError> {
+fn extracted(
+    shape: &Arc<Shape>,
+    document: &str,
+    limits: XmlLimits,
+) -> Result<Vec<String>, XmlError> {
     let mut extractor = Extractor::new(std::slice::from_ref(shape), limits);
     extractor.read(document)?;
-    let mut cells = Cells::new(shape);
-    cells.append(&extractor, 0, Missing::Null).unwrap();
+    let mut cells = ShapeRows::new(shape);
+    cells.append(&extractor, 0, MissingValue::Null).unwrap();
     Ok(shown(&cells.finish()))
 }
 
 fn rows(row: &str, paths: &[&str], document: &str) -> Vec<String> {
-    extracted(&shape(row, paths), document, Limits::default()).unwrap()
+    extracted(&shape(row, paths), document, XmlLimits::default()).unwrap()
 }
 
 fn error(document: &str) -> String {
     let shape = shape(".//item", &["."]);
-    extracted(&shape, document, Limits::default()).unwrap_err().to_string()
+    extracted(&shape, document, XmlLimits::default()).unwrap_err().to_string()
 }
 
 const ORDER: &str = r#"<order id="7">
@@ -177,7 +181,7 @@ fn a_dtd_is_refused_before_anything_is_expanded_or_fetched() {
 #[test]
 fn limits_are_named_by_what_is_beyond_them() {
     let shape = shape(".//item", &[".", "@a", "../@x"]);
-    let limits = Limits { bytes: 2_000_000, depth: 5, rows: 3, value_bytes: 10 };
+    let limits = XmlLimits { bytes: 2_000_000, depth: 5, rows: 3, value_bytes: 10 };
     let message = |document: &str| extracted(&shape, document, limits).unwrap_err().to_string();
     let nested = |levels: usize| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
     assert!(extracted(&shape, &nested(5), limits).is_ok());
@@ -185,7 +189,7 @@ fn limits_are_named_by_what_is_beyond_them() {
     assert!(message(&nested(10_000)).starts_with("at byte 15: "));
     let items = |count: usize| format!("<r>{}</r>", "<item/>".repeat(count));
     assert!(extracted(&shape, &items(3), limits).is_ok());
-    assert!(message(&items(4)).contains("limits.max_xml_rows (3)"));
+    assert!(message(&items(4)).contains("limits.max_shape_rows (3)"));
     assert!(message(&" ".repeat(2_000_001)).contains("limits.max_xml_bytes (2000000)"));
     let text = |length: usize| format!("<r><item>{}</item></r>", "x".repeat(length));
     assert!(extracted(&shape, &text(10), limits).is_ok());
@@ -206,11 +210,11 @@ fn a_long_value_above_many_rows_is_not_multiplied_without_end() {
     let above = |paths: &[&str]| {
         let document =
             format!("<r x='{0}'><x>{0}</x>{1}</r>", "x".repeat(5000), "<item/>".repeat(1000));
-        extracted(&shape("//item", paths), &document, Limits::default())
+        extracted(&shape("//item", paths), &document, XmlLimits::default())
     };
     for path in ["../@x", "../x"] {
         let error = above(&[path]).unwrap_err();
-        assert!(matches!(error.problem, Problem::TooMuchRepetition(16)), "{error}");
+        assert!(matches!(error.problem, XmlProblem::TooMuchRepetition(16)), "{error}");
     }
     assert_eq!(above(&["../@y"]).unwrap().len(), 1000);
 }
@@ -222,12 +226,15 @@ fn all_shapes_of_a_document_are_found_in_one_pass() {
         shape("//phone", &[".", "../name"]),
         shape("/order", &["total", "@id"]),
     ];
-    let mut extractor = Extractor::new(&shapes, Limits::default());
+    let mut extractor = Extractor::new(&shapes, XmlLimits::default());
     let mut read = |document: &str| {
         extractor.read(document).unwrap();
         let rows = shapes.iter().enumerate().map(|(at, shape)| {
-            let mut cells = Cells::new(shape);
-            assert_eq!(cells.append(&extractor, at, Missing::Null), Ok(extractor.row_count(at)));
+            let mut cells = ShapeRows::new(shape);
+            assert_eq!(
+                cells.append(&extractor, at, MissingValue::Null),
+                Ok(extractor.row_count(at))
+            );
             shown(&cells.finish())
         });
         rows.collect::<Vec<_>>()
@@ -245,15 +252,15 @@ fn values_become_their_types_or_what_the_policy_says() {
     let quantity = column("q", DataType::Int32).with_default("1").unwrap();
     let price = column("p", DataType::Decimal128(10, 2));
     let shape = Arc::new(Shape::new(".//i", vec![quantity, price]).unwrap());
-    let mut extractor = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+    let mut extractor = Extractor::new(std::slice::from_ref(&shape), XmlLimits::default());
     extractor.read("<r><i q='2' p='9.50'/><i q='two' p='1.5'/><i p='1.234'/></r>").unwrap();
     let append = |missing| {
-        let mut cells = Cells::new(&shape);
+        let mut cells = ShapeRows::new(&shape);
         cells.append(&extractor, 0, missing).map(|_| shown(&cells.finish()))
     };
-    assert_eq!(append(Missing::Null).unwrap(), ["2|9.50", "-|1.50", "-|-"]);
-    assert_eq!(append(Missing::Default).unwrap(), ["2|9.50", "1|1.50", "1|-"]);
-    let error = append(Missing::Fail).unwrap_err();
+    assert_eq!(append(MissingValue::Null).unwrap(), ["2|9.50", "-|1.50", "-|-"]);
+    assert_eq!(append(MissingValue::Default).unwrap(), ["2|9.50", "1|1.50", "1|-"]);
+    let error = append(MissingValue::Fail).unwrap_err();
     assert_eq!(error, "row 2, column q Int32: the value 'two' is not a number");
     assert!(column("d", DataType::Int32).with_default("x").is_err());
 }
@@ -264,17 +271,17 @@ fn a_large_document_takes_a_small_multiple_of_itself() {
     let document = format!("<r x='y'>{}</r>", (0..46_000).map(item).collect::<String>());
     assert!(document.len() > 5_000_000, "{}", document.len());
     let shape = shape(".//item", &["@id", "@n", "name", "../@x", "../total"]);
-    let mut extractor = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+    let mut extractor = Extractor::new(std::slice::from_ref(&shape), XmlLimits::default());
     extractor.read(&document).unwrap();
     assert_eq!(extractor.row_count(0), 46_000);
     let (memory, bytes) = (extractor.memory(), document.len());
     assert!(memory < 4 * bytes, "{memory} for {bytes}");
-    let mut cells = Cells::new(&shape);
-    cells.append(&extractor, 0, Missing::Null).unwrap();
+    let mut cells = ShapeRows::new(&shape);
+    cells.append(&extractor, 0, MissingValue::Null).unwrap();
     let arrays: usize = cells.finish().iter().map(|column| column.get_array_memory_size()).sum();
     assert!(arrays < 4 * bytes, "{arrays} for {bytes}");
     // What claims to be large is not believed, and what is refused leaves nothing behind.
-    let mut small = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+    let mut small = Extractor::new(std::slice::from_ref(&shape), XmlLimits::default());
     small.read("<r size='1073741824'><item id='99999999999999999999'/></r>").unwrap();
     let deep = "<a>".repeat(1_000_000);
     small.read(&deep).unwrap_err();

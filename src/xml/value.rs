@@ -3,18 +3,7 @@
 use arrow::datatypes::DataType;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
-/// A converted cell.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Parsed<'a> {
-    Null,
-    Bool(bool),
-    /// Also days and microseconds since 1970.
-    Int(i64),
-    Float(f64),
-    /// The unscaled value at the declared scale.
-    Decimal(i128),
-    Text(&'a str),
-}
+use crate::model::scalar::Scalar;
 
 const NOT_A_NUMBER: &str = "is not a number";
 const NOT_A_TIME: &str = "is not a date or time";
@@ -25,18 +14,18 @@ const INEXACT: &str = "has more digits than the column keeps";
 ///
 /// # Errors
 /// Why the type can't hold exactly this value, to be read on after the value. A float column takes the nearest.
-pub(super) fn parse<'a>(text: &'a str, data_type: &DataType) -> Result<Parsed<'a>, &'static str> {
+pub(super) fn parse<'a>(text: &'a str, data_type: &DataType) -> Result<Scalar<'a>, &'static str> {
     if *data_type == DataType::Utf8 {
-        return Ok(Parsed::Text(text));
+        return Ok(Scalar::Text(text));
     }
     let text = text.trim_ascii();
     if text.is_empty() {
-        return Ok(Parsed::Null);
+        return Ok(Scalar::Null);
     }
     match data_type {
         DataType::Boolean => match text {
-            "true" | "1" => Ok(Parsed::Bool(true)),
-            "false" | "0" => Ok(Parsed::Bool(false)),
+            "true" | "1" => Ok(Scalar::Bool(true)),
+            "false" | "0" => Ok(Scalar::Bool(false)),
             _ => Err("is not true, false, 1 or 0"),
         },
         DataType::Int16 => integer(text, i16::MIN.into(), i16::MAX.into()),
@@ -45,29 +34,29 @@ pub(super) fn parse<'a>(text: &'a str, data_type: &DataType) -> Result<Parsed<'a
         DataType::Decimal128(precision, scale) => {
             let unscaled = decimal(text, u32::from(scale.unsigned_abs()))?;
             let limit = 10_u128.pow(u32::from(*precision).min(38));
-            match unscaled.unsigned_abs() < limit {
-                true => Ok(Parsed::Decimal(unscaled)),
-                false => Err(OUT_OF_RANGE),
+            if unscaled.unsigned_abs() >= limit {
+                return Err(OUT_OF_RANGE);
             }
+            Ok(Scalar::Decimal(unscaled))
         }
         DataType::Float64 => match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Parsed::Float(value)),
+            Ok(value) if value.is_finite() => Ok(Scalar::Float(value)),
             Ok(_) => Err(OUT_OF_RANGE),
             Err(_) => Err(NOT_A_NUMBER),
         },
-        DataType::Date32 => date(text).map(Parsed::Int),
-        DataType::Timestamp(_, _) => timestamp(text).map(Parsed::Int),
+        DataType::Date32 => date(text).map(Scalar::Int),
+        DataType::Timestamp(_, _) => timestamp(text).map(Scalar::Int),
         _ => Err("has a type that XML has no form for"),
     }
 }
 
-fn integer(text: &str, least: i64, most: i64) -> Result<Parsed<'static>, &'static str> {
+fn integer(text: &str, least: i64, most: i64) -> Result<Scalar<'static>, &'static str> {
     let value = match text.parse::<i64>() {
         Ok(value) => value,
         // 2.0 is a whole number too.
         Err(_) => i64::try_from(decimal(text, 0)?).map_err(|_| OUT_OF_RANGE)?,
     };
-    if (least..=most).contains(&value) { Ok(Parsed::Int(value)) } else { Err(OUT_OF_RANGE) }
+    if (least..=most).contains(&value) { Ok(Scalar::Int(value)) } else { Err(OUT_OF_RANGE) }
 }
 
 /// Digit by digit: no binary float is in between.
@@ -156,16 +145,16 @@ mod tests {
             ("123456789012345678901234567890123456789012", Err(OUT_OF_RANGE)),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse(text, &decimal), expected.map(Parsed::Decimal), "{text}");
+            assert_eq!(parse(text, &decimal), expected.map(Scalar::Decimal), "{text}");
         }
         let integers =
             [("2", Ok(2)), ("2.0", Ok(2)), ("2.5", Err(INEXACT)), ("two", Err(NOT_A_NUMBER))];
         for (text, expected) in integers {
-            assert_eq!(parse(text, &DataType::Int32), expected.map(Parsed::Int), "{text}");
+            assert_eq!(parse(text, &DataType::Int32), expected.map(Scalar::Int), "{text}");
         }
         assert_eq!(parse("40000", &DataType::Int16), Err(OUT_OF_RANGE));
         assert_eq!(parse("1e400", &DataType::Float64), Err(OUT_OF_RANGE));
-        assert_eq!(parse("0.1", &DataType::Float64), Ok(Parsed::Float(0.1)));
+        assert_eq!(parse("0.1", &DataType::Float64), Ok(Scalar::Float(0.1)));
     }
 
     #[test]
@@ -180,17 +169,17 @@ mod tests {
             ("yesterday", Err(NOT_A_TIME)),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse(text, &timestamp), expected.map(Parsed::Int), "{text}");
+            assert_eq!(parse(text, &timestamp), expected.map(Scalar::Int), "{text}");
         }
-        assert_eq!(parse("1970-01-03Z", &DataType::Date32), Ok(Parsed::Int(2)));
+        assert_eq!(parse("1970-01-03Z", &DataType::Date32), Ok(Scalar::Int(2)));
     }
 
     #[test]
     fn only_text_can_be_empty() {
-        assert_eq!(parse("", &DataType::Utf8), Ok(Parsed::Text("")));
-        assert_eq!(parse(" a ", &DataType::Utf8), Ok(Parsed::Text(" a ")));
-        assert_eq!(parse(" ", &DataType::Int64), Ok(Parsed::Null));
-        assert_eq!(parse("1", &DataType::Boolean), Ok(Parsed::Bool(true)));
+        assert_eq!(parse("", &DataType::Utf8), Ok(Scalar::Text("")));
+        assert_eq!(parse(" a ", &DataType::Utf8), Ok(Scalar::Text(" a ")));
+        assert_eq!(parse(" ", &DataType::Int64), Ok(Scalar::Null));
+        assert_eq!(parse("1", &DataType::Boolean), Ok(Scalar::Bool(true)));
         assert!(parse("yes", &DataType::Boolean).is_err());
     }
 }

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::dialect::Body;
-use super::envelope::{self, Action, Change, Event};
+use super::body::Body;
+use super::envelope::{self, ChangeAction, ChangeEvent, DebeziumEvent};
 use super::value::Unit;
-use crate::decode::Refusal;
+use crate::decode::refusal::EventRefusal;
 
 #[derive(Deserialize)]
 struct CloudEvent<'a> {
@@ -35,22 +35,22 @@ struct CloudEvent<'a> {
 }
 
 /// `None` if it is no CloudEvent, or none with `data`.
-pub(super) fn read(text: &str) -> Result<Option<Event<'_>>, Refusal> {
+pub(super) fn read(text: &str) -> Result<Option<DebeziumEvent<'_>>, EventRefusal> {
     let Ok(event) = serde_json::from_str::<CloudEvent<'_>>(text) else { return Ok(None) };
     let Some(data) = event.data else { return Ok(None) };
     let Some(body) = Body::read(data.get().as_bytes())? else {
-        return Ok(Some(Event::Tombstone));
+        return Ok(Some(DebeziumEvent::Tombstone));
     };
     let rows = body.fields.rows();
     if let Some(event) = body.fields.event(body.schema_section)? {
         return Ok(Some(event));
     }
-    let action = event.op.as_deref().and_then(Action::from_letter);
+    let action = event.op.as_deref().and_then(ChangeAction::from_letter);
     let action = action.ok_or_else(|| {
         envelope::unknown("it is a CloudEvent whose iodebeziumop is none of c, u, d, r, t, m")
     })?;
     let ts_ms = event.ts_ms.and_then(|raw| raw.get().trim_matches('"').parse().ok());
-    Ok(Some(Event::Change(Change {
+    Ok(Some(DebeziumEvent::Change(ChangeEvent {
         schema: event.schema.unwrap_or_default(),
         table: event.table.unwrap_or_default(),
         action,

@@ -4,23 +4,24 @@
 //! everything else in user properties (`headers`), or a flattened row (`flat`). What is none of them
 //! is refused.
 
-use super::envelope::{self, Change, Event, Fields};
+use super::body::Body;
+use super::envelope::{self, ChangeEvent, DebeziumEvent};
 use super::topic::TopicPattern;
 use super::{cloud_event, flat, headers};
-use crate::decode::Refusal;
+use crate::decode::refusal::EventRefusal;
 use crate::model::Message;
 
 /// Reads a message. The table that a change belongs to is the one that its envelope names, else its
 /// user properties, else its topic.
 ///
 /// # Errors
-/// [`Refusal::MalformedJson`] or [`Refusal::UnknownEnvelope`].
+/// [`EventRefusal::MalformedJson`] or [`EventRefusal::UnknownEnvelope`].
 pub(in crate::decode) fn read<'a>(
     message: &'a Message,
     topics: Option<&TopicPattern>,
-) -> Result<Event<'a>, Refusal> {
+) -> Result<DebeziumEvent<'a>, EventRefusal> {
     let event = event(message, topics)?;
-    let Event::Change(mut change) = event else { return Ok(event) };
+    let DebeziumEvent::Change(mut change) = event else { return Ok(event) };
     name_table(&mut change, message, topics);
     if change.table.is_empty() {
         return Err(envelope::unknown(
@@ -28,55 +29,40 @@ pub(in crate::decode) fn read<'a>(
              if its topic does",
         ));
     }
-    Ok(Event::Change(change))
+    Ok(DebeziumEvent::Change(change))
 }
 
-fn event<'a>(message: &'a Message, topics: Option<&TopicPattern>) -> Result<Event<'a>, Refusal> {
+fn event<'a>(
+    message: &'a Message,
+    topics: Option<&TopicPattern>,
+) -> Result<DebeziumEvent<'a>, EventRefusal> {
     let Some(body) = Body::read(&message.payload)? else {
-        return Ok(headers::delete(message)?.map_or(Event::Tombstone, Event::Change));
+        return Ok(
+            headers::delete(message)?.map_or(DebeziumEvent::Tombstone, DebeziumEvent::Change)
+        );
     };
     let (text, section) = (body.text, body.schema_section);
     if let Some(event) = body.fields.event(section)? {
         return Ok(event);
     }
     if let Some(change) = headers::change(message, text, section)? {
-        return Ok(Event::Change(change));
+        return Ok(DebeziumEvent::Change(change));
     }
     if let Some(event) = cloud_event::read(text)? {
         return Ok(event);
     }
     let is_named = names(message, topics).is_some();
-    match flat::read(text, section, (message, is_named))? {
-        Some(change) => Ok(Event::Change(change)),
+    match flat::read(text, section, message, is_named)? {
+        Some(change) => Ok(DebeziumEvent::Change(change)),
         None => Err(envelope::unknown("it has no field op")),
     }
 }
 
-/// A value that is there, and the schema section beside it.
-pub(super) struct Body<'a> {
-    pub(super) text: &'a str,
-    pub(super) fields: Fields<'a>,
-    pub(super) schema_section: Option<&'a str>,
-}
-
-impl<'a> Body<'a> {
-    /// `None`: there is no value.
-    pub(super) fn read(payload: &'a [u8]) -> Result<Option<Self>, Refusal> {
-        if payload.is_empty() {
-            return Ok(None);
-        }
-        let text = std::str::from_utf8(payload)
-            .map_err(|error| Refusal::MalformedJson { reason: error.to_string() })?;
-        let Some(outer) = envelope::parse(text)? else { return Ok(None) };
-        let Some((inner, schema_section)) = outer.wrapped() else {
-            return Ok(Some(Self { text, fields: outer, schema_section: None }));
-        };
-        let fields = envelope::parse(inner)?;
-        Ok(fields.map(|fields| Self { text: inner, fields, schema_section }))
-    }
-}
-
-fn name_table<'a>(change: &mut Change<'a>, message: &'a Message, topics: Option<&TopicPattern>) {
+fn name_table<'a>(
+    change: &mut ChangeEvent<'a>,
+    message: &'a Message,
+    topics: Option<&TopicPattern>,
+) {
     if change.table.is_empty()
         && let Some((schema, table)) = names(message, topics)
     {

@@ -9,13 +9,13 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::value::Unit;
-use crate::decode::Refusal;
+use crate::decode::refusal::EventRefusal;
 use crate::model::{Operation, Scn};
 
 /// A payload, understood as far as its outermost fields.
 #[derive(Debug, PartialEq)]
-pub(in crate::decode) enum Event<'a> {
-    Change(Change<'a>),
+pub(in crate::decode) enum DebeziumEvent<'a> {
+    Change(ChangeEvent<'a>),
     /// No value at all: the key was deleted before, by an event of its own.
     Tombstone,
     Heartbeat,
@@ -36,11 +36,11 @@ pub(in crate::decode) struct SchemaMessage<'a> {
 
 /// The parts of a change event. `before` and `after` are JSON texts, `None` for null.
 #[derive(Debug, PartialEq)]
-pub(in crate::decode) struct Change<'a> {
+pub(in crate::decode) struct ChangeEvent<'a> {
     /// Empty if only the table is known.
     pub(in crate::decode) schema: Cow<'a, str>,
     pub(in crate::decode) table: Cow<'a, str>,
-    pub(in crate::decode) action: Action,
+    pub(in crate::decode) action: ChangeAction,
     pub(in crate::decode) before: Option<&'a str>,
     pub(in crate::decode) after: Option<&'a str>,
     /// Microseconds since 1970: when the database made the change, else when Debezium saw it.
@@ -53,7 +53,7 @@ pub(in crate::decode) struct Change<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::decode) enum Action {
+pub(in crate::decode) enum ChangeAction {
     Row(Operation),
     /// The source emptied the table.
     Truncate,
@@ -61,7 +61,7 @@ pub(in crate::decode) enum Action {
     Message,
 }
 
-impl Action {
+impl ChangeAction {
     /// As the envelope's `op` has it.
     pub(super) fn from_letter(letter: &str) -> Option<Self> {
         match letter {
@@ -73,22 +73,22 @@ impl Action {
 }
 
 /// `None` for null.
-pub(super) fn parse(text: &str) -> Result<Option<Fields<'_>>, Refusal> {
-    serde_json::from_str(text).map(|Object(fields)| fields).map_err(|error| {
+pub(super) fn parse(text: &str) -> Result<Option<EnvelopeFields<'_>>, EventRefusal> {
+    serde_json::from_str(text).map(|EnvelopeObject(fields)| fields).map_err(|error| {
         // It stops at the first wrong type, so the rest may still be no JSON.
         match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => unknown(&error.to_string()),
-            Err(error) => Refusal::MalformedJson { reason: error.to_string() },
+            Err(error) => EventRefusal::MalformedJson { reason: error.to_string() },
         }
     })
 }
 
 /// A JSON object or null; anything else is an error.
-struct Object<'a>(Option<Fields<'a>>);
+struct EnvelopeObject<'a>(Option<EnvelopeFields<'a>>);
 
 /// The raw value of each known field, at the top level or in `source`.
 #[derive(Default)]
-pub(super) struct Fields<'a> {
+pub(super) struct EnvelopeFields<'a> {
     before: Option<&'a str>,
     after: Option<&'a str>,
     source: Option<&'a str>,
@@ -104,26 +104,28 @@ pub(super) struct Fields<'a> {
     payload: Option<&'a str>,
     schema: Option<&'a str>,
     table: Option<&'a str>,
-    /// Fields of any other name.
+    /// EnvelopeFields of any other name.
     others: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> EnvelopeFields<'a> {
     /// What this is, if it is one of Debezium's own forms.
     pub(super) fn event(
         self,
         schema_section: Option<&'a str>,
-    ) -> Result<Option<Event<'a>>, Refusal> {
+    ) -> Result<Option<DebeziumEvent<'a>>, EventRefusal> {
         Ok(match self.op {
             // A flattened row may have a column of that name.
             Some(op) if self.source.is_some() || self.is_plain() => {
-                Some(Event::Change(self.change(op, schema_section)?))
+                Some(DebeziumEvent::Change(self.change(op, schema_section)?))
             }
             _ if self.ddl.is_some() || self.table_changes.is_some() => {
-                Some(Event::SchemaChange(self.schema_message()))
+                Some(DebeziumEvent::SchemaChange(self.schema_message()))
             }
-            _ if matches!(self.status, Some(r#""BEGIN""# | r#""END""#)) => Some(Event::Transaction),
-            _ if self.is_heartbeat() => Some(Event::Heartbeat),
+            _ if matches!(self.status, Some(r#""BEGIN""# | r#""END""#)) => {
+                Some(DebeziumEvent::Transaction)
+            }
+            _ if self.is_heartbeat() => Some(DebeziumEvent::Heartbeat),
             _ => None,
         })
     }
@@ -161,9 +163,13 @@ impl<'a> Fields<'a> {
             && rest.iter().chain(&[self.schema, self.table]).all(Option::is_none)
     }
 
-    fn change(self, op: &'a str, schema_section: Option<&'a str>) -> Result<Change<'a>, Refusal> {
+    fn change(
+        self,
+        op: &'a str,
+        schema_section: Option<&'a str>,
+    ) -> Result<ChangeEvent<'a>, EventRefusal> {
         let op = text(op).ok_or_else(|| unknown("its op is no text"))?;
-        let action = Action::from_letter(&op);
+        let action = ChangeAction::from_letter(&op);
         let action = action.ok_or_else(|| unknown("its op is none of c, u, d, r, t, m"))?;
         let source = self.source.map(parse).transpose()?.flatten();
         let source = source.ok_or_else(|| unknown("it has no source block"))?;
@@ -173,7 +179,7 @@ impl<'a> Fields<'a> {
             // User properties or the topic may name them.
             _ => (Cow::default(), Cow::default()),
         };
-        Ok(Change {
+        Ok(ChangeEvent {
             schema,
             table,
             action,
@@ -203,8 +209,8 @@ pub(super) fn newest_scn<'a>(scns: impl IntoIterator<Item = Option<&'a str>>) ->
     digits.filter_map(Scn::from_digits).max()
 }
 
-pub(super) fn unknown(reason: &str) -> Refusal {
-    Refusal::UnknownEnvelope { reason: reason.to_owned() }
+pub(super) fn unknown(reason: &str) -> EventRefusal {
+    EventRefusal::UnknownEnvelope { reason: reason.to_owned() }
 }
 
 fn not_null(raw: Option<&str>) -> Option<&str> {
@@ -223,7 +229,7 @@ pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
 
 #[derive(serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
+enum EnvelopeField {
     Before,
     After,
     Source,
@@ -244,52 +250,52 @@ enum Name {
     Other,
 }
 
-impl<'de> Deserialize<'de> for Object<'de> {
+impl<'de> Deserialize<'de> for EnvelopeObject<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ObjectVisitor)
+        deserializer.deserialize_any(EnvelopeVisitor)
     }
 }
 
-struct ObjectVisitor;
+struct EnvelopeVisitor;
 
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object<'de>;
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = EnvelopeObject<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Object(None))
+        Ok(EnvelopeObject(None))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields::default();
+        let mut fields = EnvelopeFields::default();
         while let Some(name) = map.next_key()? {
             let slot = match name {
-                Name::Before => &mut fields.before,
-                Name::After => &mut fields.after,
-                Name::Source => &mut fields.source,
-                Name::Op => &mut fields.op,
-                Name::TsMs => &mut fields.ts_ms,
-                Name::TsUs => &mut fields.ts_us,
-                Name::TsNs => &mut fields.ts_ns,
+                EnvelopeField::Before => &mut fields.before,
+                EnvelopeField::After => &mut fields.after,
+                EnvelopeField::Source => &mut fields.source,
+                EnvelopeField::Op => &mut fields.op,
+                EnvelopeField::TsMs => &mut fields.ts_ms,
+                EnvelopeField::TsUs => &mut fields.ts_us,
+                EnvelopeField::TsNs => &mut fields.ts_ns,
                 // Known in `source`; elsewhere it is a column.
-                Name::Scn => {
+                EnvelopeField::Scn => {
                     fields.others += 1;
                     &mut fields.scn
                 }
-                Name::CommitScn => {
+                EnvelopeField::CommitScn => {
                     fields.others += 1;
                     &mut fields.commit_scn
                 }
-                Name::Status => &mut fields.status,
-                Name::Ddl => &mut fields.ddl,
-                Name::TableChanges => &mut fields.table_changes,
-                Name::Payload => &mut fields.payload,
-                Name::Schema => &mut fields.schema,
-                Name::Table => &mut fields.table,
-                Name::Other => {
+                EnvelopeField::Status => &mut fields.status,
+                EnvelopeField::Ddl => &mut fields.ddl,
+                EnvelopeField::TableChanges => &mut fields.table_changes,
+                EnvelopeField::Payload => &mut fields.payload,
+                EnvelopeField::Schema => &mut fields.schema,
+                EnvelopeField::Table => &mut fields.table,
+                EnvelopeField::Other => {
                     fields.others += 1;
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -297,6 +303,6 @@ impl<'de> Visitor<'de> for ObjectVisitor {
             };
             *slot = Some(map.next_value::<&RawValue>()?.get());
         }
-        Ok(Object(Some(fields)))
+        Ok(EnvelopeObject(Some(fields)))
     }
 }

@@ -10,14 +10,14 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{self, Action, Change};
+use super::envelope::{self, ChangeAction, ChangeEvent};
 use super::headers::property;
 use super::value::Unit;
-use crate::decode::Refusal;
+use crate::decode::refusal::EventRefusal;
 use crate::model::{Message, Operation};
 
 #[derive(Default, Deserialize)]
-struct Metadata<'a> {
+struct FlatMetadata<'a> {
     #[serde(borrow, rename = "__op", default)]
     op: Option<&'a RawValue>,
     #[serde(borrow, rename = "__deleted", default)]
@@ -45,9 +45,10 @@ struct Metadata<'a> {
 pub(super) fn read<'a>(
     text: &'a str,
     schema_section: Option<&'a str>,
-    (message, is_named): (&'a Message, bool),
-) -> Result<Option<Change<'a>>, Refusal> {
-    let metadata: Metadata<'a> = serde_json::from_str(text)
+    message: &'a Message,
+    is_named: bool,
+) -> Result<Option<ChangeEvent<'a>>, EventRefusal> {
+    let metadata: FlatMetadata<'a> = serde_json::from_str(text)
         .map_err(|error| envelope::unknown(&format!("its __ fields: {error}")))?;
     let field = |raw: Option<&'a RawValue>, name: &str| {
         raw.and_then(|raw| plain(raw.get())).or_else(|| property(message, name).map(Cow::Borrowed))
@@ -59,9 +60,9 @@ pub(super) fn read<'a>(
     }
     let action = action(op.as_deref(), deleted.as_deref())?;
     let (before, after) = match action {
-        Action::Row(Operation::Delete) => (Some(text), None),
-        Action::Row(_) => (None, Some(text)),
-        Action::Truncate | Action::Message => (None, None),
+        ChangeAction::Row(Operation::Delete) => (Some(text), None),
+        ChangeAction::Row(_) => (None, Some(text)),
+        ChangeAction::Truncate | ChangeAction::Message => (None, None),
     };
     let time = |raw: Option<&'a RawValue>, name: &str, unit: Unit| {
         unit.micros(field(raw, name)?.parse().ok()?)
@@ -77,7 +78,7 @@ pub(super) fn read<'a>(
     ];
     let scn = envelope::newest_scn(scns.iter().map(Option::as_deref));
     let is_flat = true;
-    Ok(Some(Change {
+    Ok(Some(ChangeEvent {
         schema,
         table,
         action,
@@ -91,16 +92,16 @@ pub(super) fn read<'a>(
 }
 
 /// Without `__op` a row that is there was written, by an insert or an update.
-fn action(op: Option<&str>, deleted: Option<&str>) -> Result<Action, Refusal> {
+fn action(op: Option<&str>, deleted: Option<&str>) -> Result<ChangeAction, EventRefusal> {
     let is_deleted = match deleted {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(envelope::unknown("its __deleted is neither true nor false")),
     };
     match op {
-        _ if is_deleted => Ok(Action::Row(Operation::Delete)),
-        None => Ok(Action::Row(Operation::Update)),
-        Some(op) => Action::from_letter(op)
+        _ if is_deleted => Ok(ChangeAction::Row(Operation::Delete)),
+        None => Ok(ChangeAction::Row(Operation::Update)),
+        Some(op) => ChangeAction::from_letter(op)
             .ok_or_else(|| envelope::unknown("its __op is none of c, u, d, r, t, m")),
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Source: "Message Headers" of the self-managed Oracle CDC micro-integration.
 
-use super::dialect::Body;
-use super::envelope::{self, Action, Change};
+use super::body::Body;
+use super::envelope::{self, ChangeAction, ChangeEvent};
 use super::value::{Unit, instant};
-use crate::decode::Refusal;
+use crate::decode::refusal::EventRefusal;
 use crate::model::{Message, Operation};
 
 /// A change whose row is `body`; `None` if no user property says what happened to it.
@@ -13,31 +13,31 @@ pub(super) fn change<'a>(
     message: &'a Message,
     body: &'a str,
     section: Option<&'a str>,
-) -> Result<Option<Change<'a>>, Refusal> {
+) -> Result<Option<ChangeEvent<'a>>, EventRefusal> {
     let Some(action) = action(message)? else { return Ok(None) };
     let before = row(message, "cdc_before")?;
     let (before, after) = match action {
         // The body is empty, or the row that is gone.
-        Action::Row(Operation::Delete) => {
+        ChangeAction::Row(Operation::Delete) => {
             (before.or(row(message, "cdc_key")?).or(Some(body)), None)
         }
-        Action::Row(_) => (before, Some(body)),
-        Action::Truncate | Action::Message => (None, None),
+        ChangeAction::Row(_) => (before, Some(body)),
+        ChangeAction::Truncate | ChangeAction::Message => (None, None),
     };
     let section = section.or_else(|| property(message, "cdc_after_schema"));
-    Ok(Some(change_of(message, action, (before, after), section)))
+    Ok(Some(ChangeEvent { before, after, schema_section: section, ..change_of(message, action) }))
 }
 
 /// A change without a body: a delete, or a truncate.
-pub(super) fn delete(message: &Message) -> Result<Option<Change<'_>>, Refusal> {
+pub(super) fn delete(message: &Message) -> Result<Option<ChangeEvent<'_>>, EventRefusal> {
     let Some(action) = action(message)? else { return Ok(None) };
     match action {
-        Action::Row(Operation::Delete) => {
-            let row = row(message, "cdc_before")?.or(row(message, "cdc_key")?);
-            Ok(Some(change_of(message, action, (row, None), None)))
+        ChangeAction::Row(Operation::Delete) => {
+            let before = row(message, "cdc_before")?.or(row(message, "cdc_key")?);
+            Ok(Some(ChangeEvent { before, ..change_of(message, action) }))
         }
-        Action::Truncate => Ok(Some(change_of(message, action, (None, None), None))),
-        Action::Row(_) | Action::Message => Err(envelope::unknown(
+        ChangeAction::Truncate => Ok(Some(change_of(message, action))),
+        ChangeAction::Row(_) | ChangeAction::Message => Err(envelope::unknown(
             "its user property cdc_operation wants a row, but it has no body",
         )),
     }
@@ -65,24 +65,20 @@ pub(super) fn property<'a>(message: &'a Message, name: &str) -> Option<&'a str> 
     Some(&**value).filter(|value| !value.is_empty() && *value != "null")
 }
 
-fn change_of<'a>(
-    message: &'a Message,
-    action: Action,
-    (before, after): (Option<&'a str>, Option<&'a str>),
-    schema_section: Option<&'a str>,
-) -> Change<'a> {
+/// The change that the user properties name, without its rows.
+fn change_of(message: &Message, action: ChangeAction) -> ChangeEvent<'_> {
     let (schema, table) = names(message).unwrap_or_default();
-    Change {
+    ChangeEvent {
         schema: schema.into(),
         table: table.into(),
         action,
-        before,
-        after,
+        before: None,
+        after: None,
         source_ts: source_ts(message),
         scn: envelope::newest_scn(
             ["cdc_scn", "cdc_commit_scn"].map(|name| property(message, name)),
         ),
-        schema_section,
+        schema_section: None,
         is_flat: false,
     }
 }
@@ -92,14 +88,14 @@ fn source_ts(message: &Message) -> Option<i64> {
     property(message, "cdc_timestamp").and_then(instant).or_else(|| millis("cdc_commit_ts_ms"))
 }
 
-fn action(message: &Message) -> Result<Option<Action>, Refusal> {
+fn action(message: &Message) -> Result<Option<ChangeAction>, EventRefusal> {
     let Some(operation) = property(message, "cdc_operation") else { return Ok(None) };
     let action = match operation.to_ascii_lowercase().as_str() {
-        "c" | "i" | "create" | "insert" => Action::Row(Operation::Create),
-        "u" | "update" => Action::Row(Operation::Update),
-        "d" | "delete" => Action::Row(Operation::Delete),
-        "r" | "read" | "snapshot" => Action::Row(Operation::Read),
-        "t" | "truncate" => Action::Truncate,
+        "c" | "i" | "create" | "insert" => ChangeAction::Row(Operation::Create),
+        "u" | "update" => ChangeAction::Row(Operation::Update),
+        "d" | "delete" => ChangeAction::Row(Operation::Delete),
+        "r" | "read" | "snapshot" => ChangeAction::Row(Operation::Read),
+        "t" | "truncate" => ChangeAction::Truncate,
         _ => {
             return Err(envelope::unknown(&format!(
                 "its user property cdc_operation is '{}', which is none of c, u, d, r, t and their words",
@@ -111,7 +107,7 @@ fn action(message: &Message) -> Result<Option<Action>, Refusal> {
 }
 
 /// A row in a user property, with or without a schema section around it.
-fn row<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, Refusal> {
+fn row<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, EventRefusal> {
     let Some(text) = property(message, name) else { return Ok(None) };
     let body = Body::read(text.as_bytes()).map_err(|error| {
         envelope::unknown(&format!("its user property {name} is no row: {error}"))

@@ -13,6 +13,8 @@ pub(in crate::decode) struct Image<'a> {
     pub(in crate::decode) columns: Vec<Option<Field<'a>>>,
     /// What no column declares.
     pub(in crate::decode) extra: Vec<Field<'a>>,
+    /// Its event has no schema section: what an earlier one said counts, as far as the values are not clear.
+    pub(in crate::decode) is_remembered: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -33,17 +35,17 @@ impl<'a> Image<'a> {
         &mut self,
         text: &'a str,
         columns: usize,
-        column_of: impl FnMut(usize, &str) -> Option<Target>,
+        column_of: impl FnMut(usize, &str) -> Option<ColumnTarget>,
     ) -> Result<(), serde_json::Error> {
         self.columns.clear();
         self.columns.resize(columns, None);
         self.extra.clear();
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        Reader { image: self, column_of }.deserialize(&mut deserializer)
+        ImageReader { image: self, column_of }.deserialize(&mut deserializer)
     }
 
-    fn put(&mut self, field: Field<'a>, target: Option<Target>) {
-        let Some(Target { column, is_exact }) = target else {
+    fn put(&mut self, field: Field<'a>, target: Option<ColumnTarget>) {
+        let Some(ColumnTarget { column, is_exact }) = target else {
             self.extra.push(field);
             return;
         };
@@ -60,22 +62,24 @@ impl<'a> Image<'a> {
 
 /// The column that a field belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::decode) struct Target {
+pub(in crate::decode) struct ColumnTarget {
     pub(in crate::decode) column: usize,
     /// Spelled as declared, not in upper case.
     pub(in crate::decode) is_exact: bool,
 }
 
-struct Reader<'r, 'a, F> {
+struct ImageReader<'r, 'a, F> {
     image: &'r mut Image<'a>,
     column_of: F,
 }
 
 /// Deserializes a borrowed name where it has no escapes.
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de, F: FnMut(usize, &str) -> Option<Target>> DeserializeSeed<'de> for Reader<'_, 'de, F> {
+impl<'de, F: FnMut(usize, &str) -> Option<ColumnTarget>> DeserializeSeed<'de>
+    for ImageReader<'_, 'de, F>
+{
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -83,7 +87,7 @@ impl<'de, F: FnMut(usize, &str) -> Option<Target>> DeserializeSeed<'de> for Read
     }
 }
 
-impl<'de, F: FnMut(usize, &str) -> Option<Target>> Visitor<'de> for Reader<'_, 'de, F> {
+impl<'de, F: FnMut(usize, &str) -> Option<ColumnTarget>> Visitor<'de> for ImageReader<'_, 'de, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +96,7 @@ impl<'de, F: FnMut(usize, &str) -> Option<Target>> Visitor<'de> for Reader<'_, '
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut place = 0;
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(FieldName(name)) = map.next_key()? {
             let target = (self.column_of)(place, &name);
             let raw = map.next_value::<&RawValue>()?.get();
             self.image.put(Field { name, raw }, target);

@@ -2,6 +2,7 @@
 //!
 //! It knows neither offsets nor batches: bytes in, borrowed fields and typed values out.
 
+mod body;
 mod cloud_event;
 mod dialect;
 mod envelope;
@@ -13,13 +14,13 @@ mod topic;
 mod value;
 
 pub(super) use dialect::read;
-pub(super) use envelope::{Action, Change, Event, SchemaMessage};
+pub(super) use envelope::{ChangeAction, ChangeEvent, DebeziumEvent, SchemaMessage};
 pub(super) use headers::key as key_property;
-pub(super) use image::{Field, Image, Target};
-pub(super) use schema_section::{Described, semantics};
+pub(super) use image::{ColumnTarget, Field, Image};
+pub(super) use schema_section::{DescribedField, semantics};
 pub(super) use topic::TopicPattern;
 pub(super) use value::{
-    Encoding, Kind, Semantic, Unavailable, Value, convert, has_bad_escape, micros_of_days,
+    ColumnKind, Encoding, Semantic, Unavailable, Value, convert, has_bad_escape, micros_of_days,
     self_describing,
 };
 #[cfg(any(test, fuzzing))]

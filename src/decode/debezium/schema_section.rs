@@ -6,24 +6,24 @@ use super::value::{Semantic, Unit};
 use crate::model::SureType;
 
 #[derive(Deserialize)]
-struct Node {
+struct SchemaNode {
     field: Option<String>,
     #[serde(rename = "type")]
     json_type: Option<String>,
     name: Option<String>,
-    parameters: Option<Parameters>,
+    parameters: Option<SchemaParameters>,
     #[serde(default)]
-    fields: Vec<Node>,
+    fields: Vec<SchemaNode>,
 }
 
 #[derive(Deserialize)]
-struct Parameters {
+struct SchemaParameters {
     scale: Option<String>,
 }
 
 /// What a section says about a field.
 #[derive(Debug)]
-pub(in crate::decode) struct Described {
+pub(in crate::decode) struct DescribedField {
     pub(in crate::decode) field: String,
     pub(in crate::decode) semantic: Semantic,
     /// The type of its values, where there is one that holds them all.
@@ -37,9 +37,11 @@ pub(in crate::decode) struct Described {
 /// If it is no schema of Kafka Connect.
 ///
 /// Source: Kafka Connect's `JsonConverter`; Debezium's "Temporal types" and "Decimal types".
-pub(in crate::decode) fn semantics(section: &str) -> Result<Vec<Described>, serde_json::Error> {
-    let mut envelope: Node = serde_json::from_str(section)?;
-    let is_image = |node: &Node, name: &str| {
+pub(in crate::decode) fn semantics(
+    section: &str,
+) -> Result<Vec<DescribedField>, serde_json::Error> {
+    let mut envelope: SchemaNode = serde_json::from_str(section)?;
+    let is_image = |node: &SchemaNode, name: &str| {
         node.field.as_deref() == Some(name) && node.json_type.as_deref() == Some("struct")
     };
     let image = |name: &str| envelope.fields.iter().position(|node| is_image(node, name));
@@ -50,12 +52,12 @@ pub(in crate::decode) fn semantics(section: &str) -> Result<Vec<Described>, serd
     let named = row.fields.into_iter().filter_map(|node| {
         let semantic = semantic(&node);
         let sure = sure(&node, semantic);
-        node.field.map(|field| Described { field, semantic, sure })
+        node.field.map(|field| DescribedField { field, semantic, sure })
     });
     Ok(named.collect())
 }
 
-fn sure(node: &Node, semantic: Semantic) -> Option<SureType> {
+fn sure(node: &SchemaNode, semantic: Semantic) -> Option<SureType> {
     match (semantic, node.json_type.as_deref()) {
         (Semantic::Instant(Unit::Days), _) => Some(SureType::Date),
         (Semantic::Instant(_), _) => Some(SureType::Timestamp),
@@ -72,7 +74,7 @@ fn sure(node: &Node, semantic: Semantic) -> Option<SureType> {
     }
 }
 
-fn semantic(node: &Node) -> Semantic {
+fn semantic(node: &SchemaNode) -> Semantic {
     match (node.name.as_deref(), node.json_type.as_deref()) {
         (Some("io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp"), _) => {
             Semantic::Instant(Unit::Millis)

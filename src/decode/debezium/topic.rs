@@ -3,10 +3,10 @@
 /// As in `cdc/*/{schema}/{table}`: a name or `*` stands for one or more characters without `/`, up to what
 /// follows it in the pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::decode) struct TopicPattern(Vec<Part>);
+pub(in crate::decode) struct TopicPattern(Vec<PatternPart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum PatternPart {
     Literal(String),
     Schema,
     Table,
@@ -20,11 +20,15 @@ impl TopicPattern {
         let mut parts = Vec::new();
         let mut rest = pattern;
         while !rest.is_empty() {
-            let place = [("{schema}", Part::Schema), ("{table}", Part::Table), ("*", Part::Any)]
-                .into_iter()
-                .find(|(name, _)| rest.starts_with(name));
+            let place = [
+                ("{schema}", PatternPart::Schema),
+                ("{table}", PatternPart::Table),
+                ("*", PatternPart::Any),
+            ]
+            .into_iter()
+            .find(|(name, _)| rest.starts_with(name));
             match (place, parts.last_mut()) {
-                (Some(_), Some(Part::Schema | Part::Table | Part::Any)) => {
+                (Some(_), Some(PatternPart::Schema | PatternPart::Table | PatternPart::Any)) => {
                     return Err("between two names or * there must be something".to_owned());
                 }
                 (Some((name, part)), _) => {
@@ -36,14 +40,14 @@ impl TopicPattern {
                         rest.split_at(rest.chars().next().map_or(0, char::len_utf8));
                     rest = others;
                     match last {
-                        Some(Part::Literal(text)) => text.push_str(first),
-                        _ => parts.push(Part::Literal(first.to_owned())),
+                        Some(PatternPart::Literal(text)) => text.push_str(first),
+                        _ => parts.push(PatternPart::Literal(first.to_owned())),
                     }
                 }
             }
         }
-        let count = |part: Part| parts.iter().filter(|other| **other == part).count();
-        match (count(Part::Table), count(Part::Schema)) {
+        let count = |part: PatternPart| parts.iter().filter(|other| **other == part).count();
+        match (count(PatternPart::Table), count(PatternPart::Schema)) {
             (1, 0 | 1) => Ok(Self(parts)),
             _ => Err("it must have {table} once, and {schema} once or not at all".to_owned()),
         }
@@ -53,12 +57,12 @@ impl TopicPattern {
     pub(in crate::decode) fn names<'t>(&self, topic: &'t str) -> Option<(&'t str, &'t str)> {
         let (mut schema, mut table, mut rest) = ("", "", topic);
         for (at, part) in self.0.iter().enumerate() {
-            if let Part::Literal(text) = part {
+            if let PatternPart::Literal(text) = part {
                 rest = rest.strip_prefix(text.as_str())?;
                 continue;
             }
             let end = match self.0.get(at + 1) {
-                Some(Part::Literal(text)) => rest.find(text.as_str())?,
+                Some(PatternPart::Literal(text)) => rest.find(text.as_str())?,
                 _ => rest.len(),
             };
             let name = &rest[..end];
@@ -67,9 +71,9 @@ impl TopicPattern {
             }
             rest = &rest[end..];
             match part {
-                Part::Schema => schema = name,
-                Part::Table => table = name,
-                Part::Any | Part::Literal(_) => {}
+                PatternPart::Schema => schema = name,
+                PatternPart::Table => table = name,
+                PatternPart::Any | PatternPart::Literal(_) => {}
             }
         }
         rest.is_empty().then_some((schema, table))

@@ -9,7 +9,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, TimeUnit};
 use serde_json::value::RawValue;
 
-use crate::decode::{DecodeConfig, Decoded, Decoder, Kept, Limits};
+use crate::decode::{
+    DecodeConfig, Decoded, Decoder, DecoderSetup, KeptDocuments, Limits, RegisteredTables,
+};
 use crate::model::{
     Changelog, Column, ErrorType, Message, Offset, Receipt, SourceTable, SpoolOrder, SystemColumn,
     Table, TableOptions, WrittenAs,
@@ -181,8 +183,9 @@ fn decoder() -> Decoder {
     let tables: Vec<_> = tables.into_iter().map(Arc::new).collect();
     let sections: Sections = toml::from_str(DOCUMENTS).expect("sections");
     let extractions = xml::resolve(&sections.xml, &tables, |name| Ok(data_type_of(name)));
-    let decoder = Decoder::new(tables, &config).with_limits(limits);
-    decoder.with_extractions(extractions.expect("sections of these tables"))
+    let extractions = extractions.expect("sections of these tables");
+    let registered = RegisteredTables::default();
+    Decoder::new(DecoderSetup { config, limits, tables, extractions, registered })
 }
 
 #[derive(serde::Deserialize)]
@@ -253,7 +256,7 @@ fn compare(whole: &Decoded, pieces: &[Decoded]) {
     assert_eq!(learned, whole.schema_changes.iter().collect::<Vec<_>>());
     let unread: Vec<_> = pieces.iter().flat_map(|piece| &piece.unread_documents).collect();
     assert_eq!(unread, whole.unread_documents.iter().collect::<Vec<_>>());
-    let mut kept = Kept::new();
+    let mut kept = KeptDocuments::new();
     for (table, offsets) in pieces.iter().flat_map(|piece| &piece.kept) {
         kept.entry(table.clone()).or_default().extend(offsets);
     }

@@ -4,20 +4,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::case;
-use crate::decode::debezium::{Encoding, Kind, Semantic, Value, ValueError, convert};
+use crate::decode::debezium::{ColumnKind, Encoding, Semantic, Value, ValueError, convert};
 
-const KINDS: [Kind; 11] = [
-    Kind::Decimal { precision: 15, scale: 2 },
-    Kind::Decimal { precision: 38, scale: 0 },
-    Kind::Decimal { precision: 38, scale: 10 },
-    Kind::Decimal { precision: 38, scale: 38 },
-    Kind::Decimal { precision: 5, scale: -2 },
-    Kind::Int16,
-    Kind::Int64,
-    Kind::Boolean,
-    Kind::Float64,
-    Kind::Text,
-    Kind::Binary,
+const KINDS: [ColumnKind; 11] = [
+    ColumnKind::Decimal { precision: 15, scale: 2 },
+    ColumnKind::Decimal { precision: 38, scale: 0 },
+    ColumnKind::Decimal { precision: 38, scale: 10 },
+    ColumnKind::Decimal { precision: 38, scale: 38 },
+    ColumnKind::Decimal { precision: 5, scale: -2 },
+    ColumnKind::Int16,
+    ColumnKind::Int64,
+    ColumnKind::Boolean,
+    ColumnKind::Float64,
+    ColumnKind::Text,
+    ColumnKind::Binary,
 ];
 
 const ENCODINGS: [Encoding; 8] = [
@@ -44,19 +44,19 @@ pub fn decimals(input: &[u8]) {
     let Some((kind, encoding, raw)) = case(input, &KINDS, &ENCODINGS) else { return };
     let value = convert(raw, kind, encoding);
     match (kind, &value) {
-        (Kind::Decimal { precision, scale }, Ok(Value::Decimal(unscaled))) => {
+        (ColumnKind::Decimal { precision, scale }, Ok(Value::Decimal(unscaled))) => {
             assert!(unscaled.unsigned_abs() < 10_u128.pow(precision.into()), "{raw}");
             check_ways_back(*unscaled, kind, scale);
         }
-        (Kind::Int16 | Kind::Int64, Ok(Value::Int(number))) => {
+        (ColumnKind::Int16 | ColumnKind::Int64, Ok(Value::Int(number))) => {
             assert_eq!(convert(&number.to_string(), kind, TEXT), value);
         }
-        (Kind::Float64, Ok(Value::Float(number))) => assert!(number.is_finite(), "{raw}"),
-        (Kind::Text, Ok(Value::Text(text))) => {
+        (ColumnKind::Float64, Ok(Value::Float(number))) => assert!(number.is_finite(), "{raw}"),
+        (ColumnKind::Text, Ok(Value::Text(text))) => {
             assert!(!text.contains('\0') && text.len() <= raw.len() + 240, "{raw}");
         }
-        (Kind::Binary, Ok(Value::Bytes(bytes))) => assert!(bytes.len() <= raw.len()),
-        (Kind::Boolean, Ok(Value::Bool(_))) | (_, Ok(Value::Null) | Err(_)) => {}
+        (ColumnKind::Binary, Ok(Value::Bytes(bytes))) => assert!(bytes.len() <= raw.len()),
+        (ColumnKind::Boolean, Ok(Value::Bool(_))) | (_, Ok(Value::Null) | Err(_)) => {}
         (_, Ok(other)) => assert_eq!(*other, Value::Null, "{raw}"),
     }
     if let Some(text) = number_text(raw, encoding) {
@@ -65,7 +65,7 @@ pub fn decimals(input: &[u8]) {
 }
 
 /// What was read once is read again, however it is written.
-fn check_ways_back(unscaled: i128, kind: Kind, scale: i8) {
+fn check_ways_back(unscaled: i128, kind: ColumnKind, scale: i8) {
     let base64 = STANDARD.encode(unscaled.to_be_bytes());
     let known =
         Encoding { semantic: Semantic::Decimal { scale: scale.into() }, is_remembered: false };
@@ -85,10 +85,10 @@ fn number_text(raw: &str, encoding: Encoding) -> Option<&str> {
     }
 }
 
-fn check_digits(text: &str, kind: Kind, value: &Result<Value<'_>, ValueError>) {
+fn check_digits(text: &str, kind: ColumnKind, value: &Result<Value<'_>, ValueError>) {
     let (scale, precision) = match kind {
-        Kind::Decimal { precision, scale } => (i64::from(scale), usize::from(precision)),
-        Kind::Int16 | Kind::Int64 => (0, 0),
+        ColumnKind::Decimal { precision, scale } => (i64::from(scale), usize::from(precision)),
+        ColumnKind::Int16 | ColumnKind::Int64 => (0, 0),
         _ => return,
     };
     let Some((digits, point)) = digits_and_point(text) else { return };

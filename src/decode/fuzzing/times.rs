@@ -3,9 +3,9 @@
 use chrono::{DateTime, Days, NaiveDate, SecondsFormat};
 
 use super::case;
-use crate::decode::debezium::{Encoding, Kind, Semantic, Unit, Value, convert};
+use crate::decode::debezium::{ColumnKind, Encoding, Semantic, Unit, Value, convert};
 
-const KINDS: [Kind; 2] = [Kind::Timestamp, Kind::Date];
+const KINDS: [ColumnKind; 2] = [ColumnKind::Timestamp, ColumnKind::Date];
 
 const ENCODINGS: [Encoding; 6] = [
     Encoding { semantic: Semantic::Unknown, is_remembered: true },
@@ -33,7 +33,7 @@ pub fn times(input: &[u8]) {
         return;
     };
     let text = match kind {
-        Kind::Date => iso_date(count),
+        ColumnKind::Date => iso_date(count),
         _ => iso_time(count),
     };
     // The calendar ends before Postgres's does.

@@ -24,7 +24,7 @@ fn message(id: u64, sent: &Sent<'_>) -> Message {
 fn decode_sent(sent: &Sent<'_>, topic: Option<&str>) -> Decoded {
     let config = DecodeConfig { topic: topic.map(str::to_owned), ..DecodeConfig::default() };
     assert_eq!(config.problems(), Vec::<String>::new());
-    let mut decoder = Decoder::new(vec![Arc::new(orders())], &config);
+    let mut decoder = Decoder::new(DecoderSetup { config, ..setup(orders()) });
     decoder.decode(&[message(0, sent)], &spools()).expect("the spool is registered")
 }
 

@@ -85,7 +85,7 @@ proptest! {
         for (message, properties) in messages.iter_mut().zip(properties) {
             message.properties = properties;
         }
-        let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+        let mut decoder = Decoder::new(setup(orders()));
         account(&messages, &decoder.decode(&messages, &spools()).expect("registered"));
     }
 
@@ -93,7 +93,7 @@ proptest! {
     fn batch_borders_make_no_difference(payloads in prop::collection::vec(payload(), 2..12), cut in 0usize..12) {
         let cut = cut.min(payloads.len());
         let all = messages(&payloads);
-        let mut decoder = Decoder::new(vec![Arc::new(orders())], &DecodeConfig::default());
+        let mut decoder = Decoder::new(setup(orders()));
         let mut ids = |messages: &[Message]| -> Vec<(u64, Option<Operation>)> {
             let decoded = decoder.decode(messages, &spools()).expect("registered");
             let rows = |c: &Changelog| -> Vec<_> {

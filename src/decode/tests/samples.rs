@@ -125,7 +125,7 @@ fn decimals_as_text_and_the_first_instant_of_1970() {
 #[test]
 fn the_unit_of_a_timestamp_is_remembered_from_the_schema_section() {
     let small = STRINGS.replace("\"CREATED_AT\":0", "\"CREATED_AT\":86400000");
-    let mut decoder = Decoder::new(vec![Arc::new(fees())], &DecodeConfig::default());
+    let mut decoder = Decoder::new(setup(fees()));
     let decoded = decoder.decode(&messages(&[&small]), &spools()).expect("registered");
     assert_eq!(decoded.dead_letters[0].error_type, ErrorType::SchemaMismatch);
     assert!(decoded.dead_letters[0].message.contains("schema section"));

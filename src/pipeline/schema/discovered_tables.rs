@@ -9,7 +9,7 @@ use std::sync::Arc;
 use metrics::counter;
 use tracing::warn;
 
-use crate::decode::{Decoder, UnknownTables};
+use crate::decode::{RegisteredTables, UnknownTables};
 use crate::model::{Landing, ResultTable, SchemaChange, SourceTable, Table, registered_tables};
 use crate::pipeline::sql_folder::Sql;
 use crate::resilience::chain;
@@ -101,20 +101,19 @@ impl DiscoveredTables {
         Transforms::plan_with(&tables, registry, &sql.transforms, sql.new_tables()).await
     }
 
-    /// The decoder, so that it knows what is registered and which names are taken.
-    pub(in crate::pipeline) fn teach(
+    /// What the decoder has to know of them, and of the names that are taken.
+    pub(in crate::pipeline) fn known(
         self,
-        decoder: Decoder,
         sql: &Sql,
         results: &[Arc<ResultTable>],
-    ) -> Decoder {
+    ) -> RegisteredTables {
         let mut taken = self.names;
         taken.extend(sql.tables.iter().chain(&self.tables).flat_map(|table| names_of(table)));
         // Files that wait have no results yet.
         taken.extend(sql.transforms.iter().map(|file| file.name.clone()));
         taken.extend(results.iter().map(|result| result.target.clone()));
         let count = self.tables.len() + self.withdrawn.len();
-        decoder.with_registered(count, self.withdrawn, taken)
+        RegisteredTables { count, withdrawn: self.withdrawn, taken }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, DecoderSetup};
 use crate::model::ResultTable;
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::processor::Processor;
@@ -116,10 +116,13 @@ async fn attempt(
     if let Some(limit) = config.sql.memory_limit {
         stores.set_memory_limit(limit);
     }
-    let decoder = Decoder::new(tables, &config.decode);
-    let decoder = decoder.with_limits(config.limits.clone());
-    let decoder = decoder.with_extractions(sql.extractions.clone());
-    let decoder = discovered.teach(decoder, sql, &results);
+    let decoder = Decoder::new(DecoderSetup {
+        config: config.decode.clone(),
+        limits: config.limits.clone(),
+        tables,
+        extractions: sql.extractions.clone(),
+        registered: discovered.known(sql, &results),
+    });
     let mut letters = LetterStore::new(config.sink.postgres.clone(), config.pipeline.as_str());
     let asked = letters.result_requests(MENDED_ROWS).await?;
     let state = (stores, transforms);

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::{DecodeConfig, Decoder};
+use crate::decode::{Decoder, DecoderSetup};
 use crate::model::{Message, Offset, Receipt};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
@@ -208,14 +208,17 @@ async fn processor_with(
 ) -> (Processor, MemorySink) {
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
-    let (stores, decode) = (StateStores::new(&sql.tables, DELAY).unwrap(), DecodeConfig::default());
+    let stores = StateStores::new(&sql.tables, DELAY).unwrap();
     let landed = LandingReader::new(
         Box::new(landing),
         (health.clone(), CircuitBreaker::new(5, Duration::from_millis(50))),
         shutdown.clone(),
     );
-    let decoder = Decoder::new(sql.tables.clone(), &decode);
-    let decoder = decoder.with_extractions(sql.extractions.clone());
+    let decoder = Decoder::new(DecoderSetup {
+        tables: sql.tables.clone(),
+        extractions: sql.extractions.clone(),
+        ..DecoderSetup::default()
+    });
     let processor = resume(&mut sink, decoder, (stores, transforms), landed, ("cdc", Vec::new()))
         .await
         .unwrap();
@@ -295,7 +298,9 @@ async fn from_scratch_at(
     let mut spools = crate::model::SpoolOrder::default();
     spools.register(stream[0].offset);
     let decoded =
-        Decoder::new(sql.tables.clone(), &DecodeConfig::default()).decode(stream, &spools).unwrap();
+        Decoder::new(DecoderSetup { tables: sql.tables.clone(), ..DecoderSetup::default() })
+            .decode(stream, &spools)
+            .unwrap();
     assert_eq!(decoded.dead_letters, vec![]);
     stores.advance(&decoded.changes);
     for changelog in decoded.changes {

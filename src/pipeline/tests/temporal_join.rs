@@ -73,9 +73,10 @@ impl History {
     fn of(sql: &Sql, stream: &[Message]) -> Self {
         let mut spools = crate::model::SpoolOrder::default();
         spools.register(stream[0].offset);
-        let decoded = Decoder::new(sql.tables.clone(), &DecodeConfig::default())
-            .decode(stream, &spools)
-            .unwrap();
+        let decoded =
+            Decoder::new(DecoderSetup { tables: sql.tables.clone(), ..DecoderSetup::default() })
+                .decode(stream, &spools)
+                .unwrap();
         let mut tables = BTreeMap::new();
         for changelog in &decoded.changes {
             let landed = |at: usize| {

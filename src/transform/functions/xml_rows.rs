@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::transform::files::parse_type;
-use crate::xml::{Cells, Extractor, Limits, Missing, Shape, ShapeColumn};
+use crate::xml::{Extractor, MissingValue, Shape, ShapeColumn, ShapeRows, XmlLimits};
 
 pub(crate) const XML_ROWS: &str = "xml_rows";
 /// In place of type and path: the number of the row in its document, from 1 on.
@@ -122,12 +122,13 @@ impl Spec {
     }
 
     fn read(&self, documents: &ArrayRef) -> Result<ListArray> {
-        let mut extractor = Extractor::new(std::slice::from_ref(&self.shape), Limits::default());
-        let mut cells = Cells::new(&self.shape);
+        let mut extractor = Extractor::new(std::slice::from_ref(&self.shape), XmlLimits::default());
+        let mut cells = ShapeRows::new(&self.shape);
         let mut lengths = Vec::with_capacity(documents.len());
         for document in documents.as_string::<i32>() {
             let is_read = document.is_some_and(|document| extractor.read(document).is_ok());
-            let rows = if is_read { cells.append(&extractor, 0, Missing::Default) } else { Ok(0) };
+            let rows =
+                if is_read { cells.append(&extractor, 0, MissingValue::Default) } else { Ok(0) };
             lengths.push(rows.map_err(DataFusionError::Execution)?);
         }
         let numbers = || lengths.iter().flat_map(|length| 1..=*length as i64);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::xml::path::{Part, Step, column_path, row_path};
+use crate::xml::paths::{PathStep, ValuePart, column_path, row_path};
 
 const NAMES: [&str; 3] = ["a", "b", "item"];
 const ROWS: [&str; 7] =
@@ -126,7 +126,7 @@ fn children(elements: &[Element], of: usize) -> Vec<usize> {
     elements[of].inside.iter().filter_map(child).collect()
 }
 
-fn select(elements: &[Element], from: usize, steps: &[Step]) -> Vec<usize> {
+fn select(elements: &[Element], from: usize, steps: &[PathStep]) -> Vec<usize> {
     let mut found = vec![from];
     for step in steps {
         let mut next = Vec::new();
@@ -191,9 +191,9 @@ fn value(elements: &[Element], row: usize, path: &str) -> Option<String> {
     }
     let there = select(elements, from, &path.steps);
     there.into_iter().find_map(|at| match &path.part {
-        Part::AllText => Some(all_text(elements, at)),
-        Part::OwnText => own_text(elements, at),
-        Part::Attribute(name) => {
+        ValuePart::AllText => Some(all_text(elements, at)),
+        ValuePart::OwnText => own_text(elements, at),
+        ValuePart::Attribute(name) => {
             let own = elements[at].attributes.iter().find(|(own, _)| own.as_bytes() == &**name);
             own.map(|(_, value)| value.clone())
         }
@@ -210,7 +210,7 @@ proptest! {
         written(&elements, 0, &mut document);
         for row in ROWS {
             let shape = shape(row, &COLUMNS);
-            let mut extractor = Extractor::new(std::slice::from_ref(&shape), Limits::default());
+            let mut extractor = Extractor::new(std::slice::from_ref(&shape), XmlLimits::default());
             extractor.read(&document).unwrap();
             let found: Vec<Vec<Option<String>>> = extractor
                 .rows(0)
@@ -231,7 +231,7 @@ proptest! {
         written(&elements, 0, &mut document);
         let cut = (document.len() as f64 * cut) as usize;
         let cut = (1..=cut.max(1)).rev().find(|at| document.is_char_boundary(*at)).unwrap_or(1);
-        let result = extracted(&shape(".//item", &COLUMNS), &document[..cut], Limits::default());
+        let result = extracted(&shape(".//item", &COLUMNS), &document[..cut], XmlLimits::default());
         prop_assert!(result.is_err(), "{}", &document[..cut]);
     }
 
@@ -250,7 +250,7 @@ proptest! {
     ) {
         let shape = shape(".//item", &COLUMNS);
         for text in [parts.concat(), String::from_utf8_lossy(&bytes).into_owned()] {
-            if let Err(error) = extracted(&shape, &text, Limits::default()) {
+            if let Err(error) = extracted(&shape, &text, XmlLimits::default()) {
                 prop_assert!(error.at <= text.len(), "{error} in {text:?}");
             }
         }

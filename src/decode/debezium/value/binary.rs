@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
-use super::{Semantic, ValueError};
+use super::encoding::Semantic;
+use super::error::ValueError;
 
 /// The bytes of a text. Without being told, a text that is base64 as well as hexadecimal is neither.
 pub(super) fn read(text: &str, semantic: Semantic) -> Result<Vec<u8>, ValueError> {

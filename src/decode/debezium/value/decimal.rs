@@ -2,7 +2,7 @@
 
 use arrow::datatypes::i256;
 
-use super::ValueError;
+use super::error::ValueError;
 
 /// More significant digits than any declared type can hold.
 const MAX_DIGITS: u32 = 38;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::ValueError;
+use super::error::ValueError;
 
 /// A JSON value; numbers and nested values stay text, so that nothing is rounded or built.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,18 +1,21 @@
 mod modes;
 
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, TimeUnit};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
+use super::decimal::Exact;
 use super::*;
 
 const UNKNOWN: Encoding = Encoding { semantic: Semantic::Unknown, is_remembered: true };
-const MONEY: Kind = Kind::Decimal { precision: 15, scale: 2 };
+const MONEY: ColumnKind = ColumnKind::Decimal { precision: 15, scale: 2 };
 
 fn known(semantic: Semantic) -> Encoding {
     Encoding { semantic, is_remembered: false }
 }
 
-fn plain(raw: &str, kind: Kind) -> Result<Value<'_>, ValueError> {
+fn plain(raw: &str, kind: ColumnKind) -> Result<Value<'_>, ValueError> {
     convert(raw, kind, UNKNOWN)
 }
 
@@ -23,27 +26,27 @@ fn not<T>(expected: &'static str) -> Result<T, ValueError> {
 #[test]
 fn every_declared_type_has_a_kind_and_others_have_none() {
     let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    assert_eq!(Kind::of(&zoned), Some(Kind::Timestamp));
-    assert_eq!(Kind::of(&DataType::Decimal128(15, 2)), Some(MONEY));
-    assert_eq!(Kind::of(&DataType::UInt8), None);
+    assert_eq!(ColumnKind::of(&zoned), Some(ColumnKind::Timestamp));
+    assert_eq!(ColumnKind::of(&DataType::Decimal128(15, 2)), Some(MONEY));
+    assert_eq!(ColumnKind::of(&DataType::UInt8), None);
 }
 
 #[test]
 fn integers_are_taken_only_when_they_are_exact_and_in_range() {
     for raw in ["100", "\"100\"", "100.0", "1E2", "\"1.0e+2\"", r#"{"scale":0,"value":"ZA=="}"#] {
-        assert_eq!(plain(raw, Kind::Int16), Ok(Value::Int(100)), "{raw}");
+        assert_eq!(plain(raw, ColumnKind::Int16), Ok(Value::Int(100)), "{raw}");
     }
-    assert_eq!(plain("9223372036854775807", Kind::Int64), Ok(Value::Int(i64::MAX)));
-    assert_eq!(plain("9223372036854775808", Kind::Int64), Err(ValueError::OutOfRange));
-    assert_eq!(plain("32768", Kind::Int16), Err(ValueError::OutOfRange));
-    assert_eq!(plain("-2147483649", Kind::Int32), Err(ValueError::OutOfRange));
-    assert_eq!(plain("1.5", Kind::Int64), Err(ValueError::Inexact));
-    assert_eq!(plain(r#"{"scale":1,"value":"AQ=="}"#, Kind::Int64), Err(ValueError::Inexact));
+    assert_eq!(plain("9223372036854775807", ColumnKind::Int64), Ok(Value::Int(i64::MAX)));
+    assert_eq!(plain("9223372036854775808", ColumnKind::Int64), Err(ValueError::OutOfRange));
+    assert_eq!(plain("32768", ColumnKind::Int16), Err(ValueError::OutOfRange));
+    assert_eq!(plain("-2147483649", ColumnKind::Int32), Err(ValueError::OutOfRange));
+    assert_eq!(plain("1.5", ColumnKind::Int64), Err(ValueError::Inexact));
+    assert_eq!(plain(r#"{"scale":1,"value":"AQ=="}"#, ColumnKind::Int64), Err(ValueError::Inexact));
     for raw in ["true", "\"\"", "\"1 \"", "[1]", "[0,\"AQ==\"]"] {
-        assert_eq!(plain(raw, Kind::Int64), not("a number"), "{raw}");
+        assert_eq!(plain(raw, ColumnKind::Int64), not("a number"), "{raw}");
     }
     let bytes = known(Semantic::Decimal { scale: 0 });
-    assert_eq!(convert("\"AfQ=\"", Kind::Int64, bytes), Ok(Value::Int(500)));
+    assert_eq!(convert("\"AfQ=\"", ColumnKind::Int64, bytes), Ok(Value::Int(500)));
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn decimals_come_from_their_text_and_keep_every_digit() {
     for raw in ["1500.00", "1500", "\"1500.00\"", "1.5E+3", "15e2", "150000e-2", "1500.000000"] {
         assert_eq!(plain(raw, MONEY), Ok(Value::Decimal(150_000)), "{raw}");
     }
-    let full = Kind::Decimal { precision: 38, scale: 0 };
+    let full = ColumnKind::Decimal { precision: 38, scale: 0 };
     let nines = "9".repeat(38);
     let most = 10_i128.pow(38) - 1;
     assert_eq!(plain(&nines, full), Ok(Value::Decimal(most)));
@@ -63,7 +66,7 @@ fn decimals_come_from_their_text_and_keep_every_digit() {
     assert_eq!(plain("1e99999999999999999999", MONEY), Err(ValueError::OutOfRange));
     assert_eq!(plain("0e99999999999999999999", MONEY), Ok(Value::Decimal(0)));
     assert_eq!(plain("10000000000000", MONEY), Err(ValueError::OutOfRange));
-    let hundreds = Kind::Decimal { precision: 3, scale: -2 };
+    let hundreds = ColumnKind::Decimal { precision: 3, scale: -2 };
     assert_eq!(plain("12300", hundreds), Ok(Value::Decimal(123)));
     assert_eq!(plain("12350", hundreds), Err(ValueError::Inexact));
     for raw in ["\"1.2.3\"", "\"-\"", "\".\"", "\"1e\"", "\"0x1\"", "\"NaN\"", "true"] {
@@ -97,7 +100,7 @@ fn text_that_is_a_number_and_base64_follows_the_schema_and_is_never_guessed_agai
 
 #[test]
 fn digits_that_may_be_base64_are_refused_where_nobody_says_what_they_are() {
-    let whole = |precision| Kind::Decimal { precision, scale: 0 };
+    let whole = |precision| ColumnKind::Decimal { precision, scale: 0 };
     for (raw, kind) in [
         ("\"1234\"", MONEY),
         ("\"1E+3\"", MONEY),
@@ -107,7 +110,7 @@ fn digits_that_may_be_base64_are_refused_where_nobody_says_what_they_are() {
         ("\"1234567890123456\"", whole(38)),
         // The one is too large for the column, or the other: neither is proof.
         ("\"1234\"", whole(6)),
-        ("\"1234\"", Kind::Decimal { precision: 15, scale: 13 }),
+        ("\"1234\"", ColumnKind::Decimal { precision: 15, scale: 13 }),
     ] {
         assert_eq!(plain(raw, kind), Err(ValueError::AmbiguousDecimal), "{raw} {kind:?}");
     }
@@ -117,9 +120,9 @@ fn digits_that_may_be_base64_are_refused_where_nobody_says_what_they_are() {
         assert_eq!(plain(raw, MONEY), Ok(Value::Decimal(unscaled)), "{raw}");
     }
     // Untold, these columns take no base64 at all.
-    assert_eq!(plain("\"1234\"", Kind::Int64), Ok(Value::Int(1234)));
-    assert_eq!(plain("\"AfQ=\"", Kind::Int64), Err(ValueError::UntoldBase64));
-    assert_eq!(plain("\"1234\"", Kind::Float64), Ok(Value::Float(1234.0)));
+    assert_eq!(plain("\"1234\"", ColumnKind::Int64), Ok(Value::Int(1234)));
+    assert_eq!(plain("\"AfQ=\"", ColumnKind::Int64), Err(ValueError::UntoldBase64));
+    assert_eq!(plain("\"1234\"", ColumnKind::Float64), Ok(Value::Float(1234.0)));
     // A plain NUMBER comes with its scale, or as text.
     let variable = Encoding { semantic: Semantic::VariableScale, is_remembered: true };
     assert_eq!(convert("\"1234\"", MONEY, variable), Ok(Value::Decimal(123_400)));
@@ -142,26 +145,26 @@ fn a_mantissa_beyond_128_bits_fits_if_it_ends_in_zeros() {
 #[test]
 fn booleans_floats_and_bytes() {
     for (raw, value) in [("true", true), ("0", false), ("\"1\"", true), ("\"false\"", false)] {
-        assert_eq!(plain(raw, Kind::Boolean), Ok(Value::Bool(value)));
+        assert_eq!(plain(raw, ColumnKind::Boolean), Ok(Value::Bool(value)));
     }
-    assert_eq!(plain("2", Kind::Boolean), not("a boolean"));
-    assert_eq!(plain("\"0.1\"", Kind::Float64), Ok(Value::Float(0.1)));
-    assert_eq!(plain(r#"{"scale":1,"value":"AQ=="}"#, Kind::Float64), Ok(Value::Float(0.1)));
-    assert_eq!(plain("1e400", Kind::Float64), Err(ValueError::OutOfRange));
-    assert_eq!(plain("\"NaN\"", Kind::Float64), Err(ValueError::OutOfRange));
-    assert_eq!(plain("\"AQI=\"", Kind::Binary), Ok(Value::Bytes(vec![1, 2])));
-    assert_eq!(plain("\"*\"", Kind::Binary), not("base64 or hexadecimal"));
+    assert_eq!(plain("2", ColumnKind::Boolean), not("a boolean"));
+    assert_eq!(plain("\"0.1\"", ColumnKind::Float64), Ok(Value::Float(0.1)));
+    assert_eq!(plain(r#"{"scale":1,"value":"AQ=="}"#, ColumnKind::Float64), Ok(Value::Float(0.1)));
+    assert_eq!(plain("1e400", ColumnKind::Float64), Err(ValueError::OutOfRange));
+    assert_eq!(plain("\"NaN\"", ColumnKind::Float64), Err(ValueError::OutOfRange));
+    assert_eq!(plain("\"AQI=\"", ColumnKind::Binary), Ok(Value::Bytes(vec![1, 2])));
+    assert_eq!(plain("\"*\"", ColumnKind::Binary), not("base64 or hexadecimal"));
 }
 
 #[test]
 fn text_takes_every_value_as_text_but_no_nul() {
     let pairs = [("\"a\\n\\u00e9\"", "a\né"), ("12.50", "12.50"), ("true", "true"), ("\"\"", "")];
     for (raw, text) in pairs.into_iter().chain([(r#"{"a": [1]}"#, r#"{"a": [1]}"#)]) {
-        assert_eq!(plain(raw, Kind::Text), Ok(Value::Text(text.into())));
+        assert_eq!(plain(raw, ColumnKind::Text), Ok(Value::Text(text.into())));
     }
-    assert_eq!(plain("null", Kind::Text), Ok(Value::Null));
-    assert_eq!(plain("\"a\\u0000\"", Kind::Text), Err(ValueError::BadCharacter));
-    assert_eq!(plain("\"\\ud800\"", Kind::Text), Err(ValueError::BadCharacter));
+    assert_eq!(plain("null", ColumnKind::Text), Ok(Value::Null));
+    assert_eq!(plain("\"a\\u0000\"", ColumnKind::Text), Err(ValueError::BadCharacter));
+    assert_eq!(plain("\"\\ud800\"", ColumnKind::Text), Err(ValueError::BadCharacter));
 }
 
 #[test]
@@ -176,7 +179,7 @@ const MICROS: i64 = 1_706_000_000_000_000;
 
 #[test]
 fn the_schema_gives_a_timestamp_its_unit() {
-    let of = |raw, unit| convert(raw, Kind::Timestamp, known(Semantic::Instant(unit)));
+    let of = |raw, unit| convert(raw, ColumnKind::Timestamp, known(Semantic::Instant(unit)));
     assert_eq!(of("1706000000000", Unit::Millis), Ok(Value::Int(MICROS)));
     assert_eq!(of("1706000000000000", Unit::Micros), Ok(Value::Int(MICROS)));
     assert_eq!(of("1706000000000000999", Unit::Nanos), Ok(Value::Int(MICROS)));
@@ -191,11 +194,14 @@ fn the_schema_gives_a_timestamp_its_unit() {
 #[test]
 fn without_a_schema_the_magnitude_gives_the_unit_or_the_value_is_refused() {
     for raw in ["1706000000000", "1706000000000000", "1706000000000000000", "\"1706000000000\""] {
-        assert_eq!(plain(raw, Kind::Timestamp), Ok(Value::Int(MICROS)), "{raw}");
+        assert_eq!(plain(raw, ColumnKind::Timestamp), Ok(Value::Int(MICROS)), "{raw}");
     }
-    assert_eq!(plain("0", Kind::Timestamp), Ok(Value::Int(0)));
-    assert_eq!(plain("-2208988800000", Kind::Timestamp), Ok(Value::Int(-2_208_988_800_000_000)));
-    assert_eq!(plain("1.706e12", Kind::Timestamp), Ok(Value::Int(MICROS)));
+    assert_eq!(plain("0", ColumnKind::Timestamp), Ok(Value::Int(0)));
+    assert_eq!(
+        plain("-2208988800000", ColumnKind::Timestamp),
+        Ok(Value::Int(-2_208_988_800_000_000))
+    );
+    assert_eq!(plain("1.706e12", ColumnKind::Timestamp), Ok(Value::Int(MICROS)));
     let ambiguous = [
         "1",
         "19745",
@@ -210,16 +216,16 @@ fn without_a_schema_the_magnitude_gives_the_unit_or_the_value_is_refused() {
         "32503593600000",
     ];
     for raw in ambiguous {
-        assert_eq!(plain(raw, Kind::Timestamp), Err(ValueError::AmbiguousTime), "{raw}");
+        assert_eq!(plain(raw, ColumnKind::Timestamp), Err(ValueError::AmbiguousTime), "{raw}");
     }
-    assert_eq!(plain("1.5", Kind::Timestamp), Err(ValueError::Inexact));
-    assert_eq!(plain("true", Kind::Timestamp), not("a date or time"));
+    assert_eq!(plain("1.5", ColumnKind::Timestamp), Err(ValueError::Inexact));
+    assert_eq!(plain("true", ColumnKind::Timestamp), not("a date or time"));
 }
 
 #[test]
 fn iso_text_is_an_instant_in_utc() {
     let seconds = MICROS / 1_000_000;
-    let at = |text: &str| plain(&format!("\"{text}\""), Kind::Timestamp).map(|v| v.int());
+    let at = |text: &str| plain(&format!("\"{text}\""), ColumnKind::Timestamp).map(|v| v.int());
     for text in [
         "2024-01-23T08:53:20Z",
         "2024-01-23 08:53:20",
@@ -253,13 +259,13 @@ fn iso_text_is_an_instant_in_utc() {
 
 #[test]
 fn dates_are_whole_days() {
-    assert_eq!(plain("\"2024-01-20\"", Kind::Date), Ok(Value::Int(19_742)));
-    assert_eq!(plain("19742", Kind::Date), Ok(Value::Int(19_742)));
-    assert_eq!(plain("1705708800000", Kind::Date), Ok(Value::Int(19_742)));
-    assert_eq!(plain("1705708800001", Kind::Date), Err(ValueError::TimeOfDay));
-    assert_eq!(plain("3000000", Kind::Date), Err(ValueError::AmbiguousTime));
+    assert_eq!(plain("\"2024-01-20\"", ColumnKind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(plain("19742", ColumnKind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(plain("1705708800000", ColumnKind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(plain("1705708800001", ColumnKind::Date), Err(ValueError::TimeOfDay));
+    assert_eq!(plain("3000000", ColumnKind::Date), Err(ValueError::AmbiguousTime));
     let millis = known(Semantic::Instant(Unit::Millis));
-    assert_eq!(convert("253402214400000", Kind::Date, millis), Ok(Value::Int(2_932_896)));
+    assert_eq!(convert("253402214400000", ColumnKind::Date, millis), Ok(Value::Int(2_932_896)));
 }
 
 fn decimal_text(unscaled: i128, scale: i8) -> String {
@@ -297,7 +303,7 @@ fn decimals() -> impl Strategy<Value = (u8, i8, i128)> {
 proptest! {
     #[test]
     fn a_decimal_of_any_precision_and_scale_survives_all_encodings((p, s, unscaled) in decimals()) {
-        let kind = Kind::Decimal { precision: p, scale: s };
+        let kind = ColumnKind::Decimal { precision: p, scale: s };
         let expected = Ok(Value::Decimal(unscaled));
         let text = decimal_text(unscaled, s);
         let base64 = base64_of(unscaled);
@@ -331,17 +337,17 @@ proptest! {
         let expected = Ok(Value::Int(millis * 1000));
         for zeros in ["", "000", "000000"] {
             let raw = format!("{millis}{zeros}");
-            prop_assert_eq!(plain(&raw, Kind::Timestamp), expected.clone(), "{}", raw);
+            prop_assert_eq!(plain(&raw, ColumnKind::Timestamp), expected.clone(), "{}", raw);
         }
     }
 
     #[test]
     fn any_valid_json_string_converts_or_is_refused(text in ".{0,30}") {
         let raw = serde_json::Value::from(text.clone()).to_string();
-        for kind in [Kind::Boolean, Kind::Int64, Kind::Float64, MONEY, Kind::Binary, Kind::Date, Kind::Timestamp] {
+        for kind in [ColumnKind::Boolean, ColumnKind::Int64, ColumnKind::Float64, MONEY, ColumnKind::Binary, ColumnKind::Date, ColumnKind::Timestamp] {
             let _ = plain(&raw, kind);
         }
         let expected = if text.contains('\0') { Err(ValueError::BadCharacter) } else { Ok(Value::Text(text.into())) };
-        prop_assert_eq!(plain(&raw, Kind::Text), expected);
+        prop_assert_eq!(plain(&raw, ColumnKind::Text), expected);
     }
 }

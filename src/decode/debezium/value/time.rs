@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use super::ValueError;
+use super::error::ValueError;
 
 pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;

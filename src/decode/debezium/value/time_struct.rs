@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::ValueError;
+use super::error::ValueError;
 use super::time::MICROS_PER_SECOND;
 
 /// No zone is farther from UTC, and ISO text has no more either.
@@ -17,7 +17,7 @@ const MAX_OFFSET_SECONDS: u32 = 18 * 3600;
 /// Any other field may change what the others mean.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Parts<'a> {
+struct InstantParts<'a> {
     year: Option<i32>,
     month: Option<u32>,
     day: Option<u32>,
@@ -42,14 +42,14 @@ struct Parts<'a> {
 /// Microseconds since 1970. As counts of nanoseconds are, what is below a microsecond is cut.
 pub(super) fn micros(raw: &str) -> Result<i64, ValueError> {
     let not = ValueError::Not { expected: "a date or time" };
-    let parts: Parts<'_> = serde_json::from_str(raw).map_err(|_| not.clone())?;
+    let parts: InstantParts<'_> = serde_json::from_str(raw).map_err(|_| not.clone())?;
     if parts.special_value.is_some() {
         return Err(ValueError::OutOfRange);
     }
     parts.micros().ok_or(not)
 }
 
-impl Parts<'_> {
+impl InstantParts<'_> {
     fn micros(&self) -> Option<i64> {
         let date = NaiveDate::from_ymd_opt(self.year?, self.month?, self.day?)?;
         let [hour, minute, second] =

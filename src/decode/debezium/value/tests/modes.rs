@@ -17,17 +17,20 @@ fn bytes_are_read_in_every_mode_and_never_guessed() {
         ("\"FBFFBE\"", Semantic::Text),
         ("\"fbffbe\"", Semantic::Hex),
     ] {
-        assert_eq!(convert(raw, Kind::Binary, known(semantic)), bytes, "{raw} {semantic:?}");
+        assert_eq!(convert(raw, ColumnKind::Binary, known(semantic)), bytes, "{raw} {semantic:?}");
     }
     // Four hexadecimal digits are base64 of three other bytes.
-    assert_eq!(plain("\"abcd\"", Kind::Binary), Err(ValueError::AmbiguousBinary));
-    let hex = known(Semantic::declared(WrittenAs::Hex, Kind::Binary));
-    assert_eq!(convert("\"abcd\"", Kind::Binary, hex), Ok(Value::Bytes(vec![0xab, 0xcd])));
-    let base64 = known(Semantic::declared(WrittenAs::Base64, Kind::Binary));
-    assert_eq!(convert("\"abcd\"", Kind::Binary, base64), Ok(Value::Bytes(vec![0x69, 0xb7, 0x1d])));
-    assert_eq!(plain("\"\"", Kind::Binary), Ok(Value::Bytes(vec![])));
+    assert_eq!(plain("\"abcd\"", ColumnKind::Binary), Err(ValueError::AmbiguousBinary));
+    let hex = known(Semantic::declared(WrittenAs::Hex, ColumnKind::Binary));
+    assert_eq!(convert("\"abcd\"", ColumnKind::Binary, hex), Ok(Value::Bytes(vec![0xab, 0xcd])));
+    let base64 = known(Semantic::declared(WrittenAs::Base64, ColumnKind::Binary));
+    assert_eq!(
+        convert("\"abcd\"", ColumnKind::Binary, base64),
+        Ok(Value::Bytes(vec![0x69, 0xb7, 0x1d]))
+    );
+    assert_eq!(plain("\"\"", ColumnKind::Binary), Ok(Value::Bytes(vec![])));
     for raw in ["\"abc\"", "\"*\"", "1", "[1]"] {
-        assert_eq!(plain(raw, Kind::Binary), not("base64 or hexadecimal"), "{raw}");
+        assert_eq!(plain(raw, ColumnKind::Binary), not("base64 or hexadecimal"), "{raw}");
     }
 }
 
@@ -40,23 +43,27 @@ fn a_declared_encoding_settles_what_the_form_leaves_open() {
     let text = written(WrittenAs::Text, MONEY);
     assert_eq!(convert("\"1234\"", MONEY, text), Ok(Value::Decimal(123_400)));
     assert_eq!(convert("\"AMg=\"", MONEY, text), not("a number"));
-    let whole = written(WrittenAs::Base64, Kind::Int64);
-    assert_eq!(convert("\"AfQ=\"", Kind::Int64, whole), Ok(Value::Int(500)));
+    let whole = written(WrittenAs::Base64, ColumnKind::Int64);
+    assert_eq!(convert("\"AfQ=\"", ColumnKind::Int64, whole), Ok(Value::Int(500)));
     for (unit, micros) in [
         (WrittenAs::Days, 86_400_000_000),
         (WrittenAs::Millis, 1000),
         (WrittenAs::Micros, 1),
         (WrittenAs::Nanos, 0),
     ] {
-        let encoding = written(unit, Kind::Timestamp);
-        assert_eq!(convert("1", Kind::Timestamp, encoding), Ok(Value::Int(micros)), "{unit:?}");
+        let encoding = written(unit, ColumnKind::Timestamp);
+        assert_eq!(
+            convert("1", ColumnKind::Timestamp, encoding),
+            Ok(Value::Int(micros)),
+            "{unit:?}"
+        );
     }
 }
 
 #[test]
 fn a_number_in_a_text_column_is_its_digits() {
     let decimal = |scale| known(Semantic::Decimal { scale });
-    let digits = |raw, encoding| match convert(raw, Kind::Text, encoding) {
+    let digits = |raw, encoding| match convert(raw, ColumnKind::Text, encoding) {
         Ok(Value::Text(text)) => text.into_owned(),
         other => format!("{other:?}"),
     };
@@ -72,12 +79,12 @@ fn a_number_in_a_text_column_is_its_digits() {
     assert_eq!(digits(r#"{"scale":-30,"value":"BQ=="}"#, variable), format!("5{}", "0".repeat(30)));
     // Nobody says that this is a number.
     assert_eq!(digits(r#"{"scale":0,"value":"BQ=="}"#, UNKNOWN), r#"{"scale":0,"value":"BQ=="}"#);
-    assert!(convert(r#"{"scale":2000000,"value":"BQ=="}"#, Kind::Text, variable).is_err());
+    assert!(convert(r#"{"scale":2000000,"value":"BQ=="}"#, ColumnKind::Text, variable).is_err());
 }
 
 #[test]
 fn years_before_christ_and_after_9999_and_structs() {
-    let at = |raw: &str| plain(raw, Kind::Timestamp).map(|value| value.int());
+    let at = |raw: &str| plain(raw, ColumnKind::Timestamp).map(|value| value.int());
     let instant = |year, month, day| {
         let date =
             chrono::NaiveDate::from_ymd_opt(year, month, day).and_then(|d| d.and_hms_opt(0, 0, 0));
@@ -88,7 +95,10 @@ fn years_before_christ_and_after_9999_and_structs() {
     assert_eq!(at("\"9999-12-31Z\""), instant(9999, 12, 31));
     assert_eq!(at("\"+10000-01-01T00:00:00Z\""), instant(10_000, 1, 1));
     assert_eq!(at(r#"{"year":-4711,"month":1,"day":1}"#), instant(-4711, 1, 1));
-    assert_eq!(plain(r#"{"year":2024,"month":1,"day":20}"#, Kind::Date), Ok(Value::Int(19_742)));
+    assert_eq!(
+        plain(r#"{"year":2024,"month":1,"day":20}"#, ColumnKind::Date),
+        Ok(Value::Int(19_742))
+    );
     let part = r#"{"year":2024,"month":1,"day":20,"hour":0,"minute":0,"second":1,"nanos":5999,"precision":9}"#;
     assert_eq!(at(part), Ok(Some(1_705_708_801_000_005)));
     let zoned = r#"{"year":2024,"month":1,"day":20,"hour":2,"offset":7200}"#;
@@ -118,15 +128,15 @@ fn years_before_christ_and_after_9999_and_structs() {
     // Postgres begins in 4714 BC.
     assert_eq!(at("\"-4714-01-01\""), Err(ValueError::OutOfRange));
     for raw in ["\"-4714-01-01\"", r#"{"year":-4990,"month":1,"day":1,"nanos":5}"#] {
-        assert_eq!(plain(raw, Kind::Date), Err(ValueError::OutOfRange), "{raw}");
+        assert_eq!(plain(raw, ColumnKind::Date), Err(ValueError::OutOfRange), "{raw}");
     }
     let micros = known(Semantic::Instant(Unit::Micros));
     assert_eq!(
-        convert("-9223372036854775808", Kind::Timestamp, micros),
+        convert("-9223372036854775808", ColumnKind::Timestamp, micros),
         Err(ValueError::OutOfRange)
     );
     let days = known(Semantic::Instant(Unit::Days));
-    assert_eq!(convert("2147483647", Kind::Date, days), Err(ValueError::OutOfRange));
+    assert_eq!(convert("2147483647", ColumnKind::Date, days), Err(ValueError::OutOfRange));
 }
 
 proptest! {
@@ -150,11 +160,11 @@ proptest! {
                 local.nanosecond(), hours * 3600
             ),
         ] {
-            prop_assert_eq!(convert(&raw, Kind::Timestamp, known(Semantic::Text)), expected.clone(), "{}", raw);
+            prop_assert_eq!(convert(&raw, ColumnKind::Timestamp, known(Semantic::Text)), expected.clone(), "{}", raw);
         }
         let count = |count: i64, unit| {
             let raw = count.to_string();
-            convert(&raw, Kind::Timestamp, known(Semantic::Instant(unit))).map(|value| value.int())
+            convert(&raw, ColumnKind::Timestamp, known(Semantic::Instant(unit))).map(|value| value.int())
         };
         prop_assert_eq!(count(micros, Unit::Micros), Ok(Some(micros)));
         if let Some(nanos) = micros.checked_mul(1000) {
@@ -176,9 +186,9 @@ proptest! {
         let expected = Ok(Value::Bytes(bytes));
         for (text, semantic) in texts {
             let raw = format!("\"{text}\"");
-            prop_assert_eq!(convert(&raw, Kind::Binary, known(semantic)), expected.clone(), "{}", raw);
+            prop_assert_eq!(convert(&raw, ColumnKind::Binary, known(semantic)), expected.clone(), "{}", raw);
             // Untold, it is these bytes or refused.
-            let untold = plain(&raw, Kind::Binary);
+            let untold = plain(&raw, ColumnKind::Binary);
             prop_assert!(untold == expected || untold == Err(ValueError::AmbiguousBinary), "{} {:?}", raw, untold);
         }
     }

@@ -1,12 +1,12 @@
 //! Character data: entities, line ends, and characters that XML does not have.
 
-use super::error::{Problem, XmlError};
+use crate::xml::error::{XmlError, XmlProblem};
 
 /// The character that `&name;` stands for.
 ///
 /// # Errors
 /// If it is none of the five, and no number of a character.
-pub(super) fn entity(name: &str) -> Result<char, Problem> {
+pub(super) fn entity(name: &str) -> Result<char, XmlProblem> {
     match name {
         "lt" => Ok('<'),
         "gt" => Ok('>'),
@@ -15,8 +15,8 @@ pub(super) fn entity(name: &str) -> Result<char, Problem> {
         "quot" => Ok('"'),
         _ => match name.strip_prefix('#') {
             Some(number) => numbered(number)
-                .ok_or_else(|| Problem::CharacterReference(name.chars().take(40).collect())),
-            None => Err(Problem::Entity(name.chars().take(40).collect())),
+                .ok_or_else(|| XmlProblem::CharacterReference(name.chars().take(40).collect())),
+            None => Err(XmlProblem::Entity(name.chars().take(40).collect())),
         },
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn push_text(raw: &str, at: usize, out: &mut String) -> Result<(), Xm
                 }
             }
             c if is_allowed(c) => out.push(c),
-            c => return Err(Problem::Character(c.into()).at(at + offset)),
+            c => return Err(XmlProblem::Character(c.into()).at(at + offset)),
         }
     }
     Ok(())
@@ -72,7 +72,7 @@ pub(super) fn push_attribute(raw: &str, at: usize, out: &mut String) -> Result<(
         push_spaced(&rest[..end], here, out)?;
         let Some(name) = rest[end..].strip_prefix('&') else { return Ok(()) };
         let Some((name, after)) = name.split_once(';') else {
-            return Err(Problem::syntax("an '&' without its ';'").at(here + end));
+            return Err(XmlProblem::syntax("an '&' without its ';'").at(here + end));
         };
         out.push(entity(name).map_err(|problem| problem.at(here + end))?);
         rest = after;
@@ -100,8 +100,8 @@ fn push_spaced(raw: &str, at: usize, out: &mut String) -> Result<(), XmlError> {
 /// # Errors
 /// As [`push_attribute`].
 pub(super) fn check_attribute(raw: &str, at: usize) -> Result<(), XmlError> {
-    match raw.contains('&') {
-        true => push_attribute(raw, at, &mut String::new()),
-        false => Ok(()),
+    if raw.contains('&') {
+        push_attribute(raw, at, &mut String::new())?;
     }
+    Ok(())
 }

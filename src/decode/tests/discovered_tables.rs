@@ -37,9 +37,13 @@ fn invoice(op: &str, before: &str, after: &str) -> String {
     format!(r#"{{"schema":{},"payload":{payload}}}"#, section(&INVOICE))
 }
 
-fn with_policy(unknown_tables: UnknownTables) -> Decoder {
+fn policy(unknown_tables: UnknownTables) -> DecoderSetup {
     let config = DecodeConfig { unknown_tables, ..DecodeConfig::default() };
-    Decoder::new(vec![Arc::new(orders())], &config)
+    DecoderSetup { config, ..setup(orders()) }
+}
+
+fn with_policy(unknown_tables: UnknownTables) -> Decoder {
+    Decoder::new(policy(unknown_tables))
 }
 
 /// What is learned, as in `SALES.T added COLUMN integer`.
@@ -58,7 +62,7 @@ fn registered(messages: &[Message]) -> (Decoded, Decoded) {
     tables.extend(registered_tables(&first.schema_changes, &tables));
     let unknown_tables = UnknownTables::Register;
     let config = DecodeConfig { unknown_tables, ..DecodeConfig::default() };
-    let mut decoder = Decoder::new(tables, &config);
+    let mut decoder = Decoder::new(DecoderSetup { tables, config, ..DecoderSetup::default() });
     decoder.remember(&first.schema_changes);
     let held: Vec<Message> =
         messages.iter().filter(|m| first.held.contains(&m.offset)).cloned().collect();
@@ -189,11 +193,9 @@ fn names_are_nobody_elses() {
     let payloads = ["ORDERS_CHANGES", "B c.d", "b C_D", "TOTALS"]
         .map(|table| change(table, "c", "null", r#"{"A":1}"#));
     let taken = ["orders", "cdc_orders", "cdc_totals"].map(str::to_owned);
-    let mut decoder = with_policy(UnknownTables::Register).with_registered(
-        0,
-        HashMap::new(),
-        taken.into_iter().collect(),
-    );
+    let registered =
+        RegisteredTables { taken: taken.into_iter().collect(), ..RegisteredTables::default() };
+    let mut decoder = Decoder::new(DecoderSetup { registered, ..policy(UnknownTables::Register) });
     let decoded = decoder.decode(&messages(&payloads), &spools()).unwrap();
     let names = decoded.schema_changes.iter().filter(|c| c.kind == SchemaChangeKind::Registered);
     let names: Vec<&str> = names.map(|change| change.column.as_str()).collect();
@@ -206,8 +208,9 @@ fn beyond_the_limit_and_where_a_table_is_withdrawn_events_are_dead_letters_that_
     let limits = Limits { max_registered_tables: 3.try_into().unwrap(), ..Limits::default() };
     let source = SourceTable { schema: "SALES".to_owned(), table: "B".to_owned() };
     let withdrawn = HashMap::from([(source, "its table is another".to_owned())]);
-    let decoder = with_policy(UnknownTables::Register).with_limits(limits);
-    let mut decoder = decoder.with_registered(2, withdrawn, HashSet::new());
+    let registered = RegisteredTables { count: 2, withdrawn, taken: HashSet::new() };
+    let mut decoder =
+        Decoder::new(DecoderSetup { limits, registered, ..policy(UnknownTables::Register) });
     let decoded = decoder.decode(&messages(&payloads), &spools()).unwrap();
     assert_eq!(decoded.held, [Offset::new(7, 0), Offset::new(7, 3)]);
     let letters: Vec<_> = decoded.dead_letters.iter().map(|l| (l.error_type, &l.message)).collect();

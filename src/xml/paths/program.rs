@@ -10,87 +10,94 @@
 
 use std::sync::Arc;
 
-use super::path::{Part, Step};
+use super::path::{PathStep, ValuePart};
 use super::shape::Shape;
 
 /// Paths with what matching needs to know of them.
 #[derive(Debug)]
-pub(super) struct Program {
-    pub(super) shapes: Vec<Compiled>,
+pub(in crate::xml) struct Program {
+    pub(in crate::xml) shapes: Vec<Compiled>,
     /// Columns of one shape that go up by the same number of levels.
-    pub(super) groups: Vec<Group>,
+    pub(in crate::xml) groups: Vec<ColumnGroup>,
     /// The names of steps with a position, whose children are counted.
-    pub(super) counted: Vec<Option<Box<[u8]>>>,
+    pub(in crate::xml) counted: Vec<Option<Box<[u8]>>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Compiled {
-    row: Vec<Line>,
-    pub(super) columns: Vec<Column>,
-    /// Cells of its rows' own instances.
-    pub(super) own_cells: usize,
+pub(in crate::xml) struct Compiled {
+    row: Vec<CompiledStep>,
+    pub(in crate::xml) columns: Vec<CompiledColumn>,
+    /// ShapeRows of its rows' own instances.
+    pub(in crate::xml) own_cells: usize,
     /// Positions in [`Program::groups`], in rising order.
-    pub(super) groups: Vec<usize>,
+    pub(in crate::xml) groups: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Line {
-    step: Step,
+struct CompiledStep {
+    step: PathStep,
     counter: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Column {
-    steps: Vec<Line>,
-    pub(super) part: Part,
-    pub(super) up: usize,
+pub(in crate::xml) struct CompiledColumn {
+    steps: Vec<CompiledStep>,
+    pub(in crate::xml) part: ValuePart,
+    pub(in crate::xml) up: usize,
     /// Which of the cells of its instance.
-    pub(super) slot: usize,
+    pub(in crate::xml) slot: usize,
     /// Which of its shape's groups; only if it goes up and needs an instance there.
-    pub(super) group: Option<usize>,
+    pub(in crate::xml) group: Option<usize>,
 }
 
-impl Column {
+impl CompiledColumn {
     /// Attributes of an element above the row are read when the row begins.
-    pub(super) fn is_attribute_above(&self) -> bool {
-        self.up > 0 && self.steps.is_empty() && matches!(self.part, Part::Attribute(_))
+    pub(in crate::xml) fn is_attribute_above(&self) -> bool {
+        self.up > 0 && self.steps.is_empty() && matches!(self.part, ValuePart::Attribute(_))
     }
 
-    pub(super) fn is_reached_at_once(&self) -> bool {
+    pub(in crate::xml) fn is_reached_at_once(&self) -> bool {
         self.steps.is_empty()
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Group {
-    pub(super) shape: usize,
-    pub(super) up: usize,
-    pub(super) columns: Vec<usize>,
+pub(in crate::xml) struct ColumnGroup {
+    pub(in crate::xml) shape: usize,
+    pub(in crate::xml) up: usize,
+    pub(in crate::xml) columns: Vec<usize>,
 }
 
 /// A path under way: its next step is to be matched by children of the element that has the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) path: PathOf,
+pub(in crate::xml) struct PathEntry {
+    pub(in crate::xml) path: PathOf,
     step: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PathOf {
+pub(in crate::xml) enum PathOf {
     /// The rows of a shape.
     Row(usize),
-    /// A column of an instance.
-    Column { instance: usize, shape: usize, column: usize },
+    Column(ColumnPlace),
 }
 
-impl Entry {
-    pub(super) fn first(path: PathOf) -> Self {
+/// A column of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::xml) struct ColumnPlace {
+    pub(in crate::xml) instance: usize,
+    pub(in crate::xml) shape: usize,
+    pub(in crate::xml) column: usize,
+}
+
+impl PathEntry {
+    pub(in crate::xml) fn first(path: PathOf) -> Self {
         Self { path, step: 0 }
     }
 }
 
 impl Program {
-    pub(super) fn new(shapes: &[Arc<Shape>]) -> Self {
+    pub(in crate::xml) fn new(shapes: &[Arc<Shape>]) -> Self {
         let mut program = Self { shapes: Vec::new(), groups: Vec::new(), counted: Vec::new() };
         for (number, shape) in shapes.iter().enumerate() {
             let row = program.lines(&shape.row);
@@ -100,12 +107,13 @@ impl Program {
                 let path = &column.path;
                 let steps = program.lines(&path.steps);
                 let (part, up) = (path.part.clone(), path.up);
-                let mut column = Column { steps, part, up, slot: 0, group: None };
+                let mut column = CompiledColumn { steps, part, up, slot: 0, group: None };
                 if up == 0 || column.is_attribute_above() {
                     column.slot = compiled.own_cells;
                     compiled.own_cells += 1;
                 } else {
-                    let (group, slot) = program.join_group((number, at, up), &mut compiled.groups);
+                    let (group, slot) = program.join_group(number, up, &mut compiled.groups);
+                    program.groups[compiled.groups[group]].columns.push(at);
                     (column.group, column.slot) = (Some(group), slot);
                 }
                 compiled.columns.push(column);
@@ -115,25 +123,19 @@ impl Program {
         program
     }
 
-    /// Which of the shape's groups the column is in, and its place there.
-    fn join_group(
-        &mut self,
-        (shape, column, up): (usize, usize, usize),
-        of_shape: &mut Vec<usize>,
-    ) -> (usize, usize) {
+    /// Which of the shape's groups the next column with this `up` is in, and its place there.
+    fn join_group(&mut self, shape: usize, up: usize, of_shape: &mut Vec<usize>) -> (usize, usize) {
         let known = of_shape.iter().position(|group| self.groups[*group].up == up);
         let place = known.unwrap_or_else(|| {
             of_shape.push(self.groups.len());
-            self.groups.push(Group { shape, up, columns: Vec::new() });
+            self.groups.push(ColumnGroup { shape, up, columns: Vec::new() });
             of_shape.len() - 1
         });
-        let group = &mut self.groups[of_shape[place]];
-        group.columns.push(column);
-        (place, group.columns.len() - 1)
+        (place, self.groups[of_shape[place]].columns.len())
     }
 
-    fn lines(&mut self, steps: &[Step]) -> Vec<Line> {
-        let line = |step: &Step| {
+    fn lines(&mut self, steps: &[PathStep]) -> Vec<CompiledStep> {
+        let line = |step: &PathStep| {
             let counter = match step.position {
                 None => 0,
                 Some(_) => {
@@ -144,37 +146,37 @@ impl Program {
                     })
                 }
             };
-            Line { step: step.clone(), counter }
+            CompiledStep { step: step.clone(), counter }
         };
         steps.iter().map(line).collect()
     }
 
-    fn lines_of(&self, path: PathOf) -> &[Line] {
+    fn lines_of(&self, path: PathOf) -> &[CompiledStep] {
         match path {
             PathOf::Row(shape) => &self.shapes[shape].row,
-            PathOf::Column { shape, column, .. } => &self.shapes[shape].columns[column].steps,
+            PathOf::Column(ColumnPlace { shape, column, .. }) => {
+                &self.shapes[shape].columns[column].steps
+            }
         }
     }
 
     /// What an entry becomes at a child: it stays for the child's own children, it moves on, its path is reached.
-    pub(super) fn advance(&self, entry: Entry, name: &[u8], counts: &[u32]) -> Advance {
+    pub(in crate::xml) fn advance(&self, entry: PathEntry, name: &[u8], counts: &[u32]) -> Advance {
         let lines = self.lines_of(entry.path);
-        let Line { step, counter } = &lines[entry.step as usize];
+        let CompiledStep { step, counter } = &lines[entry.step as usize];
         let is_there = step.position.is_none_or(|position| counts[*counter] == position);
         let stays = step.is_deep;
         if !step.matches(name) || !is_there {
             return Advance { stays, next: None, is_reached: false };
         }
-        let next = Entry { step: entry.step + 1, ..entry };
-        match lines.len() == next.step as usize {
-            true => Advance { stays, next: None, is_reached: true },
-            false => Advance { stays, next: Some(next), is_reached: false },
-        }
+        let next = PathEntry { step: entry.step + 1, ..entry };
+        let is_reached = lines.len() == next.step as usize;
+        Advance { stays, next: Some(next).filter(|_| !is_reached), is_reached }
     }
 }
 
-pub(super) struct Advance {
-    pub(super) stays: bool,
-    pub(super) next: Option<Entry>,
-    pub(super) is_reached: bool,
+pub(in crate::xml) struct Advance {
+    pub(in crate::xml) stays: bool,
+    pub(in crate::xml) next: Option<PathEntry>,
+    pub(in crate::xml) is_reached: bool,
 }

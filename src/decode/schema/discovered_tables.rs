@@ -6,12 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Decoded;
-use super::change::no_row;
-use super::config::UnknownTables;
-use super::debezium::{Action, Change, Described, Image, key_property, self_describing, semantics};
-use super::limits::Limits;
-use super::refusal::Refusal;
+use crate::decode::config::UnknownTables;
+use crate::decode::debezium::{
+    ChangeAction, ChangeEvent, DescribedField, Image, key_property, self_describing, semantics,
+};
+use crate::decode::decoded::Decoded;
+use crate::decode::limits::Limits;
+use crate::decode::refusal::EventRefusal;
+use crate::decode::rows::no_row;
 use crate::model::{
     Message, Offset, Operation, SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType,
     column_name,
@@ -24,30 +26,48 @@ const MAX_ANNOUNCED: usize = 10_000;
 /// Tables that are named when they are ignored.
 const MAX_TOLD: usize = 1000;
 
-/// What becomes of the events, and what is known about their tables.
+/// What is known of the tables that are registered without being declared.
 #[derive(Debug, Default)]
-pub(super) struct Unknown {
-    pub(super) policy: UnknownTables,
-    /// How many tables are registered.
-    pub(super) registered: usize,
+pub struct RegisteredTables {
+    /// How many there are.
+    pub count: usize,
     /// Those of them that can't be used, and why.
-    pub(super) withdrawn: HashMap<SourceTable, String>,
-    /// Names of tables and results, and of what is written to.
-    pub(super) taken: HashSet<String>,
+    pub withdrawn: HashMap<SourceTable, String>,
+    /// Names of tables and results, and of what is written to: a new table gets another one.
+    pub taken: HashSet<String>,
+}
+
+/// What becomes of the events, and what is known about their tables.
+#[derive(Debug)]
+pub(in crate::decode) struct UndeclaredTables {
+    policy: UnknownTables,
+    limits: Limits,
+    registered: RegisteredTables,
     /// As schema-change messages say.
     keys: HashMap<SourceTable, Vec<String>>,
     told: HashSet<SourceTable>,
     /// What the epoch at hand registers.
-    learning: Vec<Shape>,
+    learning: Vec<TableSketch>,
 }
 
-impl Unknown {
-    pub(super) fn new(policy: UnknownTables) -> Self {
-        Self { policy, ..Self::default() }
+/// An event of a table that is not declared.
+pub(in crate::decode) struct UndeclaredEvent<'e> {
+    pub(in crate::decode) change: &'e ChangeEvent<'e>,
+    pub(in crate::decode) message: &'e Message,
+}
+
+impl UndeclaredTables {
+    pub(in crate::decode) fn new(
+        policy: UnknownTables,
+        limits: Limits,
+        registered: RegisteredTables,
+    ) -> Self {
+        let (keys, told, learning) = (HashMap::new(), HashSet::new(), Vec::new());
+        Self { policy, limits, registered, keys, told, learning }
     }
 
     /// Takes in what was learned before.
-    pub(super) fn remember(&mut self, change: &SchemaChange) {
+    pub(in crate::decode) fn remember(&mut self, change: &SchemaChange) {
         if change.kind == SchemaChangeKind::Key {
             let key = serde_json::from_str(&change.column).unwrap_or_default();
             self.keys.insert(change.source.clone(), key);
@@ -55,7 +75,7 @@ impl Unknown {
     }
 
     /// Takes in the key that a schema-change message names.
-    pub(super) fn announce(
+    pub(in crate::decode) fn announce(
         &mut self,
         source: SourceTable,
         key: Vec<String>,
@@ -76,12 +96,12 @@ impl Unknown {
     ///
     /// # Errors
     /// If it is a dead letter.
-    pub(super) fn take(
+    pub(in crate::decode) fn take(
         &mut self,
-        (change, message): (&Change<'_>, &Message),
-        limits: &Limits,
+        event: &UndeclaredEvent<'_>,
         decoded: &mut Decoded,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EventRefusal> {
+        let change = event.change;
         let source =
             SourceTable { schema: change.schema.to_string(), table: change.table.to_string() };
         match self.policy {
@@ -93,8 +113,8 @@ impl Unknown {
                 }
             }
             UnknownTables::Register => {
-                self.learn(source, (change, message), limits)?;
-                decoded.held.push(message.offset);
+                self.learn(source, event)?;
+                decoded.held.push(event.message.offset);
             }
         }
         Ok(())
@@ -103,33 +123,33 @@ impl Unknown {
     fn learn(
         &mut self,
         source: SourceTable,
-        (change, message): (&Change<'_>, &Message),
-        limits: &Limits,
-    ) -> Result<(), Refusal> {
+        event: &UndeclaredEvent<'_>,
+    ) -> Result<(), EventRefusal> {
+        let change = event.change;
         let source_table = || source.to_string();
-        if let Some(reason) = self.withdrawn.get(&source) {
+        if let Some(reason) = self.registered.withdrawn.get(&source) {
             let (source_table, reason) = (source_table(), reason.clone());
-            return Err(Refusal::Withdrawn { source_table, reason });
+            return Err(EventRefusal::Withdrawn { source_table, reason });
         }
         let known = self.learning.iter().position(|shape| shape.source == source);
         let row = match change.action {
-            Action::Row(Operation::Delete) => change.before,
-            Action::Row(operation) => Some(change.after.ok_or_else(|| no_row(operation))?),
-            Action::Truncate | Action::Message => None,
+            ChangeAction::Row(Operation::Delete) => change.before,
+            ChangeAction::Row(operation) => Some(change.after.ok_or_else(|| no_row(operation))?),
+            ChangeAction::Truncate | ChangeAction::Message => None,
         };
         let Some(row) = row else {
             // It comes again behind the events that the table is known by.
             return known.map(|_| ()).ok_or_else(|| undeclared(change));
         };
-        let seen = Seen::read(row, (change, message), limits)?;
-        let limit = limits.max_registered_tables.get();
+        let seen = EventSketch::read(row, event, &self.limits)?;
+        let limit = self.limits.max_registered_tables.get();
         let at = match known {
             Some(at) => at,
-            None if self.registered + self.learning.len() >= limit => {
-                return Err(Refusal::TooManyTables { source_table: source_table(), limit });
+            None if self.registered.count + self.learning.len() >= limit => {
+                return Err(EventRefusal::TooManyTables { source_table: source_table(), limit });
             }
             None => {
-                self.learning.push(Shape::new(source, message.offset));
+                self.learning.push(TableSketch::new(source, event.message.offset));
                 self.learning.len() - 1
             }
         };
@@ -138,7 +158,7 @@ impl Unknown {
     }
 
     /// What the epoch has to register.
-    pub(super) fn finish(&mut self, learned: &mut Vec<SchemaChange>) {
+    pub(in crate::decode) fn finish(&mut self, learned: &mut Vec<SchemaChange>) {
         for shape in std::mem::take(&mut self.learning) {
             let announced = self.keys.get(&shape.source).cloned();
             let key = shape.key(announced.clone());
@@ -146,7 +166,7 @@ impl Unknown {
                 learned.push(key_change(&shape.source, &key, shape.offset));
             }
             let name = self.free_name(&shape.source);
-            self.taken.insert(name.clone());
+            self.registered.taken.insert(name.clone());
             learned.push(shape.change(SchemaChangeKind::Registered, name, SeenType::Null));
             for (field, sure, seen) in &shape.fields {
                 // A key must be exact, and every value is one as a text.
@@ -181,13 +201,13 @@ impl Unknown {
                 || changes(taken) == name
                 || *taken == format!("cdc_{name}")
         };
-        !self.taken.iter().any(is_same)
+        !self.registered.taken.iter().any(is_same)
     }
 }
 
 /// What the events of an epoch say about a table.
 #[derive(Debug)]
-struct Shape {
+struct TableSketch {
     source: SourceTable,
     /// The first of the events.
     offset: Offset,
@@ -200,13 +220,13 @@ struct Shape {
     shown: Option<Vec<String>>,
 }
 
-impl Shape {
+impl TableSketch {
     fn new(source: SourceTable, offset: Offset) -> Self {
         let (fields, by_name) = (Vec::new(), HashMap::new());
         Self { source, offset, fields, by_name, named: None, shown: None }
     }
 
-    fn add(&mut self, seen: Seen) {
+    fn add(&mut self, seen: EventSketch) {
         for (field, sure, value) in seen.fields {
             match self.by_name.get(&field) {
                 None => {
@@ -244,20 +264,17 @@ impl Shape {
 }
 
 /// What one event says about its table.
-struct Seen {
+struct EventSketch {
     /// With the type that the source names, and that of the value.
     fields: Vec<(String, Option<SureType>, SeenType)>,
     named: Option<Vec<String>>,
     shown: Option<Vec<String>>,
 }
 
-impl Seen {
-    fn read(
-        row: &str,
-        (change, message): (&Change<'_>, &Message),
-        limits: &Limits,
-    ) -> Result<Self, Refusal> {
-        let unreadable = |what: &str, error: serde_json::Error| Refusal::UnknownEnvelope {
+impl EventSketch {
+    fn read(row: &str, event: &UndeclaredEvent<'_>, limits: &Limits) -> Result<Self, EventRefusal> {
+        let change = event.change;
+        let unreadable = |what: &str, error: serde_json::Error| EventRefusal::UnknownEnvelope {
             reason: format!("its {what}: {error}"),
         };
         let image = fields_of(row).map_err(|error| unreadable("row is no row", error))?;
@@ -267,7 +284,7 @@ impl Seen {
         let values: HashMap<&str, &str> =
             image.iter().map(|(field, raw)| (field.as_str(), *raw)).collect();
         // As it is kept.
-        let value = |it: &Described| {
+        let value = |it: &DescribedField| {
             let raw = values.get(it.field.as_str()).copied().unwrap_or("null");
             SeenType::of(self_describing(raw, it.semantic).as_deref().unwrap_or(raw))
         };
@@ -283,9 +300,9 @@ impl Seen {
         let limit = limits.max_undeclared_columns.get();
         if fields.len() > limit {
             let table = format!("{}.{}", change.schema, change.table);
-            return Err(Refusal::TooManyColumns { table, known: 0, new: fields.len(), limit });
+            return Err(EventRefusal::TooManyColumns { table, known: 0, new: fields.len(), limit });
         }
-        let named = key_property(message).and_then(|key| fields_of(key).ok());
+        let named = key_property(event.message).and_then(|key| fields_of(key).ok());
         let named = named.map(names);
         Ok(Self { fields, named, shown: shown_key(change, &image) })
     }
@@ -305,8 +322,8 @@ fn names(fields: Vec<(String, &str)>) -> Vec<String> {
 
 /// The fields of the row before an update, if they are some of its fields, and none of them has changed: with a
 /// supplemental log of keys alone these are the key. If they are more than that, they tell rows apart as well.
-fn shown_key(change: &Change<'_>, after: &[(String, &str)]) -> Option<Vec<String>> {
-    if change.action != Action::Row(Operation::Update) {
+fn shown_key(change: &ChangeEvent<'_>, after: &[(String, &str)]) -> Option<Vec<String>> {
+    if change.action != ChangeAction::Row(Operation::Update) {
         return None;
     }
     let before = fields_of(change.before?).ok()?;
@@ -324,8 +341,8 @@ fn key_change(source: &SourceTable, key: &[String], offset: Offset) -> SchemaCha
     SchemaChange { source: source.clone(), column, kind, seen, offset }
 }
 
-pub(super) fn undeclared(change: &Change<'_>) -> Refusal {
-    Refusal::UnknownTable {
+pub(in crate::decode) fn undeclared(change: &ChangeEvent<'_>) -> EventRefusal {
+    EventRefusal::UnknownTable {
         source_table: match &*change.schema {
             "" => format!("SCHEMA.{}", change.table),
             schema => format!("{schema}.{}", change.table),

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::error::{Problem, XmlError};
 use super::text;
+use crate::xml::error::{XmlError, XmlProblem};
 
 /// So many attributes an element may have: each is compared with all before it.
 const MAX_ATTRIBUTES: usize = 256;
@@ -42,7 +42,7 @@ impl Attributes {
             let name = at..at + length;
             if name.is_empty() || before == at {
                 return Err(
-                    Problem::syntax("an attribute without a name or a space before it").at(at)
+                    XmlProblem::syntax("an attribute without a name or a space before it").at(at)
                 );
             }
             let value = value(bytes, name.end, end)?;
@@ -55,11 +55,11 @@ impl Attributes {
         let name = &document[new.name.clone()];
         if self.found.iter().any(|other| document[other.name.clone()] == *name) {
             return Err(
-                Problem::syntax(format!("the attribute {name} comes twice")).at(new.name.start)
+                XmlProblem::syntax(format!("the attribute {name} comes twice")).at(new.name.start)
             );
         }
         if self.found.len() == MAX_ATTRIBUTES {
-            return Err(Problem::TooManyAttributes(MAX_ATTRIBUTES).at(new.name.start));
+            return Err(XmlProblem::TooManyAttributes(MAX_ATTRIBUTES).at(new.name.start));
         }
         text::check_attribute(&document[new.value.clone()], new.value.start)?;
         self.found.push(new);
@@ -81,19 +81,19 @@ impl Attributes {
 fn value(bytes: &[u8], name_end: usize, end: usize) -> Result<Range<usize>, XmlError> {
     let equals = skip_space(bytes, name_end, end);
     if bytes[..end].get(equals) != Some(&b'=') {
-        return Err(Problem::syntax("an attribute without a value").at(equals));
+        return Err(XmlProblem::syntax("an attribute without a value").at(equals));
     }
     let quote = skip_space(bytes, equals + 1, end);
     let start = quote + 1;
     let length = match bytes[..end].get(quote) {
         Some(mark @ (b'"' | b'\'')) => bytes[start..end].iter().position(|byte| byte == mark),
-        _ => return Err(Problem::syntax("the value of an attribute without quotes").at(quote)),
+        _ => return Err(XmlProblem::syntax("the value of an attribute without quotes").at(quote)),
     };
-    let length =
-        length.ok_or_else(|| Problem::syntax("an attribute without its last quote").at(quote))?;
+    let length = length
+        .ok_or_else(|| XmlProblem::syntax("an attribute without its last quote").at(quote))?;
     match bytes[start..start + length].iter().position(|byte| *byte == b'<') {
         Some(offset) => {
-            Err(Problem::syntax("a '<' in the value of an attribute").at(start + offset))
+            Err(XmlProblem::syntax("a '<' in the value of an attribute").at(start + offset))
         }
         None => Ok(start..start + length),
     }

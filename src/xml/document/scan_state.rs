@@ -2,15 +2,11 @@
 
 use std::ops::Range;
 
-use super::Tag;
-use crate::xml::attributes::{Attributes, local};
-use crate::xml::error::{Limits, Problem, XmlError};
-use crate::xml::matching::{Entry, PathOf, Program};
-use crate::xml::path::Part;
-use crate::xml::text;
-
-/// The document, and how large what is found in it may be.
-type Input<'a> = (&'a str, &'a Limits);
+use super::attributes::{Attributes, local};
+use super::input::{ScanInput, Tag};
+use super::text;
+use crate::xml::error::{XmlError, XmlLimits, XmlProblem};
+use crate::xml::paths::{ColumnPlace, PathEntry, PathOf, Program, ValuePart};
 
 /// Where no instance is.
 const NONE: usize = usize::MAX;
@@ -21,10 +17,10 @@ const SMALL: usize = 64 << 10;
 
 /// All of it is reused between documents.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    frames: Vec<Frame>,
+pub(super) struct ScanState {
+    frames: Vec<OpenElement>,
     /// The entries of all open elements, one after the other.
-    active: Vec<Entry>,
+    active: Vec<PathEntry>,
     /// Per open element: how many children matched each counted step.
     counts: Vec<u32>,
     /// Per open element: its instance for each group.
@@ -34,8 +30,8 @@ pub(super) struct State {
     attributes: Attributes,
     above: Attributes,
     instances: Vec<Instance>,
-    cells: Vec<Cell>,
-    rows: Vec<Row>,
+    cells: Vec<CellPlace>,
+    rows: Vec<FoundRow>,
     /// Per shape.
     row_counts: Vec<usize>,
     /// Per row: its instance for each group of its shape.
@@ -49,12 +45,19 @@ pub(super) struct State {
 }
 
 #[derive(Debug, Clone)]
-struct Frame {
+struct OpenElement {
     tag: Tag,
     /// Where its entries begin.
     entries: usize,
-    /// How many instances and cells there were before it.
-    before: (usize, usize),
+    /// What there was before it.
+    before: Extent,
+}
+
+/// How many instances and cells there are.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    instances: usize,
+    cells: usize,
 }
 
 /// The cells of one element: of a row, or of an element above rows.
@@ -66,14 +69,14 @@ struct Instance {
 
 /// A found row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
+pub(crate) struct FoundRow {
     pub(crate) shape: usize,
     cells: usize,
     instances: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cell {
+enum CellPlace {
     Missing,
     /// Its element is still open.
     Open,
@@ -100,7 +103,7 @@ struct Capture {
     length: Option<usize>,
 }
 
-impl State {
+impl ScanState {
     pub(super) fn clear(&mut self, program: &Program) {
         self.row_counts.clear();
         self.row_counts.resize(program.shapes.len(), 0);
@@ -121,7 +124,7 @@ impl State {
     /// The document itself is the outermost frame.
     pub(super) fn begin(&mut self, program: &Program) {
         self.push_frame(program, Tag { name: 0..0, attributes: 0..0 });
-        let rows = (0..program.shapes.len()).map(|shape| Entry::first(PathOf::Row(shape)));
+        let rows = (0..program.shapes.len()).map(|shape| PathEntry::first(PathOf::Row(shape)));
         self.active.extend(rows);
     }
 
@@ -136,18 +139,14 @@ impl State {
     }
 
     fn push_frame(&mut self, program: &Program, tag: Tag) {
-        let before = (self.instances.len(), self.cells.len());
-        self.frames.push(Frame { tag, entries: self.active.len(), before });
+        let before = Extent { instances: self.instances.len(), cells: self.cells.len() };
+        self.frames.push(OpenElement { tag, entries: self.active.len(), before });
         self.counts.resize(self.counts.len() + program.counted.len(), 0);
         self.group_instances.resize(self.group_instances.len() + program.groups.len(), NONE);
     }
 
-    pub(super) fn open(
-        &mut self,
-        program: &Program,
-        (document, limits): Input<'_>,
-        tag: Tag,
-    ) -> Result<(), XmlError> {
+    pub(super) fn open(&mut self, input: ScanInput<'_>, tag: Tag) -> Result<(), XmlError> {
+        let ScanInput { document, program, .. } = input;
         self.attributes.read(document, tag.attributes.clone())?;
         self.end_own_texts();
         let name = local(&document.as_bytes()[tag.name.clone()]);
@@ -173,43 +172,41 @@ impl State {
                 self.reached.push(entry.path);
             }
         }
-        self.begin_groups(program, (document, limits))?;
+        self.begin_groups(input)?;
         for at_path in 0..self.reached.len() {
             match self.reached[at_path] {
-                PathOf::Row(shape) => self.begin_row(program, (document, limits), (shape, at))?,
-                PathOf::Column { instance, shape, column } => {
-                    self.reach(program, (document, limits), (instance, shape, column))?;
-                }
+                PathOf::Row(shape) => self.begin_row(input, shape, at)?,
+                PathOf::Column(column) => self.reach(input, column)?,
             }
         }
         Ok(())
     }
 
     /// One path may come to one step on several ways.
-    fn add_entry(&mut self, entry: Entry) {
+    fn add_entry(&mut self, entry: PathEntry) {
         let own = self.frames.last().map_or(0, |frame| frame.entries);
         if !self.active[own..].contains(&entry) {
             self.active.push(entry);
         }
     }
 
-    /// Cells for columns that rows below this element have in it.
-    fn begin_groups(
-        &mut self,
-        program: &Program,
-        (document, limits): Input<'_>,
-    ) -> Result<(), XmlError> {
+    /// ShapeRows for columns that rows below this element have in it.
+    fn begin_groups(&mut self, input: ScanInput<'_>) -> Result<(), XmlError> {
+        let ScanInput { program, .. } = input;
         let own = self.frames.last().map_or(0, |frame| frame.entries);
         let first = (self.frames.len() - 1) * program.groups.len();
         for (number, group) in program.groups.iter().enumerate() {
-            let is_row = |entry: &Entry| entry.path == PathOf::Row(group.shape);
+            let is_row = |entry: &PathEntry| entry.path == PathOf::Row(group.shape);
             if !self.active[own..].iter().any(is_row) {
                 continue;
             }
             let instance = self.new_instance(group.columns.len());
             self.group_instances[first + number] = instance;
             for column in &group.columns {
-                self.begin_column(program, (document, limits), (instance, group.shape, *column))?;
+                self.begin_column(
+                    input,
+                    ColumnPlace { instance, shape: group.shape, column: *column },
+                )?;
             }
         }
         Ok(())
@@ -217,38 +214,29 @@ impl State {
 
     fn new_instance(&mut self, cells: usize) -> usize {
         self.instances.push(Instance { cells: self.cells.len(), is_used: false });
-        self.cells.resize(self.cells.len() + cells, Cell::Missing);
+        self.cells.resize(self.cells.len() + cells, CellPlace::Missing);
         self.instances.len() - 1
     }
 
-    fn begin_column(
-        &mut self,
-        program: &Program,
-        (document, limits): Input<'_>,
-        (instance, shape, column): (usize, usize, usize),
-    ) -> Result<(), XmlError> {
-        if program.shapes[shape].columns[column].is_reached_at_once() {
-            return self.reach(program, (document, limits), (instance, shape, column));
+    fn begin_column(&mut self, input: ScanInput<'_>, at: ColumnPlace) -> Result<(), XmlError> {
+        if input.program.shapes[at.shape].columns[at.column].is_reached_at_once() {
+            return self.reach(input, at);
         }
-        self.add_entry(Entry::first(PathOf::Column { instance, shape, column }));
+        self.add_entry(PathEntry::first(PathOf::Column(at)));
         Ok(())
     }
 
-    fn begin_row(
-        &mut self,
-        program: &Program,
-        (document, limits): Input<'_>,
-        (shape, at): (usize, usize),
-    ) -> Result<(), XmlError> {
+    fn begin_row(&mut self, input: ScanInput<'_>, shape: usize, at: usize) -> Result<(), XmlError> {
+        let ScanInput { program, limits, .. } = input;
         if self.row_counts[shape] == limits.rows {
-            return Err(Problem::TooManyRows(limits.rows).at(at));
+            return Err(XmlProblem::TooManyRows(limits.rows).at(at));
         }
         self.row_counts[shape] += 1;
         let compiled = &program.shapes[shape];
         let instance = self.new_instance(compiled.own_cells);
         self.instances[instance].is_used = true;
         let cells = self.instances[instance].cells;
-        self.rows.push(Row { shape, cells, instances: self.row_instances.len() });
+        self.rows.push(FoundRow { shape, cells, instances: self.row_instances.len() });
         let depth = self.frames.len() - 1;
         for group in &compiled.groups {
             let above = depth.checked_sub(program.groups[*group].up);
@@ -265,14 +253,10 @@ impl State {
                 Some(_) => {}
                 None if column.is_attribute_above() => {
                     let above = depth.checked_sub(column.up).filter(|frame| *frame > 0);
-                    self.reach_above(
-                        (document, limits),
-                        (above, &column.part),
-                        cells + column.slot,
-                    )?;
+                    self.reach_above(input, above, &column.part, cells + column.slot)?;
                 }
                 None => {
-                    self.begin_column(program, (document, limits), (instance, shape, number))?
+                    self.begin_column(input, ColumnPlace { instance, shape, column: number })?
                 }
             }
         }
@@ -281,42 +265,40 @@ impl State {
 
     fn reach_above(
         &mut self,
-        (document, limits): Input<'_>,
-        (frame, part): (Option<usize>, &Part),
+        input: ScanInput<'_>,
+        frame: Option<usize>,
+        part: &ValuePart,
         cell: usize,
     ) -> Result<(), XmlError> {
-        let (Some(frame), Part::Attribute(name)) = (frame, part) else { return Ok(()) };
+        let ScanInput { document, .. } = input;
+        let (Some(frame), ValuePart::Attribute(name)) = (frame, part) else { return Ok(()) };
         self.above.read(document, self.frames[frame].tag.attributes.clone())?;
         match self.above.get(document, name) {
-            Some(place) => self.put_value((document, limits), place, cell),
+            Some(place) => self.put_value(input, place, cell),
             None => Ok(()),
         }
     }
 
     /// The element at hand is where a column is. The first one counts.
-    fn reach(
-        &mut self,
-        program: &Program,
-        (document, limits): Input<'_>,
-        (instance, shape, column): (usize, usize, usize),
-    ) -> Result<(), XmlError> {
-        let column = &program.shapes[shape].columns[column];
-        let cell = self.instances[instance].cells + column.slot;
-        if self.cells[cell] != Cell::Missing {
+    fn reach(&mut self, input: ScanInput<'_>, at: ColumnPlace) -> Result<(), XmlError> {
+        let ScanInput { document, .. } = input;
+        let column = &input.program.shapes[at.shape].columns[at.column];
+        let cell = self.instances[at.instance].cells + column.slot;
+        if self.cells[cell] != CellPlace::Missing {
             return Ok(());
         }
-        if let Part::Attribute(name) = &column.part {
+        if let ValuePart::Attribute(name) = &column.part {
             return match self.attributes.get(document, name) {
-                Some(place) => self.put_value((document, limits), place, cell),
+                Some(place) => self.put_value(input, place, cell),
                 None => Ok(()),
             };
         }
-        self.cells[cell] = Cell::Open;
+        self.cells[cell] = CellPlace::Open;
         self.captures.push(Capture {
             cell,
             depth: self.frames.len() - 1,
             start: self.text.len(),
-            is_own: column.part == Part::OwnText,
+            is_own: column.part == ValuePart::OwnText,
             has_children: false,
             length: None,
         });
@@ -325,19 +307,20 @@ impl State {
 
     fn put_value(
         &mut self,
-        (document, limits): Input<'_>,
+        input: ScanInput<'_>,
         place: Range<usize>,
         cell: usize,
     ) -> Result<(), XmlError> {
+        let ScanInput { document, limits, .. } = input;
         let start = self.values.len();
         text::push_attribute(&document[place.clone()], place.start, &mut self.values)?;
         if self.values.len() - start > limits.value_bytes {
-            return Err(Problem::ValueTooLarge(limits.value_bytes).at(place.start));
+            return Err(XmlProblem::ValueTooLarge(limits.value_bytes).at(place.start));
         }
         if self.values.len() > most_bytes(document.len()) {
-            return Err(Problem::TooMuchRepetition(MAX_REPETITION).at(place.start));
+            return Err(XmlProblem::TooMuchRepetition(MAX_REPETITION).at(place.start));
         }
-        self.cells[cell] = Cell::Value { start, length: self.values.len() - start };
+        self.cells[cell] = CellPlace::Value { start, length: self.values.len() - start };
         Ok(())
     }
 
@@ -348,10 +331,9 @@ impl State {
             let length = capture.length.unwrap_or(self.text.len() - start);
             let text = &self.text[start..start + length];
             let is_none = text.is_empty() || (capture.has_children && text.trim().is_empty());
-            self.cells[capture.cell] = match capture.is_own && is_none {
-                true => Cell::Missing,
-                false => Cell::Text { start, length },
-            };
+            let is_missing = capture.is_own && is_none;
+            self.cells[capture.cell] =
+                if is_missing { CellPlace::Missing } else { CellPlace::Text { start, length } };
         }
         let Some(frame) = self.frames.pop() else { return };
         self.active.truncate(frame.entries);
@@ -366,7 +348,8 @@ impl State {
     }
 
     /// What was made for rows that did not come.
-    fn forget_unused(&mut self, (instances, cells): (usize, usize)) {
+    fn forget_unused(&mut self, before: Extent) {
+        let Extent { instances, cells } = before;
         if self.instances[instances..].iter().all(|instance| !instance.is_used) {
             self.instances.truncate(instances);
             self.cells.truncate(cells);
@@ -385,10 +368,10 @@ impl State {
     }
 
     pub(super) fn push_text(&mut self, raw: &str, at: usize) -> Result<(), XmlError> {
-        match self.captures.is_empty() {
-            true => Ok(()),
-            false => text::push_text(raw, at, &mut self.text),
+        if self.captures.is_empty() {
+            return Ok(());
         }
+        text::push_text(raw, at, &mut self.text)
     }
 
     pub(super) fn push_character(&mut self, character: char) {
@@ -397,14 +380,14 @@ impl State {
         }
     }
 
-    pub(super) fn check_value(&self, limits: &Limits, at: usize) -> Result<(), XmlError> {
+    pub(super) fn check_value(&self, limits: &XmlLimits, at: usize) -> Result<(), XmlError> {
         let depth = self.depth();
         let grows = |c: &&Capture| !c.is_own || (c.length.is_none() && c.depth == depth);
         let longest = self.captures.iter().filter(grows).map(|c| self.text.len() - c.start).max();
-        match longest.is_some_and(|length| length > limits.value_bytes) {
-            true => Err(Problem::ValueTooLarge(limits.value_bytes).at(at)),
-            false => Ok(()),
+        if longest.is_some_and(|length| length > limits.value_bytes) {
+            return Err(XmlProblem::ValueTooLarge(limits.value_bytes).at(at));
         }
+        Ok(())
     }
 
     /// A long value above many rows, or rows inside of each other, could make much of little.
@@ -416,20 +399,20 @@ impl State {
         let length = |cell: Option<&str>| cell.map_or(0, str::len);
         let taken: usize = self.rows().flat_map(|row| self.cells(program, row)).map(length).sum();
         self.value_bytes = taken;
-        match taken > most_bytes(bytes) {
-            true => Err(Problem::TooMuchRepetition(MAX_REPETITION).at(bytes)),
-            false => Ok(()),
+        if taken > most_bytes(bytes) {
+            return Err(XmlProblem::TooMuchRepetition(MAX_REPETITION).at(bytes));
         }
+        Ok(())
     }
 
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        let of_rows = self.rows.capacity() * size_of::<Row>()
+        let of_rows = self.rows.capacity() * size_of::<FoundRow>()
             + self.row_instances.capacity() * size_of::<usize>();
-        let of_cells = self.cells.capacity() * size_of::<Cell>()
+        let of_cells = self.cells.capacity() * size_of::<CellPlace>()
             + self.instances.capacity() * size_of::<Instance>();
-        let of_elements = self.frames.capacity() * size_of::<Frame>()
-            + self.active.capacity() * size_of::<Entry>()
+        let of_elements = self.frames.capacity() * size_of::<OpenElement>()
+            + self.active.capacity() * size_of::<PathEntry>()
             + self.captures.capacity() * size_of::<Capture>();
         of_rows + of_cells + of_elements + self.text.capacity() + self.values.capacity()
     }
@@ -442,14 +425,14 @@ impl State {
         self.row_counts.get(shape).copied().unwrap_or(0)
     }
 
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &FoundRow> {
         self.rows.iter()
     }
 
     pub(super) fn cells<'a>(
         &'a self,
         program: &'a Program,
-        row: &'a Row,
+        row: &'a FoundRow,
     ) -> impl Iterator<Item = Option<&'a str>> {
         program.shapes[row.shape].columns.iter().map(move |column| {
             let cells = match column.group {
@@ -457,9 +440,9 @@ impl State {
                 Some(group) => self.instances.get(self.row_instances[row.instances + group])?.cells,
             };
             match self.cells[cells + column.slot] {
-                Cell::Missing | Cell::Open => None,
-                Cell::Text { start, length } => Some(&self.text[start..start + length]),
-                Cell::Value { start, length } => Some(&self.values[start..start + length]),
+                CellPlace::Missing | CellPlace::Open => None,
+                CellPlace::Text { start, length } => Some(&self.text[start..start + length]),
+                CellPlace::Value { start, length } => Some(&self.values[start..start + length]),
             }
         })
     }

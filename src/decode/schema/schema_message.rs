@@ -12,36 +12,36 @@ use crate::model::{SeenType, SourceTable, SureType};
 
 /// A column of a table.
 #[derive(Debug, PartialEq)]
-pub(super) struct Announced {
-    pub(super) source: SourceTable,
-    pub(super) column: String,
-    pub(super) seen: SeenType,
+pub(in crate::decode) struct AnnouncedColumn {
+    pub(in crate::decode) source: SourceTable,
+    pub(in crate::decode) column: String,
+    pub(in crate::decode) seen: SeenType,
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Renamed {
-    pub(super) source: SourceTable,
-    pub(super) from: String,
-    pub(super) to: String,
+pub(in crate::decode) struct RenamedColumn {
+    pub(in crate::decode) source: SourceTable,
+    pub(in crate::decode) from: String,
+    pub(in crate::decode) to: String,
 }
 
 #[derive(Deserialize)]
 struct TableChange {
     id: Option<String>,
-    table: Option<Structure>,
+    table: Option<TableStructure>,
 }
 
 #[derive(Deserialize)]
-struct Structure {
+struct TableStructure {
     #[serde(default)]
-    columns: Vec<Column>,
+    columns: Vec<ColumnDescription>,
     #[serde(default, rename = "primaryKeyColumnNames")]
     key: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Column {
+struct ColumnDescription {
     name: String,
     type_name: Option<String>,
     length: Option<i64>,
@@ -49,11 +49,11 @@ struct Column {
 }
 
 /// All columns of the tables that a message is about; none if it is in no form that is known.
-pub(super) fn columns(table_changes: &str) -> Vec<Announced> {
+pub(in crate::decode) fn columns(table_changes: &str) -> Vec<AnnouncedColumn> {
     let changes: Vec<TableChange> = serde_json::from_str(table_changes).unwrap_or_default();
     let columns = changes.into_iter().filter_map(|change| {
         let source = source_table(&tokens(&change.id?), "")?;
-        let announced = move |column: Column| Announced {
+        let announced = move |column: ColumnDescription| AnnouncedColumn {
             source: source.clone(),
             seen: seen(&column),
             column: column.name,
@@ -64,7 +64,7 @@ pub(super) fn columns(table_changes: &str) -> Vec<Announced> {
 }
 
 /// The keys of these tables; empty of one that has none.
-pub(super) fn keys(table_changes: &str) -> Vec<(SourceTable, Vec<String>)> {
+pub(in crate::decode) fn keys(table_changes: &str) -> Vec<(SourceTable, Vec<String>)> {
     let changes: Vec<TableChange> = serde_json::from_str(table_changes).unwrap_or_default();
     let keys = changes.into_iter().filter_map(|change| {
         let source = source_table(&tokens(&change.id?), "")?;
@@ -74,7 +74,7 @@ pub(super) fn keys(table_changes: &str) -> Vec<(SourceTable, Vec<String>)> {
 }
 
 /// The type whose values look alike in all modes of the connector; of others the first event tells.
-fn seen(column: &Column) -> SeenType {
+fn seen(column: &ColumnDescription) -> SeenType {
     let name = column.type_name.as_deref().unwrap_or_default().to_uppercase();
     match (name.as_str(), column.length, column.scale) {
         ("NUMBER", Some(1..=18), Some(0)) => SeenType::Sure(SureType::Bigint),
@@ -86,7 +86,7 @@ fn seen(column: &Column) -> SeenType {
 }
 
 /// What `ALTER TABLE ... RENAME COLUMN a TO b` renames; `schema` is that of a table that is written without.
-pub(super) fn renamed(ddl: &str, schema: &str) -> Option<Renamed> {
+pub(in crate::decode) fn renamed(ddl: &str, schema: &str) -> Option<RenamedColumn> {
     let tokens = tokens(ddl);
     let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.is(word));
     if !(is(0, "ALTER") && is(1, "TABLE")) {
@@ -94,16 +94,16 @@ pub(super) fn renamed(ddl: &str, schema: &str) -> Option<Renamed> {
     }
     let at = (2..tokens.len()).find(|at| is(*at, "RENAME") && is(at + 1, "COLUMN"))?;
     let source = source_table(&tokens[2..at], schema)?;
-    let name = |at: usize| tokens.get(at).and_then(Token::name);
-    match is(at + 3, "TO") {
-        true => Some(Renamed { source, from: name(at + 2)?, to: name(at + 4)? }),
-        false => None,
+    let name = |at: usize| tokens.get(at).and_then(DdlToken::name);
+    if !is(at + 3, "TO") {
+        return None;
     }
+    Some(RenamedColumn { source, from: name(at + 2)?, to: name(at + 4)? })
 }
 
 /// The last two names, as in `"DB"."SCHEMA"."TABLE"`.
-fn source_table(tokens: &[Token<'_>], schema: &str) -> Option<SourceTable> {
-    let names: Vec<String> = tokens.iter().filter_map(Token::name).collect();
+fn source_table(tokens: &[DdlToken<'_>], schema: &str) -> Option<SourceTable> {
+    let names: Vec<String> = tokens.iter().filter_map(DdlToken::name).collect();
     match names.as_slice() {
         [table] if !schema.is_empty() => {
             Some(SourceTable { schema: schema.to_owned(), table: table.clone() })
@@ -115,13 +115,13 @@ fn source_table(tokens: &[Token<'_>], schema: &str) -> Option<SourceTable> {
 
 /// A piece of DDL.
 #[derive(Debug, Clone, PartialEq)]
-enum Token<'a> {
+enum DdlToken<'a> {
     Word(&'a str),
     Quoted(Cow<'a, str>),
     Sign,
 }
 
-impl Token<'_> {
+impl DdlToken<'_> {
     fn is(&self, word: &str) -> bool {
         matches!(self, Self::Word(token) if token.eq_ignore_ascii_case(word))
     }
@@ -136,23 +136,23 @@ impl Token<'_> {
     }
 }
 
-fn tokens(text: &str) -> Vec<Token<'_>> {
+fn tokens(text: &str) -> Vec<DdlToken<'_>> {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '#');
     let (mut tokens, mut rest) = (Vec::new(), text.trim_start());
     while let Some(first) = rest.chars().next() {
         let quoted = rest.strip_prefix('"').and_then(|inner| Some((inner, inner.find('"')?)));
         let length = match quoted {
             Some((inner, end)) => {
-                tokens.push(Token::Quoted(Cow::Borrowed(&inner[..end])));
+                tokens.push(DdlToken::Quoted(Cow::Borrowed(&inner[..end])));
                 end + 2
             }
             None if is_word(first) => {
                 let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                tokens.push(Token::Word(&rest[..end]));
+                tokens.push(DdlToken::Word(&rest[..end]));
                 end
             }
             None => {
-                tokens.push(Token::Sign);
+                tokens.push(DdlToken::Sign);
                 first.len_utf8()
             }
         };

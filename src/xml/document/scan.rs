@@ -1,7 +1,5 @@
 //! One pass over a document: what its elements, attributes and texts are for the paths.
 
-mod state;
-
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,33 +7,25 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::attributes::is_space;
-use super::error::{Limits, Problem, XmlError};
-use super::matching::Program;
-use super::shape::Shape;
+use super::input::{ScanInput, Tag};
+use super::scan_state::{FoundRow, ScanState};
 use super::text;
-pub(super) use state::Row;
-use state::State;
+use crate::xml::error::{XmlError, XmlLimits, XmlProblem};
+use crate::xml::paths::{Program, Shape};
 
 /// Reads documents for some shapes; what it allocates it keeps for the next one.
 #[derive(Debug)]
 pub struct Extractor {
     program: Program,
-    limits: Limits,
-    state: State,
-}
-
-/// A start tag, as ranges of the document.
-#[derive(Debug, Clone)]
-struct Tag {
-    name: Range<usize>,
-    attributes: Range<usize>,
+    limits: XmlLimits,
+    state: ScanState,
 }
 
 const CDATA: (usize, usize) = ("<![CDATA[".len(), "]]>".len());
 
 impl Extractor {
-    pub fn new(shapes: &[Arc<Shape>], limits: Limits) -> Self {
-        Self { program: Program::new(shapes), limits, state: State::default() }
+    pub fn new(shapes: &[Arc<Shape>], limits: XmlLimits) -> Self {
+        Self { program: Program::new(shapes), limits, state: ScanState::default() }
     }
 
     /// Finds the rows of all shapes; those of the document before are forgotten. A document without a
@@ -54,7 +44,7 @@ impl Extractor {
 
     /// Bytes that it holds on to.
     #[cfg(test)]
-    pub(super) fn memory(&self) -> usize {
+    pub(in crate::xml) fn memory(&self) -> usize {
         self.state.memory()
     }
 
@@ -68,29 +58,30 @@ impl Extractor {
         self.state.value_bytes()
     }
 
-    pub(super) fn rows(&self, shape: usize) -> impl Iterator<Item = &Row> {
+    pub(in crate::xml) fn rows(&self, shape: usize) -> impl Iterator<Item = &FoundRow> {
         self.state.rows().filter(move |row| row.shape == shape)
     }
 
     /// The texts of a row's columns; `None` where there is no such element or attribute.
-    pub(super) fn cells<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = Option<&'a str>> {
+    pub(in crate::xml) fn cells<'a>(
+        &'a self,
+        row: &'a FoundRow,
+    ) -> impl Iterator<Item = Option<&'a str>> {
         self.state.cells(&self.program, row)
     }
 
     fn scan(&mut self, document: &str) -> Result<(), XmlError> {
         let (bytes, limit) = (document.len(), self.limits.bytes);
         if bytes > limit {
-            return Err(Problem::TooLarge { bytes, limit }.at(0));
+            return Err(XmlProblem::TooLarge { bytes, limit }.at(0));
         }
         let text = document.trim_start_matches('\u{feff}');
         if text.bytes().all(is_space) {
             return Ok(());
         }
         let mark = bytes - text.len();
-        let mut pass = Pass {
-            document: text,
-            program: &self.program,
-            limits: &self.limits,
+        let mut pass = DocumentPass {
+            input: ScanInput { document: text, program: &self.program, limits: &self.limits },
             state: &mut self.state,
             has_root: false,
         };
@@ -100,25 +91,23 @@ impl Extractor {
 }
 
 /// One document while it is read.
-struct Pass<'a> {
-    document: &'a str,
-    program: &'a Program,
-    limits: &'a Limits,
-    state: &'a mut State,
+struct DocumentPass<'a> {
+    input: ScanInput<'a>,
+    state: &'a mut ScanState,
     has_root: bool,
 }
 
-impl Pass<'_> {
+impl DocumentPass<'_> {
     fn run(&mut self) -> Result<(), XmlError> {
-        let mut reader = Reader::from_str(self.document);
-        self.state.begin(self.program);
+        let mut reader = Reader::from_str(self.input.document);
+        self.state.begin(self.input.program);
         loop {
             let start = reader.buffer_position() as usize;
             let event = match reader.read_event() {
                 Ok(event) => event,
                 Err(error) => {
                     let at = reader.error_position() as usize;
-                    return Err(Problem::syntax(error.to_string()).at(at.max(start)));
+                    return Err(XmlProblem::syntax(error.to_string()).at(at.max(start)));
                 }
             };
             let end = reader.buffer_position() as usize;
@@ -126,18 +115,18 @@ impl Pass<'_> {
                 Event::Start(tag) => self.open(start, end - 1, tag.name().as_ref().len())?,
                 Event::Empty(tag) => {
                     self.open(start, end - 2, tag.name().as_ref().len())?;
-                    self.state.close(self.program);
+                    self.state.close(self.input.program);
                 }
-                Event::End(_) => self.state.close(self.program),
+                Event::End(_) => self.state.close(self.input.program),
                 Event::Text(_) => self.text(start..end)?,
                 Event::CData(_) => self
                     .inside(start)
                     .and_then(|()| self.push_text(start + CDATA.0..end - CDATA.1))?,
                 Event::GeneralRef(_) => self.reference(start..end)?,
-                Event::DocType(_) => return Err(Problem::Dtd.at(start)),
+                Event::DocType(_) => return Err(XmlProblem::Dtd.at(start)),
                 Event::Decl(_) if start > 0 => {
                     return Err(
-                        Problem::syntax("an XML declaration behind the beginning").at(start)
+                        XmlProblem::syntax("an XML declaration behind the beginning").at(start)
                     );
                 }
                 Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
@@ -149,24 +138,24 @@ impl Pass<'_> {
     fn open(&mut self, start: usize, end: usize, name: usize) -> Result<(), XmlError> {
         let depth = self.state.depth();
         if depth == 0 && std::mem::replace(&mut self.has_root, true) {
-            return Err(Problem::syntax("a second element beside the outermost one").at(start));
+            return Err(XmlProblem::syntax("a second element beside the outermost one").at(start));
         }
-        if depth == self.limits.depth {
-            return Err(Problem::TooDeep(depth).at(start));
+        if depth == self.input.limits.depth {
+            return Err(XmlProblem::TooDeep(depth).at(start));
         }
         if name == 0 {
-            return Err(Problem::syntax("an element without a name").at(start));
+            return Err(XmlProblem::syntax("an element without a name").at(start));
         }
         let name = start + 1..start + 1 + name;
         let tag = Tag { attributes: name.end..end, name };
-        self.state.open(self.program, (self.document, self.limits), tag)
+        self.state.open(self.input, tag)
     }
 
     fn text(&mut self, at: Range<usize>) -> Result<(), XmlError> {
         if self.state.depth() > 0 {
             return self.push_text(at);
         }
-        match self.document[at.clone()].bytes().position(|byte| !is_space(byte)) {
+        match self.input.document[at.clone()].bytes().position(|byte| !is_space(byte)) {
             None => Ok(()),
             Some(offset) => self.inside(at.start + offset),
         }
@@ -174,35 +163,36 @@ impl Pass<'_> {
 
     fn reference(&mut self, at: Range<usize>) -> Result<(), XmlError> {
         self.inside(at.start)?;
-        let character = text::entity(&self.document[at.start + 1..at.end - 1]);
+        let character = text::entity(&self.input.document[at.start + 1..at.end - 1]);
         let character = character.map_err(|problem| problem.at(at.start))?;
         self.state.push_character(character);
-        self.state.check_value(self.limits, at.start)
+        self.state.check_value(self.input.limits, at.start)
     }
 
     fn push_text(&mut self, at: Range<usize>) -> Result<(), XmlError> {
-        self.state.push_text(&self.document[at.clone()], at.start)?;
-        self.state.check_value(self.limits, at.start)
+        self.state.push_text(&self.input.document[at.clone()], at.start)?;
+        self.state.check_value(self.input.limits, at.start)
     }
 
     fn inside(&self, at: usize) -> Result<(), XmlError> {
-        match self.state.depth() {
-            0 => Err(Problem::syntax("text outside of the outermost element").at(at)),
-            _ => Ok(()),
+        if self.state.depth() == 0 {
+            return Err(XmlProblem::syntax("text outside of the outermost element").at(at));
         }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), XmlError> {
-        let at = self.document.len();
+        let at = self.input.document.len();
         if self.state.depth() > 0 {
-            let name = &self.document[self.state.innermost()];
-            return Err(
-                Problem::syntax(format!("the document ends inside of the element {name}")).at(at)
-            );
+            let name = &self.input.document[self.state.innermost()];
+            return Err(XmlProblem::syntax(format!(
+                "the document ends inside of the element {name}"
+            ))
+            .at(at));
         }
         if !self.has_root {
-            return Err(Problem::syntax("the document has no element").at(at));
+            return Err(XmlProblem::syntax("the document has no element").at(at));
         }
-        self.state.check_repetition(self.program, at)
+        self.state.check_repetition(self.input.program, at)
     }
 }

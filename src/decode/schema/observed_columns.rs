@@ -5,30 +5,30 @@
 
 use std::collections::HashMap;
 
-use super::debezium::Image;
-use super::limits::Limits;
-use super::refusal::Refusal;
-use super::route::Route;
+use super::schema_message::AnnouncedColumn;
+use crate::decode::debezium::Image;
+use crate::decode::refusal::EventRefusal;
+use crate::decode::rows::Route;
 use crate::model::{NewColumns, Offset, SchemaChange, SchemaChangeKind, SeenType, Table};
 
 /// What the events of one table have shown.
 #[derive(Debug)]
-pub(super) struct Observed {
-    undeclared: Undeclared,
+pub(in crate::decode) struct ObservedColumns {
+    undeclared: UndeclaredColumns,
     /// By declared column: it was missing in an event.
     missing: Vec<bool>,
 }
 
 /// The columns that a table does not declare, as they were first seen.
 #[derive(Debug, Default)]
-struct Undeclared {
+struct UndeclaredColumns {
     columns: Vec<(Box<str>, SeenType)>,
     by_name: HashMap<Box<str>, usize>,
     /// Which column the undeclared fields of the last row were: the next one almost always has the same.
     order: Vec<usize>,
 }
 
-impl Undeclared {
+impl UndeclaredColumns {
     fn find(&mut self, place: usize, name: &str) -> Option<&mut SeenType> {
         let at = match self.order.get(place) {
             Some(at) if *self.columns[*at].0 == *name => *at,
@@ -56,16 +56,16 @@ impl Undeclared {
     }
 }
 
-impl Observed {
-    pub(super) fn new(table: &Table) -> Self {
+impl ObservedColumns {
+    pub(in crate::decode) fn new(table: &Table) -> Self {
         let mut missing = vec![false; table.declared().len()];
         // Nobody expects a change's own id.
         missing[..usize::from(table.options.has_no_key)].fill(true);
-        Self { undeclared: Undeclared::default(), missing }
+        Self { undeclared: UndeclaredColumns::default(), missing }
     }
 
     /// Takes in what was learned before.
-    pub(super) fn remember(&mut self, table: &Table, change: &SchemaChange) {
+    pub(in crate::decode) fn remember(&mut self, table: &Table, change: &SchemaChange) {
         match change.kind {
             SchemaChangeKind::Missing => {
                 let column = table.declared().iter().position(|c| c.name == change.column);
@@ -86,20 +86,21 @@ impl Observed {
     }
 
     /// Notes a column that the source has announced, before any event has shown it.
-    pub(super) fn announce(
+    pub(in crate::decode) fn announce(
         &mut self,
-        (route, limits): (&Route, &Limits),
-        (column, seen): (&str, SeenType),
+        route: &Route,
+        announced: AnnouncedColumn,
         offset: Offset,
         learned: &mut Vec<SchemaChange>,
     ) {
+        let AnnouncedColumn { column, seen, .. } = announced;
         let undeclared = &mut self.undeclared;
-        let is_known = route.has_place(column) || undeclared.by_name.contains_key(column);
-        if is_known || undeclared.columns.len() >= limits.max_undeclared_columns.get() {
+        let is_known = route.has_place(&column) || undeclared.by_name.contains_key(&*column);
+        if is_known || undeclared.columns.len() >= route.limits.max_undeclared_columns.get() {
             return;
         }
-        undeclared.set(column, seen);
-        let (source, column) = (route.table.source.clone(), column.to_owned());
+        undeclared.set(&column, seen);
+        let source = route.table.source.clone();
         learned.push(SchemaChange { source, column, kind: SchemaChangeKind::Added, seen, offset });
     }
 
@@ -107,13 +108,13 @@ impl Observed {
     ///
     /// # Errors
     /// If the table takes no undeclared columns, or not so many; nothing is noted of too many.
-    pub(super) fn observe(
+    pub(in crate::decode) fn observe(
         &mut self,
-        (route, limits): (&Route, &Limits),
-        (image, is_remembered): (&Image<'_>, bool),
+        route: &Route,
+        image: &Image<'_>,
         offset: Offset,
         learned: &mut Vec<SchemaChange>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EventRefusal> {
         let table = &*route.table;
         let note = |column: &str, kind, seen| {
             let (source, column) = (table.source.clone(), column.to_owned());
@@ -121,14 +122,14 @@ impl Observed {
         };
         let mut fields = image.extra.iter().enumerate();
         if fields.any(|(place, field)| self.undeclared.find(place, &field.name).is_none()) {
-            self.refuse_too_many((table, limits), image)?;
+            self.refuse_too_many(route, image)?;
         }
         for (place, field) in image.extra.iter().enumerate() {
             if route.unavailable.is(field.raw) {
                 continue;
             }
-            let kept = route.kept(field, is_remembered);
-            let seen = route.seen(field, &kept, is_remembered);
+            let kept = route.kept(field, image);
+            let seen = route.seen(field, &kept, image);
             match self.undeclared.find(place, &field.name) {
                 Some(known) if known.after(seen, &kept) == *known => {}
                 Some(known) => {
@@ -151,26 +152,22 @@ impl Observed {
         refuse_undeclared(table, image)
     }
 
-    fn refuse_too_many(
-        &self,
-        (table, limits): (&Table, &Limits),
-        image: &Image<'_>,
-    ) -> Result<(), Refusal> {
-        let limit = limits.max_undeclared_columns.get();
+    fn refuse_too_many(&self, route: &Route, image: &Image<'_>) -> Result<(), EventRefusal> {
+        let limit = route.limits.max_undeclared_columns.get();
         let (names, known) = (&self.undeclared.by_name, self.undeclared.columns.len());
         let new = image.extra.iter().filter(|field| !names.contains_key(&*field.name)).count();
         if new > 0 && known + new > limit {
-            let table = table.source.to_string();
-            return Err(Refusal::TooManyColumns { table, known, new, limit });
+            let table = route.table.source.to_string();
+            return Err(EventRefusal::TooManyColumns { table, known, new, limit });
         }
         Ok(())
     }
 }
 
-fn refuse_undeclared(table: &Table, image: &Image<'_>) -> Result<(), Refusal> {
+fn refuse_undeclared(table: &Table, image: &Image<'_>) -> Result<(), EventRefusal> {
     match image.extra.first() {
         Some(field) if table.options.new_columns == NewColumns::Strict => {
-            Err(Refusal::SchemaMismatch {
+            Err(EventRefusal::SchemaMismatch {
                 table: table.source.to_string(),
                 column: Some(field.name.to_string()),
                 reason: format!(

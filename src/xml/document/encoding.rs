@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::error::{Problem, XmlError};
+use crate::xml::error::{XmlError, XmlProblem};
 
 /// The declaration of a document is at its beginning.
 const MAX_DECLARATION: usize = 256;
@@ -32,13 +32,13 @@ fn by_name<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, XmlError> {
         "ISO-8859-1" | "ISO_8859-1" | "LATIN1" | "ISO8859-1" => {
             Ok(bytes.iter().map(|byte| char::from(*byte)).collect::<String>().into())
         }
-        _ => Err(Problem::UnknownEncoding(name.to_owned()).at(0)),
+        _ => Err(XmlProblem::UnknownEncoding(name.to_owned()).at(0)),
     }
 }
 
 fn utf8(bytes: &[u8]) -> Result<Cow<'_, str>, XmlError> {
     let text = std::str::from_utf8(bytes);
-    text.map(Cow::Borrowed).map_err(|error| Problem::Encoding("UTF-8").at(error.valid_up_to()))
+    text.map(Cow::Borrowed).map_err(|error| XmlProblem::Encoding("UTF-8").at(error.valid_up_to()))
 }
 
 fn utf16(bytes: &[u8], offset: usize, unit: fn([u8; 2]) -> u16) -> Result<Cow<'_, str>, XmlError> {
@@ -47,14 +47,14 @@ fn utf16(bytes: &[u8], offset: usize, unit: fn([u8; 2]) -> u16) -> Result<Cow<'_
     let mut text = String::with_capacity(bytes.len() / 2);
     let mut at = offset;
     for c in char::decode_utf16(units) {
-        let c = c.map_err(|_| Problem::Encoding("UTF-16").at(at))?;
+        let c = c.map_err(|_| XmlProblem::Encoding("UTF-16").at(at))?;
         text.push(c);
         at += 2 * c.len_utf16();
     }
-    match rest.is_empty() {
-        true => Ok(text.into()),
-        false => Err(Problem::Encoding("UTF-16").at(at)),
+    if !rest.is_empty() {
+        return Err(XmlProblem::Encoding("UTF-16").at(at));
     }
+    Ok(text.into())
 }
 
 /// What stands behind `encoding=` in `<?xml ... ?>`.

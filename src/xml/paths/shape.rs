@@ -2,22 +2,23 @@
 
 use arrow::datatypes::DataType;
 
-use super::path::{ColumnPath, Step, column_path, row_path};
-use super::value::{self, Parsed};
+use super::path::{ColumnPath, PathStep, column_path, row_path};
+use crate::model::scalar::Scalar;
+use crate::xml::value;
 
 /// Rows of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
-    pub(super) row: Vec<Step>,
-    pub(super) columns: Vec<ShapeColumn>,
+    pub(in crate::xml) row: Vec<PathStep>,
+    pub(in crate::xml) columns: Vec<ShapeColumn>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShapeColumn {
     pub name: String,
     pub data_type: DataType,
-    pub(super) path: ColumnPath,
-    pub(super) default: Option<String>,
+    pub(in crate::xml) path: ColumnPath,
+    pub(in crate::xml) default: Option<String>,
 }
 
 impl Shape {
@@ -46,7 +47,7 @@ impl ShapeColumn {
     /// If it is no value of the column's type.
     pub fn with_default(self, default: &str) -> Result<Self, String> {
         match value::parse(default, &self.data_type) {
-            Ok(Parsed::Null) if !default.is_empty() => Err(format!("'{default}' is no value")),
+            Ok(Scalar::Null) if !default.is_empty() => Err(format!("'{default}' is no value")),
             Ok(_) => Ok(Self { default: Some(default.to_owned()), ..self }),
             Err(reason) => Err(format!("'{default}' {reason}")),
         }

@@ -2,23 +2,23 @@
 
 /// How a step goes down from an element: to a child of that name, or to any element below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) is_deep: bool,
+pub(in crate::xml) struct PathStep {
+    pub(in crate::xml) is_deep: bool,
     /// The local name; `None` for `*`.
-    pub(super) name: Option<Box<[u8]>>,
+    pub(in crate::xml) name: Option<Box<[u8]>>,
     /// `phone[2]`: which of the children that match.
-    pub(super) position: Option<u32>,
+    pub(in crate::xml) position: Option<u32>,
 }
 
-impl Step {
-    pub(super) fn matches(&self, name: &[u8]) -> bool {
+impl PathStep {
+    pub(in crate::xml) fn matches(&self, name: &[u8]) -> bool {
         self.name.as_deref().is_none_or(|own| own == name)
     }
 }
 
 /// What of an element is the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::xml) enum ValuePart {
     Attribute(Box<[u8]>),
     /// `text()`: its own text, down to its first child.
     OwnText,
@@ -28,18 +28,18 @@ pub(super) enum Part {
 
 /// Where a column is, seen from the element of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ColumnPath {
+pub(in crate::xml) struct ColumnPath {
     /// How many levels up first.
-    pub(super) up: usize,
-    pub(super) steps: Vec<Step>,
-    pub(super) part: Part,
+    pub(in crate::xml) up: usize,
+    pub(in crate::xml) steps: Vec<PathStep>,
+    pub(in crate::xml) part: ValuePart,
 }
 
 /// As in `.//item`, `//item`, `/order/items/item`, `items/item[1]`, `/order/*`.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn row_path(text: &str) -> Result<Vec<Step>, String> {
+pub(in crate::xml) fn row_path(text: &str) -> Result<Vec<PathStep>, String> {
     let text = text.trim();
     let relative = text.strip_prefix('.').filter(|rest| rest.starts_with('/')).unwrap_or(text);
     let relative = match relative.strip_prefix('/') {
@@ -48,17 +48,17 @@ pub(super) fn row_path(text: &str) -> Result<Vec<Step>, String> {
         _ => relative,
     };
     let steps = steps(relative).map_err(|problem| format!("'{text}' {problem}"))?;
-    match steps.is_empty() {
-        true => Err(format!("'{text}' names no element, as .//item does")),
-        false => Ok(steps),
+    if steps.is_empty() {
+        return Err(format!("'{text}' names no element, as .//item does"));
     }
+    Ok(steps)
 }
 
 /// As in `@id`, `name`, `street/text()`, `.`, `../@id`, `../../customer/name`, `phone[2]`, `.//city`.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn column_path(text: &str) -> Result<ColumnPath, String> {
+pub(in crate::xml) fn column_path(text: &str) -> Result<ColumnPath, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is empty; '.' is the text of the row's element".to_owned());
@@ -88,20 +88,20 @@ pub(super) fn column_path(text: &str) -> Result<ColumnPath, String> {
 }
 
 /// The steps' text, and what the last segment asks for.
-fn split_part(rest: &str) -> Result<(&str, Part), String> {
+fn split_part(rest: &str) -> Result<(&str, ValuePart), String> {
     let (down, last) = match rest.rfind('/') {
         Some(at) => (&rest[..at], &rest[at + 1..]),
         None => ("", rest),
     };
     match last.strip_prefix('@') {
         Some(_) if down.ends_with('/') => Err("looks for an attribute at any depth".to_owned()),
-        Some(name) => Ok((down, Part::Attribute(local(name)?.into()))),
-        None if last == "text()" && !down.ends_with('/') => Ok((down, Part::OwnText)),
-        None => Ok((rest, Part::AllText)),
+        Some(name) => Ok((down, ValuePart::Attribute(local(name)?.into()))),
+        None if last == "text()" && !down.ends_with('/') => Ok((down, ValuePart::OwnText)),
+        None => Ok((rest, ValuePart::AllText)),
     }
 }
 
-fn steps(text: &str) -> Result<Vec<Step>, String> {
+fn steps(text: &str) -> Result<Vec<PathStep>, String> {
     let (mut steps, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
         let is_deep = rest.starts_with("//");
@@ -119,7 +119,7 @@ fn steps(text: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-fn step(text: &str, is_deep: bool) -> Result<Step, String> {
+fn step(text: &str, is_deep: bool) -> Result<PathStep, String> {
     let (name, position) = match text.split_once('[') {
         None => (text, None),
         Some((name, predicate)) => {
@@ -138,7 +138,7 @@ fn step(text: &str, is_deep: bool) -> Result<Step, String> {
         ".." => return Err("goes up after it went down".to_owned()),
         name => Some(local(name)?.into()),
     };
-    Ok(Step { is_deep, name, position })
+    Ok(PathStep { is_deep, name, position })
 }
 
 /// Names are compared without their prefixes.
@@ -146,9 +146,10 @@ fn local(name: &str) -> Result<&[u8], String> {
     let local = name.rsplit_once(':').map_or(name, |(_, local)| local);
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     let starts = local.starts_with(|c: char| c.is_alphabetic() || c == '_');
-    match starts && local.chars().all(is_name) {
-        true => Ok(local.as_bytes()),
-        false => Err(format!("has '{name}', which is no name of an element or attribute")),
+    if starts && local.chars().all(is_name) {
+        Ok(local.as_bytes())
+    } else {
+        Err(format!("has '{name}', which is no name of an element or attribute"))
     }
 }
 
@@ -156,8 +157,8 @@ fn local(name: &str) -> Result<&[u8], String> {
 mod tests {
     use super::*;
 
-    fn shown(steps: &[Step]) -> String {
-        let step = |step: &Step| {
+    fn shown(steps: &[PathStep]) -> String {
+        let step = |step: &PathStep| {
             let name = step.name.as_deref().map_or("*", |name| std::str::from_utf8(name).unwrap());
             let position = step.position.map(|at| format!("[{at}]")).unwrap_or_default();
             format!("{}{name}{position}", if step.is_deep { "//" } else { "/" })
@@ -204,9 +205,9 @@ mod tests {
         for (text, (up, steps, part)) in cases {
             let path = column_path(text).unwrap();
             let found = match path.part {
-                Part::Attribute(_) => "@",
-                Part::OwnText => "text",
-                Part::AllText => "all",
+                ValuePart::Attribute(_) => "@",
+                ValuePart::OwnText => "text",
+                ValuePart::AllText => "all",
             };
             assert_eq!((path.up, shown(&path.steps).as_str(), found), (up, steps, part), "{text}");
         }

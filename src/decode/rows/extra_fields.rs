@@ -1,38 +1,37 @@
 //! The fields that no column declares, kept as the JSON object that they were.
 
-use super::Refusal;
-use super::debezium::{Field, has_bad_escape};
-use super::limits::Limits;
 use super::route::Route;
+use crate::decode::debezium::{Image, has_bad_escape};
+use crate::decode::refusal::EventRefusal;
 
 /// Digits of a number, and of its exponent: what Postgres's numeric is sure to take.
 const MAX_DIGITS: usize = 1000;
 const MAX_EXPONENT_DIGITS: usize = 3;
 
-/// Writes `fields` as a JSON object, values with their original text, or as what the event's schema section
+/// Writes the undeclared fields of a row as a JSON object, values with their original text, or as what the event's schema section
 /// says that they are; nothing if there are none.
 ///
 /// Large fields are refused and not cut, because a dead letter can be replayed.
 pub(super) fn write(
-    (fields, is_remembered): (&[Field<'_>], bool),
-    (route, limits): (&Route, &Limits),
+    image: &Image<'_>,
+    route: &Route,
     text: &mut String,
-) -> Result<(), Refusal> {
-    let source = || route.table.source.to_string();
+) -> Result<(), EventRefusal> {
+    let (source, limits) = (|| route.table.source.to_string(), &route.limits);
     text.clear();
-    for field in fields {
+    for field in &image.extra {
         if route.unavailable.is(field.raw) {
             continue;
         }
-        let (name, raw) = (&field.name, &*route.kept(field, is_remembered));
-        let unkept = |what: &str| Refusal::SchemaMismatch {
+        let (name, raw) = (&field.name, &*route.kept(field, image));
+        let unkept = |what: &str| EventRefusal::SchemaMismatch {
             table: source(),
             column: Some(name.to_string()),
             reason: format!("undeclared field {name} holds {what}, which Postgres cannot store"),
         };
         let limit = limits.max_undeclared_bytes.get();
         if text.len() + name.len() + raw.len() > limit {
-            return Err(Refusal::UndeclaredTooLarge { table: source(), limit });
+            return Err(EventRefusal::UndeclaredTooLarge { table: source(), limit });
         }
         text.push(if text.is_empty() { '{' } else { ',' });
         let (is_text, is_nested) = (raw.starts_with('"'), raw.starts_with(['{', '[']));
@@ -40,10 +39,10 @@ pub(super) fn write(
             return Err(unkept("a NUL character or half a surrogate pair"));
         }
         if is_nested || (!is_text && raw.len() > SHORT) {
-            let shape = Shape::of(raw);
+            let shape = JsonMeasure::of(raw);
             if shape.depth > limits.max_depth.get() {
                 let (table, column) = (source(), name.to_string());
-                return Err(Refusal::TooDeep { table, column, limit: limits.max_depth.get() });
+                return Err(EventRefusal::TooDeep { table, column, limit: limits.max_depth.get() });
             }
             if shape.has_long_number {
                 return Err(unkept("a number of too many digits"));
@@ -62,14 +61,15 @@ const SHORT: usize = 2 + MAX_EXPONENT_DIGITS;
 
 /// As in `"NAME":`; `false` if Postgres can't store the name.
 fn write_name(name: &str, text: &mut String) -> bool {
-    match name.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
-        true if name.contains('\0') => return false,
-        true => text.push_str(&serde_json::Value::from(name).to_string()),
-        false => {
-            text.push('"');
-            text.push_str(name);
-            text.push('"');
-        }
+    if name.contains('\0') {
+        return false;
+    }
+    if name.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        text.push_str(&serde_json::Value::from(name).to_string());
+    } else {
+        text.push('"');
+        text.push_str(name);
+        text.push('"');
     }
     text.push(':');
     true
@@ -77,12 +77,12 @@ fn write_name(name: &str, text: &mut String) -> bool {
 
 /// What decides whether Postgres takes a JSON text.
 #[derive(Default)]
-struct Shape {
+struct JsonMeasure {
     depth: usize,
     has_long_number: bool,
 }
 
-impl Shape {
+impl JsonMeasure {
     /// `raw` is valid JSON.
     fn of(raw: &str) -> Self {
         let mut shape = Self::default();
@@ -128,7 +128,7 @@ fn skip_text(bytes: &mut std::str::Bytes<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::Shape;
+    use super::JsonMeasure;
 
     #[test]
     fn depth_and_digits_are_counted_outside_of_texts() {
@@ -145,7 +145,7 @@ mod tests {
             ("[1E+1000]".to_owned(), 1, true),
         ];
         for (raw, depth, has_long_number) in cases {
-            let shape = Shape::of(&raw);
+            let shape = JsonMeasure::of(&raw);
             assert_eq!((shape.depth, shape.has_long_number), (depth, has_long_number), "{raw}");
         }
     }

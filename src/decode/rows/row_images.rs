@@ -1,38 +1,40 @@
 //! A change event as rows: which image counts, and whether the key changed.
 
-use super::debezium::{Change, Image, Value};
+use super::extra_fields;
 use super::route::Route;
-use super::rows::Row;
-use super::{Limits, Refusal, extra_fields};
+use super::table_rows::DecodedRow;
+use crate::decode::debezium::{ChangeEvent, Image, Value};
+use crate::decode::refusal::EventRefusal;
 use crate::model::Operation;
 
 /// Rows in the making: a refused one leaves nothing behind in the batch. Reused between events.
 #[derive(Default)]
-pub(super) struct Scratch<'a> {
+pub(in crate::decode) struct Scratch<'a> {
     /// The row that the change is about.
-    pub(super) current: Converted<'a>,
+    pub(in crate::decode) current: ConvertedRow<'a>,
     /// The row under its old key; filled only if an update changes the key.
-    pub(super) before: Converted<'a>,
+    pub(in crate::decode) before: ConvertedRow<'a>,
 }
 
 #[derive(Default)]
-pub(super) struct Converted<'a> {
-    image: Image<'a>,
-    cells: Vec<Value<'a>>,
+pub(in crate::decode) struct ConvertedRow<'a> {
+    pub(super) image: Image<'a>,
+    pub(super) cells: Vec<Value<'a>>,
     /// Empty if there are none.
     extra_fields: String,
 }
 
 impl<'a> Scratch<'a> {
     /// Converts the row of `change`; `true` if it also has to be deleted under its old key.
-    pub(super) fn fill(
+    pub(in crate::decode) fn fill(
         &mut self,
         route: &mut Route,
-        limits: &Limits,
-        change: &Change<'a>,
+        change: &ChangeEvent<'a>,
         operation: Operation,
-    ) -> Result<bool, Refusal> {
-        let is_remembered = change.schema_section.is_none();
+    ) -> Result<bool, EventRefusal> {
+        for row in [&mut self.current, &mut self.before] {
+            row.image.is_remembered = change.schema_section.is_none();
+        }
         let text = match operation {
             Operation::Delete => change.before.ok_or_else(|| no_old_key(route))?,
             _ => change.after.ok_or_else(|| no_row(operation))?,
@@ -41,16 +43,16 @@ impl<'a> Scratch<'a> {
         if change.is_flat {
             self.current.image.extra.retain(|field| !field.name.starts_with("__"));
         }
-        self.current.convert((route, limits), operation, is_remembered)?;
+        self.current.convert(route, operation)?;
         match change.before {
             Some(before) if operation == Operation::Update => {
                 if has_same_start(before, text, self.current.end_of_key(route, text)) {
                     return Ok(false);
                 }
                 route.read(before, &mut self.before.image)?;
-                let key_changes = self.key_changes(route, is_remembered)?;
+                let key_changes = self.key_changes(route)?;
                 if key_changes {
-                    self.before.convert((route, limits), Operation::Delete, is_remembered)?;
+                    self.before.convert(route, Operation::Delete)?;
                 }
                 Ok(key_changes)
             }
@@ -60,12 +62,12 @@ impl<'a> Scratch<'a> {
 
     /// Compares values, not texts: `1` and `"1"` are one key. A part that `before` lacks is taken as
     /// unchanged, because Debezium may leave out what the redo log did not hold.
-    fn key_changes(&self, route: &Route, is_remembered: bool) -> Result<bool, Refusal> {
+    fn key_changes(&self, route: &Route) -> Result<bool, EventRefusal> {
         let (mut differs, mut is_whole) = (false, true);
         for index in &route.table.key {
             match self.before.image.columns[*index].as_ref().filter(|f| f.raw != "null") {
-                Some(field) => {
-                    let old = route.cell(*index, Some(field), is_remembered)?;
+                Some(_) => {
+                    let old = route.cell(*index, &self.before.image)?;
                     differs |= old != self.current.cells[*index];
                 }
                 None => is_whole = false,
@@ -75,33 +77,23 @@ impl<'a> Scratch<'a> {
     }
 }
 
-impl<'a> Converted<'a> {
-    pub(super) fn row(&self, operation: Operation, event_id_suffix: &'static str) -> Row<'_, 'a> {
-        let extra_fields = Some(&*self.extra_fields).filter(|text| !text.is_empty());
-        Row { operation, cells: &self.cells, extra_fields, event_id_suffix }
-    }
-
-    fn convert(
-        &mut self,
-        (route, limits): (&Route, &Limits),
+impl<'a> ConvertedRow<'a> {
+    pub(in crate::decode) fn row(
+        &self,
         operation: Operation,
-        is_remembered: bool,
-    ) -> Result<(), Refusal> {
-        route.convert(&self.image, operation, is_remembered, &mut self.cells)?;
-        if self.image.extra.is_empty() {
-            self.extra_fields.clear();
-            return Ok(());
-        }
-        let fields = (&*self.image.extra, is_remembered);
-        extra_fields::write(fields, (route, limits), &mut self.extra_fields)
+        event_id_suffix: &'static str,
+    ) -> DecodedRow<'_, 'a> {
+        let extra_fields = Some(&*self.extra_fields).filter(|text| !text.is_empty());
+        DecodedRow { operation, cells: &self.cells, extra_fields, event_id_suffix }
     }
 
-    pub(super) fn image(&self) -> &Image<'a> {
+    fn convert(&mut self, route: &Route, operation: Operation) -> Result<(), EventRefusal> {
+        route.convert(&self.image, operation, &mut self.cells)?;
+        extra_fields::write(&self.image, route, &mut self.extra_fields)
+    }
+
+    pub(in crate::decode) fn image(&self) -> &Image<'a> {
         &self.image
-    }
-
-    pub(super) fn cells(&self) -> &[Value<'a>] {
-        &self.cells
     }
 
     /// Bytes of `text` up to its last key field, with the separator after that.
@@ -119,12 +111,12 @@ fn has_same_start(before: &str, after: &str, length: usize) -> bool {
     before.is_some() && before == after
 }
 
-pub(super) fn no_row(operation: Operation) -> Refusal {
-    Refusal::UnknownEnvelope { reason: format!("op {} without after", operation.letter()) }
+pub(in crate::decode) fn no_row(operation: Operation) -> EventRefusal {
+    EventRefusal::UnknownEnvelope { reason: format!("op {} without after", operation.letter()) }
 }
 
-fn no_old_key(route: &Route) -> Refusal {
-    Refusal::InvalidKey {
+fn no_old_key(route: &Route) -> EventRefusal {
+    EventRefusal::InvalidKey {
         table: route.table.source.to_string(),
         column: None,
         reason: "before does not hold the key of the old row: enable supplemental logging of the \

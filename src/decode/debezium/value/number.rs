@@ -1,0 +1,93 @@
+//! Numbers in any of the forms that Debezium gives them.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::decimal::Exact;
+use super::encoding::{Encoding, Semantic};
+use super::error::ValueError;
+use super::json::Json;
+
+/// A number in any of its forms: JSON number, decimal text, base64, `VariableScaleDecimal`.
+///
+/// Text that nobody told about is base64 only in a DECIMAL column, at its scale, and there it is refused if it
+/// is a number as well, such as `1234`.
+pub(super) fn exact(
+    json: &Json<'_>,
+    encoding: Encoding,
+    declared_scale: Option<i8>,
+) -> Result<Exact, ValueError> {
+    let text = match json {
+        Json::Number(number) => return Exact::parse(number),
+        Json::Nested(raw) => return variable_scale(raw),
+        Json::Text(text) => text,
+        Json::Null | Json::Bool(_) => return Err(ValueError::Not { expected: "a number" }),
+    };
+    match (encoding.semantic, Exact::parse(text)) {
+        (Semantic::Decimal { scale }, _) if !encoding.is_remembered => unscaled(text, scale),
+        (Semantic::Decimal { scale }, Err(ValueError::Not { .. })) => unscaled(text, scale),
+        // The connector may have been switched to text since: both readings are plausible.
+        (Semantic::Decimal { scale }, _) if unscaled(text, scale).is_ok() => {
+            Err(ValueError::AmbiguousDecimal)
+        }
+        (Semantic::Unknown | Semantic::Instant(_), parsed) => untold(text, parsed, declared_scale),
+        // A plain NUMBER, which is never base64 alone.
+        (Semantic::VariableScale, parsed) => parsed,
+        (Semantic::Base64 | Semantic::Base64Url | Semantic::Hex, _) => {
+            Err(ValueError::Not { expected: "a number" })
+        }
+        (Semantic::Decimal { .. } | Semantic::Text, parsed) => parsed,
+    }
+}
+
+/// Both readings are refused even if only one of them fits into the column: the other one may be the value,
+/// and too large for it.
+fn untold(
+    text: &str,
+    parsed: Result<Exact, ValueError>,
+    declared_scale: Option<i8>,
+) -> Result<Exact, ValueError> {
+    let Some(scale) = declared_scale else {
+        let is_base64 = !text.is_empty() && STANDARD.decode(text).is_ok();
+        return match parsed {
+            Err(ValueError::Not { .. }) if is_base64 => Err(ValueError::UntoldBase64),
+            parsed => parsed,
+        };
+    };
+    match (parsed, unscaled(text, scale.into())) {
+        (Ok(_), Ok(_)) => Err(ValueError::AmbiguousDecimal),
+        (Err(ValueError::Not { .. }), base64) => base64,
+        (parsed, _) => parsed,
+    }
+}
+
+/// Source: Kafka Connect's `Decimal` and `JsonConverter`: base64 of `BigInteger.toByteArray()`.
+fn unscaled(text: &str, scale: i64) -> Result<Exact, ValueError> {
+    let not = ValueError::Not { expected: "a number" };
+    // Most texts are no base64 already by their length.
+    if !text.len().is_multiple_of(4) {
+        return Err(not);
+    }
+    let bytes = STANDARD.decode(text).map_err(|_| not)?;
+    Exact::from_be_bytes(&bytes, scale)
+}
+
+/// Source: Debezium's `io.debezium.data.VariableScaleDecimal`, its form of a plain NUMBER.
+fn variable_scale(raw: &str) -> Result<Exact, ValueError> {
+    #[derive(Deserialize)]
+    struct VariableScale<'a> {
+        scale: i32,
+        #[serde(borrow)]
+        value: Cow<'a, str>,
+    }
+    let expected = ValueError::Not { expected: "a number" };
+    // An array of the two fields would do for serde.
+    if !raw.starts_with('{') {
+        return Err(expected);
+    }
+    let decimal: VariableScale<'_> = serde_json::from_str(raw).map_err(|_| expected)?;
+    unscaled(&decimal.value, decimal.scale.into())
+}

@@ -1,0 +1,111 @@
+//! Rows of one shape as typed columns.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+
+use super::config::MissingValue;
+use super::document::Extractor;
+use super::paths::{Shape, ShapeColumn};
+use super::value;
+use crate::model::scalar::{ColumnBuilder, Scalar};
+
+/// Characters of a value that a message shows.
+const MAX_SHOWN: usize = 60;
+
+/// Collects rows column by column.
+pub struct ShapeRows {
+    shape: Arc<Shape>,
+    builders: Vec<ColumnBuilder>,
+}
+
+impl ShapeRows {
+    pub fn new(shape: &Arc<Shape>) -> Self {
+        let builders = shape.columns.iter().map(|column| ColumnBuilder::new(&column.data_type));
+        Self { shape: Arc::clone(shape), builders: builders.collect() }
+    }
+
+    /// Appends the rows that were found for the shape with this number; how many. Either all of a document's
+    /// rows are appended or none.
+    ///
+    /// # Errors
+    /// What a column lacks or has that it can't hold, if `missing` is not to put up with it.
+    pub fn append(
+        &mut self,
+        found: &Extractor,
+        number: usize,
+        missing: MissingValue,
+    ) -> Result<usize, String> {
+        let cells = parsed(&self.shape.columns, found, number, missing)?;
+        let width = self.shape.columns.len();
+        for (at, builder) in self.builders.iter_mut().enumerate() {
+            for cell in cells.iter().skip(at).step_by(width) {
+                builder.append(*cell);
+            }
+        }
+        Ok(found.row_count(number))
+    }
+
+    /// Whether [`Self::append`] would succeed.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn check(
+        shape: &Shape,
+        found: &Extractor,
+        number: usize,
+        missing: MissingValue,
+    ) -> Result<(), String> {
+        parsed(&shape.columns, found, number, missing).map(drop)
+    }
+
+    pub fn finish(&mut self) -> Vec<ArrayRef> {
+        self.builders.iter_mut().map(ColumnBuilder::finish).collect()
+    }
+}
+
+/// Row by row.
+fn parsed<'a>(
+    columns: &'a [ShapeColumn],
+    found: &'a Extractor,
+    number: usize,
+    missing: MissingValue,
+) -> Result<Vec<Scalar<'a>>, String> {
+    let mut cells = Vec::with_capacity(found.row_count(number) * columns.len());
+    for (at, row) in found.rows(number).enumerate() {
+        for (column, text) in columns.iter().zip(found.cells(row)) {
+            let cell = cell(column, text, missing);
+            cells.push(cell.map_err(|reason| told(at, column, text, reason))?);
+        }
+    }
+    Ok(cells)
+}
+
+fn cell<'a>(
+    column: &'a ShapeColumn,
+    text: Option<&'a str>,
+    missing: MissingValue,
+) -> Result<Scalar<'a>, &'static str> {
+    let parsed = match text {
+        Some(text) => value::parse(text, &column.data_type),
+        None => Ok(Scalar::Null),
+    };
+    match (parsed, missing, &column.default) {
+        (Ok(Scalar::Null), MissingValue::Fail, _) => Err("is missing"),
+        (Err(reason), MissingValue::Fail, _) => Err(reason),
+        (Ok(Scalar::Null) | Err(_), MissingValue::Default, Some(default)) => {
+            value::parse(default, &column.data_type)
+        }
+        (Err(_), _, _) => Ok(Scalar::Null),
+        (Ok(parsed), _, _) => Ok(parsed),
+    }
+}
+
+fn told(at: usize, column: &ShapeColumn, text: Option<&str>, reason: &str) -> String {
+    let shown = text.filter(|text| !text.is_empty()).map(|text| {
+        let shown: String = text.chars().take(MAX_SHOWN).collect();
+        format!(" '{shown}'")
+    });
+    let (row, shown) = (at + 1, shown.unwrap_or_default());
+    format!("row {row}, column {} {}: the value{shown} {reason}", column.name, column.data_type)
+}

@@ -338,7 +338,7 @@ async fn poisoned(sink: &mut PostgresSink, bad: &str) -> Outcome<Duration> {
         let commit = without_refused(sink, commit).await?;
         let written = sink.commit(&commit).await;
         if let Err(SinkError::RowsRefused { rows }) = &written {
-            sink.distrust(rows.iter().map(|row| (&row.table, row.distrust)));
+            sink.raise_preflight(rows.iter().map(|row| (&row.table, row.level)));
             let commit = without_refused(sink, commit).await?;
             sink.commit(&commit).await?;
         } else {

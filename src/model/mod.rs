@@ -40,7 +40,8 @@ pub use epoch::{Epoch, EpochCommit, LedgerEntry, LedgerPosition};
 pub use key_bytes::KeyBytes;
 pub use offsets::{Offset, OffsetParseError, OffsetSet, Position, PositionError, Scn, SpoolOrder};
 pub use result::{
-    Channel, ColumnSet, Held, Payload, RestChannel, ResultChanges, ResultMode, ResultTable, Sends,
+    Channel, ColumnSet, Payload, PriorRow, RestChannel, ResultChanges, ResultMode, ResultTable,
+    Sends,
 };
 pub use schema::{
     CHANGE_ID, Column, GroupBound, Landing, Late, NewColumns, Placed, Reference, SchemaChange,

@@ -85,7 +85,7 @@ pub enum Payload {
 
 /// What a target holds under the key of a row, as far as the epochs before have told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Held {
+pub enum PriorRow {
     Nothing,
     /// A row that differs in these columns.
     Other(ColumnSet),
@@ -134,7 +134,7 @@ pub struct ResultChanges {
     pub upserts: RecordBatch,
     /// Per row of `upserts`: what its key had before. Empty for appends, and for the whole of a result with a
     /// new definition.
-    pub held: Vec<Held>,
+    pub held: Vec<PriorRow>,
     /// The keys of rows that are gone: the key columns alone, in key order. Empty for appends.
     pub deletes: RecordBatch,
     /// The definition is new to the target: what it holds goes first, unless rows are appended.

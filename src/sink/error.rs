@@ -92,12 +92,12 @@ pub struct RefusedRow {
     /// One sentence: which target refuses what, and what to do about it.
     pub message: String,
     /// What finds such a row before it is applied.
-    pub distrust: Distrust,
+    pub level: PreflightLevel,
 }
 
 /// How the rows of a table are looked at before they are applied, after it has refused some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Distrust {
+pub enum PreflightLevel {
     /// Its CHECK constraints are evaluated over them.
     Checks,
     /// They are written, and rolled back.

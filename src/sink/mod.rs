@@ -16,7 +16,7 @@ pub mod postgres;
 pub mod rest;
 
 use error::ATTEMPTS_AWAY;
-pub use error::{DataError, Distrust, RefusedRow, SinkError};
+pub use error::{DataError, PreflightLevel, RefusedRow, SinkError};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use tidemark::model::EpochCommit;
 use tidemark::sink::conformance::{EpochBuilder, LANDING, epoch};
-use tidemark::sink::{Distrust, Sink, SinkError};
+use tidemark::sink::{PreflightLevel, Sink, SinkError};
 
 use crate::count;
 use crate::postgres::{Durability, PostgresServer};
@@ -16,16 +16,16 @@ const STATUSES: [Option<&str>; 7] =
 struct Case {
     ddl: String,
     refused: &'static [u64],
-    found_by: Distrust,
+    found_by: PreflightLevel,
 }
 
 fn told(ddl: &str, refused: &'static [u64]) -> Case {
-    Case { ddl: ddl.to_owned(), refused, found_by: Distrust::Checks }
+    Case { ddl: ddl.to_owned(), refused, found_by: PreflightLevel::Checks }
 }
 
 /// Left to the server.
 fn tried(ddl: &str, refused: &'static [u64]) -> Case {
-    Case { ddl: ddl.to_owned(), refused, found_by: Distrust::Trial }
+    Case { ddl: ddl.to_owned(), refused, found_by: PreflightLevel::Trial }
 }
 
 const IS_GOOD: &str =
@@ -137,8 +137,8 @@ fn landing() -> EpochCommit {
 }
 
 /// The rows that the sink says it would refuse.
-async fn foretold(scene: &mut Scene, commit: &EpochCommit, distrust: Distrust) -> Vec<u64> {
-    scene.sink.distrust([(&"orders".to_owned(), distrust)]);
+async fn foretold(scene: &mut Scene, commit: &EpochCommit, level: PreflightLevel) -> Vec<u64> {
+    scene.sink.raise_preflight([(&"orders".to_owned(), level)]);
     let rows = scene.sink.refused(&commit.landing).await.unwrap();
     rows.iter().map(|row| row.offset.id).collect()
 }
@@ -151,20 +151,20 @@ async fn a_row_is_refused_beforehand_exactly_if_the_server_refuses_it() {
     {
         let mut scene = Scene::set(&server, &format!("case_{number}"), &ddl).await;
         let commit = landing();
-        let before = if found_by == Distrust::Checks { refused } else { &[] };
-        let by_checks = foretold(&mut scene, &commit, Distrust::Checks).await;
+        let before = if found_by == PreflightLevel::Checks { refused } else { &[] };
+        let by_checks = foretold(&mut scene, &commit, PreflightLevel::Checks).await;
         let is_part = by_checks.iter().all(|id| refused.contains(id));
         match found_by {
-            Distrust::Checks => assert_eq!(by_checks, before, "{ddl}"),
-            Distrust::Trial => assert!(is_part && by_checks.len() < refused.len(), "{ddl}"),
+            PreflightLevel::Checks => assert_eq!(by_checks, before, "{ddl}"),
+            PreflightLevel::Trial => assert!(is_part && by_checks.len() < refused.len(), "{ddl}"),
         }
-        assert_eq!(foretold(&mut scene, &commit, Distrust::Trial).await, refused, "{ddl}");
+        assert_eq!(foretold(&mut scene, &commit, PreflightLevel::Trial).await, refused, "{ddl}");
         let SinkError::RowsRefused { rows } = scene.sink.commit(&commit).await.unwrap_err() else {
             panic!("{ddl}: another error")
         };
         let of_commit: Vec<u64> = rows.iter().map(|row| row.offset.id).collect();
         assert_eq!(of_commit, refused, "{ddl}");
-        assert_eq!(rows.iter().map(|row| row.distrust).max(), Some(found_by), "{ddl}");
+        assert_eq!(rows.iter().map(|row| row.level).max(), Some(found_by), "{ddl}");
         assert_eq!(count(&scene.client, LANDING).await, 0, "{ddl}");
     }
 }
@@ -176,7 +176,7 @@ async fn the_first_constraint_that_a_row_breaks_is_named_as_the_server_names_it(
         ADD CONSTRAINT first CHECK (order_id <> 2), ADD CONSTRAINT third CHECK (status <> 'x')";
     let mut scene = Scene::set(&server, "named", ddl).await;
     let commit = landing();
-    scene.sink.distrust([(&"orders".to_owned(), Distrust::Checks)]);
+    scene.sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Checks)]);
     let rows = scene.sink.refused(&commit.landing).await.unwrap();
     let messages: Vec<&str> = rows.iter().map(|row| row.message.as_str()).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");
@@ -200,7 +200,7 @@ async fn rows_that_a_constraint_tells_are_not_found_by_writing_their_neighbours(
         (1..=ROWS).fold(builder, |epoch, id| epoch.created(id as u64, id, "x"))
     };
     let commit = fill(epoch(1)).build();
-    assert_eq!(foretold(&mut scene, &commit, Distrust::Checks).await.len(), 100);
+    assert_eq!(foretold(&mut scene, &commit, PreflightLevel::Checks).await.len(), 100);
     let rows = (1..=ROWS).fold(epoch(1), |epoch, id| epoch.upserted(id, "x")).build();
     scene.sink.commit(&rows).await.unwrap();
     assert_eq!(count(&scene.client, "order_totals").await, ROWS - 100);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use tidemark::model::{
-    Channel, ColumnSet, EpochCommit, Held, ResultChanges, ResultMode, ResultTable,
+    Channel, ColumnSet, EpochCommit, PriorRow, ResultChanges, ResultMode, ResultTable,
 };
 use tidemark::sink::Sink;
 use tidemark::sink::conformance::{PIPELINE, QUEUE, epoch};
@@ -38,7 +38,7 @@ fn kept_in(target: &str) -> Arc<ResultTable> {
 }
 
 /// Rows `ids`, all of one tier.
-fn changes(ids: std::ops::Range<i64>, tier: &str, held: Held) -> ResultChanges {
+fn changes(ids: std::ops::Range<i64>, tier: &str, held: PriorRow) -> ResultChanges {
     let table = people();
     let count = ids.clone().count();
     let text = |value: &str| Arc::new(StringArray::from(vec![value; count])) as ArrayRef;
@@ -55,8 +55,8 @@ fn changes(ids: std::ops::Range<i64>, tier: &str, held: Held) -> ResultChanges {
 }
 
 /// All that differs is the tier.
-fn tier() -> Held {
-    Held::Other(ColumnSet::NONE.with(2))
+fn tier() -> PriorRow {
+    PriorRow::Other(ColumnSet::NONE.with(2))
 }
 
 /// An epoch without anything.
@@ -77,7 +77,7 @@ impl Scene {
     async fn set(server: &PostgresServer) -> Self {
         let client = server.client().await;
         let mut scene = Self { sink: Self::start(server).await, client, epochs: 0 };
-        scene.commit(changes(0..ROWS, "old", Held::Nothing)).await;
+        scene.commit(changes(0..ROWS, "old", PriorRow::Nothing)).await;
         assert_eq!(scene.tiers().await, "old 200");
         scene
     }
@@ -128,7 +128,7 @@ async fn a_column_that_does_not_differ_is_not_written() {
     scene.commit(changes(5..9, "newer", tier())).await;
     assert_eq!((scene.tiers().await.as_str(), scene.odd().await), ("new 196, newer 4", 0));
     scene.client.batch_execute("UPDATE people SET note = 'mine'").await.unwrap();
-    scene.commit(changes(0..ROWS, "newest", Held::Unknown)).await;
+    scene.commit(changes(0..ROWS, "newest", PriorRow::Unknown)).await;
     assert_eq!((scene.tiers().await.as_str(), scene.odd().await), ("newest 200", 0));
 }
 
@@ -151,7 +151,7 @@ async fn a_row_that_is_new_and_there_already_is_replaced() {
         scene.client.batch_execute(&insert).await.unwrap();
         // What surprised it once is not relied on: a new process is needed to see it again.
         scene.sink = Scene::start(&server).await;
-        scene.commit(changes(ROWS..ROWS + count, name, Held::Nothing)).await;
+        scene.commit(changes(ROWS..ROWS + count, name, PriorRow::Nothing)).await;
         assert_eq!(scene.tiers().await, format!("{name} {count}, old 200"));
         assert_eq!(scene.odd().await, 0, "{name}");
     }
@@ -163,7 +163,7 @@ async fn after_a_refused_row_rows_are_written_whole_until_the_result_is_anew() {
     let mut scene = Scene::set(&server).await;
     let refuse = "ALTER TABLE people ADD CONSTRAINT c CHECK (id <> 7 OR name = 'Ada')";
     scene.client.batch_execute(refuse).await.unwrap();
-    let mut renamed = changes(0..ROWS, "old", Held::Other(ColumnSet::NONE.with(1)));
+    let mut renamed = changes(0..ROWS, "old", PriorRow::Other(ColumnSet::NONE.with(1)));
     let mut columns = renamed.upserts.columns().to_vec();
     columns[1] = Arc::new(StringArray::from(vec!["Eva"; ROWS as usize]));
     renamed.upserts = RecordBatch::try_new(renamed.upserts.schema(), columns).unwrap();
@@ -181,7 +181,7 @@ async fn after_a_refused_row_rows_are_written_whole_until_the_result_is_anew() {
     scene.commit(changes(0..ROWS, "new", tier())).await;
     assert_eq!((scene.tiers().await.as_str(), scene.odd().await), ("new 200", 0));
 
-    let mut anew = changes(0..ROWS, "anew", Held::Unknown);
+    let mut anew = changes(0..ROWS, "anew", PriorRow::Unknown);
     (anew.held, anew.is_new_definition) = (Vec::new(), true);
     scene.commit(anew).await;
     let gaps = "SELECT count(*)::text FROM tidemark_gaps";
@@ -194,7 +194,7 @@ async fn rows_are_found_by_the_index_however_many_there_are() {
     let mut scene = Scene::set(&server).await;
     // Planned while the table is small.
     scene.commit(changes(0..ROWS, "new", tier())).await;
-    scene.commit(changes(ROWS..50_000, "old", Held::Nothing)).await;
+    scene.commit(changes(ROWS..50_000, "old", PriorRow::Nothing)).await;
     for _ in 0..7 {
         scene.commit(changes(0..20_000, "new", tier())).await;
     }
@@ -235,8 +235,8 @@ async fn deletes_beside_a_refused_row(rows: i64) {
     fill(&format!("1, {rows}")).await;
     for epoch in 0..4 {
         // The refused row comes first, so that the deletion is planned where rows are isolated.
-        let refused = changes(7..8, "refused", Held::Unknown);
-        let mut gone = changes(0..0, "", Held::Unknown);
+        let refused = changes(7..8, "refused", PriorRow::Unknown);
+        let mut gone = changes(0..0, "", PriorRow::Unknown);
         gone.table = kept_in("guests");
         let first = 1 + epoch * GONE;
         let ids = Arc::new(Int64Array::from_iter_values(first..first + GONE)) as ArrayRef;

@@ -6,7 +6,7 @@ use tidemark::sink::conformance::{
     APPENDED, EpochBuilder, KEYED, LANDING, PIPELINE, QUEUE, epoch, log, orders, totals,
 };
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
-use tidemark::sink::{Distrust, RefusedRow, Sink, SinkError};
+use tidemark::sink::{PreflightLevel, RefusedRow, Sink, SinkError};
 use tokio_postgres::Client;
 
 use crate::postgres::{Durability, PostgresServer};
@@ -198,10 +198,10 @@ async fn one_bad_landing_row_in_ten_thousand_is_found_and_costs_itself() {
         let bad = commit.landing[0].offsets[BAD as usize - 1];
         assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [bad], "{code}");
         let found_by = match class.is_told_before || code == "23514" {
-            true => Distrust::Checks,
-            false => Distrust::Trial,
+            true => PreflightLevel::Checks,
+            false => PreflightLevel::Trial,
         };
-        assert_eq!(rows[0].distrust, found_by, "{code}");
+        assert_eq!(rows[0].level, found_by, "{code}");
         let message = &rows[0].message;
         for part in
             [LANDING, &format!("order_id = {BAD_KEY}"), code, class.says, "tidemark dlq replay"]
@@ -211,7 +211,7 @@ async fn one_bad_landing_row_in_ten_thousand_is_found_and_costs_itself() {
 
         let told = scene.sink.refused(&commit.landing).await.unwrap();
         assert_eq!(told.len(), usize::from(class.is_told_before), "{code}: {told:?}");
-        scene.sink.distrust([(&"orders".to_owned(), found_by)]);
+        scene.sink.raise_preflight([(&"orders".to_owned(), found_by)]);
         let told = scene.sink.refused(&commit.landing).await.unwrap();
         assert_eq!(told.iter().map(|row| row.offset).collect::<Vec<_>>(), [bad], "{code}");
         assert_eq!(count(&scene.client, LANDING).await, before, "{code}: a trial writes nothing");
@@ -312,7 +312,7 @@ async fn a_flood_of_refused_rows_diverts_nothing_and_goes_on_after_the_repair() 
     assert!(matches!(flood, SinkError::Flood { refused: 200, of: 1000, .. }), "{flood:?}");
     assert_eq!((flood.recovery(), flood.attempts()), (Recovery::Hold, Some(1)));
     assert!(flood.to_string().contains("few"), "{flood}");
-    scene.sink.distrust([(&"orders".to_owned(), Distrust::Trial)]);
+    scene.sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
     let flood = scene.sink.refused(&landing.landing).await.unwrap_err();
     assert!(matches!(flood, SinkError::Flood { .. }), "{flood:?}");
     scene.client.batch_execute("ALTER TABLE orders_history DROP CONSTRAINT few").await.unwrap();

@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::model::{Channel, ResultTable, SchemaChange};
 use crate::pipeline::{Sql, load_sql_with};
 use crate::resilience::{Finding, Verdict, chain};
-use crate::sink::postgres::{PostgresSink, Wanted, examine};
+use crate::sink::postgres::{PostgresSink, Requirements, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;
 use crate::source::solace::semp::Access;
@@ -77,7 +77,7 @@ async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Found>> {
         found.push(("broker", findings));
     }
     if let Some(sql) = &sql {
-        let wanted = Wanted { tables: &sql.tables, results: &results, ods: &sql.ods };
+        let wanted = Requirements { tables: &sql.tables, results: &results, ods: &sql.ods };
         found.push(("postgres", examine(&config.sink.postgres, &wanted).await?));
     }
     found.push(("rest", endpoints(&config, &results).await));

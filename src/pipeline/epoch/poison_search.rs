@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use crate::model::{Message, Offset};
 use crate::pipeline::epoch::diversion::Diversion;
 use crate::resilience::chain;
-use crate::sink::{Distrust, RefusedRow};
+use crate::sink::{PreflightLevel, RefusedRow};
 use crate::transform::TransformError;
 
 /// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
@@ -25,7 +25,7 @@ pub(in crate::pipeline) struct PoisonSearch {
     limit: Option<usize>,
     reasons: HashMap<Offset, Diversion>,
     /// Tables whose landing rows were refused when they were committed, and what would have told before.
-    distrusted: BTreeMap<String, Distrust>,
+    preflight_levels: BTreeMap<String, PreflightLevel>,
     in_a_row: usize,
 }
 
@@ -36,16 +36,16 @@ impl PoisonSearch {
     }
 
     /// Tables whose rows are to be looked at before they are applied, and how.
-    pub(in crate::pipeline) fn distrusted(&self) -> impl Iterator<Item = (&String, Distrust)> {
-        self.distrusted.iter().map(|(table, distrust)| (table, *distrust))
+    pub(in crate::pipeline) fn preflight_levels(&self) -> impl Iterator<Item = (&String, PreflightLevel)> {
+        self.preflight_levels.iter().map(|(table, level)| (table, *level))
     }
 
     /// The target refused these rows at the commit, each of them alone.
     pub(in crate::pipeline) fn refused(&mut self, rows: Vec<RefusedRow>) {
         for row in rows {
             warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
-            let known = self.distrusted.entry(row.table.clone()).or_insert(row.distrust);
-            *known = row.distrust.max(*known);
+            let known = self.preflight_levels.entry(row.table.clone()).or_insert(row.level);
+            *known = row.level.max(*known);
             self.reasons.insert(row.offset, Diversion::refused(row));
         }
     }

@@ -105,7 +105,7 @@ async fn attempt(
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;
     landing.check_targets(&tables, &[]).await?;
-    landing.distrust(carry_over.poison_search.distrusted());
+    landing.raise_preflight(carry_over.poison_search.preflight_levels());
     let retry = (health.clone(), config.sink.postgres.breaker());
     let landed = LandingReader::new(Box::new(landing), retry, shutdown.clone());
     health.clear(Condition::Target);

@@ -29,7 +29,7 @@ pub use dead_letters::store::{
     LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
 };
 pub use doctor::compatibility::Unfit;
-pub use doctor::{Wanted, examine};
+pub use doctor::{Requirements, examine};
 pub use outbox::{Outbox, Turn};
 pub use schema::alter::{Altered, FailedAlter};
 pub use schema::create::definition as table_definition;
@@ -42,9 +42,9 @@ use async_trait::async_trait;
 
 use self::client::connection::Connection;
 use self::client::error::classify;
-use self::client::response_deadline::Silence;
-use self::client::watchdog::Watch;
-use self::commit::drift::Doubts;
+use self::client::response_deadline::ResponseDeadline;
+use self::client::watchdog::Watchdog;
+use self::commit::drift::TargetDrift;
 use self::commit::ledger::{Ledger, epoch_number};
 use self::commit::preflight;
 use self::commit::schema_changes;
@@ -57,7 +57,7 @@ use self::schema::create;
 use self::schema::migrations;
 use self::target::landing;
 use self::targets::Targets;
-use super::{Distrust, LedgerRow, RefusedRow, Sink, SinkError, new_run_id};
+use super::{LedgerRow, PreflightLevel, RefusedRow, Sink, SinkError, new_run_id};
 use crate::model::{
     Changelog, Channel, Epoch, EpochCommit, LedgerPosition, ResultTable, SchemaChange, Table,
 };
@@ -71,16 +71,16 @@ pub struct PostgresSink {
     connection: Option<Connection>,
     targets: Targets,
     floods: FloodGauge,
-    doubts: Doubts,
+    drift: TargetDrift,
     /// Tables whose rows are looked at before they are applied, and for how many epochs more.
-    distrusted: HashMap<String, (Distrust, u32)>,
+    preflight_levels: HashMap<String, (PreflightLevel, u32)>,
     /// For looking at the rows of two tables at the same time; opened when that is needed.
     second: Option<Connection>,
     /// That has failed: one table after the other, from then on.
-    is_in_its_own_way: bool,
+    trials_conflict: bool,
     /// Spools of the order that are surely in the database.
     known_spools: usize,
-    silence: Silence,
+    deadline: ResponseDeadline,
 }
 
 impl PostgresSink {
@@ -99,7 +99,7 @@ impl PostgresSink {
         }
         let ledger = Ledger::new(&config.schema, pipeline.into(), new_run_id());
         let floods = FloodGauge::new(config.max_refused_percent);
-        let silence = Silence::new(&config);
+        let deadline = ResponseDeadline::new(&config);
         Ok(Self {
             config,
             queue: queue.into(),
@@ -107,12 +107,12 @@ impl PostgresSink {
             connection: None,
             targets: Targets::default(),
             floods,
-            doubts: Doubts::default(),
-            distrusted: HashMap::new(),
+            drift: TargetDrift::default(),
+            preflight_levels: HashMap::new(),
             second: None,
-            is_in_its_own_way: false,
+            trials_conflict: false,
             known_spools: 0,
-            silence,
+            deadline,
         })
     }
 
@@ -227,9 +227,9 @@ impl PostgresSink {
         watch
             .over("reading the catalog", async {
                 let connection = self.connect().await?;
-                let described = (tables.to_vec(), results.to_vec());
-                self.targets = Targets::read(&connection, &self.config.schema, described).await?;
-                self.doubts.gaps = self.ledger.gaps(&connection.client).await?;
+                let spec = (tables.to_vec(), results.to_vec());
+                self.targets = Targets::read(&connection, &self.config.schema, spec).await?;
+                self.drift.gaps = self.ledger.gaps(&connection.client).await?;
                 self.connection = Some(connection);
                 Ok(())
             })
@@ -238,16 +238,19 @@ impl PostgresSink {
 
     /// The same for what was checked before: somebody may have altered the tables.
     async fn check_again(&mut self, connection: &Connection) -> Result<(), SinkError> {
-        let described = self.targets.described.clone();
-        self.targets = Targets::read(connection, &self.config.schema, described).await?;
+        let spec = self.targets.spec.clone();
+        self.targets = Targets::read(connection, &self.config.schema, spec).await?;
         Ok(())
     }
 
     /// Rows of these tables are looked at before they are applied, until that was for nothing for a while.
-    pub fn distrust<'a>(&mut self, tables: impl IntoIterator<Item = (&'a String, Distrust)>) {
-        for (table, distrust) in tables {
-            let known = self.distrusted.get(table).map_or(distrust, |(known, _)| *known);
-            self.distrusted.insert(table.clone(), (known.max(distrust), preflight::TRIALS));
+    pub fn raise_preflight<'a>(
+        &mut self,
+        tables: impl IntoIterator<Item = (&'a String, PreflightLevel)>,
+    ) {
+        for (table, level) in tables {
+            let known = self.preflight_levels.get(table).map_or(level, |(known, _)| *known);
+            self.preflight_levels.insert(table.clone(), (known.max(level), preflight::TRIALS));
         }
     }
 
@@ -296,15 +299,15 @@ impl PostgresSink {
             .await
     }
 
-    fn watch(&self) -> Watch {
-        Watch::new(&self.config, &self.silence)
+    fn watch(&self) -> Watchdog {
+        Watchdog::new(&self.config, &self.deadline)
     }
 
     /// Takes the connection; whoever succeeds with it puts it back.
     async fn connect(&mut self) -> Result<Connection, SinkError> {
         match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => Ok(connection),
-            None => Connection::open(&self.config, &self.silence).await,
+            None => Connection::open(&self.config, &self.deadline).await,
         }
     }
 }
@@ -414,9 +417,9 @@ impl Sink for PostgresSink {
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
-        let silence = self.silence.clone();
+        let deadline = self.deadline.clone();
         let doing = format!("committing epoch {}", commit.epoch);
-        silence.limited(&doing, self.write(commit)).await
+        deadline.enforce(&doing, self.write(commit)).await
     }
 }
 

@@ -11,8 +11,8 @@ use super::dead_letters::letter_table;
 use super::schema::catalog;
 use super::target::landing;
 use super::target::result::ResultTarget;
-use super::target::row_write::{How, Origin, RowsPiece};
-use super::target::table::Target;
+use super::target::row_write::{RowOrigin, RowWrite, WriteMethod};
+use super::target::table::TargetTable;
 use super::unchecked;
 use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
@@ -20,14 +20,14 @@ use crate::sink::SinkError;
 /// Checked targets by the names of their tables and results.
 #[derive(Default)]
 pub(super) struct Targets {
-    pub(super) landing: HashMap<String, Target>,
+    pub(super) landing: HashMap<String, TargetTable>,
     pub(super) results: HashMap<String, ResultTarget>,
-    pub(super) dead_letters: Option<Target>,
+    pub(super) dead_letters: Option<TargetTable>,
     /// What they were checked for.
-    pub(super) described: Described,
+    pub(super) spec: TargetSpec,
 }
 
-pub(super) type Described = (Vec<Arc<Table>>, Vec<Arc<ResultTable>>);
+pub(super) type TargetSpec = (Vec<Arc<Table>>, Vec<Arc<ResultTable>>);
 
 impl Targets {
     /// # Errors
@@ -35,10 +35,10 @@ impl Targets {
     pub(super) async fn read(
         connection: &Connection,
         schema: &str,
-        described: Described,
+        spec: TargetSpec,
     ) -> Result<Self, SinkError> {
         let (mut checked, mut problems) = (Self::default(), Vec::new());
-        let (tables, results) = &described;
+        let (tables, results) = &spec;
         for table in tables {
             let target = landing_target(connection, schema, table, &mut problems).await?;
             checked.landing.extend(target.map(|target| (table.name.clone(), target)));
@@ -56,23 +56,27 @@ impl Targets {
         if !problems.is_empty() {
             return Err(SinkError::Targets { problems });
         }
-        checked.described = described;
+        checked.spec = spec;
         Ok(checked)
     }
 
     /// The rows of a changelog; `None` for a table that lands nowhere.
-    pub(super) fn landing_piece<'a>(
+    pub(super) fn landing_write<'a>(
         &'a self,
         changelog: &'a Changelog,
         processed_at: SystemTime,
-    ) -> Result<Option<RowsPiece<'a>>, SinkError> {
+    ) -> Result<Option<RowWrite<'a>>, SinkError> {
         let name = &changelog.table.name;
         if landing::target_name(&changelog.table).is_none() {
             return Ok(None);
         }
         let target = self.landing.get(name).ok_or_else(|| unchecked(name))?;
         let rows = landing::rows(changelog, target, processed_at)?;
-        Ok(Some(RowsPiece { rows, how: How::Append, origin: Origin::Landing(changelog) }))
+        Ok(Some(RowWrite {
+            rows,
+            method: WriteMethod::Append,
+            origin: RowOrigin::Landing(changelog),
+        }))
     }
 }
 
@@ -82,7 +86,7 @@ pub(super) async fn landing_target(
     schema: &str,
     table: &Table,
     problems: &mut Vec<String>,
-) -> Result<Option<Target>, SinkError> {
+) -> Result<Option<TargetTable>, SinkError> {
     let Some(name) = landing::target_name(table) else { return Ok(None) };
     let catalog = catalog_of(connection, schema, name, problems).await?;
     Ok(catalog.map(|catalog| landing::check(table, schema, (name, &catalog), problems)))

@@ -69,11 +69,11 @@ impl Auth {
 #[derive(Debug, Clone)]
 pub(super) struct Credentials {
     auth: Auth,
-    token: Arc<Mutex<Option<Token>>>,
+    token: Arc<Mutex<Option<AccessToken>>>,
 }
 
 #[derive(Debug)]
-struct Token {
+struct AccessToken {
     text: Secret,
     until: Instant,
 }
@@ -123,13 +123,13 @@ impl Credentials {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: Secret,
     expires_in: Option<u64>,
 }
 
 /// Asks the token server. What it answers never shows in a reason: it may hold a token.
-async fn fetch(request: RequestBuilder) -> Result<Token, String> {
+async fn fetch(request: RequestBuilder) -> Result<AccessToken, String> {
     let failed = |error: reqwest::Error| {
         format!("the token server can't be reached: {}", chain(&error.without_url()))
     };
@@ -138,9 +138,9 @@ async fn fetch(request: RequestBuilder) -> Result<Token, String> {
         return Err(format!("the token server answers {}", response.status()));
     }
     let body = beginning(&mut response, TOKEN_BYTES).await.map_err(failed)?;
-    let answer: Answer = serde_json::from_slice(&body)
+    let answer: TokenResponse = serde_json::from_slice(&body)
         .map_err(|_| "the token server's answer has no access_token".to_owned())?;
     let life = Duration::from_secs(answer.expires_in.unwrap_or(DEFAULT_LIFE).min(86_400));
     let until = Instant::now() + life.saturating_sub(MARGIN);
-    Ok(Token { text: answer.access_token, until })
+    Ok(AccessToken { text: answer.access_token, until })
 }

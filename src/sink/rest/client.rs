@@ -9,7 +9,7 @@ use url::Url;
 
 use super::auth::Credentials;
 use super::config::RestConfig;
-use super::{Waiting, retry_after};
+use super::{OutboxRow, retry_after};
 use crate::resilience::chain;
 use crate::sink::SinkError;
 
@@ -18,10 +18,10 @@ const ANSWER_BYTES: usize = 2 << 10;
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum PostOutcome {
     Delivered,
     /// The API says that the row is wrong.
-    Refused {
+    RejectedRequest {
         reason: String,
     },
     /// The API, the way to it or our rights are at fault.
@@ -68,7 +68,7 @@ impl RestClient {
         Ok(Self { http, credentials, base: base(config.base_url.url()) })
     }
 
-    pub(super) async fn post(&self, row: &Waiting) -> Outcome {
+    pub(super) async fn post(&self, row: &OutboxRow) -> PostOutcome {
         let request = self
             .http
             .post(format!("{}{}", self.base, row.path))
@@ -78,7 +78,7 @@ impl RestClient {
             .body(row.body.clone());
         let request = match self.credentials.add(&self.http, request).await {
             Ok(request) => request,
-            Err(reason) => return Outcome::Failed { reason, retry_after: None },
+            Err(reason) => return PostOutcome::Failed { reason, retry_after: None },
         };
         match request.send().await {
             Ok(response) => self.outcome(response).await,
@@ -94,7 +94,7 @@ impl RestClient {
         answer.map(|answer| answer.status()).map_err(|error| chain(&error.without_url()))
     }
 
-    async fn outcome(&self, mut response: Response) -> Outcome {
+    async fn outcome(&self, mut response: Response) -> PostOutcome {
         let status = response.status();
         let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = header.and_then(|text| retry_after::parse(text, SystemTime::now()));
@@ -104,7 +104,7 @@ impl RestClient {
             Err(error) => return failed(error),
         };
         if status.is_success() {
-            return Outcome::Delivered;
+            return PostOutcome::Delivered;
         }
         let reason = match body.is_empty() {
             true => format!("the API answers {status}"),
@@ -114,8 +114,8 @@ impl RestClient {
             self.credentials.forget_token().await;
         }
         match is_about_the_row(status) {
-            true => Outcome::Refused { reason },
-            false => Outcome::Failed { reason, retry_after },
+            true => PostOutcome::RejectedRequest { reason },
+            false => PostOutcome::Failed { reason, retry_after },
         }
     }
 }
@@ -132,9 +132,9 @@ fn is_about_the_row(status: StatusCode) -> bool {
     status.is_client_error() && !ABOUT_ALL.contains(&status)
 }
 
-fn failed(error: reqwest::Error) -> Outcome {
+fn failed(error: reqwest::Error) -> PostOutcome {
     // The URL is that of the configuration, and the path is told by others.
-    Outcome::Failed { reason: chain(&error.without_url()), retry_after: None }
+    PostOutcome::Failed { reason: chain(&error.without_url()), retry_after: None }
 }
 
 fn base(url: &Url) -> String {

@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::client::{Outcome, RestClient};
+use super::client::{PostOutcome, RestClient};
 use super::config::RestConfig;
 use super::lanes::{LaneRules, Lanes};
-use super::{Backlog, Refused, Waiting};
+use super::{Backlog, OutboxRow, RejectedRequest};
 use crate::resilience::{Backoff, BreakerState, chain};
 use crate::sink::SinkError;
 use crate::sink::postgres::{Outbox, Turn};
@@ -106,7 +106,7 @@ impl Delivery {
         };
         self.health.clear(Condition::Rest);
         *backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut round = Round {
+        let mut round = DeliveryRound {
             delivery: self,
             lanes: Lanes::new(self.rules.clone()),
             requests: JoinSet::new(),
@@ -120,10 +120,10 @@ impl Delivery {
 }
 
 /// From taking the turn to losing it.
-struct Round<'a> {
+struct DeliveryRound<'a> {
     delivery: &'a Delivery,
     lanes: Lanes,
-    requests: JoinSet<(Waiting, Outcome)>,
+    requests: JoinSet<(OutboxRow, PostOutcome)>,
     /// The id of the last row that was read.
     last: i64,
     /// Whether the outbox may hold rows above it.
@@ -133,7 +133,7 @@ struct Round<'a> {
     is_failing: bool,
 }
 
-impl Round<'_> {
+impl DeliveryRound<'_> {
     async fn run(&mut self, turn: &mut Turn, stop: &CancellationToken) -> Result<(), SinkError> {
         while !stop.is_cancelled() {
             self.load(turn).await?;
@@ -199,7 +199,7 @@ impl Round<'_> {
     async fn settle(
         &mut self,
         turn: &mut Turn,
-        mut done: Option<Result<(Waiting, Outcome), tokio::task::JoinError>>,
+        mut done: Option<Result<(OutboxRow, PostOutcome), tokio::task::JoinError>>,
     ) -> Result<(), SinkError> {
         let (mut answered, mut refused) = (Vec::new(), Vec::new());
         while let Some(joined) = done {
@@ -225,18 +225,18 @@ impl Round<'_> {
 
     fn note(
         &mut self,
-        row: &Waiting,
-        outcome: Outcome,
+        row: &OutboxRow,
+        outcome: PostOutcome,
         answered: &mut Vec<i64>,
-        refused: &mut Vec<Refused>,
+        refused: &mut Vec<RejectedRequest>,
     ) {
         let word = match outcome {
-            Outcome::Delivered => {
+            PostOutcome::Delivered => {
                 self.lanes.settled(row);
                 answered.push(row.id);
                 "delivered"
             }
-            Outcome::Refused { reason } => {
+            PostOutcome::RejectedRequest { reason } => {
                 warn!(
                     path = row.path,
                     idempotency_key = row.idempotency_key,
@@ -244,10 +244,10 @@ impl Round<'_> {
                 );
                 self.lanes.settled(row);
                 answered.push(row.id);
-                refused.push(Refused { id: row.id, reason });
+                refused.push(RejectedRequest { id: row.id, reason });
                 "refused"
             }
-            Outcome::Failed { reason, retry_after } => {
+            PostOutcome::Failed { reason, retry_after } => {
                 self.lanes.failed(row, (reason, retry_after), Instant::now());
                 "failed"
             }

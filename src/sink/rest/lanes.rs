@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::Waiting;
+use super::OutboxRow;
 use crate::resilience::{Backoff, BreakerState, CircuitBreaker};
 
 /// How often a lane looks whether another one's probe has closed the breaker.
@@ -24,7 +24,7 @@ pub(super) struct LaneRules {
 #[derive(Debug)]
 pub(super) struct Lanes {
     rules: LaneRules,
-    lanes: HashMap<String, Lane>,
+    lanes: HashMap<String, DeliveryLane>,
     /// Lanes whose first row may be posted.
     ready: VecDeque<String>,
     /// Lanes that wait, by the end of their wait.
@@ -34,8 +34,8 @@ pub(super) struct Lanes {
 }
 
 #[derive(Debug)]
-struct Lane {
-    rows: VecDeque<Waiting>,
+struct DeliveryLane {
+    rows: VecDeque<OutboxRow>,
     backoff: Backoff,
 }
 
@@ -60,7 +60,7 @@ impl Lanes {
     }
 
     /// Adds rows with ids above all that were added before.
-    pub(super) fn add(&mut self, rows: Vec<Waiting>) {
+    pub(super) fn add(&mut self, rows: Vec<OutboxRow>) {
         self.rows += rows.len();
         for row in rows {
             if let Some(lane) = self.lanes.get_mut(&row.lane) {
@@ -69,13 +69,13 @@ impl Lanes {
             }
             let name = row.lane.clone();
             let backoff = Backoff::new(self.rules.first_wait, self.rules.longest_wait);
-            self.lanes.insert(name.clone(), Lane { rows: VecDeque::from([row]), backoff });
+            self.lanes.insert(name.clone(), DeliveryLane { rows: VecDeque::from([row]), backoff });
             self.ready.push_back(name);
         }
     }
 
     /// A row to post now. Its lane is left alone until the row's outcome is told.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Waiting> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<OutboxRow> {
         while self.asleep.peek().is_some_and(|Reverse((until, _))| *until <= now) {
             self.ready.extend(self.asleep.pop().map(|Reverse((_, name))| name));
         }
@@ -96,7 +96,7 @@ impl Lanes {
     }
 
     /// The API has answered about the row that was taken: its lane goes on with the next one.
-    pub(super) fn settled(&mut self, row: &Waiting) {
+    pub(super) fn settled(&mut self, row: &OutboxRow) {
         let path = self.path(&row.path);
         path.breaker.succeeded();
         (path.is_probing, path.reason) = (false, None);
@@ -114,7 +114,7 @@ impl Lanes {
     /// The row that was taken has to be posted again, later.
     pub(super) fn failed(
         &mut self,
-        row: &Waiting,
+        row: &OutboxRow,
         (reason, retry_after): (String, Option<Duration>),
         now: Instant,
     ) {
@@ -183,8 +183,8 @@ mod tests {
         })
     }
 
-    fn row(id: i64, lane: &str) -> Waiting {
-        Waiting {
+    fn row(id: i64, lane: &str) -> OutboxRow {
+        OutboxRow {
             id,
             path: "/p".into(),
             lane: lane.into(),
@@ -198,7 +198,7 @@ mod tests {
         std::iter::from_fn(|| lanes.take(now)).map(|row| row.id).collect()
     }
 
-    fn fail(lanes: &mut Lanes, row: &Waiting, after: Option<u64>, now: Instant) {
+    fn fail(lanes: &mut Lanes, row: &OutboxRow, after: Option<u64>, now: Instant) {
         lanes.failed(row, ("503".into(), after.map(Duration::from_secs)), now);
     }
 
@@ -239,7 +239,7 @@ mod tests {
     fn an_open_breaker_holds_all_lanes_of_its_path_and_one_probe_decides() {
         let (mut lanes, now) = (lanes(1), Instant::now());
         lanes.add(vec![row(1, "a"), row(2, "b")]);
-        lanes.add(vec![Waiting { path: "/other".into(), ..row(3, "c") }]);
+        lanes.add(vec![OutboxRow { path: "/other".into(), ..row(3, "c") }]);
         assert_eq!(ids(&mut lanes, now), [1, 2, 3]);
         let soon = now + Duration::from_secs(1);
         fail(&mut lanes, &row(1, "a"), None, now);

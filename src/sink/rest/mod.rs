@@ -20,11 +20,11 @@ pub use backlog::Backlog;
 pub use config::RestConfig;
 pub use delivery::Delivery;
 pub use examine::examine;
-pub(super) use payload::{Outgoing, render};
+pub(super) use payload::{RenderedRequest, render};
 
 /// A row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct OutboxRow {
     /// Its place: rows of a lane are posted in the order of these.
     pub id: i64,
     pub path: String,
@@ -36,7 +36,7 @@ pub struct Waiting {
 
 /// A row that the API has refused for good, and its reason with the beginning of its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RejectedRequest {
     pub id: i64,
     pub reason: String,
 }

@@ -13,12 +13,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::model::{Channel, Epoch, Held, Payload, RestChannel, ResultChanges, ResultMode, Sends};
+use crate::model::{
+    Channel, Epoch, Payload, PriorRow, RestChannel, ResultChanges, ResultMode, Sends,
+};
 use crate::sink::SinkError;
 
 /// A row for the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sink) struct Outgoing {
+pub(in crate::sink) struct RenderedRequest {
     /// Rows with the same text are posted in order.
     pub(in crate::sink) lane: String,
     /// `created`, `updated` or `deleted`.
@@ -31,7 +33,7 @@ pub(in crate::sink) struct Outgoing {
 const ABOUT: [&str; 6] = ["op", "source_ts", "event_time", "event_id", "topic", EXTRA];
 const EXTRA: &str = "extra_fields";
 
-type Fields = BTreeMap<String, Box<RawValue>>;
+type JsonFields = BTreeMap<String, Box<RawValue>>;
 
 /// The rows to post for the changes of a result to a path; none for a table.
 ///
@@ -42,7 +44,7 @@ type Fields = BTreeMap<String, Box<RawValue>>;
 pub(in crate::sink) fn render(
     changes: &ResultChanges,
     (pipeline, epoch, closed_at): (&str, Epoch, SystemTime),
-) -> Result<Vec<Outgoing>, SinkError> {
+) -> Result<Vec<RenderedRequest>, SinkError> {
     let Channel::Rest(rest) = &changes.table.channel else { return Ok(Vec::new()) };
     if changes.is_new_definition {
         return Ok(Vec::new());
@@ -71,9 +73,10 @@ enum RenderError {
 }
 
 impl Renderer<'_> {
-    fn rows(&self, changes: &ResultChanges) -> Result<Vec<Outgoing>, RenderError> {
+    fn rows(&self, changes: &ResultChanges) -> Result<Vec<RenderedRequest>, RenderError> {
         let mut rows = Vec::new();
-        let appeared = |row: usize| changes.held.get(row).is_none_or(|held| *held == Held::Nothing);
+        let appeared =
+            |row: usize| changes.held.get(row).is_none_or(|held| *held == PriorRow::Nothing);
         let (is_keyed, sends) =
             (matches!(changes.table.mode, ResultMode::Keyed { .. }), self.rest.sends);
         if is_keyed && sends == Sends::Changes {
@@ -96,7 +99,7 @@ impl Renderer<'_> {
         batch: &RecordBatch,
         order: &[usize],
         operation: impl Fn(usize) -> Option<&'static str>,
-        rows: &mut Vec<Outgoing>,
+        rows: &mut Vec<RenderedRequest>,
     ) -> Result<(), RenderError> {
         let wanted = (0..batch.num_rows()).filter_map(|row| Some((row, operation(row)?)));
         let wanted: Vec<(usize, &'static str)> = wanted.collect();
@@ -120,7 +123,7 @@ impl Renderer<'_> {
             *times += 1;
             let body = self.body(&lines[row], operation, (event_id, &idempotency_key))?;
             let lane = format!("{}\u{1f}{key}", self.result).replace('\0', "\u{fffd}");
-            rows.push(Outgoing { lane, operation, idempotency_key, body });
+            rows.push(RenderedRequest { lane, operation, idempotency_key, body });
         }
         Ok(())
     }
@@ -140,14 +143,14 @@ impl Renderer<'_> {
         if self.rest.payload == Payload::Row {
             return Ok(line.to_owned());
         }
-        let mut row: Fields = serde_json::from_str(line)?;
+        let mut row: JsonFields = serde_json::from_str(line)?;
         let timestamp = self.timestamp(&row);
         let topic = text_of(&row, "topic");
         let mut fields = extra_fields(&row);
         row.retain(|name, _| !ABOUT.contains(&name.as_str()));
         // A declared column goes before one of the same name that is not.
         fields.extend(row);
-        let metadata = Metadata {
+        let metadata = BodyMetadata {
             pipeline: self.pipeline,
             result: self.result,
             epoch: self.epoch.0,
@@ -176,7 +179,7 @@ impl Renderer<'_> {
     }
 
     /// When the source made the change, or else when the epoch was complete; UTC.
-    fn timestamp(&self, row: &Fields) -> String {
+    fn timestamp(&self, row: &JsonFields) -> String {
         match text_of(row, "source_ts") {
             Some(time) if time.ends_with('Z') => time,
             Some(time) => time + "Z",
@@ -192,8 +195,8 @@ struct EventBody<'a> {
     event_type: String,
     event_id: &'a str,
     timestamp: String,
-    data: Fields,
-    metadata: Metadata<'a>,
+    data: JsonFields,
+    metadata: BodyMetadata<'a>,
 }
 
 #[derive(Serialize)]
@@ -202,12 +205,12 @@ struct NotificationBody<'a> {
     priority: &'a str,
     notification_id: &'a str,
     timestamp: String,
-    payload: Fields,
-    metadata: Metadata<'a>,
+    payload: JsonFields,
+    metadata: BodyMetadata<'a>,
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
+struct BodyMetadata<'a> {
     pipeline: &'a str,
     result: &'a str,
     epoch: u64,
@@ -229,12 +232,12 @@ fn json_lines(batch: &RecordBatch) -> Result<Vec<String>, ArrowError> {
 }
 
 /// The columns that the table does not declare, if the row has them.
-fn extra_fields(row: &Fields) -> Fields {
+fn extra_fields(row: &JsonFields) -> JsonFields {
     let text = text_of(row, EXTRA);
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-fn text_of(row: &Fields, name: &str) -> Option<String> {
+fn text_of(row: &JsonFields, name: &str) -> Option<String> {
     row.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::held::{Rehearsal, TableRows};
 use super::{customers, lines, order_changes, orders, plan};
-use crate::model::{ColumnSet, Held, ResultChanges};
+use crate::model::{ColumnSet, PriorRow, ResultChanges};
 use crate::transform::{TransformError, Transforms};
 
 const BY_ID: &str = "-- writes: postgres t\n-- key: order_id\nSELECT order_id, amount FROM orders";
@@ -200,12 +200,12 @@ async fn it_is_told_what_the_target_holds() {
     let first = [(1, Some(7), None, None), (2, Some(8), None, None)];
     let tables = vec![orders(&first), customers(&[(7, Some("gold")), (8, Some("gold"))])];
     let written = transforms.run(tables, &[], None).await.unwrap();
-    assert_eq!(written[0].held, [Held::Nothing, Held::Nothing]);
+    assert_eq!(written[0].held, [PriorRow::Nothing, PriorRow::Nothing]);
     let moved = [(1, Some(8), None, None), (2, Some(8), None, None), (3, Some(8), None, None)];
     let written = transforms.run(vec![orders(&moved)], &[], None).await.unwrap();
     assert_eq!(lines(&written), ["x + 1, gold, 8", "x + 3, gold, 8"]);
-    let customer = Held::Other(ColumnSet::NONE.with(2));
-    assert_eq!(written[0].held, [customer, Held::Nothing]);
+    let customer = PriorRow::Other(ColumnSet::NONE.with(2));
+    assert_eq!(written[0].held, [customer, PriorRow::Nothing]);
 }
 
 #[tokio::test]
@@ -218,16 +218,16 @@ async fn of_a_row_that_ttl_had_dropped_nobody_knows_what_the_target_holds() {
     transforms.forget(vec![orders(&both[1..])]).await.unwrap();
     transforms.remember(vec![orders(&both)]).await.unwrap();
     let paid = [(1, Some(7), None, Some(150)), (2, Some(7), None, Some(250))];
-    let held = async |transforms: &mut Rehearsal, rows: &[_]| -> Vec<Held> {
+    let held = async |transforms: &mut Rehearsal, rows: &[_]| -> Vec<PriorRow> {
         let written = transforms.run(vec![orders(rows)], &[], None).await.unwrap();
         written.into_iter().flat_map(|changes| changes.held).collect()
     };
-    let amount = Held::Other(ColumnSet::NONE.with(1));
-    assert_eq!(held(&mut transforms, &paid).await, [Held::Unknown, amount]);
+    let amount = PriorRow::Other(ColumnSet::NONE.with(1));
+    assert_eq!(held(&mut transforms, &paid).await, [PriorRow::Unknown, amount]);
     assert_eq!(held(&mut transforms, &both).await, [amount, amount], "it was told since");
     // The count of the customer had gone down and up without a word.
     let left = [(2, Some(7), None, Some(200))];
-    assert_eq!(held(&mut transforms, &left).await, [Held::Unknown]);
+    assert_eq!(held(&mut transforms, &left).await, [PriorRow::Unknown]);
 }
 
 fn written(transforms: &Rehearsal) -> BTreeMap<String, String> {

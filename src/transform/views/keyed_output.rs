@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use arrow::row::{Row, RowConverter, SortField};
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{ColumnSet, Held};
+use crate::model::{ColumnSet, PriorRow};
 use crate::transform::dataflow::Delta;
 
 /// What is wrong with rows as rows of a keyed result.
@@ -26,13 +26,13 @@ impl From<ArrowError> for KeyError {
     }
 }
 
-/// KeyedChanges of a keyed target.
+/// Changes of a keyed target.
 #[derive(Debug)]
 pub(crate) struct KeyedChanges {
     /// Rows that are new or different.
     pub(crate) upserts: RecordBatch,
     /// Per upserted row: what its target holds.
-    pub(crate) held: Vec<Held>,
+    pub(crate) held: Vec<PriorRow>,
     /// The keys that are gone.
     pub(crate) deletes: RecordBatch,
 }
@@ -129,7 +129,7 @@ impl KeyedOutput {
         if !self.doubted.is_empty() {
             for (upsert, held) in upserts.iter().zip(&mut held) {
                 if self.doubted.remove(keys.row(upsert.row as usize).as_ref()) {
-                    *held = Held::Unknown;
+                    *held = PriorRow::Unknown;
                 }
             }
             for row in &deletes {
@@ -158,7 +158,7 @@ impl KeyedOutput {
     }
 
     /// What the target held before each of these rows, if it was told of all that happened.
-    fn held(&self, rows: &RecordBatch, upserts: &[Upsert]) -> Result<Vec<Held>, ArrowError> {
+    fn held(&self, rows: &RecordBatch, upserts: &[Upsert]) -> Result<Vec<PriorRow>, ArrowError> {
         let replacing: Vec<(usize, usize)> = upserts
             .iter()
             .filter_map(|upsert| Some((upsert.row as usize, upsert.replaced? as usize)))
@@ -175,8 +175,8 @@ impl KeyedOutput {
         }
         let mut changed = changed.into_iter();
         let of_row = |upsert: &Upsert| match upsert.replaced {
-            None => Held::Nothing,
-            Some(_) => changed.next().map_or(Held::Unknown, Held::Other),
+            None => PriorRow::Nothing,
+            Some(_) => changed.next().map_or(PriorRow::Unknown, PriorRow::Other),
         };
         Ok(upserts.iter().map(of_row).collect())
     }

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::error::classify;
 use super::quote;
-use super::response_deadline::Silence;
+use super::response_deadline::ResponseDeadline;
 use super::tls::{self, Tls};
 use crate::sink::SinkError;
 use crate::sink::postgres::config::{Pooler, PostgresConfig};
@@ -23,16 +23,16 @@ pub(crate) struct Connection {
     /// Each transaction begins with it; `None` if the session has the settings.
     settings: Option<String>,
     io: JoinHandle<()>,
-    pub(crate) silence: Silence,
+    pub(crate) deadline: ResponseDeadline,
     /// The client library no longer knows which answer belongs to which request.
     pub(crate) is_out_of_step: bool,
 }
 
 impl Connection {
-    /// Its answers break `silence`.
+    /// Its answers break `deadline`.
     pub(crate) async fn open(
         config: &PostgresConfig,
-        silence: &Silence,
+        deadline: &ResponseDeadline,
     ) -> Result<Self, SinkError> {
         let client_config =
             config.client_config().map_err(|problems| SinkError::Config { problems })?;
@@ -50,7 +50,7 @@ impl Connection {
                 statements: HashMap::new(),
                 settings: None,
                 io,
-                silence: silence.clone(),
+                deadline: deadline.clone(),
                 is_out_of_step: false,
             };
             match config.pooler {
@@ -66,7 +66,7 @@ impl Connection {
         // The client's own timeout ends with the TCP connection; a server that then says nothing
         // would hold us for ever.
         let opened = tokio::time::timeout(config.connect_timeout, opening).await;
-        silence.is_broken();
+        deadline.record_activity();
         match opened {
             Ok(opened) => opened.map_err(|error| {
                 let of_tls = tls::explain(&error, config.effective_sslmode());
@@ -105,7 +105,7 @@ impl Connection {
             let statement = statement.map_err(|error| (text, error))?;
             self.statements.insert(text.to_owned(), statement);
         }
-        self.silence.is_broken();
+        self.deadline.record_activity();
         Ok(())
     }
 
@@ -136,7 +136,7 @@ impl Connection {
         for message in self.client.simple_query(&begin).await? {
             let SimpleQueryMessage::Row(row) = message else { continue };
             if let Some(process) = row.get(0).and_then(|text| text.parse().ok()) {
-                self.silence.is_of(process);
+                self.deadline.watch_backend(process);
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Connection {
 
     /// Sets or leaves savepoints of an open transaction.
     pub(crate) async fn savepoint(&self, sql: &str) -> Result<(), SinkError> {
-        let set = self.silence.is_broken_by(self.client.batch_execute(sql)).await;
+        let set = self.deadline.record_after(self.client.batch_execute(sql)).await;
         set.map_err(|error| classify("looking for rows that are refused", error))
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
-use super::sqlstate::{Fault, meaning};
+use super::sqlstate::{ErrorClass, meaning};
 use crate::sink::{DataError, SinkError};
 
 /// Turns an error into the decision it asks for. `doing` completes "while ...".
@@ -27,17 +27,17 @@ pub(crate) fn classify(doing: &str, error: Error) -> SinkError {
     let meaning = meaning(db.code().code());
     let advice = meaning.advice;
     match meaning.fault {
-        Fault::Away => SinkError::Unavailable { doing, source: error.into() },
-        Fault::Interrupted => SinkError::Interrupted {
+        ErrorClass::Away => SinkError::Unavailable { doing, source: error.into() },
+        ErrorClass::Interrupted => SinkError::Interrupted {
             doing,
             reason: if advice.is_empty() { message } else { format!("{message}; {advice}") },
             attempts: meaning.attempts,
             source: error.into(),
         },
-        Fault::Environment => {
+        ErrorClass::Environment => {
             SinkError::Refused { doing, message, advice, source: Some(error.into()) }
         }
-        Fault::Row => SinkError::Data(DataError {
+        ErrorClass::Row => SinkError::Data(DataError {
             table: db.table().map(str::to_owned),
             column: db.column().map(str::to_owned).or_else(|| copy_column(db)),
             row: copy_row(db),

@@ -17,7 +17,7 @@ use crate::sink::postgres::config::PostgresConfig;
 
 /// Shared by a sink and its connections, which tell of the answers that come.
 #[derive(Debug, Clone)]
-pub(crate) struct Silence(Arc<Shared>);
+pub(crate) struct ResponseDeadline(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -29,7 +29,7 @@ struct Shared {
     process: Mutex<Option<i32>>,
 }
 
-impl Silence {
+impl ResponseDeadline {
     /// A statement may take `statement_timeout`, and its answer as long as a connection.
     pub(crate) fn new(config: &PostgresConfig) -> Self {
         let is_limited = !config.statement_timeout.is_zero();
@@ -38,29 +38,29 @@ impl Silence {
     }
 
     /// An answer has come.
-    pub(crate) fn is_broken(&self) {
+    pub(crate) fn record_activity(&self) {
         self.set(Some(Instant::now()));
     }
 
     /// The same when `answer` is there.
-    pub(crate) async fn is_broken_by<T>(&self, answer: impl Future<Output = T>) -> T {
+    pub(crate) async fn record_after<T>(&self, answer: impl Future<Output = T>) -> T {
         let answer = answer.await;
-        self.is_broken();
+        self.record_activity();
         answer
     }
 
     /// The next answer may take as long as it takes.
-    pub(crate) fn is_expected(&self) {
+    pub(crate) fn suspend(&self) {
         self.set(None);
     }
 
     /// This server process may work for long before it answers.
-    pub(crate) fn is_of(&self, process: i32) {
+    pub(crate) fn watch_backend(&self, process: i32) {
         *self.0.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-        self.is_broken();
+        self.record_activity();
     }
 
-    /// The process of [`Self::is_of`].
+    /// The process of [`Self::watch_backend`].
     pub(crate) fn process(&self) -> Option<i32> {
         *self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,17 +77,17 @@ impl Silence {
     ///
     /// # Errors
     /// [`SinkError::Unavailable`].
-    pub(crate) async fn limited<T>(
+    pub(crate) async fn enforce<T>(
         &self,
         doing: &str,
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
         // Boxed: each layer of futures would hold it once more.
-        self.limited_unless(|| std::future::ready(false), doing, Box::pin(work)).await
+        self.enforce_unless(|| std::future::ready(false), doing, Box::pin(work)).await
     }
 
     /// The same, but as long as `is_working`, which is asked after each silence, `work` goes on.
-    pub(crate) async fn limited_unless<T, W: Future<Output = bool>>(
+    pub(crate) async fn enforce_unless<T, W: Future<Output = bool>>(
         &self,
         is_working: impl Fn() -> W,
         doing: &str,
@@ -95,7 +95,7 @@ impl Silence {
     ) -> Result<T, SinkError> {
         let Some(limit) = self.0.limit else { return work.await };
         *self.0.process.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.is_broken();
+        self.record_activity();
         let mut work = pin!(work);
         loop {
             let ends = self.since().unwrap_or_else(Instant::now) + limit;
@@ -113,7 +113,7 @@ impl Silence {
                 is_working = is_working() => is_working,
             };
             if is_working {
-                self.is_broken();
+                self.record_activity();
             }
             // An answer may have come meanwhile.
             if self.since().is_some_and(|since| since.elapsed() >= limit) {
@@ -132,27 +132,31 @@ mod tests {
 
     const TIME: Duration = Duration::from_millis(200);
 
-    fn silence(statement_timeout: Duration) -> Silence {
+    fn deadline(statement_timeout: Duration) -> ResponseDeadline {
         let config = PostgresConfig::from_url("postgres://me@db/ods");
-        Silence::new(&PostgresConfig { statement_timeout, connect_timeout: TIME, ..config })
+        ResponseDeadline::new(&PostgresConfig {
+            statement_timeout,
+            connect_timeout: TIME,
+            ..config
+        })
     }
 
     #[tokio::test]
     async fn only_a_silence_is_limited_and_not_the_work() {
-        let silence = silence(4 * TIME);
-        let talkative = silence.limited("x", async {
+        let deadline = deadline(4 * TIME);
+        let talkative = deadline.enforce("x", async {
             for _ in 0..7 {
                 // sleep: an answer that takes this long
-                silence.is_broken_by(tokio::time::sleep(TIME)).await;
+                deadline.record_after(tokio::time::sleep(TIME)).await;
             }
-            silence.is_expected();
+            deadline.suspend();
             // sleep: longer than the limit of a silence
             tokio::time::sleep(6 * TIME).await;
             Ok(())
         });
         talkative.await.unwrap();
         let started = Instant::now();
-        let silent = silence.limited("writing", std::future::pending::<Result<(), SinkError>>());
+        let silent = deadline.enforce("writing", std::future::pending::<Result<(), SinkError>>());
         let error = silent.await.unwrap_err();
         assert!(started.elapsed() >= 5 * TIME);
         assert!(crate::resilience::chain(&error).contains("no answer for 1s"), "{error:?}");
@@ -160,14 +164,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_works_may_be_silent_until_it_does_not() {
-        let silence = silence(TIME);
+        let deadline = deadline(TIME);
         let asked = std::cell::Cell::new(0);
         let is_working = || {
             asked.set(asked.get() + 1);
             std::future::ready(asked.get() < 3)
         };
         let silent = std::future::pending::<Result<(), SinkError>>();
-        let error = silence.limited_unless(is_working, "reading", silent).await.unwrap_err();
+        let error = deadline.enforce_unless(is_working, "reading", silent).await.unwrap_err();
         assert_eq!(asked.get(), 3);
         assert!(crate::resilience::chain(&error).contains("no answer for 400ms"), "{error:?}");
     }
@@ -179,6 +183,6 @@ mod tests {
             tokio::time::sleep(2 * TIME).await;
             Ok(())
         };
-        silence(Duration::ZERO).limited("x", work).await.unwrap();
+        deadline(Duration::ZERO).enforce("x", work).await.unwrap();
     }
 }

@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::connection::Connection;
 use super::error::classify;
-use super::response_deadline::Silence;
+use super::response_deadline::ResponseDeadline;
 use crate::sink::SinkError;
 use crate::sink::postgres::config::PostgresConfig;
 
@@ -16,14 +16,14 @@ const IS_AT_WORK: &str = "SELECT state = 'active' AND wait_event_type IS DISTINC
     FROM pg_stat_activity WHERE pid = $1";
 
 /// Watches over the work of one connection.
-pub(crate) struct Watch {
+pub(crate) struct Watchdog {
     config: PostgresConfig,
-    silence: Silence,
+    deadline: ResponseDeadline,
 }
 
-impl Watch {
-    pub(crate) fn new(config: &PostgresConfig, silence: &Silence) -> Self {
-        Self { config: config.clone(), silence: silence.clone() }
+impl Watchdog {
+    pub(crate) fn new(config: &PostgresConfig, deadline: &ResponseDeadline) -> Self {
+        Self { config: config.clone(), deadline: deadline.clone() }
     }
 
     /// Gives `work` up when no answer comes for too long, unless the server says by another connection that it is
@@ -37,21 +37,21 @@ impl Watch {
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
         let is_working = || async {
-            match self.silence.process() {
+            match self.deadline.process() {
                 Some(process) => Box::pin(is_at_work(&self.config, process)).await,
                 None => false,
             }
         };
         // Boxed: each layer of futures would hold it once more.
-        self.silence.limited_unless(is_working, doing, Box::pin(work)).await
+        self.deadline.enforce_unless(is_working, doing, Box::pin(work)).await
     }
 }
 
 async fn is_at_work(config: &PostgresConfig, process: i32) -> bool {
     // Its answers break no silence but its own.
-    let silence = Silence::new(config);
+    let deadline = ResponseDeadline::new(config);
     let asked = async {
-        let connection = Connection::open(config, &silence).await?;
+        let connection = Connection::open(config, &deadline).await?;
         let process: [(&(dyn ToSql + Sync), Type); 1] = [(&process, Type::INT4)];
         let row = connection.client.query_typed_opt(IS_AT_WORK, &process).await;
         let is_at_work = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());

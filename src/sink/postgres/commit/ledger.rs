@@ -16,7 +16,7 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::system_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
 use crate::sink::postgres::schema::wire_format::POSTGRES_EPOCH_MICROS;
-use crate::sink::postgres::target::rows::{Bound, Params};
+use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts};
 
 /// The ledger of one pipeline in one schema.
@@ -39,7 +39,7 @@ impl Ledger {
 
     /// The ledger row of an epoch. It is inserted only if the epoch is above all others: compaction
     /// removes old rows, so that the primary key alone would let a straggler in.
-    pub(crate) fn insert(&self, commit: &EpochCommit) -> Result<Bound, SinkError> {
+    pub(crate) fn insert(&self, commit: &EpochCommit) -> Result<BoundStatement, SinkError> {
         let sql = format!(
             "INSERT INTO {ledger} (pipeline, epoch, queue, run_id, spools, offsets, landed, \
              results, dead_letters, watermark, opened_at, closed_at) \
@@ -53,7 +53,7 @@ impl Ledger {
         let json = |value: serde_json::Result<serde_json::Value>| {
             value.map_err(|error| ledger_misfit(error.to_string()))
         };
-        Ok(Bound {
+        Ok(BoundStatement {
             table: LEDGER.to_owned(),
             sql,
             params: vec![
@@ -77,7 +77,7 @@ impl Ledger {
     pub(crate) async fn is_taken(
         &self,
         connection: &mut Connection,
-        row: &Bound,
+        row: &BoundStatement,
     ) -> Result<bool, SinkError> {
         match row.execute(connection).await {
             Ok(count) => Ok(count == 1),
@@ -88,22 +88,26 @@ impl Ledger {
     }
 
     /// Counts rows of results that were refused.
-    pub(crate) fn add_dead_letters(&self, epoch: Epoch, count: usize) -> Result<Bound, SinkError> {
+    pub(crate) fn add_dead_letters(
+        &self,
+        epoch: Epoch,
+        count: usize,
+    ) -> Result<BoundStatement, SinkError> {
         let sql = format!(
             "UPDATE {} SET dead_letters = dead_letters + $3::bigint \
              WHERE pipeline = $1::text AND epoch = $2::bigint",
             self.ledger
         );
-        let params: Params = vec![
+        let params: StatementParams = vec![
             Box::new(self.pipeline.clone()),
             Box::new(epoch_number(epoch)?),
             Box::new(count as i64),
         ];
-        Ok(Bound { table: LEDGER.to_owned(), sql, params })
+        Ok(BoundStatement { table: LEDGER.to_owned(), sql, params })
     }
 
     /// Adds the spools that the ledger does not know.
-    pub(crate) fn insert_spools(&self, commit: &EpochCommit) -> Bound {
+    pub(crate) fn insert_spools(&self, commit: &EpochCommit) -> BoundStatement {
         let sql = format!(
             "INSERT INTO {spools} (pipeline, queue, generation, spool) \
              SELECT $1::text, $2::text, s.number - 1, s.spool \
@@ -112,7 +116,7 @@ impl Ledger {
             spools = self.spools
         );
         let spools: Vec<String> = commit.spools.spools().iter().map(|s| spool_text(*s)).collect();
-        Bound {
+        BoundStatement {
             table: SPOOLS.to_owned(),
             sql,
             params: vec![
@@ -124,14 +128,14 @@ impl Ledger {
     }
 
     /// Notes under which definition the rows of a result are written from now on.
-    pub(crate) fn define_result(&self, result: &ResultTable) -> Bound {
+    pub(crate) fn define_result(&self, result: &ResultTable) -> BoundStatement {
         let sql = format!(
             "INSERT INTO {} (pipeline, result, definition) VALUES ($1::text, $2::text, $3::text) \
              ON CONFLICT (pipeline, result) \
              DO UPDATE SET definition = EXCLUDED.definition, written_at = EXCLUDED.written_at",
             self.results
         );
-        Bound {
+        BoundStatement {
             table: RESULTS.to_owned(),
             sql,
             params: vec![
@@ -143,8 +147,8 @@ impl Ledger {
     }
 
     /// Forgets under which definition the rows of these results were written.
-    pub(crate) fn retire_results(&self, names: &[String]) -> Bound {
-        Bound {
+    pub(crate) fn retire_results(&self, names: &[String]) -> BoundStatement {
+        BoundStatement {
             table: RESULTS.to_owned(),
             sql: format!(
                 "DELETE FROM {} WHERE pipeline = $1::text AND result = ANY ($2::text[])",
@@ -155,24 +159,25 @@ impl Ledger {
     }
 
     /// Remembers that rows of these results were refused.
-    pub(crate) fn note_gaps(&self, names: Vec<String>) -> Bound {
+    pub(crate) fn note_gaps(&self, names: Vec<String>) -> BoundStatement {
         let sql = format!(
             "INSERT INTO {} (pipeline, result) SELECT DISTINCT $1::text, name \
              FROM unnest($2::text[]) AS refused(name) ON CONFLICT DO NOTHING",
             self.gaps
         );
-        let params: Params = vec![Box::new(self.pipeline.clone()), Box::new(names)];
-        Bound { table: GAPS.to_owned(), sql, params }
+        let params: StatementParams = vec![Box::new(self.pipeline.clone()), Box::new(names)];
+        BoundStatement { table: GAPS.to_owned(), sql, params }
     }
 
     /// Forgets that, because these results are written anew or not any more.
-    pub(crate) fn close_gaps(&self, names: &[String]) -> Bound {
+    pub(crate) fn close_gaps(&self, names: &[String]) -> BoundStatement {
         let sql = format!(
             "DELETE FROM {} WHERE pipeline = $1::text AND result = ANY ($2::text[])",
             self.gaps
         );
-        let params: Params = vec![Box::new(self.pipeline.clone()), Box::new(names.to_vec())];
-        Bound { table: GAPS.to_owned(), sql, params }
+        let params: StatementParams =
+            vec![Box::new(self.pipeline.clone()), Box::new(names.to_vec())];
+        BoundStatement { table: GAPS.to_owned(), sql, params }
     }
 
     /// Results of which rows were refused.

@@ -9,26 +9,26 @@ pub(super) mod schema_changes;
 pub(super) mod transaction;
 pub(super) mod with_savepoints;
 
-use self::transaction::{EpochWrite, Failure, Written, roll_back};
-use self::with_savepoints::Judge;
+use self::transaction::{CommitFailure, CommitOutcome, EpochWrite, roll_back};
+use self::with_savepoints::RefusalPolicy;
 use crate::model::{Channel, Epoch, EpochCommit, ResultChanges};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::outbox::resends;
 use crate::sink::postgres::refused_rows::flood::FloodGauge;
-use crate::sink::postgres::target::row_write::{How, Origin, Piece, RowsPiece};
-use crate::sink::postgres::target::rows::Bound;
+use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite, WriteMethod};
+use crate::sink::postgres::target::rows::BoundStatement;
 use crate::sink::postgres::target::truncate;
 use crate::sink::postgres::{PostgresSink, outbox, unchecked};
 
 /// How an epoch is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum WriteMode {
     /// Relying on what the targets hold.
-    Fast,
+    Delta,
     /// Each row whole.
-    Careful,
+    FullRows,
 }
 
 impl PostgresSink {
@@ -36,20 +36,20 @@ impl PostgresSink {
     fn prepare<'a>(
         &'a self,
         commit: &'a EpochCommit,
-        manner: Manner,
+        mode: WriteMode,
     ) -> Result<EpochWrite<'a>, SinkError> {
         let mut write = EpochWrite {
             epoch: commit.epoch,
             ledger_row: self.ledger.insert(commit)?,
-            pieces: Vec::new(),
+            writes: Vec::new(),
             truncates: Vec::new(),
         };
         if commit.spools.spools().len() > self.known_spools {
-            write.pieces.push(Piece::Own(self.ledger.insert_spools(commit)));
+            write.writes.push(TargetWrite::Statement(self.ledger.insert_spools(commit)));
         }
         for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
-            let piece = self.targets.landing_piece(changelog, commit.closed_at)?;
-            write.pieces.extend(piece.map(Piece::Rows));
+            let row_write = self.targets.landing_write(changelog, commit.closed_at)?;
+            write.writes.extend(row_write.map(TargetWrite::Rows));
             if let Some(target) = self.targets.landing.get(&changelog.table.name) {
                 write.truncates.extend(truncate::statements(changelog, target));
             }
@@ -62,35 +62,43 @@ impl PostgresSink {
             let target = self.targets.results.get(&changes.table.name);
             let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
             if changes.is_new_definition {
-                write.pieces.extend(target.delete_all().map(Piece::Own));
-                write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
+                write.writes.extend(target.delete_all().map(TargetWrite::Statement));
+                write
+                    .writes
+                    .push(TargetWrite::Statement(self.ledger.define_result(&changes.table)));
                 let names = std::slice::from_ref(&changes.table.name);
-                write.pieces.push(Piece::Own(self.ledger.close_gaps(names)));
+                write.writes.push(TargetWrite::Statement(self.ledger.close_gaps(names)));
             }
             if let Some((rows, sql)) = target.deletes(changes)? {
-                let (how, origin) = (How::Statement(sql.to_owned()), Origin::Deletes(changes));
-                write.pieces.push(Piece::Rows(RowsPiece { rows, how, origin }));
+                let (method, origin) =
+                    (WriteMethod::Statement(sql.to_owned()), RowOrigin::Deletes(changes));
+                write.writes.push(TargetWrite::Rows(RowWrite { rows, method, origin }));
             }
-            let is_doubted = manner == Manner::Careful || self.doubts.has(&changes.table.name);
-            let pieces = match is_doubted {
+            let has_drifted =
+                mode == WriteMode::FullRows || self.drift.affects(&changes.table.name);
+            let writes = match has_drifted {
                 true => vec![target.whole(changes, commit.closed_at)?],
                 false => target.by_difference(changes, commit.closed_at)?,
             };
-            write.pieces.extend(pieces.into_iter().map(Piece::Rows));
+            write.writes.extend(writes.into_iter().map(TargetWrite::Rows));
         }
         if !commit.retired.is_empty() {
-            write.pieces.push(Piece::Own(self.ledger.retire_results(&commit.retired)));
-            write.pieces.push(Piece::Own(self.ledger.close_gaps(&commit.retired)));
+            write.writes.push(TargetWrite::Statement(self.ledger.retire_results(&commit.retired)));
+            write.writes.push(TargetWrite::Statement(self.ledger.close_gaps(&commit.retired)));
         }
-        write.pieces.extend(self.dead_letters(commit)?.into_iter().map(Piece::Own));
+        write.writes.extend(self.dead_letters(commit)?.into_iter().map(TargetWrite::Statement));
         let settled =
             replay_outcomes::update(&self.config.schema, &commit.replayed, commit.closed_at);
-        write.pieces.extend(settled.map(Piece::Own));
+        write.writes.extend(settled.map(TargetWrite::Statement));
         let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
-        write.pieces.extend(resends::statements(commit, place)?.into_iter().map(Piece::Own));
+        write
+            .writes
+            .extend(resends::statements(commit, place)?.into_iter().map(TargetWrite::Statement));
         if !commit.schema_changes.is_empty() {
             let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
-            write.pieces.push(Piece::Own(schema_changes::insert(schema, pipeline, commit)?));
+            write
+                .writes
+                .push(TargetWrite::Statement(schema_changes::insert(schema, pipeline, commit)?));
         }
         Ok(write)
     }
@@ -103,15 +111,15 @@ impl PostgresSink {
         write: &mut EpochWrite<'_>,
     ) -> Result<(), SinkError> {
         if changes.is_new_definition {
-            write.pieces.push(Piece::Own(self.ledger.define_result(&changes.table)));
+            write.writes.push(TargetWrite::Statement(self.ledger.define_result(&changes.table)));
         }
         let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
         let rows = outbox::inserts(changes, commit, place)?;
-        write.pieces.extend(rows.into_iter().map(Piece::Own));
+        write.writes.extend(rows.into_iter().map(TargetWrite::Statement));
         Ok(())
     }
 
-    fn dead_letters(&self, commit: &EpochCommit) -> Result<Vec<Bound>, SinkError> {
+    fn dead_letters(&self, commit: &EpochCommit) -> Result<Vec<BoundStatement>, SinkError> {
         if commit.dead_letters.is_empty() {
             return Ok(Vec::new());
         }
@@ -121,24 +129,24 @@ impl PostgresSink {
     }
 
     /// Piece by piece, leaving out rows of results that are refused.
-    async fn commit_carefully(
+    async fn commit_with_savepoints(
         &mut self,
         connection: &mut Connection,
         commit: &EpochCommit,
-    ) -> Result<Written, Failure> {
+    ) -> Result<CommitOutcome, CommitFailure> {
         let mut floods = std::mem::replace(&mut self.floods, FloodGauge::new(0));
-        let mut gaps = std::mem::take(&mut self.doubts.gaps);
-        let judge = Judge {
+        let mut gaps = std::mem::take(&mut self.drift.gaps);
+        let policy = RefusalPolicy {
             floods: &mut floods,
             gaps: &mut gaps,
             letters: self.targets.dead_letters.as_ref(),
             closed_at: commit.closed_at,
         };
-        let written = match self.prepare(commit, Manner::Careful) {
-            Ok(write) => write.run_carefully(connection, &self.ledger, judge).await,
-            Err(error) => Err(Failure::Nothing(error)),
+        let written = match self.prepare(commit, WriteMode::FullRows) {
+            Ok(write) => write.run_with_savepoints(connection, &self.ledger, policy).await,
+            Err(error) => Err(CommitFailure::NotCommitted(error)),
         };
-        (self.floods, self.doubts.gaps) = (floods, gaps);
+        (self.floods, self.drift.gaps) = (floods, gaps);
         written
     }
 
@@ -146,28 +154,29 @@ impl PostgresSink {
     pub(crate) async fn write(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut connection = self.connect().await?;
         let mut written = match commit.mended.as_slice() {
-            [] => self.prepare(commit, Manner::Fast)?.run(&mut connection, &self.ledger).await,
+            [] => self.prepare(commit, WriteMode::Delta)?.run(&mut connection, &self.ledger).await,
             _ => self.mend(&mut connection, commit).await,
         };
-        if let Err(Failure::Nothing(error @ (SinkError::Data(_) | SinkError::Refused { .. }))) =
-            &written
+        if let Err(CommitFailure::NotCommitted(
+            error @ (SinkError::Data(_) | SinkError::Refused { .. }),
+        )) = &written
             && commit.mended.is_empty()
         {
             let table =
                 if let SinkError::Data(data) = error { data.table.as_deref() } else { None };
-            self.doubts.surprise(table, commit.results.iter().map(|changes| &*changes.table));
+            self.drift.mark_drifted(table, commit.results.iter().map(|changes| &*changes.table));
             match connection.is_out_of_step {
                 true => connection = self.connect().await?,
                 false => roll_back(&mut connection).await?,
             }
             self.check_again(&connection).await?;
-            written = self.commit_carefully(&mut connection, commit).await;
+            written = self.commit_with_savepoints(&mut connection, commit).await;
         }
         match written {
-            Ok(Written::Committed) => {}
-            Ok(Written::NotAbove) => self.ours_or_fenced(&connection, commit.epoch).await?,
-            Err(Failure::Nothing(error)) => return Err(error),
-            Err(Failure::InDoubt(error)) => {
+            Ok(CommitOutcome::Committed) => {}
+            Ok(CommitOutcome::NotAbove) => self.ours_or_fenced(&connection, commit.epoch).await?,
+            Err(CommitFailure::NotCommitted(error)) => return Err(error),
+            Err(CommitFailure::InDoubt(error)) => {
                 drop(connection);
                 connection = self.connect().await?;
                 // Not there: rolled back, or the old server process is still at it. The next
@@ -181,7 +190,7 @@ impl PostgresSink {
                 );
             }
         }
-        self.doubts.fade();
+        self.drift.end_epoch();
         self.known_spools = self.known_spools.max(commit.spools.spools().len());
         self.connection = Some(connection);
         Ok(())

@@ -10,12 +10,12 @@ use super::with_savepoints::try_out;
 use crate::model::Changelog;
 use crate::sink::postgres::PostgresSink;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::refused_rows::bisect::Refusal;
+use crate::sink::postgres::refused_rows::bisect::RowRefusal;
 use crate::sink::postgres::refused_rows::messages::of_landing;
 use crate::sink::postgres::refused_rows::type_checks::misfits;
 use crate::sink::postgres::target::landing::target_name;
-use crate::sink::postgres::target::row_write::RowsPiece;
-use crate::sink::{Distrust, RefusedRow, SinkError};
+use crate::sink::postgres::target::row_write::RowWrite;
+use crate::sink::{PreflightLevel, RefusedRow, SinkError};
 
 /// Epochs in a row without a refused row after which a table is looked at less, and then not at all.
 pub(crate) const TRIALS: u32 = 200;
@@ -51,33 +51,33 @@ pub(crate) async fn refused(
 }
 
 fn is_tried(sink: &PostgresSink, changelog: &Changelog) -> bool {
-    sink.distrusted.contains_key(&changelog.table.name)
+    sink.preflight_levels.contains_key(&changelog.table.name)
 }
 
 /// For each changelog the rows that the types of its target refuse.
-fn by_types(sink: &PostgresSink, landing: &[Changelog]) -> Result<Vec<Vec<Refusal>>, SinkError> {
+fn by_types(sink: &PostgresSink, landing: &[Changelog]) -> Result<Vec<Vec<RowRefusal>>, SinkError> {
     let of_changelog = |changelog: &Changelog| {
         // The stamp fits, whatever it is.
-        let piece = sink.targets.landing_piece(changelog, SystemTime::UNIX_EPOCH)?;
-        Ok(piece.map_or_else(Vec::new, |piece| misfits(&piece.rows)))
+        let row_write = sink.targets.landing_write(changelog, SystemTime::UNIX_EPOCH)?;
+        Ok(row_write.map_or_else(Vec::new, |row_write| misfits(&row_write.rows)))
     };
     landing.iter().map(of_changelog).collect()
 }
 
 fn is_written(sink: &PostgresSink, changelog: &Changelog) -> bool {
-    let distrust = sink.distrusted.get(&changelog.table.name);
-    distrust.is_some_and(|(distrust, _)| *distrust == Distrust::Trial)
+    let level = sink.preflight_levels.get(&changelog.table.name);
+    level.is_some_and(|(level, _)| *level == PreflightLevel::Trial)
 }
 
 /// A changelog to be looked at, by its place in the epoch.
-struct Task<'a> {
+struct TrialTask<'a> {
     at: usize,
-    piece: RowsPiece<'a>,
-    distrust: Distrust,
+    row_write: RowWrite<'a>,
+    level: PreflightLevel,
 }
 
 /// Refused rows by the places of their changelogs.
-type Found = Vec<(usize, Vec<Refusal>)>;
+type Found = Vec<(usize, Vec<RowRefusal>)>;
 
 /// Looks at the rows of distrusted tables, those of two tables at the same time.
 async fn tried(
@@ -87,13 +87,13 @@ async fn tried(
 ) -> Result<Found, SinkError> {
     let mut second = sink.second.take().filter(|second| !second.is_closed());
     let trials = landing.iter().filter(|changelog| is_written(sink, changelog)).count();
-    if trials > 1 && second.is_none() && !sink.is_in_its_own_way {
-        second = Connection::open(&sink.config, &sink.silence).await.ok();
+    if trials > 1 && second.is_none() && !sink.trials_conflict {
+        second = Connection::open(&sink.config, &sink.deadline).await.ok();
         // One connection does it too.
-        sink.is_in_its_own_way = second.is_none();
+        sink.trials_conflict = second.is_none();
     }
     let mut tasks = tasks(sink, landing)?;
-    let others = match trials > 1 && !sink.is_in_its_own_way {
+    let others = match trials > 1 && !sink.trials_conflict {
         true => split_off_half(&mut tasks),
         false => Vec::new(),
     };
@@ -110,7 +110,7 @@ async fn tried(
     };
     drop((tasks, others));
     // Triggers of two tables may wait for each other, and would again.
-    sink.is_in_its_own_way |= is_beside && matches!(found, Err(SinkError::Interrupted { .. }));
+    sink.trials_conflict |= is_beside && matches!(found, Err(SinkError::Interrupted { .. }));
     let found = found?;
     sink.second = second;
     for (at, refusals) in &found {
@@ -119,23 +119,26 @@ async fn tried(
     Ok(found)
 }
 
-fn tasks<'a>(sink: &'a PostgresSink, landing: &'a [Changelog]) -> Result<Vec<Task<'a>>, SinkError> {
+fn tasks<'a>(
+    sink: &'a PostgresSink,
+    landing: &'a [Changelog],
+) -> Result<Vec<TrialTask<'a>>, SinkError> {
     let mut tasks = Vec::new();
     for (at, changelog) in landing.iter().enumerate() {
-        let Some((distrust, _)) = sink.distrusted.get(&changelog.table.name) else { continue };
-        let piece = sink.targets.landing_piece(changelog, SystemTime::UNIX_EPOCH)?;
-        tasks.extend(piece.map(|piece| Task { at, piece, distrust: *distrust }));
+        let Some((level, _)) = sink.preflight_levels.get(&changelog.table.name) else { continue };
+        let row_write = sink.targets.landing_write(changelog, SystemTime::UNIX_EPOCH)?;
+        tasks.extend(row_write.map(|row_write| TrialTask { at, row_write, level: *level }));
     }
     Ok(tasks)
 }
 
 /// Tasks with about half of the rows.
-fn split_off_half<'a>(tasks: &mut Vec<Task<'a>>) -> Vec<Task<'a>> {
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.piece.rows.count()));
+fn split_off_half<'a>(tasks: &mut Vec<TrialTask<'a>>) -> Vec<TrialTask<'a>> {
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.row_write.rows.count()));
     let (mut kept, mut others) = (Vec::new(), Vec::new());
     let (mut rows_kept, mut rows_of_others) = (0, 0);
     for task in tasks.drain(..) {
-        let rows = task.piece.rows.count();
+        let rows = task.row_write.rows.count();
         if rows_kept <= rows_of_others {
             rows_kept += rows;
             kept.push(task);
@@ -148,26 +151,26 @@ fn split_off_half<'a>(tasks: &mut Vec<Task<'a>>) -> Vec<Task<'a>> {
     others
 }
 
-async fn run(connection: &mut Connection, tasks: &[Task<'_>]) -> Result<Found, SinkError> {
+async fn run(connection: &mut Connection, tasks: &[TrialTask<'_>]) -> Result<Found, SinkError> {
     let mut found = Vec::new();
     for task in tasks {
-        found.push((task.at, try_out(connection, &task.piece, task.distrust).await?));
+        found.push((task.at, try_out(connection, &task.row_write, task.level).await?));
     }
     Ok(found)
 }
 
 /// How a table is looked at from now on, after these rows of it were refused.
-fn trust(sink: &mut PostgresSink, name: &str, refusals: &[Refusal]) {
-    let Some((distrust, left)) = sink.distrusted.get(name).copied() else { return };
+fn trust(sink: &mut PostgresSink, name: &str, refusals: &[RowRefusal]) {
+    let Some((level, left)) = sink.preflight_levels.get(name).copied() else { return };
     let needed = refusals.iter().map(|refusal| refusal.found_by).max();
-    let next = match (distrust, needed) {
-        (_, Some(needed)) if needed == distrust => Some((distrust, TRIALS)),
-        (distrust, _) if left > 1 => Some((distrust, left - 1)),
-        (Distrust::Trial, _) => Some((Distrust::Checks, TRIALS)),
-        (Distrust::Checks, _) => None,
+    let next = match (level, needed) {
+        (_, Some(needed)) if needed == level => Some((level, TRIALS)),
+        (level, _) if left > 1 => Some((level, left - 1)),
+        (PreflightLevel::Trial, _) => Some((PreflightLevel::Checks, TRIALS)),
+        (PreflightLevel::Checks, _) => None,
     };
     match next {
-        Some(next) => sink.distrusted.insert(name.to_owned(), next),
-        None => sink.distrusted.remove(name),
+        Some(next) => sink.preflight_levels.insert(name.to_owned(), next),
+        None => sink.preflight_levels.remove(name),
     };
 }

@@ -4,19 +4,19 @@
 //! but who has asked.
 
 use super::replay_outcomes;
-use super::transaction::{EpochWrite, Failure, Written, roll_back};
+use super::transaction::{CommitFailure, CommitOutcome, EpochWrite, roll_back};
 use super::with_savepoints::begin;
 use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::postgres::PostgresSink;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::refused_rows::bisect::Refusal;
+use crate::sink::postgres::refused_rows::bisect::RowRefusal;
 use crate::sink::postgres::refused_rows::messages;
-use crate::sink::postgres::target::row_write::{Origin, RowsPiece};
-use crate::sink::{DataError, Distrust, SinkError};
+use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite};
+use crate::sink::{DataError, PreflightLevel, SinkError};
 
 /// A row on its way, and the letters about it.
-struct Task<'m, 'a> {
-    piece: &'m RowsPiece<'a>,
+struct RepairTask<'m, 'a> {
+    row_write: &'m RowWrite<'a>,
     row: usize,
     letters: &'m [RowLetter],
 }
@@ -27,17 +27,17 @@ impl PostgresSink {
         &self,
         connection: &mut Connection,
         commit: &EpochCommit,
-    ) -> Result<Written, Failure> {
+    ) -> Result<CommitOutcome, CommitFailure> {
         let write = EpochWrite {
             epoch: commit.epoch,
-            ledger_row: self.ledger.insert(commit).map_err(Failure::Nothing)?,
-            pieces: Vec::new(),
+            ledger_row: self.ledger.insert(commit).map_err(CommitFailure::NotCommitted)?,
+            writes: Vec::new(),
             truncates: Vec::new(),
         };
         let written = self.write_mended(connection, &write, commit).await;
-        match written.map_err(Failure::Nothing)? {
-            Written::NotAbove => Ok(Written::NotAbove),
-            Written::Committed => write.finish(connection, &self.ledger).await,
+        match written.map_err(CommitFailure::NotCommitted)? {
+            CommitOutcome::NotAbove => Ok(CommitOutcome::NotAbove),
+            CommitOutcome::Committed => write.finish(connection, &self.ledger).await,
         }
     }
 
@@ -47,42 +47,46 @@ impl PostgresSink {
         connection: &mut Connection,
         write: &EpochWrite<'_>,
         commit: &EpochCommit,
-    ) -> Result<Written, SinkError> {
+    ) -> Result<CommitOutcome, SinkError> {
         begin(connection).await?;
         if !self.ledger.is_taken(connection, &write.ledger_row).await? {
             roll_back(connection).await?;
-            return Ok(Written::NotAbove);
+            return Ok(CommitOutcome::NotAbove);
         }
-        let mut pieces = Vec::new();
+        let mut writes = Vec::new();
         for mending in &commit.mended {
             let target = self.targets.results.get(&mending.changes.table.name);
             let target = target
                 .ok_or_else(|| crate::sink::postgres::unchecked(&mending.changes.table.name))?;
-            pieces.push(target.mending(&mending.changes, commit.closed_at)?);
+            writes.push(target.mending(&mending.changes, commit.closed_at)?);
         }
         let mut settled = commit.replayed.clone();
-        settled.extend(mend_all(connection, &tasks(&commit.mended, &pieces)).await?);
+        settled.extend(mend_all(connection, &tasks(&commit.mended, &writes)).await?);
         if let Some(bound) =
             replay_outcomes::update(&self.config.schema, &settled, commit.closed_at)
         {
             bound.execute(connection).await?;
         }
-        Ok(Written::Committed)
+        Ok(CommitOutcome::Committed)
     }
 }
 
 /// Deletes of all results first: they make room in other unique indexes.
 fn tasks<'m, 'a>(
     mended: &'m [Mending],
-    pieces: &'m [[Option<RowsPiece<'a>>; 2]],
-) -> Vec<Task<'m, 'a>> {
+    writes: &'m [[Option<RowWrite<'a>>; 2]],
+) -> Vec<RepairTask<'m, 'a>> {
     let of = |which: usize| {
-        mended.iter().zip(pieces).flat_map(move |(mending, pieces)| {
+        mended.iter().zip(writes).flat_map(move |(mending, writes)| {
             let letters = if which == 0 { &mending.of_deletes } else { &mending.of_upserts };
-            let task = move |piece: &'m RowsPiece<'a>| {
-                letters.iter().enumerate().map(move |(row, letters)| Task { piece, row, letters })
+            let task = move |row_write: &'m RowWrite<'a>| {
+                letters.iter().enumerate().map(move |(row, letters)| RepairTask {
+                    row_write,
+                    row,
+                    letters,
+                })
             };
-            pieces[which].iter().flat_map(task)
+            writes[which].iter().flat_map(task)
         })
     };
     of(0).chain(of(1)).collect()
@@ -90,7 +94,7 @@ fn tasks<'m, 'a>(
 
 async fn mend_all(
     connection: &mut Connection,
-    tasks: &[Task<'_, '_>],
+    tasks: &[RepairTask<'_, '_>],
 ) -> Result<Vec<Replayed>, SinkError> {
     let (mut settled, mut failed) = (Vec::new(), Vec::new());
     for task in tasks {
@@ -112,10 +116,10 @@ async fn mend_all(
 /// How many rows changed.
 async fn attempt(
     connection: &mut Connection,
-    task: &Task<'_, '_>,
+    task: &RepairTask<'_, '_>,
 ) -> Result<Result<u64, DataError>, SinkError> {
     connection.savepoint("SAVEPOINT part").await?;
-    let bound = task.piece.bind(task.row..task.row + 1);
+    let bound = task.row_write.bind(task.row..task.row + 1);
     let ran = match bound {
         Ok(bound) => bound.execute(connection).await,
         Err(error) => Err(error),
@@ -130,8 +134,8 @@ async fn attempt(
 }
 
 /// The newest letter that asked for what was done is replayed; the others are superseded by it.
-fn written(task: &Task<'_, '_>, rows: u64) -> Vec<Replayed> {
-    let is_deletion = matches!(task.piece.origin, Origin::Deletes(_));
+fn written(task: &RepairTask<'_, '_>, rows: u64) -> Vec<Replayed> {
+    let is_deletion = matches!(task.row_write.origin, RowOrigin::Deletes(_));
     let did = task.letters.iter().find(|letter| letter.is_deletion == is_deletion && rows > 0);
     let outcome = |letter: &RowLetter| match did {
         Some(did) if did == letter => ReplayOutcome::Applied,
@@ -141,9 +145,11 @@ fn written(task: &Task<'_, '_>, rows: u64) -> Vec<Replayed> {
     task.letters.iter().map(settled).collect()
 }
 
-fn refused_again(task: &Task<'_, '_>, error: DataError) -> Vec<Replayed> {
-    let refusal = Refusal { row: task.row, error, found_by: Distrust::Trial };
-    let Some(refused) = messages::of_result(task.piece.origin, &refusal) else { return Vec::new() };
+fn refused_again(task: &RepairTask<'_, '_>, error: DataError) -> Vec<Replayed> {
+    let refusal = RowRefusal { row: task.row, error, found_by: PreflightLevel::Trial };
+    let Some(refused) = messages::of_result(task.row_write.origin, &refusal) else {
+        return Vec::new();
+    };
     let settled = |letter: &RowLetter| {
         let (column, message) = (refused.column.clone(), refused.message.clone());
         Replayed { id: letter.id, outcome: ReplayOutcome::RefusedAgain { column, message } }

@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::dead_letters::letter_table;
-use crate::sink::postgres::target::rows::Bound;
+use crate::sink::postgres::target::rows::BoundStatement;
 
 /// What changes of one letter; `None` stays as it is.
 #[derive(Default)]
-struct Change {
+struct LetterUpdate {
     status: &'static str,
     error_type: Option<&'static str>,
     message: Option<String>,
@@ -19,12 +19,13 @@ struct Change {
 }
 
 /// Goes by the id alone: whoever has asked may have taken it back, and this is what happened all the same.
-pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Option<Bound> {
+pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Option<BoundStatement> {
     if settled.is_empty() {
         return None;
     }
     let ids: Vec<i64> = settled.iter().map(|replayed| replayed.id).collect();
-    let changes: Vec<Change> = settled.iter().map(|replayed| change(&replayed.outcome)).collect();
+    let updates: Vec<LetterUpdate> =
+        settled.iter().map(|replayed| update_of(&replayed.outcome)).collect();
     let sql = format!(
         "UPDATE {} AS letter SET status = given.status, \
          settled_at = CASE WHEN given.status = 'dead' THEN settled_at ELSE $8::timestamptz END, \
@@ -41,36 +42,40 @@ pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Opti
          WHERE letter.id = given.id",
         quote::table(schema, letter_table::TABLE)
     );
-    let texts = |text: fn(&Change) -> Option<String>| -> Vec<Option<String>> {
-        changes.iter().map(text).collect()
+    let texts = |text: fn(&LetterUpdate) -> Option<String>| -> Vec<Option<String>> {
+        updates.iter().map(text).collect()
     };
     let owned = |text: Option<&'static str>| text.map(str::to_owned);
-    Some(Bound {
+    Some(BoundStatement {
         table: letter_table::TABLE.to_owned(),
         sql,
         params: vec![
             Box::new(ids),
-            Box::new(changes.iter().map(|change| change.status).collect::<Vec<_>>()),
-            Box::new(changes.iter().map(|change| owned(change.error_type)).collect::<Vec<_>>()),
-            Box::new(texts(|change| change.message.clone())),
-            Box::new(changes.iter().map(|change| owned(change.phase)).collect::<Vec<_>>()),
-            Box::new(texts(|change| change.table.clone())),
-            Box::new(texts(|change| change.column.clone())),
+            Box::new(updates.iter().map(|update_of| update_of.status).collect::<Vec<_>>()),
+            Box::new(
+                updates.iter().map(|update_of| owned(update_of.error_type)).collect::<Vec<_>>(),
+            ),
+            Box::new(texts(|update_of| update_of.message.clone())),
+            Box::new(updates.iter().map(|update_of| owned(update_of.phase)).collect::<Vec<_>>()),
+            Box::new(texts(|update_of| update_of.table.clone())),
+            Box::new(texts(|update_of| update_of.column.clone())),
             Box::new(at),
         ],
     })
 }
 
-fn change(outcome: &ReplayOutcome) -> Change {
+fn update_of(outcome: &ReplayOutcome) -> LetterUpdate {
     match outcome {
-        ReplayOutcome::Applied => Change { status: "replayed", ..Change::default() },
-        ReplayOutcome::Superseded => Change { status: "superseded", ..Change::default() },
-        ReplayOutcome::NotTried(reason) => Change {
+        ReplayOutcome::Applied => LetterUpdate { status: "replayed", ..LetterUpdate::default() },
+        ReplayOutcome::Superseded => {
+            LetterUpdate { status: "superseded", ..LetterUpdate::default() }
+        }
+        ReplayOutcome::NotTried(reason) => LetterUpdate {
             status: "dead",
             message: Some(letter_table::printable(reason)),
-            ..Change::default()
+            ..LetterUpdate::default()
         },
-        ReplayOutcome::RefusedAgain { column, message } => Change {
+        ReplayOutcome::RefusedAgain { column, message } => LetterUpdate {
             status: "dead",
             error_type: Some(ErrorType::RowRefused.as_str()),
             message: Some(letter_table::printable(message)),
@@ -78,7 +83,7 @@ fn change(outcome: &ReplayOutcome) -> Change {
             table: None,
             column: column.as_deref().map(letter_table::printable),
         },
-        ReplayOutcome::Failed(letter) => Change {
+        ReplayOutcome::Failed(letter) => LetterUpdate {
             status: "dead",
             error_type: Some(letter.error_type.as_str()),
             message: Some(letter_table::printable(&letter.message)),

@@ -9,14 +9,14 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::system_tables::SCHEMA_CHANGES;
-use crate::sink::postgres::target::rows::Bound;
+use crate::sink::postgres::target::rows::BoundStatement;
 
 /// Adds what an epoch has learned.
 pub(crate) fn insert(
     schema: &str,
     pipeline: &str,
     commit: &EpochCommit,
-) -> Result<Bound, SinkError> {
+) -> Result<BoundStatement, SinkError> {
     let sql = format!(
         "INSERT INTO {} (pipeline, epoch, source_schema, source_table, column_name, change, seen_type, event_id) \
          SELECT $1::text, $2::bigint, c.a, c.b, c.c, c.d, c.e, c.f FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], \
@@ -26,7 +26,7 @@ pub(crate) fn insert(
     let texts = |text: fn(&SchemaChange) -> String| -> Box<Vec<String>> {
         Box::new(commit.schema_changes.iter().map(text).collect())
     };
-    Ok(Bound {
+    Ok(BoundStatement {
         table: SCHEMA_CHANGES.to_owned(),
         sql,
         params: vec![

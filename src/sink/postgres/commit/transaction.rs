@@ -13,10 +13,10 @@ use crate::model::Epoch;
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify, classify_write};
-use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::schema::system_tables::LEDGER;
-use crate::sink::postgres::target::row_write::{Piece, Request};
-use crate::sink::postgres::target::rows::Bound;
+use crate::sink::postgres::target::row_write::{PendingStatement, TargetWrite};
+use crate::sink::postgres::target::rows::BoundStatement;
 
 /// What later statements of a transaction see, whatever the role's default is.
 pub(crate) const READ_COMMITTED: &str = "ISOLATION LEVEL READ COMMITTED";
@@ -32,68 +32,68 @@ const AS_A_WHOLE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqs
 /// Everything that the transaction sends.
 pub(crate) struct EpochWrite<'a> {
     pub(crate) epoch: Epoch,
-    pub(crate) ledger_row: Bound,
+    pub(crate) ledger_row: BoundStatement,
     /// In this order: landing tables first, and deletes of a table before its upserts, because they make
     /// room in its other unique indexes.
-    pub(crate) pieces: Vec<Piece<'a>>,
+    pub(crate) writes: Vec<TargetWrite<'a>>,
     /// After everything else has landed.
-    pub(crate) truncates: Vec<Bound>,
+    pub(crate) truncates: Vec<BoundStatement>,
 }
 
-pub(crate) enum Written {
+pub(crate) enum CommitOutcome {
     Committed,
     /// The ledger has this epoch or a later one; nothing was written.
     NotAbove,
 }
 
-pub(crate) enum Failure {
+pub(crate) enum CommitFailure {
     /// COMMIT was not sent: the transaction ends with its connection.
-    Nothing(SinkError),
+    NotCommitted(SinkError),
     /// COMMIT was sent, and its answer is missing.
     InDoubt(SinkError),
 }
 
 impl EpochWrite<'_> {
-    /// As fast as it can be. After [`Failure::Nothing`] the transaction may still be open.
+    /// As fast as it can be. After [`CommitFailure::NotCommitted`] the transaction may still be open.
     pub(crate) async fn run(
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
-    ) -> Result<Written, Failure> {
-        match self.write(connection).await.map_err(Failure::Nothing)? {
-            Written::NotAbove => {
-                roll_back(connection).await.map_err(Failure::Nothing)?;
-                Ok(Written::NotAbove)
+    ) -> Result<CommitOutcome, CommitFailure> {
+        match self.write(connection).await.map_err(CommitFailure::NotCommitted)? {
+            CommitOutcome::NotAbove => {
+                roll_back(connection).await.map_err(CommitFailure::NotCommitted)?;
+                Ok(CommitOutcome::NotAbove)
             }
-            Written::Committed => self.finish(connection, ledger).await,
+            CommitOutcome::Committed => self.finish(connection, ledger).await,
         }
     }
 
     /// Everything but the COMMIT.
-    async fn write(&self, connection: &mut Connection) -> Result<Written, SinkError> {
+    async fn write(&self, connection: &mut Connection) -> Result<CommitOutcome, SinkError> {
         let (mut requests, mut copies) = (Vec::new(), Vec::new());
-        for piece in &self.pieces {
-            match (piece.requests(), piece) {
-                (Some(of_piece), _) => requests.push((piece, of_piece)),
-                (None, Piece::Rows(piece)) => copies.push(&piece.rows),
-                (None, Piece::Own(_)) => {}
+        for row_write in &self.writes {
+            match (row_write.requests(), row_write) {
+                (Some(statements), _) => requests.push((row_write, statements)),
+                (None, TargetWrite::Rows(row_write)) => copies.push(&row_write.rows),
+                (None, TargetWrite::Statement(_)) => {}
             }
         }
         if !self.send(connection, &requests).await? {
-            return Ok(Written::NotAbove);
+            return Ok(CommitOutcome::NotAbove);
         }
         for rows in copies {
             rows.copy(connection, 0..rows.count()).await?;
         }
         self.truncate(connection).await?;
-        Ok(Written::Committed)
+        Ok(CommitOutcome::Committed)
     }
 
     /// BEGIN and the small statements; `false` if the ledger refused the epoch.
     async fn send(
         &self,
         connection: &mut Connection,
-        requests: &[(&Piece<'_>, Vec<Request<'_>>)],
+        requests: &[(&TargetWrite<'_>, Vec<PendingStatement<'_>>)],
     ) -> Result<bool, SinkError> {
         let begin = |error| classify("beginning a transaction", error);
         let is_begun = connection.is_pooled();
@@ -114,7 +114,7 @@ impl EpochWrite<'_> {
             prepared.push((statement, request));
         }
         let client = &connection.client;
-        let told = (client, &connection.silence);
+        let told = (client, &connection.deadline);
         // Requests go out in the order in which their futures are polled first, and `join!` and
         // `join_all` poll in order; the answers come in the same order.
         let rest = prepared.iter().map(|(statement, request)| request.run(told, statement));
@@ -139,9 +139,9 @@ impl EpochWrite<'_> {
             Err(error) => return Err(classify_write(&self.ledger_row.table, error)),
         }
         let mut rest = rest.into_iter();
-        for (piece, requests) in requests {
+        for (row_write, requests) in requests {
             let counts: Result<Vec<u64>, SinkError> = rest.by_ref().take(requests.len()).collect();
-            piece.check_found(counts?.iter().sum())?;
+            row_write.check_found(counts?.iter().sum())?;
         }
         Ok(true)
     }
@@ -153,7 +153,7 @@ impl EpochWrite<'_> {
         let lifted = connection.client.batch_execute(AS_A_WHOLE).await;
         lifted.map_err(|error| classify("truncating", error))?;
         for bound in &self.truncates {
-            connection.silence.is_expected();
+            connection.deadline.suspend();
             let rows = bound.execute(connection).await?;
             tracing::info!(table = bound.table, rows, "landed deletes of a truncated table");
         }
@@ -165,10 +165,10 @@ impl EpochWrite<'_> {
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
-    ) -> Result<Written, Failure> {
+    ) -> Result<CommitOutcome, CommitFailure> {
         let failed = |error| classify(&format!("committing epoch {}", self.epoch), error);
-        let epoch = epoch_number(self.epoch).map_err(Failure::Nothing)?;
-        connection.silence.is_broken();
+        let epoch = epoch_number(self.epoch).map_err(CommitFailure::NotCommitted)?;
+        connection.deadline.record_activity();
         let (committer, of_epoch) = (ledger.committer_sql(), ledger.of_epoch(&epoch));
         connection.forget_statements();
         let client = &connection.client;
@@ -180,30 +180,35 @@ impl EpochWrite<'_> {
             // An answer other than that the server goes away is a rollback: a deferred constraint.
             let is_answered = error.as_db_error().is_some();
             return Err(match failed(error) {
-                away @ SinkError::Unavailable { .. } => Failure::InDoubt(away),
-                error if is_answered => Failure::Nothing(error),
-                error => Failure::InDoubt(error),
+                away @ SinkError::Unavailable { .. } => CommitFailure::InDoubt(away),
+                error if is_answered => CommitFailure::NotCommitted(error),
+                error => CommitFailure::InDoubt(error),
             });
         }
-        let row = row.map_err(|error| Failure::InDoubt(failed(error)))?;
+        let row = row.map_err(|error| CommitFailure::InDoubt(failed(error)))?;
         match ledger.is_run(row.as_ref()) {
-            Ok(true) => Ok(Written::Committed),
-            Ok(false) => Err(Failure::Nothing(SinkError::RolledBack { epoch: self.epoch })),
-            Err(error) => Err(Failure::InDoubt(failed(error))),
+            Ok(true) => Ok(CommitOutcome::Committed),
+            Ok(false) => {
+                Err(CommitFailure::NotCommitted(SinkError::RolledBack { epoch: self.epoch }))
+            }
+            Err(error) => Err(CommitFailure::InDoubt(failed(error))),
         }
     }
 }
 
-async fn prepare(connection: &mut Connection, bound: &Bound) -> Result<Statement, SinkError> {
+async fn prepare(
+    connection: &mut Connection,
+    bound: &BoundStatement,
+) -> Result<Statement, SinkError> {
     connection.prepare(&bound.sql).await.map_err(|error| classify_write(&bound.table, error))
 }
 
 async fn execute(
-    (client, silence): (&Client, &Silence),
+    (client, deadline): (&Client, &ResponseDeadline),
     statement: &Statement,
-    bound: &Bound,
+    bound: &BoundStatement,
 ) -> Result<u64, Error> {
-    silence.is_broken_by(client.execute(statement, &bound.values())).await
+    deadline.record_after(client.execute(statement, &bound.values())).await
 }
 
 /// Ends a transaction that is open, failed or not there.

@@ -10,8 +10,8 @@ use crate::model::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;
 use crate::sink::postgres::refused_rows::messages::RefusedResult;
 use crate::sink::postgres::schema::catalog::CatalogTable;
-use crate::sink::postgres::target::rows::{Bound, Rows, micros};
-use crate::sink::postgres::target::table::{Rounding, Target, Wanted, stamp_type};
+use crate::sink::postgres::target::rows::{BoundStatement, EncodedRows, micros};
+use crate::sink::postgres::target::table::{ColumnSpec, Rounding, TargetTable, stamp_type};
 
 pub(crate) const TABLE: &str = "cdc_dlq";
 
@@ -29,9 +29,13 @@ const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";
 /// Postgres's NUMERIC holds numbers that are longer than any in real events, but not all of JSON's.
 const LONGEST_NUMBER: usize = 300;
 
-pub(crate) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<String>) -> Target {
+pub(crate) fn check(
+    schema: &str,
+    catalog: &CatalogTable,
+    problems: &mut Vec<String>,
+) -> TargetTable {
     let stamp = stamp_type();
-    let wanted: Vec<Wanted<'_>> = [
+    let wanted: Vec<ColumnSpec<'_>> = [
         ("original_topic", &DataType::Utf8),
         ("error_type", &DataType::Utf8),
         ("error_message", &DataType::Utf8),
@@ -47,7 +51,7 @@ pub(crate) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<Str
         ("source_table", &DataType::Utf8),
         ("column_name", &DataType::Utf8),
     ]
-    .map(|(name, data_type)| Wanted { name, data_type })
+    .map(|(name, data_type)| ColumnSpec { name, data_type })
     .into();
     // Not written here, but the others who use the table need them.
     for name in ["id", "retry_count", "status", "settled_at", "published_at"] {
@@ -55,20 +59,20 @@ pub(crate) fn check(schema: &str, catalog: &CatalogTable, problems: &mut Vec<Str
             problems.push(format!("{TABLE}.{name}: the column is missing; {FILE} adds it"));
         }
     }
-    Target::check((schema, TABLE), catalog, &wanted, Rounding::Refused, problems)
+    TargetTable::check((schema, TABLE), catalog, &wanted, Rounding::Refused, problems)
 }
 
 /// The statements that add an epoch's dead letters.
 pub(crate) fn inserts(
     commit: &EpochCommit,
-    target: &Target,
+    target: &TargetTable,
     (pipeline, run_id): (&str, &str),
-) -> Result<Vec<Bound>, SinkError> {
+) -> Result<Vec<BoundStatement>, SinkError> {
     let letters = &commit.dead_letters;
     if letters.is_empty() {
         return Ok(Vec::new());
     }
-    let written = letters.iter().map(|letter| Written {
+    let written = letters.iter().map(|letter| LetterRow {
         topic: &letter.topic,
         error_type: letter.error_type,
         message: &letter.message,
@@ -84,10 +88,10 @@ pub(crate) fn inserts(
 /// The statements that add the refused rows of results: letters without an event.
 pub(crate) fn of_results(
     refused: &[RefusedResult],
-    target: &Target,
+    target: &TargetTable,
     written_by: (&str, &str, SystemTime),
-) -> Result<Vec<Bound>, SinkError> {
-    let written = refused.iter().map(|row| Written {
+) -> Result<Vec<BoundStatement>, SinkError> {
+    let written = refused.iter().map(|row| LetterRow {
         topic: &row.place,
         error_type: ErrorType::RowRefused,
         message: &row.message,
@@ -101,7 +105,7 @@ pub(crate) fn of_results(
 }
 
 /// What the table holds of a letter.
-struct Written<'a> {
+struct LetterRow<'a> {
     topic: &'a str,
     error_type: ErrorType,
     message: &'a str,
@@ -113,11 +117,11 @@ struct Written<'a> {
 }
 
 fn rows(
-    letters: &[Written<'_>],
-    target: &Target,
+    letters: &[LetterRow<'_>],
+    target: &TargetTable,
     (pipeline, run_id, closed_at): (&str, &str, SystemTime),
-) -> Result<Vec<Bound>, SinkError> {
-    let text = |value: fn(&Written<'_>) -> Option<String>| -> ArrayRef {
+) -> Result<Vec<BoundStatement>, SinkError> {
+    let text = |value: fn(&LetterRow<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(letters.iter().map(value).collect::<StringArray>())
     };
     let failed_at = TimestampMicrosecondArray::from_value(micros(closed_at), letters.len());
@@ -138,7 +142,7 @@ fn rows(
         text(|letter| letter.table.map(printable)),
         text(|letter| letter.column.map(printable)),
     ];
-    Rows::new(target, arrays, closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
+    EncodedRows::new(target, arrays, closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
 }
 
 /// A dead letter must be writable whatever is in it; the exact bytes are in `original_payload`.

@@ -14,7 +14,7 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 
 /// The dead letters of one pipeline.
@@ -317,13 +317,13 @@ impl LetterStore {
             ]);
         }
         params.extend(more);
-        let silence = Silence::new(&self.config);
+        let deadline = ResponseDeadline::new(&self.config);
         let known = self.connection.take().filter(|open| !open.is_closed());
         let asked = async {
             let failed = |error| classify(doing, error);
             let mut connection = match known {
                 Some(connection) => connection,
-                None => Connection::open(&self.config, &silence).await?,
+                None => Connection::open(&self.config, &deadline).await?,
             };
             // A pooler in transaction mode keeps a prepared statement no longer than that.
             connection.begin("").await.map_err(failed)?;
@@ -333,7 +333,7 @@ impl LetterStore {
             let read = rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(failed)?;
             Ok((connection, read))
         };
-        let (connection, read) = silence.limited(doing, asked).await?;
+        let (connection, read) = deadline.enforce(doing, asked).await?;
         self.connection = Some(connection);
         Ok(read)
     }

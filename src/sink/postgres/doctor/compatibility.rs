@@ -89,8 +89,8 @@ fn unfit(
     if problems.is_empty() {
         return None;
     }
-    let known = remedies::Known::new(schema, &[], std::slice::from_ref(result));
-    let fixes: Vec<String> = problems.iter().map(|problem| known.fix(problem)).collect();
+    let expected = remedies::ExpectedTargets::new(schema, &[], std::slice::from_ref(result));
+    let fixes: Vec<String> = problems.iter().map(|problem| expected.fix(problem)).collect();
     let (problems, fixes) = (problems.join("; "), fixes.join(" "));
     let reason = format!(
         "its target does not take its rows, and it waits: {problems}; give the column in the SELECT a type that stays \

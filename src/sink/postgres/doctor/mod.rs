@@ -16,7 +16,7 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 
 use crate::sink::postgres::schema::system_tables::MIGRATIONS;
@@ -29,7 +29,7 @@ const CONNECTIONS: i64 = 6;
 const LOW_SPACE: u64 = 1 << 30;
 
 /// What the processor will use.
-pub struct Wanted<'a> {
+pub struct Requirements<'a> {
     pub tables: &'a [Arc<Table>],
     pub results: &'a [Arc<ResultTable>],
     /// Name and text of each file of `sql/ods`.
@@ -42,9 +42,9 @@ pub struct Wanted<'a> {
 /// If the connection is lost meanwhile; that it can't be made is a finding.
 pub async fn examine(
     config: &PostgresConfig,
-    wanted: &Wanted<'_>,
+    wanted: &Requirements<'_>,
 ) -> Result<Vec<Finding>, SinkError> {
-    let mut connection = match Connection::open(config, &Silence::new(config)).await {
+    let mut connection = match Connection::open(config, &ResponseDeadline::new(config)).await {
         Ok(connection) => connection,
         Err(error) => return Ok(vec![Finding::problem(chain(&error), no_connection(&error))]),
     };
@@ -231,15 +231,15 @@ async fn files(
 async fn targets(
     connection: &Connection,
     config: &PostgresConfig,
-    wanted: &Wanted<'_>,
+    wanted: &Requirements<'_>,
 ) -> Result<Vec<Finding>, SinkError> {
-    let described = (wanted.tables.to_vec(), wanted.results.to_vec());
-    let problems = match Targets::read(connection, &config.schema, described).await {
+    let spec = (wanted.tables.to_vec(), wanted.results.to_vec());
+    let problems = match Targets::read(connection, &config.schema, spec).await {
         Ok(_) => return Ok(vec![Finding::ok("tables, types and keys of all targets fit")]),
         Err(SinkError::Targets { problems }) => problems,
         Err(error) => return Err(error),
     };
-    let known = remedies::Known::new(&config.schema, wanted.tables, wanted.results);
+    let known = remedies::ExpectedTargets::new(&config.schema, wanted.tables, wanted.results);
     let is_made = |problem: &String| config.create_tables && known.is_made_at_start(problem);
     let finding = |problem: String| match is_made(&problem) {
         true => Finding::ok(format!("{problem}: the next start creates it")),

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::{Wanted, with_table};
+use super::{Requirements, with_table};
 use crate::resilience::Finding;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::system_tables::AFTER_FILES;
@@ -82,7 +82,7 @@ pub(super) async fn schema(
 pub(super) async fn tables(
     client: &Client,
     schema: &str,
-    wanted: &Wanted<'_>,
+    wanted: &Requirements<'_>,
 ) -> Result<Vec<Finding>, Error> {
     let mut needs: Vec<(String, &[&str])> = Vec::new();
     let landed = wanted.tables.iter().filter_map(|table| landing::target_name(table));

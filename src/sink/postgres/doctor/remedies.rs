@@ -16,13 +16,13 @@ use crate::sink::postgres::target::landing::{
 };
 
 /// What targets look like that fit, by their names.
-pub(crate) struct Known<'a> {
+pub(crate) struct ExpectedTargets<'a> {
     schema: &'a str,
     tables: HashMap<&'a str, &'a Arc<Table>>,
     results: HashMap<&'a str, &'a Arc<ResultTable>>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> ExpectedTargets<'a> {
     pub(crate) fn new(
         schema: &'a str,
         tables: &'a [Arc<Table>],

@@ -12,13 +12,13 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::epoch_number;
 use crate::sink::postgres::schema::system_tables::OUTBOX;
-use crate::sink::postgres::target::rows::Bound;
-use crate::sink::rest::{Outgoing, Refused, Waiting, render};
+use crate::sink::postgres::target::rows::BoundStatement;
+use crate::sink::rest::{OutboxRow, RejectedRequest, RenderedRequest, render};
 
 /// The most rows in one statement.
 const STATEMENT_ROWS: usize = 1_000;
@@ -36,7 +36,7 @@ pub(crate) fn inserts(
     changes: &ResultChanges,
     commit: &EpochCommit,
     (schema, pipeline): (&str, &str),
-) -> Result<Vec<Bound>, SinkError> {
+) -> Result<Vec<BoundStatement>, SinkError> {
     let rows = render(changes, (pipeline, commit.epoch, commit.closed_at))?;
     let sql = format!(
         "INSERT INTO {} (pipeline, epoch, result, path, is_once, lane, operation, idempotency_key, body) \
@@ -47,7 +47,7 @@ pub(crate) fn inserts(
         quote::table(schema, OUTBOX)
     );
     let epoch = epoch_number(commit.epoch)?;
-    let bind = |rows: &[Outgoing]| Bound {
+    let bind = |rows: &[RenderedRequest]| BoundStatement {
         table: OUTBOX.to_owned(),
         sql: sql.clone(),
         params: vec![
@@ -91,12 +91,12 @@ impl Outbox {
     /// # Errors
     /// If the database can't be reached.
     pub async fn turn(&self) -> Result<Option<Turn>, SinkError> {
-        let silence = Silence::new(&self.config);
-        silence.limited("asking for the turn", self.ask(&silence)).await
+        let deadline = ResponseDeadline::new(&self.config);
+        deadline.enforce("asking for the turn", self.ask(&deadline)).await
     }
 
-    async fn ask(&self, silence: &Silence) -> Result<Option<Turn>, SinkError> {
-        let connection = Connection::open(&self.config, silence).await?;
+    async fn ask(&self, deadline: &ResponseDeadline) -> Result<Option<Turn>, SinkError> {
+        let connection = Connection::open(&self.config, deadline).await?;
         let failed = |error| classify("asking for the turn to deliver the outbox", error);
         let name = format!("{} {}", self.config.schema, self.pipeline);
         let (holder, has_turn) = match connection.is_pooled() {
@@ -106,7 +106,7 @@ impl Outbox {
                 (None, asked.and_then(|row| row.try_get(0)).map_err(failed)?)
             }
             true => {
-                let mut holder = Connection::open(&self.config, silence).await?;
+                let mut holder = Connection::open(&self.config, deadline).await?;
                 holder.begin(HOLD).await.map_err(failed)?;
                 let has_turn = held(&holder, &name).await.map_err(failed)?;
                 (Some(holder), has_turn)
@@ -133,8 +133,8 @@ impl Outbox {
     /// # Errors
     /// If the database can't be reached.
     pub async fn count(&self) -> Result<usize, SinkError> {
-        let silence = Silence::new(&self.config);
-        let connection = Connection::open(&self.config, &silence).await?;
+        let deadline = ResponseDeadline::new(&self.config);
+        let connection = Connection::open(&self.config, &deadline).await?;
         let failed = |error| classify("counting the outbox", error);
         let sql = format!(
             "SELECT count(*) FROM {} WHERE pipeline = $1 AND delivered_at IS NULL",
@@ -143,7 +143,7 @@ impl Outbox {
         let pipeline: [(&(dyn ToSql + Sync), Type); 1] = [(&self.pipeline, Type::TEXT)];
         let counted =
             async { connection.client.query_typed_one(&sql, &pipeline).await.map_err(failed) };
-        let row = silence.limited("counting the outbox", counted).await?;
+        let row = deadline.enforce("counting the outbox", counted).await?;
         Ok(row.try_get::<_, i64>(0).map_err(failed)?.unsigned_abs() as usize)
     }
 }
@@ -166,7 +166,7 @@ impl Turn {
     ///
     /// # Errors
     /// If the connection is lost.
-    pub async fn read(&mut self, after: i64, limit: usize) -> Result<Vec<Waiting>, SinkError> {
+    pub async fn read(&mut self, after: i64, limit: usize) -> Result<Vec<OutboxRow>, SinkError> {
         let failed = |error| classify("reading the outbox", error);
         let sql = format!(
             "SELECT id, path, lane, operation, idempotency_key, body FROM {} \
@@ -177,9 +177,9 @@ impl Turn {
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&self.pipeline, Type::TEXT), (&after, Type::INT8), (&limit, Type::INT8)];
         self.check()?;
-        let Connection { client, silence, .. } = &self.connection;
+        let Connection { client, deadline, .. } = &self.connection;
         let read = async { client.query_typed(&sql, &params).await.map_err(failed) };
-        let rows = silence.limited("reading the outbox", read).await?;
+        let rows = deadline.enforce("reading the outbox", read).await?;
         rows.iter().map(|row| waiting(row).map_err(failed)).collect()
     }
 
@@ -200,7 +200,11 @@ impl Turn {
     ///
     /// # Errors
     /// If the connection is lost; the rows may be out or not.
-    pub async fn settle(&mut self, answered: &[i64], refused: &[Refused]) -> Result<(), SinkError> {
+    pub async fn settle(
+        &mut self,
+        answered: &[i64],
+        refused: &[RejectedRequest],
+    ) -> Result<(), SinkError> {
         let failed = |error| classify("settling rows of the outbox", error);
         let sql = self.settle_sql();
         let ids: Vec<i64> = refused.iter().map(|row| row.id).collect();
@@ -214,9 +218,9 @@ impl Turn {
             (&self.versioned, Type::TEXT_ARRAY),
             (&self.has_letters, Type::BOOL),
         ];
-        let Connection { client, silence, .. } = &self.connection;
+        let Connection { client, deadline, .. } = &self.connection;
         let settled = async { client.execute_typed(&sql, &params).await.map_err(failed) };
-        silence.limited("settling rows of the outbox", settled).await?;
+        deadline.enforce("settling rows of the outbox", settled).await?;
         self.has_letters |= !refused.is_empty();
         Ok(())
     }
@@ -269,9 +273,9 @@ impl Turn {
         );
         let params: [(&(dyn ToSql + Sync), Type); 2] =
             [(&self.pipeline, Type::TEXT), (&before, Type::TIMESTAMPTZ)];
-        let Connection { client, silence, .. } = &self.connection;
+        let Connection { client, deadline, .. } = &self.connection;
         let forgotten = async { client.execute_typed(&sql, &params).await.map_err(failed) };
-        silence.limited("forgetting rows of the outbox", forgotten).await
+        deadline.enforce("forgetting rows of the outbox", forgotten).await
     }
 
     /// Whether the lock is still ours.
@@ -299,8 +303,8 @@ async fn held(holder: &Connection, name: &str) -> Result<bool, tokio_postgres::E
     }))
 }
 
-fn waiting(row: &Row) -> Result<Waiting, tokio_postgres::Error> {
-    Ok(Waiting {
+fn waiting(row: &Row) -> Result<OutboxRow, tokio_postgres::Error> {
+    Ok(OutboxRow {
         id: row.try_get(0)?,
         path: row.try_get(1)?,
         lane: row.try_get(2)?,

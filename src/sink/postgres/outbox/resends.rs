@@ -10,13 +10,13 @@ use crate::sink::postgres::client::quote;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::epoch_number;
 use crate::sink::postgres::schema::system_tables::OUTBOX;
-use crate::sink::postgres::target::rows::{Bound, Params};
+use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 
 /// The statements that put the requests of an epoch back, with their keys and their bytes, and tell their letters.
 pub(crate) fn statements(
     commit: &EpochCommit,
     (schema, pipeline): (&str, &str),
-) -> Result<Vec<Bound>, SinkError> {
+) -> Result<Vec<BoundStatement>, SinkError> {
     if commit.resent.is_empty() {
         return Ok(Vec::new());
     }
@@ -24,10 +24,10 @@ pub(crate) fn statements(
     let ids = |is_wanted: fn(&Resent) -> bool| -> Vec<i64> {
         commit.resent.iter().filter(|resent| is_wanted(resent)).map(|resent| resent.id).collect()
     };
-    let bound = |sql: String, ids: Vec<i64>, more: Params| {
-        let mut params: Params = vec![Box::new(pipeline.to_owned()), Box::new(ids)];
+    let bound = |sql: String, ids: Vec<i64>, more: StatementParams| {
+        let mut params: StatementParams = vec![Box::new(pipeline.to_owned()), Box::new(ids)];
         params.extend(more);
-        Bound { table: OUTBOX.to_owned(), sql, params }
+        BoundStatement { table: OUTBOX.to_owned(), sql, params }
     };
     let (all, queued) = (ids(|_| true), format!("{IS_ASKED} AND k.status = 'queued'"));
     let queue = format!(
@@ -57,9 +57,9 @@ pub(crate) fn statements(
     );
     let epoch = epoch_number(commit.epoch)?;
     Ok(vec![
-        bound(queue, all.clone(), Params::new()),
+        bound(queue, all.clone(), StatementParams::new()),
         bound(supersede, ids(|resent| resent.is_version), vec![Box::new(commit.closed_at)]),
-        bound(make_room, all.clone(), Params::new()),
+        bound(make_room, all.clone(), StatementParams::new()),
         bound(insert, all, vec![Box::new(epoch), Box::new(ids(|resent| resent.is_once))]),
     ])
 }

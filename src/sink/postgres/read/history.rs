@@ -14,23 +14,23 @@ use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::target::landing::CHANGE_SEQ;
-use crate::sink::postgres::target::rows::Rows;
-use crate::sink::postgres::target::table::Target;
+use crate::sink::postgres::target::rows::EncodedRows;
+use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// One statement, unless the keys are too many or too large for one. Rows are streamed, and only the
 /// chunk at hand is kept twice.
 pub(crate) async fn read(
     connection: &mut Connection,
-    (table, landing): (&Arc<Table>, &Target),
+    (table, landing): (&Arc<Table>, &TargetTable),
     keys: &RecordBatch,
 ) -> Result<Vec<Changelog>, SinkError> {
     let doing = format!("reading the history of {}", landing.name);
     let failed = |error| classify(&doing, error);
     let of_key = table.key.iter().map(|at| landing.columns[*at].clone()).collect();
-    let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
+    let wanted = TargetTable { columns: of_key, is_stamped: false, ..landing.clone() };
     let arrays = keys.columns().iter().map(Arc::clone).collect();
-    let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
+    let bound = EncodedRows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let sql = select(table, (landing, &wanted));
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
     let mut changelogs = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) async fn read(
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
         let params = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
         let rows = connection.client.query_raw(&statement, params).await.map_err(failed)?;
-        let rows = rows.inspect_ok(|_| connection.silence.is_broken());
+        let rows = rows.inspect_ok(|_| connection.deadline.record_activity());
         let mut rows = pin!(rows.try_chunks(BOOTSTRAP_ROWS));
         while let Some(chunk) = rows.try_next().await.map_err(|error| failed(error.1))? {
             changelogs.push(snapshot::changelog(table, &landing.name, &chunk)?);
@@ -49,7 +49,7 @@ pub(crate) async fn read(
 }
 
 /// One index look-up per key, if there is an index on the key and `change_seq`.
-fn select(table: &Table, (landing, wanted): (&Target, &Target)) -> String {
+fn select(table: &Table, (landing, wanted): (&TargetTable, &TargetTable)) -> String {
     let keys: Vec<String> =
         table.key.iter().map(|at| quote::ident(&table.columns[*at].name)).collect();
     let same: Vec<String> = keys.iter().map(|key| format!("newest.{key} = wanted.{key}")).collect();

@@ -14,23 +14,23 @@ use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::target::landing::{CHANGE_SEQ, OPERATION};
-use crate::sink::postgres::target::rows::Rows;
-use crate::sink::postgres::target::table::Target;
+use crate::sink::postgres::target::rows::EncodedRows;
+use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// One statement, unless the keys are too many or too large for one; `None`: more than `limit` rows.
 pub(crate) async fn read(
     connection: &mut Connection,
-    (table, landing): (&Arc<Table>, &Target),
+    (table, landing): (&Arc<Table>, &TargetTable),
     (columns, keys): (&[usize], &RecordBatch),
     limit: usize,
 ) -> Result<Option<Vec<Changelog>>, SinkError> {
     let doing = format!("looking for rows of {}", landing.name);
     let failed = |error| classify(&doing, error);
     let of_key = columns.iter().map(|at| landing.columns[*at].clone()).collect();
-    let wanted = Target { columns: of_key, is_stamped: false, ..landing.clone() };
+    let wanted = TargetTable { columns: of_key, is_stamped: false, ..landing.clone() };
     let arrays = keys.columns().iter().map(Arc::clone).collect();
-    let bound = Rows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
+    let bound = EncodedRows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let newest = snapshot::newest_columns(table, Some(landing));
     let sql = select((table, &newest), columns, &wanted);
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
@@ -41,7 +41,7 @@ pub(crate) async fn read(
         let keys = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
         let params: Vec<&(dyn ToSql + Sync)> = keys.chain([&rest as _]).collect();
         let rows = connection.client.query_raw(&statement, params).await.map_err(failed)?;
-        let rows = rows.inspect_ok(|_| connection.silence.is_broken());
+        let rows = rows.inspect_ok(|_| connection.deadline.record_activity());
         found.extend(rows.try_collect::<Vec<Row>>().await.map_err(failed)?);
         if found.len() > limit {
             break;
@@ -63,7 +63,7 @@ pub(crate) async fn read(
 
 /// One index look-up per key, if there is an index on the key and `change_seq`; other columns need one
 /// of their own. A row counts if its newest version holds the value, whatever older ones held.
-fn select((table, newest): (&Table, &str), columns: &[usize], wanted: &Target) -> String {
+fn select((table, newest): (&Table, &str), columns: &[usize], wanted: &TargetTable) -> String {
     let names = |columns: &[usize]| -> Vec<String> {
         columns.iter().map(|at| quote::ident(&table.columns[*at].name)).collect()
     };

@@ -28,7 +28,7 @@ use crate::sink::postgres::schema::wire_format::{
 use crate::sink::postgres::target::landing::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
-use crate::sink::postgres::target::table::Target;
+use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// How the landing tables are read.
@@ -37,7 +37,7 @@ pub(crate) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
 /// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
 pub(crate) async fn read(
     connection: &mut Connection,
-    (schema, target): (&str, Option<&Target>),
+    (schema, target): (&str, Option<&TargetTable>),
     table: &Arc<Table>,
     since: Option<i64>,
 ) -> Result<Vec<Changelog>, SinkError> {
@@ -53,7 +53,7 @@ pub(crate) async fn read(
     let mut rows = pin!(rows);
     let (mut changelogs, mut chunk) = (Vec::new(), Vec::new());
     while let Some(row) = rows.try_next().await.map_err(failed)? {
-        connection.silence.is_broken();
+        connection.deadline.record_activity();
         chunk.push(row);
         if chunk.len() == BOOTSTRAP_ROWS {
             changelogs.push(changelog(table, name, &chunk)?);
@@ -69,7 +69,7 @@ pub(crate) async fn read(
 
 /// The declared columns in their natural types, then the landing table's own, all of `newest`. A value
 /// that the newest change did not carry is looked up in the changes before it.
-pub(crate) fn newest_columns(table: &Table, target: Option<&Target>) -> String {
+pub(crate) fn newest_columns(table: &Table, target: Option<&TargetTable>) -> String {
     let column = |name: &str| format!("newest.{}", quote::ident(name));
     let landing = target.filter(|target| target.has_column(&table.free_name(UNAVAILABLE)));
     let declared = table.declared().iter().enumerate().map(|(at, declared)| {

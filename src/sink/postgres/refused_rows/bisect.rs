@@ -11,8 +11,8 @@ use super::check_evaluation;
 use super::server_bisect;
 use super::type_checks::misfits;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::target::row_write::{Origin, RowsPiece};
-use crate::sink::{DataError, Distrust, SinkError};
+use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite};
+use crate::sink::{DataError, PreflightLevel, SinkError};
 
 /// The most rows of a first attempt where errors don't name the row.
 const FIRST_ROWS: usize = 256;
@@ -29,11 +29,11 @@ pub(crate) enum Aim {
 }
 
 /// A row that is refused.
-pub(crate) struct Refusal {
+pub(crate) struct RowRefusal {
     pub(crate) row: usize,
     pub(crate) error: DataError,
-    /// [`Distrust::Trial`]: it failed alone. Else nothing that the transaction writes can help it.
-    pub(crate) found_by: Distrust,
+    /// [`PreflightLevel::Trial`]: it failed alone. Else nothing that the transaction writes can help it.
+    pub(crate) found_by: PreflightLevel,
 }
 
 /// Writes the rows that are not refused, inside an open transaction that stays usable.
@@ -42,83 +42,85 @@ pub(crate) struct Refusal {
 /// What is not about a row.
 pub(crate) async fn write_fitting(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
-) -> Result<Vec<Refusal>, SinkError> {
-    let told = told(connection, piece).await?;
-    write_others(connection, (piece, told), Aim::Commit).await
+    row_write: &RowWrite<'_>,
+) -> Result<Vec<RowRefusal>, SinkError> {
+    let rejected = rejected_upfront(connection, row_write).await?;
+    write_others(connection, (row_write, rejected), Aim::Commit).await
 }
 
 /// The rows that are refused whatever else is written, as far as that can be told without writing them.
-pub(crate) async fn told(
+pub(crate) async fn rejected_upfront(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
-) -> Result<Vec<Refusal>, SinkError> {
+    row_write: &RowWrite<'_>,
+) -> Result<Vec<RowRefusal>, SinkError> {
     // A key that fits no row of the target is a deletion of nothing.
-    if let Origin::Deletes(_) = piece.origin {
+    if let RowOrigin::Deletes(_) = row_write.origin {
         return Ok(Vec::new());
     }
-    let mut told = misfits(&piece.rows);
-    let broken = match told.is_empty() {
-        true => check_evaluation::broken(connection, piece).await?,
+    let mut rejected = misfits(&row_write.rows);
+    let broken = match rejected.is_empty() {
+        true => check_evaluation::broken(connection, row_write).await?,
         false => {
-            let (rest, rows) = without(piece, &told)?;
+            let (rest, rows) = without(row_write, &rejected)?;
             let broken = check_evaluation::broken(connection, &rest).await?;
             broken.into_iter().map(|(row, error)| (rows[row], error)).collect()
         }
     };
     let broken = broken.into_iter().map(|(row, error)| {
         let error = DataError { row: Some(row), ..error };
-        Refusal { row, error, found_by: Distrust::Checks }
+        RowRefusal { row, error, found_by: PreflightLevel::Checks }
     });
-    told.extend(broken);
-    told.sort_by_key(|refusal| refusal.row);
-    Ok(told)
+    rejected.extend(broken);
+    rejected.sort_by_key(|refusal| refusal.row);
+    Ok(rejected)
 }
 
-/// Writes all rows but those of `told`, which come back with those that are refused now.
+/// Writes all rows but those of `rejected`, which come back with those that are refused now.
 pub(crate) async fn write_others(
     connection: &mut Connection,
-    (piece, mut told): (&RowsPiece<'_>, Vec<Refusal>),
+    (row_write, mut rejected): (&RowWrite<'_>, Vec<RowRefusal>),
     aim: Aim,
-) -> Result<Vec<Refusal>, SinkError> {
-    if told.is_empty() {
-        return write_tried(connection, piece, aim).await;
+) -> Result<Vec<RowRefusal>, SinkError> {
+    if rejected.is_empty() {
+        return write_tried(connection, row_write, aim).await;
     }
-    let (rest, rows) = without(piece, &told)?;
+    let (rest, rows) = without(row_write, &rejected)?;
     let refused = write_tried(connection, &rest, aim).await?;
-    told.extend(refused.into_iter().map(|refusal| Refusal { row: rows[refusal.row], ..refusal }));
-    told.sort_by_key(|refusal| refusal.row);
-    Ok(told)
+    rejected.extend(
+        refused.into_iter().map(|refusal| RowRefusal { row: rows[refusal.row], ..refusal }),
+    );
+    rejected.sort_by_key(|refusal| refusal.row);
+    Ok(rejected)
 }
 
 /// The piece without these rows, and where the others are in it.
 fn without<'p>(
-    piece: &'p RowsPiece<'_>,
-    told: &[Refusal],
-) -> Result<(RowsPiece<'p>, Vec<usize>), SinkError> {
-    let mut is_kept = vec![true; piece.rows.count()];
-    told.iter().for_each(|refusal| is_kept[refusal.row] = false);
+    row_write: &'p RowWrite<'_>,
+    rejected: &[RowRefusal],
+) -> Result<(RowWrite<'p>, Vec<usize>), SinkError> {
+    let mut is_kept = vec![true; row_write.rows.count()];
+    rejected.iter().for_each(|refusal| is_kept[refusal.row] = false);
     let rows = (0..is_kept.len()).filter(|row| is_kept[*row]).collect();
-    Ok((piece.filter(&is_kept)?, rows))
+    Ok((row_write.filter(&is_kept)?, rows))
 }
 
 /// Writes the rows that are not refused, by trying.
 async fn write_tried(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
     aim: Aim,
-) -> Result<Vec<Refusal>, SinkError> {
-    let count = piece.rows.count();
+) -> Result<Vec<RowRefusal>, SinkError> {
+    let count = row_write.rows.count();
     let is_worth_it = |rest: &Range<usize>| rest.len() >= server_bisect::WORTH_TABLES;
     let mut may_stage = true;
-    let mut attempts = Attempts::begin(connection, piece).await?;
+    let mut attempts = Attempts::begin(connection, row_write).await?;
     if aim == Aim::Trial && is_worth_it(&(0..count)) {
-        match server_bisect::write(attempts.connection, piece, 0..count).await? {
+        match server_bisect::write(attempts.connection, row_write, 0..count).await? {
             Some(refusals) => return attempts.end().await.map(|()| refusals),
             None => may_stage = false,
         }
     }
-    let mut plan = Plan::new(count, piece.tells_rows());
+    let mut plan = Plan::new(count, row_write.tells_rows());
     let mut refusals = Vec::new();
     while let Some(range) = plan.next() {
         let Some(error) = attempts.write(range.clone()).await? else {
@@ -128,7 +130,7 @@ async fn write_tried(
         let rest = range.start..count;
         if std::mem::take(&mut may_stage)
             && is_worth_it(&rest)
-            && let Some(found) = server_bisect::write(attempts.connection, piece, rest).await?
+            && let Some(found) = server_bisect::write(attempts.connection, row_write, rest).await?
         {
             refusals.extend(found);
             break;
@@ -139,12 +141,12 @@ async fn write_tried(
     attempts.end().await?;
     match aim {
         Aim::Commit => Ok(refusals),
-        Aim::Trial => write_again(connection, piece, refusals).await,
+        Aim::Trial => write_again(connection, row_write, refusals).await,
     }
 }
 
-fn refused(row: usize, error: DataError) -> Refusal {
-    Refusal { row, error, found_by: Distrust::Trial }
+fn refused(row: usize, error: DataError) -> RowRefusal {
+    RowRefusal { row, error, found_by: PreflightLevel::Trial }
 }
 
 /// What is still to be tried.
@@ -202,19 +204,19 @@ impl Plan {
 /// The rows that failed alone, once more: what they needed may have come after them.
 pub(crate) async fn write_again(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
-    refusals: Vec<Refusal>,
-) -> Result<Vec<Refusal>, SinkError> {
-    if refusals.iter().all(|refusal| refusal.found_by != Distrust::Trial) {
+    row_write: &RowWrite<'_>,
+    refusals: Vec<RowRefusal>,
+) -> Result<Vec<RowRefusal>, SinkError> {
+    if refusals.iter().all(|refusal| refusal.found_by != PreflightLevel::Trial) {
         return Ok(refusals);
     }
     let mut still = Vec::new();
-    let mut attempts = Attempts::begin(connection, piece).await?;
+    let mut attempts = Attempts::begin(connection, row_write).await?;
     for refusal in refusals {
         let row = refusal.row;
         match refusal.found_by {
-            Distrust::Checks => still.push(refusal),
-            Distrust::Trial => {
+            PreflightLevel::Checks => still.push(refusal),
+            PreflightLevel::Trial => {
                 let error = attempts.write(row..row + 1).await?;
                 still.extend(error.map(|error| refused(row, error)));
             }
@@ -227,22 +229,22 @@ pub(crate) async fn write_again(
 /// Attempts to write rows, one after the other, each in a savepoint.
 struct Attempts<'a, 'p> {
     connection: &'a mut Connection,
-    piece: &'a RowsPiece<'p>,
+    row_write: &'a RowWrite<'p>,
 }
 
 impl<'a, 'p> Attempts<'a, 'p> {
     async fn begin(
         connection: &'a mut Connection,
-        piece: &'a RowsPiece<'p>,
+        row_write: &'a RowWrite<'p>,
     ) -> Result<Self, SinkError> {
-        piece.check_columns(connection).await?;
+        row_write.check_columns(connection).await?;
         connection.savepoint("SAVEPOINT part").await?;
-        Ok(Self { connection, piece })
+        Ok(Self { connection, row_write })
     }
 
     /// `None`: the rows are written.
     async fn write(&mut self, range: Range<usize>) -> Result<Option<DataError>, SinkError> {
-        match self.piece.write(self.connection, range).await {
+        match self.row_write.write(self.connection, range).await {
             Ok(()) => {
                 self.connection.savepoint("RELEASE part; SAVEPOINT part").await?;
                 Ok(None)

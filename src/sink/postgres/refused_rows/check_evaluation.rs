@@ -14,7 +14,7 @@ use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify, is_connection_lost};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::catalog::CatalogTable;
-use crate::sink::postgres::target::row_write::RowsPiece;
+use crate::sink::postgres::target::row_write::RowWrite;
 use crate::sink::postgres::target::table::TargetColumn;
 use crate::sink::{DataError, SinkError};
 
@@ -179,12 +179,12 @@ fn statement<'a>(
 /// What is not about a row.
 pub(crate) async fn broken(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
 ) -> Result<Vec<(usize, DataError)>, SinkError> {
-    let Some(checks) = piece.rows.checks().filter(|_| piece.rows.count() > 0) else {
+    let Some(checks) = row_write.rows.checks().filter(|_| row_write.rows.count() > 0) else {
         return Ok(Vec::new());
     };
-    let Some(told) = ask(connection, piece, checks).await? else { return Ok(Vec::new()) };
+    let Some(told) = ask(connection, row_write, checks).await? else { return Ok(Vec::new()) };
     let mut confirmed: Vec<Option<bool>> = vec![None; checks.checks.len()];
     let mut broken = Vec::new();
     for (row, check) in told {
@@ -194,11 +194,11 @@ pub(crate) async fn broken(
         };
         let is_confirmed = match known {
             Some(known) => *known,
-            None => is_refused(connection, piece, (row, &broken_check.name)).await?,
+            None => is_refused(connection, row_write, (row, &broken_check.name)).await?,
         };
         confirmed[check] = Some(is_confirmed);
         if is_confirmed {
-            broken.push((row, broken_check.error(piece.rows.table(), row)));
+            broken.push((row, broken_check.error(row_write.rows.table(), row)));
         }
     }
     Ok(broken)
@@ -207,15 +207,15 @@ pub(crate) async fn broken(
 /// Rows, and which constraint each of them breaks; `None` if that can't be told, because an expression fails.
 async fn ask(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
     checks: &Checks,
 ) -> Result<Option<Vec<(usize, usize)>>, SinkError> {
     let failed = |error| classify("looking for rows that break a constraint", error);
     let bind = |range: Range<usize>| {
-        let bound = piece.rows.bind_columns((&checks.sql, &checks.columns), range.clone());
+        let bound = row_write.rows.bind_columns((&checks.sql, &checks.columns), range.clone());
         bound.map(|bound| (range.start, bound))
     };
-    let bound: Result<Vec<_>, _> = piece.rows.ranges().into_iter().map(bind).collect();
+    let bound: Result<Vec<_>, _> = row_write.rows.ranges().into_iter().map(bind).collect();
     let Ok(bound) = bound else { return Ok(None) };
     connection.savepoint("SAVEPOINT checks").await?;
     let mut told = Vec::new();
@@ -224,14 +224,14 @@ async fn ask(
             Ok(statement) => connection.client.query(&statement, &bound.values()).await,
             Err(error) => Err(error),
         };
-        connection.silence.is_broken();
+        connection.deadline.record_activity();
         let rows = match answered {
             Ok(rows) => rows,
             Err(error) if is_connection_lost(&error) || error.as_db_error().is_none() => {
                 return Err(failed(error));
             }
             Err(error) => {
-                tracing::debug!(table = piece.rows.table(), %error, "constraints can't be evaluated alone");
+                tracing::debug!(table = row_write.rows.table(), %error, "constraints can't be evaluated alone");
                 connection.savepoint("ROLLBACK TO checks; RELEASE checks").await?;
                 return Ok(None);
             }
@@ -251,12 +251,12 @@ async fn ask(
 /// Whether the server refuses the row for this constraint.
 async fn is_refused(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
     (row, check): (usize, &str),
 ) -> Result<bool, SinkError> {
-    piece.check_columns(connection).await?;
+    row_write.check_columns(connection).await?;
     connection.savepoint("SAVEPOINT checks").await?;
-    let answer = piece.write(connection, row..row + 1).await;
+    let answer = row_write.write(connection, row..row + 1).await;
     let is_about_it = match answer {
         Ok(()) => false,
         Err(SinkError::Data(error)) => {

@@ -2,10 +2,10 @@
 
 use arrow::array::{Array, RecordBatch};
 
-use super::bisect::Refusal;
+use super::bisect::RowRefusal;
 use crate::model::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
 use crate::sink::postgres::dead_letters::letter_table::OF_RESULT;
-use crate::sink::postgres::target::row_write::Origin;
+use crate::sink::postgres::target::row_write::RowOrigin;
 use crate::sink::{DataError, RefusedRow};
 
 const ADVICE: &str = "correct the table or the event, then replay it (tidemark dlq replay)";
@@ -22,7 +22,7 @@ pub(crate) struct RefusedResult {
     pub(crate) is_deletion: bool,
 }
 
-pub(crate) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow {
+pub(crate) fn of_landing(changelog: &Changelog, refusal: &RowRefusal) -> RefusedRow {
     let table = &changelog.table;
     let key = key_text(&changelog.batch, &table.key, refusal.row);
     RefusedRow {
@@ -30,20 +30,20 @@ pub(crate) fn of_landing(changelog: &Changelog, refusal: &Refusal) -> RefusedRow
         offset: changelog.offsets[refusal.row],
         column: refusal.error.column.clone(),
         message: format!("{}: {ADVICE}", sentence(&key, &refusal.error)),
-        distrust: refusal.found_by,
+        level: refusal.found_by,
     }
 }
 
-pub(crate) fn of_result(origin: Origin<'_>, refusal: &Refusal) -> Option<RefusedResult> {
+pub(crate) fn of_result(origin: RowOrigin<'_>, refusal: &RowRefusal) -> Option<RefusedResult> {
     let (changes, batch, key, what) = match origin {
-        Origin::Landing(_) => return None,
-        Origin::Upserts(changes) => (changes, &changes.upserts, key_of(changes), "the row"),
-        Origin::Deletes(changes) => {
+        RowOrigin::Landing(_) => return None,
+        RowOrigin::Upserts(changes) => (changes, &changes.upserts, key_of(changes), "the row"),
+        RowOrigin::Deletes(changes) => {
             let all = (0..changes.deletes.num_columns()).collect();
             (changes, &changes.deletes, all, "the deletion")
         }
     };
-    let is_deletion = matches!(origin, Origin::Deletes(_));
+    let is_deletion = matches!(origin, RowOrigin::Deletes(_));
     let name = &changes.table.name;
     let key = key_text(batch, &key, refusal.row);
     Some(RefusedResult {

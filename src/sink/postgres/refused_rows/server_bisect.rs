@@ -13,14 +13,14 @@ use std::ops::Range;
 
 use tokio_postgres::{Error, Row};
 
-use super::bisect::Refusal;
+use super::bisect::RowRefusal;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify_write, in_one_line};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::sqlstate::row_pattern;
-use crate::sink::postgres::target::row_write::RowsPiece;
-use crate::sink::postgres::target::table::Target;
-use crate::sink::{DataError, Distrust, SinkError};
+use crate::sink::postgres::target::row_write::RowWrite;
+use crate::sink::postgres::target::table::TargetTable;
+use crate::sink::{DataError, PreflightLevel, SinkError};
 
 /// With fewer rows than this, tables of their own cost more than the round trips that they save.
 pub(crate) const WORTH_TABLES: usize = 128;
@@ -36,7 +36,7 @@ const STAGED: &str = "pg_temp.tidemark_staged";
 const REFUSED: &str = "pg_temp.tidemark_refused";
 
 /// Writes the rows that are not refused, inside an open transaction that stays usable. What is refused has failed alone
-/// after all others: what it needed may have come after it. To be called after [`RowsPiece::check_columns`].
+/// after all others: what it needed may have come after it. To be called after [`RowWrite::check_columns`].
 ///
 /// `None`: the server can't look for them in this way, and nothing is written.
 ///
@@ -44,17 +44,17 @@ const REFUSED: &str = "pg_temp.tidemark_refused";
 /// What is not about a row.
 pub(crate) async fn write(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
     range: Range<usize>,
-) -> Result<Option<Vec<Refusal>>, SinkError> {
-    match write_staged(connection, piece, range).await {
+) -> Result<Option<Vec<RowRefusal>>, SinkError> {
+    match write_staged(connection, row_write, range).await {
         Ok(refusals) => {
             let drop = format!("DROP TABLE {STAGED}, {REFUSED}; RELEASE staged");
             connection.savepoint(&drop).await?;
             Ok(Some(refusals))
         }
         Err(error) if is_no_way(&error) => {
-            let table = piece.rows.table();
+            let table = row_write.rows.table();
             tracing::debug!(table, %error, "refused rows can't be looked for by the server itself");
             connection.savepoint("ROLLBACK TO staged; RELEASE staged").await?;
             Ok(None)
@@ -76,16 +76,16 @@ fn is_no_way(error: &SinkError) -> bool {
 
 async fn write_staged(
     connection: &mut Connection,
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
     range: Range<usize>,
-) -> Result<Vec<Refusal>, SinkError> {
-    let failed = |error| classify_write(piece.rows.table(), error);
-    let target = piece.rows.target();
+) -> Result<Vec<RowRefusal>, SinkError> {
+    let failed = |error| classify_write(row_write.rows.table(), error);
+    let target = row_write.rows.target();
     run(connection, &tables(target)).await.map_err(failed)?;
     let columns: Vec<String> = (1..=target.columns.len()).map(|at| format!("c{at}")).collect();
     let copy = format!("COPY {STAGED} ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
-    piece.rows.stream_by(connection, &copy, range.clone()).await?;
-    let write = piece.sql_from(&rows_from(target));
+    row_write.rows.stream_by(connection, &copy, range.clone()).await?;
+    let write = row_write.sql_from(&rows_from(target));
     let write = write.trim_end();
     for start in (0..range.len()).step_by(BLOCK_ROWS) {
         let end = range.len().min(start + BLOCK_ROWS);
@@ -93,18 +93,18 @@ async fn write_staged(
     }
     run(connection, &alone(write, target)).await.map_err(failed)?;
     let told = connection.client.query_typed(&told_sql(), &[]).await;
-    connection.silence.is_broken();
+    connection.deadline.record_activity();
     let told = told.map_err(failed)?;
-    let refusals = told.iter().map(|row| refusal(piece, (row, write), range.start));
+    let refusals = told.iter().map(|row| refusal(row_write, (row, write), range.start));
     refusals.collect::<Result<_, _>>().map_err(failed)
 }
 
 async fn run(connection: &Connection, sql: &str) -> Result<(), Error> {
-    connection.silence.is_broken_by(connection.client.batch_execute(sql)).await
+    connection.deadline.record_after(connection.client.batch_execute(sql)).await
 }
 
 /// The rows in the types in which they are sent, and what is said of those that are refused.
-fn tables(target: &Target) -> String {
+fn tables(target: &TargetTable) -> String {
     let mut columns = String::new();
     for (at, column) in (1..).zip(&target.columns) {
         // Writing to a String can't fail.
@@ -120,7 +120,7 @@ fn tables(target: &Target) -> String {
 }
 
 /// As a statement takes them; the bounds are variables of the blocks.
-fn rows_from(target: &Target) -> String {
+fn rows_from(target: &TargetTable) -> String {
     let columns = (1..).zip(&target.columns).map(|(at, column)| match &column.cast {
         Some(name) => format!("c{at}::{name}"),
         None => format!("c{at}"),
@@ -173,7 +173,7 @@ END"
 }
 
 /// Tries each of the noted rows alone, and notes what is said of those that fail.
-fn alone(write: &str, target: &Target) -> String {
+fn alone(write: &str, target: &TargetTable) -> String {
     let find_column = find_column(target);
     let row_faults = quote::literal(&row_pattern());
     let body = format!(
@@ -214,7 +214,7 @@ END"
 }
 
 /// An INSERT does not say which column it is whose type refuses a value: the first whose cast fails alike.
-fn find_column(target: &Target) -> String {
+fn find_column(target: &TargetTable) -> String {
     let mut block = String::new();
     for (at, column) in (1..).zip(&target.columns) {
         let Some(type_name) = &column.refusing_type else { continue };
@@ -245,10 +245,10 @@ fn told_sql() -> String {
 
 /// What the server said of a row; `start` is the first row in the temporary table.
 fn refusal(
-    piece: &RowsPiece<'_>,
+    row_write: &RowWrite<'_>,
     (told, write): (&Row, &str),
     start: usize,
-) -> Result<Refusal, Error> {
+) -> Result<RowRefusal, Error> {
     let number: i32 = told.try_get("n")?;
     let row = start + usize::try_from(number - 1).unwrap_or_default();
     let text = |name| Ok(told.try_get::<_, Option<String>>(name)?.filter(|text| !text.is_empty()));
@@ -262,13 +262,13 @@ fn refusal(
     let more = [detail.as_deref(), hint.as_deref(), context.as_deref()];
     let said = (message.as_deref().unwrap_or_default(), code.as_deref().unwrap_or_default());
     let error = DataError {
-        table: text("table_name")?.or_else(|| Some(piece.rows.table().to_owned())),
+        table: text("table_name")?.or_else(|| Some(row_write.rows.table().to_owned())),
         column: text("column_name")?,
         row: Some(row),
         message: in_one_line(said, more),
         source: None,
     };
-    Ok(Refusal { row, error, found_by: Distrust::Trial })
+    Ok(RowRefusal { row, error, found_by: PreflightLevel::Trial })
 }
 
 /// How the context of an error tells our statement.

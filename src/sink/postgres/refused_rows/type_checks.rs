@@ -4,13 +4,13 @@
 
 use arrow::array::{Decimal128Array, StringArray};
 
-use super::bisect::Refusal;
-use crate::sink::Distrust;
-use crate::sink::postgres::schema::catalog::Limits;
+use super::bisect::RowRefusal;
+use crate::sink::PreflightLevel;
+use crate::sink::postgres::schema::catalog::ColumnLimits;
 use crate::sink::postgres::schema::wire_format::{
-    Cells, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Values, Wire,
+    POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire, WireCells, WireValues,
 };
-use crate::sink::postgres::target::rows::Rows;
+use crate::sink::postgres::target::rows::EncodedRows;
 
 /// Days from 2000 to the first day that Postgres knows, 4713-11-24 BC, and to the one after its last.
 const DAYS: std::ops::Range<i64> = -2_451_545..2_145_031_949;
@@ -18,14 +18,14 @@ const DAYS: std::ops::Range<i64> = -2_451_545..2_145_031_949;
 const MICROS: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
 /// The first refused cell of each row that has one.
-pub(crate) fn misfits(rows: &Rows<'_>) -> Vec<Refusal> {
-    let mut refusals: Vec<Refusal> = Vec::new();
+pub(crate) fn misfits(rows: &EncodedRows<'_>) -> Vec<RowRefusal> {
+    let mut refusals: Vec<RowRefusal> = Vec::new();
     for (cells, column) in rows.columns() {
         let found = refused(cells, column.limits);
-        refusals.extend(found.into_iter().map(|(row, message)| Refusal {
+        refusals.extend(found.into_iter().map(|(row, message)| RowRefusal {
             row,
             error: rows.misfit(&column.name, Some(row), message),
-            found_by: Distrust::Checks,
+            found_by: PreflightLevel::Checks,
         }));
     }
     refusals.sort_by_key(|refusal| refusal.row);
@@ -34,29 +34,29 @@ pub(crate) fn misfits(rows: &Rows<'_>) -> Vec<Refusal> {
 }
 
 /// Refused rows of one column, each with a sentence that ends with the SQLSTATE.
-fn refused(cells: &Cells, limits: Limits) -> Vec<(usize, String)> {
+fn refused(cells: &WireCells, limits: ColumnLimits) -> Vec<(usize, String)> {
     let rows = 0..cells.len();
     let check = |refuse: &dyn Fn(usize) -> Option<String>| {
         let there = rows.clone().filter(|row| !cells.is_null(*row));
         there.filter_map(|row| Some((row, refuse(row)?))).collect::<Vec<_>>()
     };
     let mut found = match cells.values() {
-        Values::Text(array) => texts(array, limits),
-        Values::Decimal(array, scale) if cells.wire() == Wire::Numeric => {
+        WireValues::Text(array) => texts(array, limits),
+        WireValues::Decimal(array, scale) if cells.wire() == Wire::Numeric => {
             digits(array, i32::from(*scale), limits)
         }
-        Values::Int(_) if cells.wire() == Wire::Int8 => Vec::new(),
-        Values::Int(_) | Values::Decimal(..) => check(&|row| cells.out_of_range(row)),
-        Values::Date(array) => check(&|row| {
+        WireValues::Int(_) if cells.wire() == Wire::Int8 => Vec::new(),
+        WireValues::Int(_) | WireValues::Decimal(..) => check(&|row| cells.out_of_range(row)),
+        WireValues::Date(array) => check(&|row| {
             let day = i64::from(array.value(row)) - i64::from(POSTGRES_EPOCH_DAYS);
             (!DAYS.contains(&day)).then(|| "date out of range (22008)".to_owned())
         }),
-        Values::Timestamp(array) => check(&|row| {
+        WireValues::Timestamp(array) => check(&|row| {
             let micros = array.value(row).checked_sub(POSTGRES_EPOCH_MICROS);
             let fits = micros.is_some_and(|micros| MICROS.contains(&micros));
             (!fits).then(|| "timestamp out of range (22008)".to_owned())
         }),
-        Values::Bool(_) | Values::Float(_) | Values::Binary(_) => Vec::new(),
+        WireValues::Bool(_) | WireValues::Float(_) | WireValues::Binary(_) => Vec::new(),
     };
     if limits.is_required && cells.null_count() > 0 {
         let nulls = rows.filter(|row| cells.is_null(*row));
@@ -65,7 +65,7 @@ fn refused(cells: &Cells, limits: Limits) -> Vec<(usize, String)> {
     found
 }
 
-fn texts(array: &StringArray, limits: Limits) -> Vec<(usize, String)> {
+fn texts(array: &StringArray, limits: ColumnLimits) -> Vec<(usize, String)> {
     // All texts are one buffer: most often one look at it is enough.
     let has_nul = array.value_data().contains(&0);
     let longest = limits.characters.unwrap_or(usize::MAX);
@@ -93,7 +93,7 @@ fn texts(array: &StringArray, limits: Limits) -> Vec<(usize, String)> {
     rows.filter_map(|(row, text)| Some((row, refuse(text?)?))).collect()
 }
 
-fn digits(array: &Decimal128Array, scale: i32, limits: Limits) -> Vec<(usize, String)> {
+fn digits(array: &Decimal128Array, scale: i32, limits: ColumnLimits) -> Vec<(usize, String)> {
     let Some((precision, target_scale)) = limits.digits else { return Vec::new() };
     // A result may have more digits after the point, and Postgres rounds them.
     let Ok(whole) = u32::try_from(precision - target_scale + scale) else { return Vec::new() };
@@ -114,8 +114,8 @@ mod tests {
 
     use super::*;
 
-    fn rows_of(array: ArrayRef, wire: Wire, limits: Limits) -> Vec<usize> {
-        refused(&Cells::new(&array, wire).unwrap(), limits)
+    fn rows_of(array: ArrayRef, wire: Wire, limits: ColumnLimits) -> Vec<usize> {
+        refused(&WireCells::new(&array, wire).unwrap(), limits)
             .into_iter()
             .map(|(row, _)| row)
             .collect()
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn only_what_does_not_fit_is_refused() {
-        let limits = |characters| Limits { characters, ..Limits::default() };
+        let limits = |characters| ColumnLimits { characters, ..ColumnLimits::default() };
         let texts: ArrayRef = Arc::new(StringArray::from(vec![
             Some("abc"),
             None,
@@ -134,25 +134,25 @@ mod tests {
         ]));
         assert_eq!(rows_of(Arc::clone(&texts), Wire::Text, limits(Some(3))), [3, 5]);
         assert_eq!(rows_of(Arc::clone(&texts), Wire::Text, limits(None)), [5]);
-        let required = Limits { is_required: true, ..Limits::default() };
+        let required = ColumnLimits { is_required: true, ..ColumnLimits::default() };
         assert_eq!(rows_of(texts, Wire::Text, required), [5, 1]);
 
-        let digits = |digits| Limits { digits: Some(digits), ..Limits::default() };
+        let digits = |digits| ColumnLimits { digits: Some(digits), ..ColumnLimits::default() };
         let numbers = Decimal128Array::from(vec![99_999, -100_000, 0]);
         let numbers: ArrayRef = Arc::new(numbers.with_precision_and_scale(15, 2).unwrap());
         assert_eq!(rows_of(Arc::clone(&numbers), Wire::Numeric, digits((5, 2))), [1]);
         assert_eq!(rows_of(Arc::clone(&numbers), Wire::Numeric, digits((38, 2))), [0; 0]);
-        assert_eq!(rows_of(numbers, Wire::Numeric, Limits::default()), [0; 0]);
+        assert_eq!(rows_of(numbers, Wire::Numeric, ColumnLimits::default()), [0; 0]);
 
         let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(1 << 20), None, Some(-40_000)]));
-        assert_eq!(rows_of(Arc::clone(&whole), Wire::Int2, Limits::default()), [0, 2]);
-        assert_eq!(rows_of(whole, Wire::Int8, Limits::default()), [0; 0]);
+        assert_eq!(rows_of(Arc::clone(&whole), Wire::Int2, ColumnLimits::default()), [0, 2]);
+        assert_eq!(rows_of(whole, Wire::Int8, ColumnLimits::default()), [0; 0]);
 
         let days: ArrayRef = Arc::new(Date32Array::from(vec![-2_440_588, -2_440_589, 0, i32::MAX]));
-        assert_eq!(rows_of(days, Wire::Date, Limits::default()), [1, 3]);
+        assert_eq!(rows_of(days, Wire::Date, ColumnLimits::default()), [1, 3]);
         let times: ArrayRef =
             Arc::new(TimestampMicrosecondArray::from(vec![i64::MIN, 0, i64::MAX]));
         // The highest Arrow time is in the year 294247, and Postgres knows 29 years more.
-        assert_eq!(rows_of(times, Wire::Timestamp, Limits::default()), [0]);
+        assert_eq!(rows_of(times, Wire::Timestamp, ColumnLimits::default()), [0]);
     }
 }

@@ -54,7 +54,7 @@ pub struct FailedAlter {
 
 /// A step of a landing table.
 #[derive(Debug, PartialEq)]
-struct Step {
+struct AlterStep {
     /// Its column among those that are placed.
     placed: usize,
     known: Option<SureType>,
@@ -115,7 +115,7 @@ fn plan(
     table: &Table,
     catalog: &CatalogTable,
     fields: &[&SchemaChange],
-) -> (Vec<Placed>, Vec<Step>) {
+) -> (Vec<Placed>, Vec<AlterStep>) {
     let own =
         [OPERATION, SOURCE_TS, SOURCE_SCN, EXTRA_FIELDS, EVENT_ID, CHANGE_SEQ, UNAVAILABLE, STAMP];
     let own = own.into_iter().flat_map(|name| [name.to_owned(), table.free_name(name)]);
@@ -141,7 +141,7 @@ fn plan(
                 placed.len() - 1
             };
             let Some(there) = catalog.columns.get(&column) else {
-                steps.push(Step { placed: place(wanted), known: wanted, is_new: true });
+                steps.push(AlterStep { placed: place(wanted), known: wanted, is_new: true });
                 taken.insert(column);
                 break;
             };
@@ -153,7 +153,7 @@ fn plan(
                 break;
             }
             if holds(wanted, known) && wanted.is_some() {
-                steps.push(Step { placed: at, known: wanted, is_new: false });
+                steps.push(AlterStep { placed: at, known: wanted, is_new: false });
                 break;
             }
         }
@@ -186,7 +186,7 @@ pub(crate) fn known(type_name: &str) -> Option<Option<SureType>> {
 }
 
 /// Does without the steps.
-fn forgo(placed: &mut Vec<Placed>, steps: &[Step]) -> Vec<Step> {
+fn forgo(placed: &mut Vec<Placed>, steps: &[AlterStep]) -> Vec<AlterStep> {
     let missing = steps.iter().filter(|step| step.is_new).map(|step| step.placed);
     let missing: HashSet<usize> = missing.collect();
     let mut at = 0..;
@@ -199,11 +199,11 @@ async fn take(
     connection: &mut Connection,
     (schema, pipeline, name): (&str, &str, &str),
     (table, fields): (&Table, &[&SchemaChange]),
-    (placed, steps): (&mut Vec<Placed>, Vec<Step>),
+    (placed, steps): (&mut Vec<Placed>, Vec<AlterStep>),
     altered: &mut Altered,
 ) -> Result<(), SinkError> {
     let (mut missing, mut given_up) = (HashSet::new(), None);
-    for Step { placed: at, known, is_new } in steps {
+    for AlterStep { placed: at, known, is_new } in steps {
         let Placed { field, column, .. } = placed[at].clone();
         let Some(taught) = fields.iter().find(|change| change.column == field) else { continue };
         let change = SchemaChange {
@@ -320,7 +320,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Column, Landing, Offset, SourceTable, TableOptions};
-    use crate::sink::postgres::schema::catalog::{CatalogColumn, Limits};
+    use crate::sink::postgres::schema::catalog::{CatalogColumn, ColumnLimits};
     use crate::sink::postgres::schema::wire_format::Wire;
 
     const MONEY: SureType = SureType::Decimal { scale: 2 };
@@ -348,7 +348,7 @@ mod tests {
                 is_required: false,
                 is_nullable: true,
                 is_generated: false,
-                limits: Limits::default(),
+                limits: ColumnLimits::default(),
             };
             ((*name).to_owned(), column)
         };
@@ -367,7 +367,7 @@ mod tests {
         let fields: Vec<&SchemaChange> = fields.iter().collect();
         let (placed, steps) = plan(&table(), &catalog(columns), &fields);
         let name = |known: Option<SureType>| known.map_or("jsonb".to_owned(), SureType::name);
-        let step = |step: &Step| {
+        let step = |step: &AlterStep| {
             let what = if step.is_new { "add" } else { "widen" };
             format!("{what} {} {}", placed[step.placed].column, name(step.known))
         };

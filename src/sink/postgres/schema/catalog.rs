@@ -28,12 +28,12 @@ pub(crate) struct CatalogColumn {
     pub(crate) is_required: bool,
     pub(crate) is_nullable: bool,
     pub(crate) is_generated: bool,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ColumnLimits,
 }
 
 /// What a column refuses although its type fits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct ColumnLimits {
     /// Characters of a VARCHAR(n) or CHAR(n).
     pub(crate) characters: Option<usize>,
     /// Digits of a NUMERIC(p, s), and those after the point.
@@ -131,8 +131,8 @@ pub(crate) async fn read(
 }
 
 /// What the modifier of a type says, which of a domain is that of the type it is made of.
-fn limits((oid, modifier): (u32, i32), is_required: bool) -> Limits {
-    let mut limits = Limits { is_required, ..Limits::default() };
+fn limits((oid, modifier): (u32, i32), is_required: bool) -> ColumnLimits {
+    let mut limits = ColumnLimits { is_required, ..ColumnLimits::default() };
     // Postgres counts the length of its header in.
     let length = modifier - 4;
     match Type::from_oid(oid) {

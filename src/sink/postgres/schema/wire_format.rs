@@ -191,14 +191,14 @@ impl Form {
 }
 
 /// A column of values, ready to be written cell by cell.
-pub(crate) struct Cells {
-    values: Values,
+pub(crate) struct WireCells {
+    values: WireValues,
     wire: Wire,
     /// Nothing to look up when there are no NULLs.
     has_nulls: bool,
 }
 
-pub(crate) enum Values {
+pub(crate) enum WireValues {
     Bool(BooleanArray),
     Int(Int64Array),
     Decimal(Decimal128Array, i8),
@@ -209,7 +209,7 @@ pub(crate) enum Values {
     Timestamp(TimestampMicrosecondArray),
 }
 
-impl Values {
+impl WireValues {
     /// `array` is of the form's canonical type.
     fn of(form: Form, array: &ArrayRef) -> Self {
         match form {
@@ -242,7 +242,7 @@ impl Values {
     }
 }
 
-impl Cells {
+impl WireCells {
     /// # Errors
     /// If the array's type has no wire form; the targets were checked for that at start.
     pub(crate) fn new(array: &ArrayRef, wire: Wire) -> Result<Self, ArrowError> {
@@ -255,18 +255,18 @@ impl Cells {
             (Form::List, _) => Arc::new(array_literals(array.as_list())?),
             (_, given) => cast(array, &form.canonical(given))?,
         };
-        let values = Values::of(form, &array);
+        let values = WireValues::of(form, &array);
         Ok(Self { has_nulls: array.null_count() > 0, values, wire })
     }
 
     /// Those of the cells that are `kept`.
     pub(crate) fn filter(&self, kept: &BooleanArray) -> Result<Self, ArrowError> {
         let array = filter(self.array(), kept)?;
-        let values = Values::of(self.values.form(), &array);
+        let values = WireValues::of(self.values.form(), &array);
         Ok(Self { has_nulls: array.null_count() > 0, values, wire: self.wire })
     }
 
-    pub(crate) fn values(&self) -> &Values {
+    pub(crate) fn values(&self) -> &WireValues {
         &self.values
     }
 
@@ -276,14 +276,14 @@ impl Cells {
 
     fn array(&self) -> &dyn Array {
         match &self.values {
-            Values::Bool(array) => array,
-            Values::Int(array) => array,
-            Values::Decimal(array, _) => array,
-            Values::Float(array) => array,
-            Values::Text(array) => array,
-            Values::Binary(array) => array,
-            Values::Date(array) => array,
-            Values::Timestamp(array) => array,
+            WireValues::Bool(array) => array,
+            WireValues::Int(array) => array,
+            WireValues::Decimal(array, _) => array,
+            WireValues::Float(array) => array,
+            WireValues::Text(array) => array,
+            WireValues::Binary(array) => array,
+            WireValues::Date(array) => array,
+            WireValues::Timestamp(array) => array,
         }
     }
 
@@ -314,32 +314,34 @@ impl Cells {
             return Ok(());
         }
         match &self.values {
-            Values::Bool(array) => {
+            WireValues::Bool(array) => {
                 out.put_i32(1);
                 out.put_u8(array.value(row).into());
             }
-            Values::Int(array) => self.write_integer(i128::from(array.value(row)), out)?,
-            Values::Decimal(array, scale) => self.write_decimal(array.value(row), *scale, out)?,
-            Values::Float(array) if self.wire == Wire::Float4 => {
+            WireValues::Int(array) => self.write_integer(i128::from(array.value(row)), out)?,
+            WireValues::Decimal(array, scale) => {
+                self.write_decimal(array.value(row), *scale, out)?
+            }
+            WireValues::Float(array) if self.wire == Wire::Float4 => {
                 out.put_i32(4);
                 out.put_f32(array.value(row) as f32);
             }
-            Values::Float(array) => {
+            WireValues::Float(array) => {
                 out.put_i32(8);
                 out.put_f64(array.value(row));
             }
-            Values::Text(array) => self.write_text(array.value(row), out)?,
-            Values::Binary(array) => {
+            WireValues::Text(array) => self.write_text(array.value(row), out)?,
+            WireValues::Binary(array) => {
                 let bytes = array.value(row);
                 out.put_i32(bytes.len() as i32);
                 out.put_slice(bytes);
             }
-            Values::Date(array) => {
+            WireValues::Date(array) => {
                 let days = array.value(row).checked_sub(POSTGRES_EPOCH_DAYS);
                 out.put_i32(4);
                 out.put_i32(days.ok_or("date out of range (22008)")?);
             }
-            Values::Timestamp(array) => {
+            WireValues::Timestamp(array) => {
                 let micros = array.value(row).checked_sub(POSTGRES_EPOCH_MICROS);
                 out.put_i32(8);
                 out.put_i64(micros.ok_or("timestamp out of range (22008)")?);

@@ -7,8 +7,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::rows::Rows;
-use super::table::{Rounding, Target, Wanted};
+use super::rows::EncodedRows;
+use super::table::{ColumnSpec, Rounding, TargetTable};
 use crate::model::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
 use crate::sink::postgres::schema::alter::known;
@@ -53,7 +53,7 @@ pub(crate) fn check(
     schema: &str,
     (name, catalog): (&str, &CatalogTable),
     problems: &mut Vec<String>,
-) -> Target {
+) -> TargetTable {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
     let type_of = |column| match column {
         SystemColumn::SourceTs | SystemColumn::EventTime => &timestamp,
@@ -62,23 +62,23 @@ pub(crate) fn check(
         | SystemColumn::Topic
         | SystemColumn::ExtraFields => &DataType::Utf8,
     };
-    let mut wanted: Vec<Wanted<'_>> = table
+    let mut wanted: Vec<ColumnSpec<'_>> = table
         .declared()
         .iter()
-        .map(|column| Wanted { name: &column.name, data_type: &column.data_type })
+        .map(|column| ColumnSpec { name: &column.name, data_type: &column.data_type })
         .collect();
     let names = FROM_BATCH.map(|(_, name)| table.free_name(name));
     let own = FROM_BATCH.iter().zip(&names);
-    wanted.extend(own.map(|((column, _), name)| Wanted { name, data_type: type_of(*column) }));
+    wanted.extend(own.map(|((column, _), name)| ColumnSpec { name, data_type: type_of(*column) }));
     let change_seq = table.free_name(CHANGE_SEQ);
-    wanted.push(Wanted { name: &change_seq, data_type: &DataType::Int64 });
+    wanted.push(ColumnSpec { name: &change_seq, data_type: &DataType::Int64 });
     let unavailable = table.free_name(UNAVAILABLE);
     if catalog.columns.contains_key(&unavailable) {
-        wanted.push(Wanted { name: &unavailable, data_type: &DataType::Utf8 });
+        wanted.push(ColumnSpec { name: &unavailable, data_type: &DataType::Utf8 });
     }
     let scn = table.free_name(SOURCE_SCN);
     if catalog.columns.contains_key(&scn) {
-        wanted.push(Wanted { name: &scn, data_type: &DataType::Int64 });
+        wanted.push(ColumnSpec { name: &scn, data_type: &DataType::Int64 });
     }
     let placed = newest_placed(table).into_iter();
     let placed: Vec<(&Placed, DataType)> =
@@ -90,8 +90,9 @@ pub(crate) fn check(
         there.is_some_and(|there| !there.is_generated && is_as_placed(there))
     };
     let columns = placed.iter().filter(fits);
-    wanted.extend(columns.map(|(placed, data_type)| Wanted { name: &placed.column, data_type }));
-    Target::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
+    wanted
+        .extend(columns.map(|(placed, data_type)| ColumnSpec { name: &placed.column, data_type }));
+    TargetTable::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
 }
 
 /// The columns that fields are written to.
@@ -102,7 +103,7 @@ fn newest_placed(table: &Table) -> Vec<&Placed> {
 }
 
 /// Columns whose landing rows hold the old value where a change did not carry one.
-pub(crate) fn needs_old_values(table: &Table, target: &Target) -> Vec<usize> {
+pub(crate) fn needs_old_values(table: &Table, target: &TargetTable) -> Vec<usize> {
     let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
     let is_blank = |at: &usize| names_unavailable && target.columns[*at].is_nullable;
     (0..table.declared().len()).filter(|at| !is_blank(at)).collect()
@@ -111,9 +112,9 @@ pub(crate) fn needs_old_values(table: &Table, target: &Target) -> Vec<usize> {
 /// The rows of a changelog in the target's columns.
 pub(crate) fn rows<'a>(
     changelog: &Changelog,
-    target: &'a Target,
+    target: &'a TargetTable,
     processed_at: SystemTime,
-) -> Result<Rows<'a>, SinkError> {
+) -> Result<EncodedRows<'a>, SinkError> {
     let (table, batch) = (&changelog.table, &changelog.batch);
     let mut arrays: Vec<ArrayRef> = batch.columns()[..table.declared().len()].to_vec();
     let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
@@ -144,14 +145,14 @@ pub(crate) fn rows<'a>(
         arrays.push(Arc::new(scns.collect::<Int64Array>()));
     }
     arrays.extend(columns);
-    Rows::new(target, arrays, processed_at)
+    EncodedRows::new(target, arrays, processed_at)
 }
 
 /// History says what the events said: a value that one did not carry is NULL, unless the column is NOT
 /// NULL.
 fn blank_unavailable(
     changelog: &Changelog,
-    target: &Target,
+    target: &TargetTable,
     arrays: &mut [ArrayRef],
 ) -> Result<(), SinkError> {
     for (column, array) in arrays.iter_mut().enumerate() {

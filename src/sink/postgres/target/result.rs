@@ -8,10 +8,10 @@ use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
-use super::row_write::{How, Origin, RowsPiece};
-use super::rows::{Bound, Rows};
-use super::table::{Rounding, STAMP, Target, TargetColumn, Wanted};
-use crate::model::{ColumnSet, Held, ResultChanges, ResultMode, ResultTable};
+use super::row_write::{RowOrigin, RowWrite, WriteMethod};
+use super::rows::{BoundStatement, EncodedRows};
+use super::table::{ColumnSpec, Rounding, STAMP, TargetColumn, TargetTable};
+use crate::model::{ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::catalog::{CatalogTable, UniqueKey};
@@ -19,7 +19,7 @@ use crate::sink::postgres::schema::catalog::{CatalogTable, UniqueKey};
 /// A checked result target with its statements.
 #[derive(Debug, Clone)]
 pub(crate) struct ResultTarget {
-    pub(crate) target: Target,
+    pub(crate) target: TargetTable,
     /// `None` for appends.
     keyed: Option<Keyed>,
 }
@@ -31,7 +31,7 @@ struct Keyed {
     mend_sql: String,
     delete_sql: String,
     /// The key columns alone, in key order.
-    key: Target,
+    key: TargetTable,
     /// Positions of the key columns in the target, in key order.
     key_columns: Vec<usize>,
     /// Whether an index finds a row by its key: not if NULL is a key, or blanks at the end don't count.
@@ -47,11 +47,11 @@ impl ResultTarget {
         problems: &mut Vec<String>,
     ) -> Self {
         let fields = result.schema.fields().iter();
-        let wanted: Vec<Wanted<'_>> =
-            fields.map(|f| Wanted { name: f.name(), data_type: f.data_type() }).collect();
+        let wanted: Vec<ColumnSpec<'_>> =
+            fields.map(|f| ColumnSpec { name: f.name(), data_type: f.data_type() }).collect();
         let place = (schema, result.target.as_str());
         let before = problems.len();
-        let target = Target::check(place, catalog, &wanted, Rounding::Allowed, problems);
+        let target = TargetTable::check(place, catalog, &wanted, Rounding::Allowed, problems);
         let ResultMode::Keyed { key } = &result.mode else {
             return Self { target, keyed: None };
         };
@@ -74,7 +74,7 @@ impl ResultTarget {
         };
         let key_columns = key.clone();
         let columns: Vec<TargetColumn> = key.iter().map(|at| target.columns[*at].clone()).collect();
-        let key = Target { columns, is_stamped: false, checks: None, ..target.clone() };
+        let key = TargetTable { columns, is_stamped: false, checks: None, ..target.clone() };
         let keyed = Keyed {
             upsert_sql: target.insert_sql(&on_conflict(&target, &names)),
             mend_sql: target.insert_sql(&on_difference(&target, &names)),
@@ -91,11 +91,12 @@ impl ResultTarget {
         &'a self,
         changes: &'a ResultChanges,
         processed_at: SystemTime,
-    ) -> Result<RowsPiece<'a>, SinkError> {
-        let rows = Rows::new(&self.target, changes.upserts.columns().to_vec(), processed_at)?;
-        let upsert = |keyed: &Keyed| How::Statement(keyed.upsert_sql.clone());
-        let how = self.keyed.as_ref().map_or(How::Append, upsert);
-        Ok(RowsPiece { rows, how, origin: Origin::Upserts(changes) })
+    ) -> Result<RowWrite<'a>, SinkError> {
+        let rows =
+            EncodedRows::new(&self.target, changes.upserts.columns().to_vec(), processed_at)?;
+        let upsert = |keyed: &Keyed| WriteMethod::Statement(keyed.upsert_sql.clone());
+        let method = self.keyed.as_ref().map_or(WriteMethod::Append, upsert);
+        Ok(RowWrite { rows, method, origin: RowOrigin::Upserts(changes) })
     }
 
     /// What makes the target hold just these rows, and none under the keys that are gone: first the deletes, then
@@ -104,14 +105,15 @@ impl ResultTarget {
         &'a self,
         changes: &'a ResultChanges,
         processed_at: SystemTime,
-    ) -> Result<[Option<RowsPiece<'a>>; 2], SinkError> {
+    ) -> Result<[Option<RowWrite<'a>>; 2], SinkError> {
         let deletes = self.deletes(changes)?.map(|(rows, sql)| {
-            let (how, origin) = (How::Statement(sql.to_owned()), Origin::Deletes(changes));
-            RowsPiece { rows, how, origin }
+            let (method, origin) =
+                (WriteMethod::Statement(sql.to_owned()), RowOrigin::Deletes(changes));
+            RowWrite { rows, method, origin }
         });
         let mut upserts = self.whole(changes, processed_at)?;
         if let Some(keyed) = &self.keyed {
-            upserts.how = How::Statement(keyed.mend_sql.clone());
+            upserts.method = WriteMethod::Statement(keyed.mend_sql.clone());
         }
         Ok([deletes, Some(upserts)])
     }
@@ -125,62 +127,64 @@ impl ResultTarget {
         &'a self,
         changes: &'a ResultChanges,
         processed_at: SystemTime,
-    ) -> Result<Vec<RowsPiece<'a>>, SinkError> {
+    ) -> Result<Vec<RowWrite<'a>>, SinkError> {
         let keyed =
             self.keyed.as_ref().filter(|_| changes.held.len() == changes.upserts.num_rows());
         let Some(keyed) = keyed else {
             return Ok(vec![self.whole(changes, processed_at)?]);
         };
         let Sorted { new, differing, rest } = Sorted::of(changes, keyed.is_found_by_key);
-        let origin = Origin::Upserts(changes);
+        let origin = RowOrigin::Upserts(changes);
         let some = |rows: Vec<u32>| take_record_batch(&changes.upserts, &UInt32Array::from(rows));
         let failed = |error: ArrowError| SinkError::Targets {
             problems: vec![format!("{}: {error}", self.target.name)],
         };
-        let mut pieces = Vec::new();
+        let mut writes = Vec::new();
         for (columns, rows) in differing {
             let kept = |at: &usize| keyed.key_columns.contains(at) || columns.contains(*at);
             let kept: Vec<usize> = (0..changes.upserts.num_columns()).filter(kept).collect();
             let batch = some(rows).and_then(|rows| rows.project(&kept)).map_err(failed)?;
             let target = self.target.project(&kept);
             let sql = keyed.update_sql(&target);
-            let rows = Rows::new(target, batch.columns().to_vec(), processed_at)?;
-            pieces.push(RowsPiece { rows, how: How::Update(sql), origin });
+            let rows = EncodedRows::new(target, batch.columns().to_vec(), processed_at)?;
+            writes.push(RowWrite { rows, method: WriteMethod::Update(sql), origin });
         }
-        for (rows, how) in [(rest, How::Statement(keyed.upsert_sql.clone())), (new, How::Append)] {
+        for (rows, method) in
+            [(rest, WriteMethod::Statement(keyed.upsert_sql.clone())), (new, WriteMethod::Append)]
+        {
             if !rows.is_empty() {
                 let batch = some(rows).map_err(failed)?;
-                let rows = Rows::new(&self.target, batch.columns().to_vec(), processed_at)?;
-                pieces.push(RowsPiece { rows, how, origin });
+                let rows = EncodedRows::new(&self.target, batch.columns().to_vec(), processed_at)?;
+                writes.push(RowWrite { rows, method, origin });
             }
         }
-        Ok(pieces)
+        Ok(writes)
     }
 
     /// Empties the target of a keyed result; appended rows are never removed.
-    pub(crate) fn delete_all(&self) -> Option<Bound> {
+    pub(crate) fn delete_all(&self) -> Option<BoundStatement> {
         let table = self.target.sql_name.clone();
         let sql = format!("DELETE FROM {table}");
-        self.keyed.as_ref().map(|_| Bound { table, sql, params: Vec::new() })
+        self.keyed.as_ref().map(|_| BoundStatement { table, sql, params: Vec::new() })
     }
 
     /// The keys that are gone and the statement that deletes them; `None` for appends or if there are none.
     pub(crate) fn deletes(
         &self,
         changes: &ResultChanges,
-    ) -> Result<Option<(Rows<'_>, &str)>, SinkError> {
+    ) -> Result<Option<(EncodedRows<'_>, &str)>, SinkError> {
         let Some(keyed) = self.keyed.as_ref().filter(|_| changes.deletes.num_rows() > 0) else {
             return Ok(None);
         };
         let keys = changes.deletes.columns().iter().map(Arc::clone).collect();
-        let rows = Rows::new(&keyed.key, keys, SystemTime::UNIX_EPOCH)?;
+        let rows = EncodedRows::new(&keyed.key, keys, SystemTime::UNIX_EPOCH)?;
         Ok(Some((rows, &keyed.delete_sql)))
     }
 }
 
 impl Keyed {
     /// Changes the columns of `target` that are not of the key, in rows that are there.
-    fn update_sql(&self, target: &Target) -> String {
+    fn update_sql(&self, target: &TargetTable) -> String {
         let is_key = |name: &str| self.key.has_column(name);
         let names: Vec<String> = target.columns.iter().map(|c| quote::ident(&c.name)).collect();
         let assigned =
@@ -219,11 +223,11 @@ impl Sorted {
         let most = changes.upserts.num_columns() / 2;
         for (row, held) in (0..).zip(&changes.held) {
             match held {
-                Held::Nothing => sorted.new.push(row),
-                Held::Other(columns) if is_found_by_key && columns.len() <= most => {
+                PriorRow::Nothing => sorted.new.push(row),
+                PriorRow::Other(columns) if is_found_by_key && columns.len() <= most => {
                     by_columns.entry(*columns).or_default().push(row);
                 }
-                Held::Other(_) | Held::Unknown => sorted.rest.push(row),
+                PriorRow::Other(_) | PriorRow::Unknown => sorted.rest.push(row),
             }
         }
         for (columns, rows) in by_columns {
@@ -255,7 +259,7 @@ fn unique_key<'a>(catalog: &'a CatalogTable, key: &[&str]) -> Result<&'a UniqueK
         .ok_or_else(|| format!("({list}) must be NOT NULL, or its unique index NULLS NOT DISTINCT"))
 }
 
-fn on_conflict(target: &Target, key: &[&str]) -> String {
+fn on_conflict(target: &TargetTable, key: &[&str]) -> String {
     let assignments: Vec<String> = target
         .columns
         .iter()
@@ -272,7 +276,7 @@ fn on_conflict(target: &Target, key: &[&str]) -> String {
 
 /// As [`on_conflict`], and rows stay as they are that have the same values. These are compared as text, because
 /// not every type has an equality.
-fn on_difference(target: &Target, key: &[&str]) -> String {
+fn on_difference(target: &TargetTable, key: &[&str]) -> String {
     let names = target.columns.iter().map(|column| column.name.as_str());
     let compared =
         names.filter(|name| !(key.contains(name) || target.is_stamped && *name == STAMP));
@@ -292,7 +296,7 @@ fn on_difference(target: &Target, key: &[&str]) -> String {
     )
 }
 
-fn delete_sql(key: &Target, nulls_are_equal: bool) -> String {
+fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> String {
     let names: Vec<String> = key.columns.iter().map(|column| quote::ident(&column.name)).collect();
     // Not `IS NOT DISTINCT FROM`: no index serves it.
     let same = |name: &String| match nulls_are_equal {

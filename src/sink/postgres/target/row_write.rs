@@ -6,29 +6,29 @@ use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use super::rows::{Bound, FEW_ROWS, Rows};
+use super::rows::{BoundStatement, EncodedRows, FEW_ROWS};
 use crate::model::{Changelog, ResultChanges};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
-use crate::sink::postgres::client::response_deadline::Silence;
+use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::{DataError, SinkError};
 
 /// One part.
-pub(crate) enum Piece<'a> {
+pub(crate) enum TargetWrite<'a> {
     /// A statement for a table of the sink's own, or without rows of the epoch.
-    Own(Bound),
-    Rows(RowsPiece<'a>),
+    Statement(BoundStatement),
+    Rows(RowWrite<'a>),
 }
 
 /// Rows for one target.
-pub(crate) struct RowsPiece<'a> {
-    pub(crate) rows: Rows<'a>,
-    pub(crate) how: How,
-    pub(crate) origin: Origin<'a>,
+pub(crate) struct RowWrite<'a> {
+    pub(crate) rows: EncodedRows<'a>,
+    pub(crate) method: WriteMethod,
+    pub(crate) origin: RowOrigin<'a>,
 }
 
 #[derive(Clone)]
-pub(crate) enum How {
+pub(crate) enum WriteMethod {
     /// Added to the table, by COPY if they are many.
     Append,
     /// By a statement whose parameters are the columns as arrays.
@@ -39,60 +39,62 @@ pub(crate) enum How {
 
 /// What the rows are.
 #[derive(Clone, Copy)]
-pub(crate) enum Origin<'a> {
+pub(crate) enum RowOrigin<'a> {
     Landing(&'a Changelog),
     Upserts(&'a ResultChanges),
     Deletes(&'a ResultChanges),
 }
 
 /// A statement whose values are put together when it goes out.
-pub(crate) struct Request<'a> {
+pub(crate) struct PendingStatement<'a> {
     pub(crate) table: &'a str,
     pub(crate) sql: Arc<str>,
-    what: What<'a>,
+    what: PendingValues<'a>,
 }
 
-enum What<'a> {
-    Own(&'a Bound),
-    Rows(&'a Rows<'a>, Range<usize>),
+enum PendingValues<'a> {
+    Statement(&'a BoundStatement),
+    Rows(&'a EncodedRows<'a>, Range<usize>),
 }
 
-impl Request<'_> {
+impl PendingStatement<'_> {
     /// Puts the values together, sends them, and tells how many rows were written. The server can be at the
     /// statements before it meanwhile.
     pub(crate) async fn run(
         &self,
-        (client, silence): (&Client, &Silence),
+        (client, deadline): (&Client, &ResponseDeadline),
         statement: &Statement,
     ) -> Result<u64, SinkError> {
         let ran = match &self.what {
-            What::Own(bound) => client.execute(statement, &bound.values()).await,
-            What::Rows(rows, range) => {
+            PendingValues::Statement(bound) => client.execute(statement, &bound.values()).await,
+            PendingValues::Rows(rows, range) => {
                 let bound = rows.bind_range(&self.sql, range.clone())?;
                 client.execute(statement, &bound.values()).await
             }
         };
-        silence.is_broken();
+        deadline.record_activity();
         ran.map_err(|error| classify_write(self.table, error))
     }
 }
 
-impl Piece<'_> {
-    /// As statements that may go out together; `None`: by [`Rows::copy`].
-    pub(crate) fn requests(&self) -> Option<Vec<Request<'_>>> {
+impl TargetWrite<'_> {
+    /// As statements that may go out together; `None`: by [`EncodedRows::copy`].
+    pub(crate) fn requests(&self) -> Option<Vec<PendingStatement<'_>>> {
         match self {
-            Self::Rows(piece) => piece.requests(),
-            Self::Own(bound) => Some(vec![Request {
+            Self::Rows(row_write) => row_write.requests(),
+            Self::Statement(bound) => Some(vec![PendingStatement {
                 table: &bound.table,
                 sql: bound.sql.as_str().into(),
-                what: What::Own(bound),
+                what: PendingValues::Statement(bound),
             }]),
         }
     }
 
     /// Refuses what was written if rows to be updated were not there.
     pub(crate) fn check_found(&self, found: u64) -> Result<(), SinkError> {
-        let Self::Rows(RowsPiece { rows, how: How::Update(_), .. }) = self else { return Ok(()) };
+        let Self::Rows(RowWrite { rows, method: WriteMethod::Update(_), .. }) = self else {
+            return Ok(());
+        };
         let wanted = rows.count() as u64;
         if found == wanted {
             return Ok(());
@@ -107,24 +109,26 @@ impl Piece<'_> {
     }
 }
 
-impl RowsPiece<'_> {
-    /// As statements that may go out together; `None`: by [`Rows::copy`].
-    fn requests(&self) -> Option<Vec<Request<'_>>> {
-        let sql: Arc<str> = match &self.how {
-            How::Statement(sql) | How::Update(sql) => sql.as_str().into(),
-            How::Append if self.rows.count() > FEW_ROWS && self.rows.can_copy() => return None,
-            How::Append => self.rows.insert_sql().into(),
+impl RowWrite<'_> {
+    /// As statements that may go out together; `None`: by [`EncodedRows::copy`].
+    fn requests(&self) -> Option<Vec<PendingStatement<'_>>> {
+        let sql: Arc<str> = match &self.method {
+            WriteMethod::Statement(sql) | WriteMethod::Update(sql) => sql.as_str().into(),
+            WriteMethod::Append if self.rows.count() > FEW_ROWS && self.rows.can_copy() => {
+                return None;
+            }
+            WriteMethod::Append => self.rows.insert_sql().into(),
         };
         let request = |range| {
-            let what = What::Rows(&self.rows, range);
-            Request { table: self.rows.table(), sql: Arc::clone(&sql), what }
+            let what = PendingValues::Rows(&self.rows, range);
+            PendingStatement { table: self.rows.table(), sql: Arc::clone(&sql), what }
         };
         Some(self.rows.ranges().into_iter().map(request).collect())
     }
 
     /// Whether an error names the row that it is about.
     pub(crate) fn tells_rows(&self) -> bool {
-        matches!(self.how, How::Append) && self.rows.can_copy()
+        matches!(self.method, WriteMethod::Append) && self.rows.can_copy()
     }
 
     /// To be called once in a transaction, and outside of savepoints, before [`Self::write`].
@@ -141,44 +145,50 @@ impl RowsPiece<'_> {
         connection: &mut Connection,
         range: Range<usize>,
     ) -> Result<(), SinkError> {
-        match &self.how {
-            How::Append if self.rows.can_copy() => self.rows.stream(connection, range).await,
+        match &self.method {
+            WriteMethod::Append if self.rows.can_copy() => {
+                self.rows.stream(connection, range).await
+            }
             _ => self.bind(range)?.execute(connection).await.map(drop),
         }
     }
 
     /// The statement that writes some of the rows.
-    pub(crate) fn bind(&self, range: Range<usize>) -> Result<Bound, SinkError> {
-        match &self.how {
-            How::Append => self.rows.bind_range(&self.rows.insert_sql(), range),
-            How::Statement(sql) | How::Update(sql) => self.rows.bind_range(sql, range),
+    pub(crate) fn bind(&self, range: Range<usize>) -> Result<BoundStatement, SinkError> {
+        match &self.method {
+            WriteMethod::Append => self.rows.bind_range(&self.rows.insert_sql(), range),
+            WriteMethod::Statement(sql) | WriteMethod::Update(sql) => {
+                self.rows.bind_range(sql, range)
+            }
         }
     }
 
     /// The statement that writes rows from another place than arrays.
     pub(crate) fn sql_from(&self, place: &str) -> String {
         let given = self.rows.target().given();
-        match &self.how {
-            How::Append => self.rows.insert_sql().replacen(&given, place, 1),
-            How::Statement(sql) | How::Update(sql) => sql.replacen(&given, place, 1),
+        match &self.method {
+            WriteMethod::Append => self.rows.insert_sql().replacen(&given, place, 1),
+            WriteMethod::Statement(sql) | WriteMethod::Update(sql) => {
+                sql.replacen(&given, place, 1)
+            }
         }
     }
 
     /// Those of the rows that are `kept`.
-    pub(crate) fn filter(&self, kept: &[bool]) -> Result<RowsPiece<'_>, SinkError> {
+    pub(crate) fn filter(&self, kept: &[bool]) -> Result<RowWrite<'_>, SinkError> {
         let rows = self.rows.filter(&kept.to_vec().into())?;
-        Ok(RowsPiece { rows, how: self.how.clone(), origin: self.origin })
+        Ok(RowWrite { rows, method: self.method.clone(), origin: self.origin })
     }
 }
 
-impl Bound {
+impl BoundStatement {
     /// Prepares and runs the statement; how many rows it wrote.
     pub(crate) async fn execute(&self, connection: &mut Connection) -> Result<u64, SinkError> {
         let failed = |error| classify_write(&self.table, error);
         let statement = connection.prepare(&self.sql).await.map_err(failed)?;
         let values = self.values();
         let executed = connection.client.execute(&statement, &values);
-        connection.silence.is_broken_by(executed).await.map_err(failed)
+        connection.deadline.record_after(executed).await.map_err(failed)
     }
 
     pub(crate) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {

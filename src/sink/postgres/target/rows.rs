@@ -12,12 +12,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::table::{Target, TargetColumn};
+use super::table::{TargetColumn, TargetTable};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
 use crate::sink::postgres::refused_rows::check_evaluation::Checks;
 use crate::sink::postgres::schema::catalog::FINGERPRINT;
-use crate::sink::postgres::schema::wire_format::{Cells, Wire};
+use crate::sink::postgres::schema::wire_format::{Wire, WireCells};
 use crate::sink::{DataError, SinkError};
 
 /// Up to here one pipelined statement is faster than COPY with its extra round trip.
@@ -32,28 +32,28 @@ const COPY_CHUNK: usize = 128 << 10;
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Parameters in the order of their numbers.
-pub(crate) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+pub(crate) type StatementParams = Vec<Box<dyn ToSql + Sync + Send>>;
 
 /// A statement with its values, ready to be sent.
-pub(crate) struct Bound {
+pub(crate) struct BoundStatement {
     /// The table that it writes to, for errors.
     pub(crate) table: String,
     pub(crate) sql: String,
-    pub(crate) params: Params,
+    pub(crate) params: StatementParams,
 }
 
 /// Columns in the wire forms of a target.
-pub(crate) struct Rows<'a> {
-    target: Cow<'a, Target>,
-    cells: Vec<Cells>,
+pub(crate) struct EncodedRows<'a> {
+    target: Cow<'a, TargetTable>,
+    cells: Vec<WireCells>,
     count: usize,
     bytes: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> EncodedRows<'a> {
     /// `arrays` are the target's columns without its stamp.
     pub(crate) fn new(
-        target: impl Into<Cow<'a, Target>>,
+        target: impl Into<Cow<'a, TargetTable>>,
         mut arrays: Vec<ArrayRef>,
         processed_at: SystemTime,
     ) -> Result<Self, SinkError> {
@@ -69,7 +69,7 @@ impl<'a> Rows<'a> {
         }
         let bytes = arrays.iter().map(|array| array.get_array_memory_size()).sum();
         let cells = arrays.iter().zip(&target.columns).map(|(array, column)| {
-            Cells::new(array, column.wire)
+            WireCells::new(array, column.wire)
                 .map_err(|error| misfit(&target, &column.name, None, error.to_string()))
         });
         let cells = cells.collect::<Result<_, _>>()?;
@@ -80,7 +80,7 @@ impl<'a> Rows<'a> {
         self.count
     }
 
-    pub(crate) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &TargetTable {
         &self.target
     }
 
@@ -89,7 +89,7 @@ impl<'a> Rows<'a> {
         &self.target.name
     }
 
-    pub(crate) fn columns(&self) -> impl Iterator<Item = (&Cells, &TargetColumn)> {
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&WireCells, &TargetColumn)> {
         self.cells.iter().zip(&self.target.columns)
     }
 
@@ -113,7 +113,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Those of the rows that are `kept`.
-    pub(crate) fn filter(&self, kept: &BooleanArray) -> Result<Rows<'_>, SinkError> {
+    pub(crate) fn filter(&self, kept: &BooleanArray) -> Result<EncodedRows<'_>, SinkError> {
         let cells = self.cells.iter().zip(&self.target.columns).map(|(cells, column)| {
             let filtered = cells.filter(kept);
             filtered.map_err(|error| misfit(&self.target, &column.name, None, error.to_string()))
@@ -121,7 +121,7 @@ impl<'a> Rows<'a> {
         let cells = cells.collect::<Result<_, _>>()?;
         let count = kept.true_count();
         let bytes = self.bytes * count / self.count.max(1);
-        Ok(Rows { target: Cow::Borrowed(&self.target), cells, count, bytes })
+        Ok(EncodedRows { target: Cow::Borrowed(&self.target), cells, count, bytes })
     }
 
     /// The rows of each of the statements that write all of them.
@@ -133,12 +133,16 @@ impl<'a> Rows<'a> {
     }
 
     /// All rows as statements `sql`.
-    pub(crate) fn bind(&self, sql: &str) -> Result<Vec<Bound>, SinkError> {
+    pub(crate) fn bind(&self, sql: &str) -> Result<Vec<BoundStatement>, SinkError> {
         self.ranges().into_iter().map(|range| self.bind_range(sql, range)).collect()
     }
 
     /// A statement `sql` whose parameters are the columns of some rows as arrays.
-    pub(crate) fn bind_range(&self, sql: &str, range: Range<usize>) -> Result<Bound, SinkError> {
+    pub(crate) fn bind_range(
+        &self,
+        sql: &str,
+        range: Range<usize>,
+    ) -> Result<BoundStatement, SinkError> {
         self.bound(sql, self.columns(), range)
     }
 
@@ -147,7 +151,7 @@ impl<'a> Rows<'a> {
         &self,
         (sql, columns): (&str, &[usize]),
         range: Range<usize>,
-    ) -> Result<Bound, SinkError> {
+    ) -> Result<BoundStatement, SinkError> {
         let columns = columns.iter().map(|at| (&self.cells[*at], &self.target.columns[*at]));
         self.bound(sql, columns, range)
     }
@@ -155,16 +159,16 @@ impl<'a> Rows<'a> {
     fn bound<'c>(
         &self,
         sql: &str,
-        columns: impl Iterator<Item = (&'c Cells, &'c TargetColumn)>,
+        columns: impl Iterator<Item = (&'c WireCells, &'c TargetColumn)>,
         range: Range<usize>,
-    ) -> Result<Bound, SinkError> {
-        let mut params = Params::with_capacity(self.cells.len());
+    ) -> Result<BoundStatement, SinkError> {
+        let mut params = StatementParams::with_capacity(self.cells.len());
         for (cells, column) in columns {
             let array = ArrayParam::new(cells, column.wire, range.clone())
                 .map_err(|(row, message)| misfit(&self.target, &column.name, Some(row), message))?;
             params.push(Box::new(array));
         }
-        Ok(Bound { table: self.target.name.clone(), sql: sql.to_owned(), params })
+        Ok(BoundStatement { table: self.target.name.clone(), sql: sql.to_owned(), params })
     }
 
     /// Streams rows, after a last look at the columns. The row of an error is that of the batch.
@@ -205,7 +209,7 @@ impl<'a> Rows<'a> {
         // The library ends the COPY that never began, and the server's answer to that is one too many.
         connection.is_out_of_step |= begun.is_err();
         let sink = begun.map_err(failed)?;
-        connection.silence.is_broken();
+        connection.deadline.record_activity();
         let mut sink = pin!(sink);
         let mut buffer = BytesMut::with_capacity(COPY_CHUNK + COPY_CHUNK / 8);
         buffer.put_slice(COPY_HEADER);
@@ -213,14 +217,14 @@ impl<'a> Rows<'a> {
             self.write_row(row, &mut buffer)?;
             if buffer.len() >= COPY_CHUNK {
                 sink.feed(buffer.split().freeze()).await.map_err(failed)?;
-                connection.silence.is_broken();
+                connection.deadline.record_activity();
                 buffer.reserve(COPY_CHUNK + COPY_CHUNK / 8);
             }
         }
         buffer.put_i16(-1);
         sink.feed(buffer.freeze()).await.map_err(failed)?;
         sink.finish().await.map_err(failed)?;
-        connection.silence.is_broken();
+        connection.deadline.record_activity();
         Ok(())
     }
 
@@ -260,7 +264,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn misfit(target: &Target, column: &str, row: Option<usize>, message: String) -> SinkError {
+fn misfit(target: &TargetTable, column: &str, row: Option<usize>, message: String) -> SinkError {
     let (table, column) = (Some(target.name.clone()), Some(column.to_owned()));
     SinkError::Data(DataError { table, column, row, message, source: None })
 }
@@ -278,7 +282,7 @@ pub(crate) fn micros(time: SystemTime) -> i64 {
 struct ArrayParam(BytesMut);
 
 impl ArrayParam {
-    fn new(cells: &Cells, wire: Wire, range: Range<usize>) -> Result<Self, (usize, String)> {
+    fn new(cells: &WireCells, wire: Wire, range: Range<usize>) -> Result<Self, (usize, String)> {
         let mut out = BytesMut::with_capacity(20 + range.len() * 12);
         out.put_i32(1);
         // "May hold NULLs": the receiver looks at the elements anyway.

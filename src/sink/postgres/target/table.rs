@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::refused_rows::check_evaluation::Checks;
-use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, Limits};
+use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, ColumnLimits};
 use crate::sink::postgres::schema::create::type_name;
 use crate::sink::postgres::schema::wire_format::Wire;
 
@@ -14,14 +14,14 @@ use crate::sink::postgres::schema::wire_format::Wire;
 pub(crate) const STAMP: &str = "processed_at";
 
 /// A column that the sink is going to write.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct ColumnSpec<'a> {
     pub(crate) name: &'a str,
     pub(crate) data_type: &'a DataType,
 }
 
 /// A table whose columns take what the sink writes.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct TargetTable {
     /// As the configuration names it.
     pub(crate) name: String,
     /// Quoted, with its schema.
@@ -42,7 +42,7 @@ pub(crate) struct TargetColumn {
     pub(crate) name: String,
     pub(crate) wire: Wire,
     pub(crate) is_nullable: bool,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ColumnLimits,
     /// The type that the server casts the text to; only of [`Wire::Literal`].
     pub(crate) cast: Option<String>,
     /// Its type, if that may refuse a value of its wire: a domain, an enum and the like.
@@ -56,12 +56,12 @@ pub(crate) enum Rounding {
     Allowed,
 }
 
-impl Target {
+impl TargetTable {
     /// Matches what is wanted with what is there; what does not match goes to `problems`.
     pub(crate) fn check(
         (schema, name): (&str, &str),
         catalog: &CatalogTable,
-        wanted: &[Wanted<'_>],
+        wanted: &[ColumnSpec<'_>],
         rounding: Rounding,
         problems: &mut Vec<String>,
     ) -> Self {
@@ -83,7 +83,7 @@ impl Target {
         let is_wanted = |name: &str| wanted.iter().any(|column| column.name == name);
         let stamp = catalog.columns.get(STAMP).filter(|_| !is_wanted(STAMP));
         let stamp = stamp.map(|c| c.wire).filter(|wire| wire.accepts(&stamp_type()));
-        let limits = Limits::default();
+        let limits = ColumnLimits::default();
         columns.extend(stamp.map(|wire| TargetColumn {
             name: STAMP.to_owned(),
             wire,
@@ -169,14 +169,14 @@ impl Target {
     }
 }
 
-impl<'a> From<&'a Target> for Cow<'a, Target> {
-    fn from(target: &'a Target) -> Self {
+impl<'a> From<&'a TargetTable> for Cow<'a, TargetTable> {
+    fn from(target: &'a TargetTable) -> Self {
         Self::Borrowed(target)
     }
 }
 
-impl From<Target> for Cow<'_, Target> {
-    fn from(target: Target) -> Self {
+impl From<TargetTable> for Cow<'_, TargetTable> {
+    fn from(target: TargetTable) -> Self {
         Self::Owned(target)
     }
 }
@@ -188,7 +188,7 @@ pub(crate) fn stamp_type() -> DataType {
 
 fn check_column<'a>(
     catalog: &'a CatalogTable,
-    wanted: &Wanted<'_>,
+    wanted: &ColumnSpec<'_>,
     rounding: Rounding,
 ) -> Result<(Wire, &'a CatalogColumn), String> {
     let data_type = wanted.data_type;

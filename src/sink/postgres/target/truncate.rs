@@ -4,32 +4,32 @@
 //! queries over the history; and what was in the table before can still be read.
 
 use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS};
-use super::rows::{Bound, Params};
-use super::table::{STAMP, Target};
+use super::rows::{BoundStatement, StatementParams};
+use super::table::{STAMP, TargetTable};
 use crate::model::{Changelog, Scn, Table};
 use crate::sink::postgres::client::quote;
 
 /// One statement per truncate, to be run after the changes of the epoch have landed.
-pub(crate) fn statements(changelog: &Changelog, target: &Target) -> Vec<Bound> {
+pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<BoundStatement> {
     if changelog.truncations.is_empty() {
         return Vec::new();
     }
     let sql = delete_all(&changelog.table, target);
     let statement = |truncation: &crate::model::Truncation| {
         let offset = truncation.offset.to_string();
-        let mut params: Params =
+        let mut params: StatementParams =
             vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(offset)];
         if target.has_column(&changelog.table.free_name(SOURCE_SCN)) {
             params.push(Box::new(truncation.scn.map(Scn::number)));
         }
-        Bound { table: target.name.clone(), sql: sql.clone(), params }
+        BoundStatement { table: target.name.clone(), sql: sql.clone(), params }
     };
     changelog.truncations.iter().map(statement).collect()
 }
 
 /// `$1` is the position, `$2` the time in microseconds since 1970, `$3` the offset. The event ids are the
 /// offset with a number. `$4` is the SCN, if the table has its column.
-fn delete_all(table: &Table, target: &Target) -> String {
+fn delete_all(table: &Table, target: &TargetTable) -> String {
     let own = |name: &str| table.free_name(name);
     let value = |name: &str| match name {
         _ if name == own(OPERATION) => "'d'".to_owned(),

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Held, ResultTable};
+use crate::model::{PriorRow, ResultTable};
 
 const EPOCH: Epoch = Epoch(7);
 
@@ -52,14 +52,14 @@ fn changes(
         table: Arc::clone(table),
         upserts: RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap(),
         held: (0..rows.len())
-            .map(|row| if row == 0 { Held::Nothing } else { Held::Unknown })
+            .map(|row| if row == 0 { PriorRow::Nothing } else { PriorRow::Unknown })
             .collect(),
         deletes: RecordBatch::try_new(Arc::new(key), vec![ids]).unwrap(),
         is_new_definition: false,
     }
 }
 
-fn rendered(changes: &ResultChanges, epoch: Epoch) -> Vec<Outgoing> {
+fn rendered(changes: &ResultChanges, epoch: Epoch) -> Vec<RenderedRequest> {
     let closed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
     render(changes, ("sales", epoch, closed_at)).unwrap()
 }
@@ -72,7 +72,7 @@ fn keyed(sends: Sends) -> Arc<ResultTable> {
     table(ResultMode::Keyed { key: vec![0] }, rest(sends, Payload::Row))
 }
 
-fn body(row: &Outgoing) -> Value {
+fn body(row: &RenderedRequest) -> Value {
     serde_json::from_str(&row.body).unwrap()
 }
 

@@ -36,7 +36,9 @@ impl PoisonSearch {
     }
 
     /// Tables whose rows are to be looked at before they are applied, and how.
-    pub(in crate::pipeline) fn preflight_levels(&self) -> impl Iterator<Item = (&String, PreflightLevel)> {
+    pub(in crate::pipeline) fn preflight_levels(
+        &self,
+    ) -> impl Iterator<Item = (&String, PreflightLevel)> {
         self.preflight_levels.iter().map(|(table, level)| (table, *level))
     }
 

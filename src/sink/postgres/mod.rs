@@ -45,7 +45,7 @@ use self::client::error::classify;
 use self::client::response_deadline::ResponseDeadline;
 use self::client::watchdog::Watchdog;
 use self::commit::drift::TargetDrift;
-use self::commit::ledger::{Ledger, epoch_number};
+use self::commit::ledger::Ledger;
 use self::commit::preflight;
 use self::commit::schema_changes;
 use self::read::history;
@@ -54,6 +54,7 @@ use self::read::snapshot;
 use self::refused_rows::flood::FloodGauge;
 use self::schema::alter;
 use self::schema::create;
+use self::schema::landing_columns::target_name;
 use self::schema::migrations;
 use self::target::landing;
 use self::targets::Targets;
@@ -366,12 +367,11 @@ impl Sink for PostgresSink {
         let watch = self.watch();
         watch
             .over(&format!("looking for rows of {}", table.name), async {
-                if landing::target_name(table).is_none() || keys.num_rows() == 0 {
+                if target_name(table).is_none() || keys.num_rows() == 0 {
                     return Ok(Some(Vec::new()));
                 }
                 let mut connection = self.connect().await?;
-                let target = self.targets.landing.get(&table.name);
-                let target = target.ok_or_else(|| unchecked(&table.name))?;
+                let target = self.targets.landing_of(table)?;
                 let asked = (columns, keys);
                 let rows =
                     newest_rows::read(&mut connection, (table, target), asked, limit).await?;
@@ -389,12 +389,11 @@ impl Sink for PostgresSink {
         let watch = self.watch();
         watch
             .over(&format!("reading the history of {}", table.name), async {
-                if landing::target_name(table).is_none() || keys.num_rows() == 0 {
+                if target_name(table).is_none() || keys.num_rows() == 0 {
                     return Ok(Vec::new());
                 }
                 let mut connection = self.connect().await?;
-                let target = self.targets.landing.get(&table.name);
-                let target = target.ok_or_else(|| unchecked(&table.name))?;
+                let target = self.targets.landing_of(table)?;
                 let rows = history::read(&mut connection, (table, target), keys).await?;
                 self.connection = Some(connection);
                 Ok(rows)
@@ -421,8 +420,4 @@ impl Sink for PostgresSink {
         let doing = format!("committing epoch {}", commit.epoch);
         deadline.enforce(&doing, self.write(commit)).await
     }
-}
-
-fn unchecked(name: &str) -> SinkError {
-    SinkError::Targets { problems: vec![format!("{name}: its target was not checked at start")] }
 }

@@ -9,11 +9,12 @@ use super::client::error::classify;
 use super::client::quote;
 use super::dead_letters::letter_table;
 use super::schema::catalog;
+use super::schema::landing_columns::target_name;
+use super::schema::system_tables::DEAD_LETTERS;
 use super::target::landing;
 use super::target::result::ResultTarget;
 use super::target::row_write::{RowOrigin, RowWrite, WriteMethod};
 use super::target::table::TargetTable;
-use super::unchecked;
 use crate::model::{Changelog, Channel, ResultTable, Table};
 use crate::sink::SinkError;
 
@@ -50,7 +51,7 @@ impl Targets {
                 checked.results.insert(result.name.clone(), target);
             }
         }
-        let dlq = catalog_of(connection, schema, letter_table::TABLE, &mut problems).await?;
+        let dlq = catalog_of(connection, schema, DEAD_LETTERS, &mut problems).await?;
         checked.dead_letters =
             dlq.map(|catalog| letter_table::check(schema, &catalog, &mut problems));
         if !problems.is_empty() {
@@ -60,17 +61,34 @@ impl Targets {
         Ok(checked)
     }
 
+    /// # Errors
+    /// [`SinkError::Targets`] if it was not checked.
+    pub(crate) fn landing_of(&self, table: &Table) -> Result<&TargetTable, SinkError> {
+        self.landing.get(&table.name).ok_or_else(|| unchecked(&table.name))
+    }
+
+    /// # Errors
+    /// [`SinkError::Targets`] if it was not checked.
+    pub(crate) fn result_of(&self, result: &ResultTable) -> Result<&ResultTarget, SinkError> {
+        self.results.get(&result.name).ok_or_else(|| unchecked(&result.name))
+    }
+
+    /// # Errors
+    /// [`SinkError::Targets`] if it was not checked.
+    pub(crate) fn dead_letters(&self) -> Result<&TargetTable, SinkError> {
+        self.dead_letters.as_ref().ok_or_else(|| unchecked(DEAD_LETTERS))
+    }
+
     /// The rows of a changelog; `None` for a table that lands nowhere.
     pub(super) fn landing_write<'a>(
         &'a self,
         changelog: &'a Changelog,
         processed_at: SystemTime,
     ) -> Result<Option<RowWrite<'a>>, SinkError> {
-        let name = &changelog.table.name;
-        if landing::target_name(&changelog.table).is_none() {
+        if target_name(&changelog.table).is_none() {
             return Ok(None);
         }
-        let target = self.landing.get(name).ok_or_else(|| unchecked(name))?;
+        let target = self.landing_of(&changelog.table)?;
         let rows = landing::rows(changelog, target, processed_at)?;
         Ok(Some(RowWrite {
             rows,
@@ -87,7 +105,7 @@ pub(super) async fn landing_target(
     table: &Table,
     problems: &mut Vec<String>,
 ) -> Result<Option<TargetTable>, SinkError> {
-    let Some(name) = landing::target_name(table) else { return Ok(None) };
+    let Some(name) = target_name(table) else { return Ok(None) };
     let catalog = catalog_of(connection, schema, name, problems).await?;
     Ok(catalog.map(|catalog| landing::check(table, schema, (name, &catalog), problems)))
 }
@@ -105,4 +123,8 @@ async fn catalog_of(
         problems.push(format!("{table}: there is no such table in schema {schema}"));
     }
     Ok(catalog)
+}
+
+fn unchecked(name: &str) -> SinkError {
+    SinkError::Targets { problems: vec![format!("{name}: its target was not checked at start")] }
 }

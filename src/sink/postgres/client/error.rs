@@ -57,6 +57,10 @@ pub(crate) fn classify_write(table: &str, error: Error) -> SinkError {
     }
 }
 
+pub(crate) fn is_unique_violation(error: &Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION)
+}
+
 /// The connection is gone, or never was: nothing that the server said about a statement.
 pub(crate) fn is_connection_lost(error: &Error) -> bool {
     if error.is_closed() {

@@ -7,14 +7,15 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Error, Row};
 
-use super::transaction::is_unique_violation;
 use crate::model::{
     Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
 };
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::client::error::classify;
+use crate::sink::postgres::client::error::{classify, is_unique_violation};
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::schema::system_tables::{COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS};
+use crate::sink::postgres::schema::system_tables::{
+    COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS, epoch_number,
+};
 use crate::sink::postgres::schema::wire_format::POSTGRES_EPOCH_MICROS;
 use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts};
@@ -341,10 +342,6 @@ fn ledger_row(row: &Row) -> Result<LedgerRow, SinkError> {
         closed_at: row.try_get(10).map_err(failed)?,
         committed_at: row.try_get(11).map_err(failed)?,
     })
-}
-
-pub(crate) fn epoch_number(epoch: Epoch) -> Result<i64, SinkError> {
-    i64::try_from(epoch.0).map_err(|_| ledger_misfit(format!("epoch {epoch} is above 2^63")))
 }
 
 fn ledger_misfit(message: String) -> SinkError {

@@ -20,7 +20,7 @@ use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite, WriteMethod};
 use crate::sink::postgres::target::rows::BoundStatement;
 use crate::sink::postgres::target::truncate;
-use crate::sink::postgres::{PostgresSink, outbox, unchecked};
+use crate::sink::postgres::{PostgresSink, outbox};
 
 /// How an epoch is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,13 +59,11 @@ impl PostgresSink {
                 self.post(commit, changes, &mut write)?;
                 continue;
             }
-            let target = self.targets.results.get(&changes.table.name);
-            let target = target.ok_or_else(|| unchecked(&changes.table.name))?;
+            let target = self.targets.result_of(&changes.table)?;
             if changes.is_new_definition {
                 write.writes.extend(target.delete_all().map(TargetWrite::Statement));
-                write
-                    .writes
-                    .push(TargetWrite::Statement(self.ledger.define_result(&changes.table)));
+                let defined = self.ledger.define_result(&changes.table);
+                write.writes.push(TargetWrite::Statement(defined));
                 let names = std::slice::from_ref(&changes.table.name);
                 write.writes.push(TargetWrite::Statement(self.ledger.close_gaps(names)));
             }
@@ -87,8 +85,8 @@ impl PostgresSink {
             write.writes.push(TargetWrite::Statement(self.ledger.close_gaps(&commit.retired)));
         }
         write.writes.extend(self.dead_letters(commit)?.into_iter().map(TargetWrite::Statement));
-        let settled =
-            replay_outcomes::update(&self.config.schema, &commit.replayed, commit.closed_at);
+        let (replayed, at) = (&commit.replayed, commit.closed_at);
+        let settled = replay_outcomes::update(&self.config.schema, replayed, at);
         write.writes.extend(settled.map(TargetWrite::Statement));
         let place = (self.config.schema.as_str(), self.ledger.pipeline.as_str());
         write
@@ -96,9 +94,8 @@ impl PostgresSink {
             .extend(resends::statements(commit, place)?.into_iter().map(TargetWrite::Statement));
         if !commit.schema_changes.is_empty() {
             let (schema, pipeline) = (&self.config.schema, &self.ledger.pipeline);
-            write
-                .writes
-                .push(TargetWrite::Statement(schema_changes::insert(schema, pipeline, commit)?));
+            let learned = schema_changes::insert(schema, pipeline, commit)?;
+            write.writes.push(TargetWrite::Statement(learned));
         }
         Ok(write)
     }
@@ -123,8 +120,7 @@ impl PostgresSink {
         if commit.dead_letters.is_empty() {
             return Ok(Vec::new());
         }
-        let target = self.targets.dead_letters.as_ref();
-        let target = target.ok_or_else(|| unchecked(letter_table::TABLE))?;
+        let target = self.targets.dead_letters()?;
         letter_table::inserts(commit, target, (&self.ledger.pipeline, &self.ledger.run_id))
     }
 

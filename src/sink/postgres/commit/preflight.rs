@@ -10,10 +10,10 @@ use super::with_savepoints::try_out;
 use crate::model::Changelog;
 use crate::sink::postgres::PostgresSink;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::refused_rows::bisect::RowRefusal;
 use crate::sink::postgres::refused_rows::messages::of_landing;
+use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::refused_rows::type_checks::misfits;
-use crate::sink::postgres::target::landing::target_name;
+use crate::sink::postgres::schema::landing_columns::target_name;
 use crate::sink::postgres::target::row_write::RowWrite;
 use crate::sink::{PreflightLevel, RefusedRow, SinkError};
 

@@ -9,8 +9,8 @@ use super::with_savepoints::begin;
 use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::postgres::PostgresSink;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::refused_rows::bisect::RowRefusal;
 use crate::sink::postgres::refused_rows::messages;
+use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite};
 use crate::sink::{DataError, PreflightLevel, SinkError};
 
@@ -55,9 +55,7 @@ impl PostgresSink {
         }
         let mut writes = Vec::new();
         for mending in &commit.mended {
-            let target = self.targets.results.get(&mending.changes.table.name);
-            let target = target
-                .ok_or_else(|| crate::sink::postgres::unchecked(&mending.changes.table.name))?;
+            let target = self.targets.result_of(&mending.changes.table)?;
             writes.push(target.mending(&mending.changes, commit.closed_at)?);
         }
         let mut settled = commit.replayed.clone();

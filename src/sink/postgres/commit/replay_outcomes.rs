@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 use crate::sink::postgres::target::rows::BoundStatement;
 
 /// What changes of one letter; `None` stays as it is.
@@ -40,14 +41,14 @@ pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Opti
          FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) \
          AS given(id, status, error_type, message, phase, source_table, column_name) \
          WHERE letter.id = given.id",
-        quote::table(schema, letter_table::TABLE)
+        quote::table(schema, DEAD_LETTERS)
     );
     let texts = |text: fn(&LetterUpdate) -> Option<String>| -> Vec<Option<String>> {
         updates.iter().map(text).collect()
     };
     let owned = |text: Option<&'static str>| text.map(str::to_owned);
     Some(BoundStatement {
-        table: letter_table::TABLE.to_owned(),
+        table: DEAD_LETTERS.to_owned(),
         sql,
         params: vec![
             Box::new(ids),

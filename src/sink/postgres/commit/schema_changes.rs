@@ -3,12 +3,11 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
-use super::ledger::epoch_number;
 use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::schema::system_tables::SCHEMA_CHANGES;
+use crate::sink::postgres::schema::system_tables::{SCHEMA_CHANGES, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
 
 /// Adds what an epoch has learned.

@@ -8,13 +8,13 @@
 use futures::future::join_all;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::ledger::{Ledger, epoch_number};
+use super::ledger::Ledger;
 use crate::model::Epoch;
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::client::error::{classify, classify_write};
+use crate::sink::postgres::client::error::{classify, classify_write, is_unique_violation};
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
-use crate::sink::postgres::schema::system_tables::LEDGER;
+use crate::sink::postgres::schema::system_tables::{LEDGER, epoch_number};
 use crate::sink::postgres::target::row_write::{PendingStatement, TargetWrite};
 use crate::sink::postgres::target::rows::BoundStatement;
 
@@ -214,8 +214,4 @@ async fn execute(
 /// Ends a transaction that is open, failed or not there.
 pub(crate) async fn roll_back(connection: &mut Connection) -> Result<(), SinkError> {
     connection.roll_back().await.map_err(|error| classify("rolling back", error))
-}
-
-pub(crate) fn is_unique_violation(error: &Error) -> bool {
-    error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION)
 }

@@ -10,10 +10,11 @@ use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::refused_rows::bisect::{
-    Aim, RowRefusal, rejected, write_again, write_fitting, write_others,
+    Aim, rejected_upfront, write_again, write_fitting, write_others,
 };
 use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::refused_rows::messages::{self, RefusedResult};
+use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite};
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{PreflightLevel, RefusedRow, SinkError};

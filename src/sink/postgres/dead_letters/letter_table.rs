@@ -10,15 +10,19 @@ use crate::model::{DeadLetter, EpochCommit, ErrorType};
 use crate::sink::SinkError;
 use crate::sink::postgres::refused_rows::messages::RefusedResult;
 use crate::sink::postgres::schema::catalog::CatalogTable;
+use crate::sink::postgres::schema::column_types::stamp_type;
+use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 use crate::sink::postgres::target::rows::{BoundStatement, EncodedRows, micros};
-use crate::sink::postgres::target::table::{ColumnSpec, Rounding, TargetTable, stamp_type};
-
-pub(crate) const TABLE: &str = "cdc_dlq";
+use crate::sink::postgres::target::table::{ColumnSpec, Rounding, TargetTable};
 
 /// In place of the topic of a refused row of a result, before the result's name.
 pub(crate) const OF_RESULT: &str = "result/";
 /// The `operation` of a refused row of a result that was to be deleted.
 pub(crate) const DELETED: &str = "deleted";
+
+/// Which letters can be processed again: events, requests that an API refused, and rows of results.
+pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'rest' \
+     OR phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%')";
 
 /// Brings a table of an earlier version up to date.
 pub(crate) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
@@ -56,10 +60,10 @@ pub(crate) fn check(
     // Not written here, but the others who use the table need them.
     for name in ["id", "retry_count", "status", "settled_at", "published_at"] {
         if !catalog.columns.contains_key(name) {
-            problems.push(format!("{TABLE}.{name}: the column is missing; {FILE} adds it"));
+            problems.push(format!("{DEAD_LETTERS}.{name}: the column is missing; {FILE} adds it"));
         }
     }
-    TargetTable::check((schema, TABLE), catalog, &wanted, Rounding::Refused, problems)
+    TargetTable::check((schema, DEAD_LETTERS), catalog, &wanted, Rounding::Refused, problems)
 }
 
 /// The statements that add an epoch's dead letters.
@@ -73,7 +77,7 @@ pub(crate) fn inserts(
         return Ok(Vec::new());
     }
     let written = letters.iter().map(|letter| LetterRow {
-        topic: &letter.topic,
+        topic: letter.topic.clone(),
         error_type: letter.error_type,
         message: &letter.message,
         table: letter.table.as_deref(),
@@ -92,7 +96,7 @@ pub(crate) fn of_results(
     written_by: (&str, &str, SystemTime),
 ) -> Result<Vec<BoundStatement>, SinkError> {
     let written = refused.iter().map(|row| LetterRow {
-        topic: &row.place,
+        topic: format!("{OF_RESULT}{}", row.result),
         error_type: ErrorType::RowRefused,
         message: &row.message,
         table: None,
@@ -106,7 +110,7 @@ pub(crate) fn of_results(
 
 /// What the table holds of a letter.
 struct LetterRow<'a> {
-    topic: &'a str,
+    topic: String,
     error_type: ErrorType,
     message: &'a str,
     table: Option<&'a str>,
@@ -127,7 +131,7 @@ fn rows(
     let failed_at = TimestampMicrosecondArray::from_value(micros(closed_at), letters.len());
     let failed_at: ArrayRef = Arc::new(failed_at.with_timezone("UTC"));
     let arrays = vec![
-        text(|letter| Some(printable(letter.topic))),
+        text(|letter| Some(printable(&letter.topic))),
         text(|letter| Some(letter.error_type.as_str().to_owned())),
         text(|letter| Some(printable(letter.message))),
         text(|letter| Some(letter.error_type.phase().as_str().to_owned())),

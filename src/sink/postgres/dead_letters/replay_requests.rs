@@ -13,9 +13,6 @@ const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
 const IS_REQUEST: &str = "phase = 'rest'";
 const IS_ROW: &str = "phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%'";
 
-pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'rest' \
-     OR phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%')";
-
 /// Of this pipeline.
 const IS_ASKED: &str = "status = 'requested' AND pipeline = $1";
 

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::letter_table;
-use super::replay_requests::CAN_COME_BACK;
+use super::letter_table::CAN_COME_BACK;
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 
 /// The dead letters of one pipeline.
 pub struct LetterStore {
@@ -126,7 +126,7 @@ const LIMIT: &str = "LIMIT $10::bigint";
 impl LetterStore {
     /// Does not connect yet.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
-        let table = quote::table(&config.schema, letter_table::TABLE);
+        let table = quote::table(&config.schema, DEAD_LETTERS);
         Self { config, pipeline: pipeline.into(), table, connection: None }
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::remedies;
-use super::with_table;
 use crate::model::ResultTable;
 use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;
@@ -12,7 +11,7 @@ use crate::sink::postgres::PostgresSink;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::catalog;
-use crate::sink::postgres::target::result::ResultTarget;
+use crate::sink::postgres::target::result::{ResultTarget, with_table};
 
 /// Why the table of a result does not take its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]

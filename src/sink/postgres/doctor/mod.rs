@@ -4,13 +4,16 @@ pub(super) mod compatibility;
 pub(super) mod remedies;
 
 mod privileges;
+mod requirements;
+
+pub use self::requirements::Requirements;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_postgres::{Client, Error};
 
-use crate::model::{Channel, ResultTable, Table};
+use crate::model::Table;
 use crate::resilience::{Finding, chain};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
@@ -18,23 +21,14 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
-
+use crate::sink::postgres::schema::landing_columns;
 use crate::sink::postgres::schema::system_tables::MIGRATIONS;
-use crate::sink::postgres::target::landing;
 use crate::sink::postgres::targets::Targets;
 
 /// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
 const CONNECTIONS: i64 = 6;
 /// Below so much free space, or below a twentieth of the disk, the disk is about full.
 const LOW_SPACE: u64 = 1 << 30;
-
-/// What the processor will use.
-pub struct Requirements<'a> {
-    pub tables: &'a [Arc<Table>],
-    pub results: &'a [Arc<ResultTable>],
-    /// Name and text of each file of `sql/ods`.
-    pub ods: &'a [(String, String)],
-}
 
 /// Looks at server, rights, tables and keys.
 ///
@@ -264,11 +258,11 @@ async fn indexes(
                WHERE k.at <= cardinality($2::text[])) = $2::text[])";
     let mut findings = Vec::new();
     for table in tables {
-        let Some(name) = landing::target_name(table) else { continue };
+        let Some(name) = landing_columns::target_name(table) else { continue };
         let landed = quote::table(schema, name);
         let column = |at: &usize| table.columns[*at].name.clone();
         let mut by_key: Vec<String> = table.key.iter().map(column).collect();
-        let seq = table.free_name(landing::CHANGE_SEQ);
+        let seq = table.free_name(landing_columns::CHANGE_SEQ);
         by_key.push(seq.clone());
         let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
         let mut wanted = vec![(by_key, format!("{key}, {} DESC", quote::ident(&seq)))];
@@ -287,11 +281,6 @@ async fn indexes(
         }
     }
     Ok(findings)
-}
-
-/// The results that have a table.
-pub(crate) fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
-    results.iter().filter(|result| result.channel == Channel::Table)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::{Requirements, with_table};
+use super::requirements::Requirements;
 use crate::resilience::Finding;
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::landing_columns;
 use crate::sink::postgres::schema::system_tables::AFTER_FILES;
-use crate::sink::postgres::target::landing;
+use crate::sink::postgres::target::result::with_table;
 
 /// Whether the schema is there and may be looked into; if not, nothing else can be told.
 pub(super) async fn usage(client: &Client, schema: &str) -> Result<Option<Finding>, Error> {
@@ -85,7 +86,7 @@ pub(super) async fn tables(
     wanted: &Requirements<'_>,
 ) -> Result<Vec<Finding>, Error> {
     let mut needs: Vec<(String, &[&str])> = Vec::new();
-    let landed = wanted.tables.iter().filter_map(|table| landing::target_name(table));
+    let landed = wanted.tables.iter().filter_map(|table| landing_columns::target_name(table));
     needs.extend(landed.map(|name| (quote::table(schema, name), &["SELECT", "INSERT"][..])));
     let all = &["SELECT", "INSERT", "UPDATE", "DELETE"][..];
     let results = with_table(wanted.results).map(|result| quote::table(schema, &result.target));

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::with_table;
 use crate::model::{ResultTable, Table};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::schema::column_types::type_name;
 use crate::sink::postgres::schema::create;
-use crate::sink::postgres::schema::create::type_name;
-use crate::sink::postgres::target::landing::{
-    self, CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS,
+use crate::sink::postgres::schema::landing_columns::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name,
 };
+use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
+use crate::sink::postgres::target::result::with_table;
 
 /// What targets look like that fit, by their names.
 pub(crate) struct ExpectedTargets<'a> {
@@ -28,7 +29,7 @@ impl<'a> ExpectedTargets<'a> {
         tables: &'a [Arc<Table>],
         results: &'a [Arc<ResultTable>],
     ) -> Self {
-        let landed = |table: &'a Arc<Table>| landing::target_name(table).map(|name| (name, table));
+        let landed = |table: &'a Arc<Table>| target_name(table).map(|name| (name, table));
         let results = with_table(results).map(|result| (result.target.as_str(), result));
         let tables = tables.iter().filter_map(landed).collect();
         Self { schema, tables, results: results.collect() }
@@ -73,7 +74,7 @@ impl<'a> ExpectedTargets<'a> {
             Some(sql) => {
                 format!("ALTER TABLE {sql_table} ALTER {name} TYPE {sql} USING {name}::{sql};")
             }
-            None if table == letter_table::TABLE => {
+            None if table == DEAD_LETTERS => {
                 format!("apply {} of this version to the database", letter_table::FILE)
             }
             None => REPAIR.to_owned(),
@@ -103,7 +104,7 @@ impl<'a> ExpectedTargets<'a> {
         let Some(table) = self.of_table(name) else {
             return "start `tidemark run` once with a user that may create tables".to_owned();
         };
-        let target = landing::target_name(table).unwrap_or(name);
+        let target = target_name(table).unwrap_or(name);
         let own = landing_columns(table);
         let declared = table.columns.iter().map(|c| (c.name.clone(), c.data_type.clone()));
         let columns: Vec<String> = declared

@@ -14,9 +14,7 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
-use crate::sink::postgres::dead_letters::letter_table;
-use crate::sink::postgres::epoch_number;
-use crate::sink::postgres::schema::system_tables::OUTBOX;
+use crate::sink::postgres::schema::system_tables::{DEAD_LETTERS, OUTBOX, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
 use crate::sink::rest::{OutboxRow, RejectedRequest, RenderedRequest, render};
 
@@ -121,7 +119,7 @@ impl Outbox {
             pipeline: self.pipeline.clone(),
             versioned: self.versioned.clone(),
             table: quote::table(&self.config.schema, OUTBOX),
-            dead_letters: quote::table(&self.config.schema, letter_table::TABLE),
+            dead_letters: quote::table(&self.config.schema, DEAD_LETTERS),
             has_letters: false,
         };
         turn.has_letters = turn.finds_letters().await?;

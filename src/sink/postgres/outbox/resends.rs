@@ -7,9 +7,7 @@
 use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::dead_letters::letter_table;
-use crate::sink::postgres::epoch_number;
-use crate::sink::postgres::schema::system_tables::OUTBOX;
+use crate::sink::postgres::schema::system_tables::{DEAD_LETTERS, OUTBOX, epoch_number};
 use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 
 /// The statements that put the requests of an epoch back, with their keys and their bytes, and tell their letters.
@@ -20,7 +18,7 @@ pub(crate) fn statements(
     if commit.resent.is_empty() {
         return Ok(Vec::new());
     }
-    let (dead, outbox) = (quote::table(schema, letter_table::TABLE), quote::table(schema, OUTBOX));
+    let (dead, outbox) = (quote::table(schema, DEAD_LETTERS), quote::table(schema, OUTBOX));
     let ids = |is_wanted: fn(&Resent) -> bool| -> Vec<i64> {
         commit.resent.iter().filter(|resent| is_wanted(resent)).map(|resent| resent.id).collect()
     };

@@ -13,7 +13,7 @@ use crate::model::{Changelog, Table};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::target::landing::{CHANGE_SEQ, OPERATION};
+use crate::sink::postgres::schema::landing_columns::{CHANGE_SEQ, OPERATION};
 use crate::sink::postgres::target::rows::EncodedRows;
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};

@@ -21,12 +21,12 @@ use crate::model::{
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::landing_columns::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
 use crate::sink::postgres::schema::numeric;
 use crate::sink::postgres::schema::wire_format::{
     POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire,
-};
-use crate::sink::postgres::target::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
 };
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{BOOTSTRAP_ROWS, SinkError};

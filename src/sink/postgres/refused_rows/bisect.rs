@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::check_evaluation;
+use super::refusal::RowRefusal;
 use super::server_bisect;
 use super::type_checks::misfits;
 use crate::sink::postgres::client::connection::Connection;
@@ -26,14 +27,6 @@ pub(crate) enum Aim {
     Commit,
     /// Only to find those that are refused.
     Trial,
-}
-
-/// A row that is refused.
-pub(crate) struct RowRefusal {
-    pub(crate) row: usize,
-    pub(crate) error: DataError,
-    /// [`PreflightLevel::Trial`]: it failed alone. Else nothing that the transaction writes can help it.
-    pub(crate) found_by: PreflightLevel,
 }
 
 /// Writes the rows that are not refused, inside an open transaction that stays usable.

@@ -2,9 +2,8 @@
 
 use arrow::array::{Array, RecordBatch};
 
-use super::bisect::RowRefusal;
+use super::refusal::RowRefusal;
 use crate::model::{Changelog, ResultChanges, ResultMode, cell_text, row_json};
-use crate::sink::postgres::dead_letters::letter_table::OF_RESULT;
 use crate::sink::postgres::target::row_write::RowOrigin;
 use crate::sink::{DataError, RefusedRow};
 
@@ -13,8 +12,6 @@ const ADVICE: &str = "correct the table or the event, then replay it (tidemark d
 /// A refused row of a result: it comes from many events, so that the row itself is kept.
 pub(crate) struct RefusedResult {
     pub(crate) result: String,
-    /// In place of a topic.
-    pub(crate) place: String,
     pub(crate) column: Option<String>,
     pub(crate) message: String,
     /// The row as JSON; of a delete, its key.
@@ -48,7 +45,6 @@ pub(crate) fn of_result(origin: RowOrigin<'_>, refusal: &RowRefusal) -> Option<R
     let key = key_text(batch, &key, refusal.row);
     Some(RefusedResult {
         result: name.clone(),
-        place: format!("{OF_RESULT}{name}"),
         column: refusal.error.column.clone(),
         message: format!(
             "{what} is left out, and the target keeps what it had: {}; it is a row of the result {name}, which \

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use tokio_postgres::{Error, Row};
 
-use super::bisect::RowRefusal;
+use super::refusal::RowRefusal;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify_write, in_one_line};
 use crate::sink::postgres::client::quote;

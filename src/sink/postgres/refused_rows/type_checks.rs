@@ -4,7 +4,7 @@
 
 use arrow::array::{Decimal128Array, StringArray};
 
-use super::bisect::RowRefusal;
+use super::refusal::RowRefusal;
 use crate::sink::PreflightLevel;
 use crate::sink::postgres::schema::catalog::ColumnLimits;
 use crate::sink::postgres::schema::wire_format::{

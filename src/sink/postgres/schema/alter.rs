@@ -10,7 +10,10 @@ use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::catalog::{self, CatalogTable};
-use super::create::type_name;
+use super::column_types::{STAMP, field_type, holds, type_name};
+use super::landing_columns::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
 use super::system_tables::{LEDGER, SCHEMA_CHANGES};
 use crate::model::{
     NewColumns, Placed, SchemaChange, SchemaChangeKind, SeenType, SureType, Table, column_name,
@@ -20,10 +23,6 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::target::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
-use crate::sink::postgres::target::table::STAMP;
 
 const DOING: &str = "altering a landing table";
 /// How long everybody else waits behind a statement that waits for its lock.
@@ -146,7 +145,7 @@ fn plan(
                 break;
             };
             let is_ours = there.is_nullable && !there.is_generated;
-            let Some(known) = known(&there.type_name).filter(|_| is_ours) else { continue };
+            let Some(known) = field_type(&there.type_name).filter(|_| is_ours) else { continue };
             let at = place(known);
             taken.insert(column.clone());
             if holds(known, wanted) {
@@ -159,30 +158,6 @@ fn plan(
         }
     }
     (placed, steps)
-}
-
-/// Whether a column takes all values of a type; without one it is JSONB.
-fn holds(column: Option<SureType>, values: Option<SureType>) -> bool {
-    match (column, values) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(column), Some(values)) => column.or(values) == Some(column),
-    }
-}
-
-/// The type of a column, as the catalog prints it; `None` if it is none that fields get.
-pub(crate) fn known(type_name: &str) -> Option<Option<SureType>> {
-    let known = match type_name {
-        "jsonb" => return Some(None),
-        "boolean" => SureType::Boolean,
-        "bigint" => SureType::Bigint,
-        "double precision" => SureType::Double,
-        "timestamp without time zone" => SureType::Timestamp,
-        "date" => SureType::Date,
-        "text" => SureType::Varchar,
-        other => SureType::parse(other)?,
-    };
-    Some(Some(known))
 }
 
 /// Does without the steps.
@@ -411,15 +386,5 @@ mod tests {
         let fields = fields.map(|name| seen(name, SeenType::Text));
         let (placed, _) = planned(&fields, &[]);
         assert_eq!(placed, ["Points jsonb", "points jsonb"]);
-    }
-
-    #[test]
-    fn types_are_what_the_catalog_prints() {
-        assert_eq!(known("timestamp without time zone"), Some(Some(SureType::Timestamp)));
-        assert_eq!((known("text"), known("jsonb")), (Some(Some(SureType::Varchar)), Some(None)));
-        assert_eq!(
-            (known("inet"), known("numeric"), known("timestamp with time zone")),
-            (None, None, None)
-        );
     }
 }

@@ -3,9 +3,9 @@ use std::collections::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
+use super::check_constraints::{self, Check};
 use super::wire_format::Wire;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::refused_rows::check_evaluation::{self, Check};
 
 /// A table as Postgres knows it.
 pub(crate) struct CatalogTable {
@@ -126,7 +126,7 @@ pub(crate) async fn read(
     }
     let fingerprint = client.query_typed_one(FINGERPRINT, &place).await?.try_get(0)?;
     let has_domains = columns.values().any(|column: &CatalogColumn| column.is_domain);
-    let checks = check_evaluation::read(client, &place, has_domains).await?;
+    let checks = check_constraints::read(client, &place, has_domains).await?;
     Ok(Some(CatalogTable { columns, unique_keys, checks, fingerprint }))
 }
 

@@ -1,20 +1,18 @@
 //! Tables of results, and landing tables of extracted rows, that are not there yet.
 
-use arrow::datatypes::DataType;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use super::catalog;
-use super::wire_format::Wire;
+use super::column_types::{STAMP, type_name};
+use super::landing_columns::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+};
 use crate::model::{ResultMode, ResultTable, Table};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::target::landing::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
-use crate::sink::postgres::target::table::STAMP;
 
 const DOING: &str = "creating the table of a result";
 /// The new version of an updated row finds place on its page, and needs no new index entries then.
@@ -134,18 +132,11 @@ pub fn definition(schema: &str, result: &ResultTable) -> Result<String, String> 
     Ok(format!("CREATE TABLE IF NOT EXISTS {table} (\n  {}\n){storage}", lines.join(",\n  ")))
 }
 
-pub(crate) fn type_name(data_type: &DataType) -> Option<String> {
-    match data_type {
-        DataType::Decimal128(precision, scale) => Some(format!("numeric({precision},{scale})")),
-        other => Wire::natural(other).map(Wire::sql),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::datatypes::{Field, Schema, TimeUnit};
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
     use crate::model::Channel;
 

@@ -2,7 +2,10 @@
 
 pub(super) mod alter;
 pub(super) mod catalog;
+pub(super) mod check_constraints;
+pub(super) mod column_types;
 pub(super) mod create;
+pub(super) mod landing_columns;
 pub(super) mod migrations;
 pub(super) mod numeric;
 pub(super) mod system_tables;

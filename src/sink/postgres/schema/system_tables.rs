@@ -3,8 +3,9 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
+use crate::model::Epoch;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::{DataError, SinkError};
 
 pub(crate) const LEDGER: &str = "tidemark_ledger";
 pub(crate) const SPOOLS: &str = "tidemark_spools";
@@ -14,6 +15,8 @@ pub(crate) const GAPS: &str = "tidemark_gaps";
 pub(crate) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
 pub(crate) const OUTBOX: &str = "tidemark_outbox";
 pub(crate) const MIGRATIONS: &str = "tidemark_migrations";
+/// The only one that others write to as well.
+pub(crate) const DEAD_LETTERS: &str = "cdc_dlq";
 
 /// One row per epoch. Its key is also the fence between two processors of one pipeline.
 /// `spools[i]` (16 hexadecimal digits) belongs to `offsets[i]`.
@@ -82,7 +85,7 @@ pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
     (GAPS, GAPS_DDL),
     (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
     (OUTBOX, OUTBOX_DDL),
-    (letter_table::TABLE, DEAD_LETTERS_DDL),
+    (DEAD_LETTERS, DEAD_LETTERS_DDL),
 ];
 
 /// Name, table and definition. What waits in the outbox is found without the rows that stay in it, and refused
@@ -91,7 +94,7 @@ const INDEXES: [(&str, &str, &str); 2] = [
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
     (
         "tidemark_refused_requests",
-        letter_table::TABLE,
+        DEAD_LETTERS,
         "(pipeline, (properties->>'lane')) WHERE phase = 'rest' AND status IN ('dead', 'requested', 'queued')",
     ),
 ];
@@ -136,4 +139,15 @@ pub(crate) async fn create_missing(
         }
     }
     Ok(())
+}
+
+/// An epoch as the tables have it.
+///
+/// # Errors
+/// [`SinkError::Data`] if it is too high.
+pub(crate) fn epoch_number(epoch: Epoch) -> Result<i64, SinkError> {
+    i64::try_from(epoch.0).map_err(|_| {
+        let (table, message) = (Some(LEDGER.to_owned()), format!("epoch {epoch} is above 2^63"));
+        SinkError::Data(DataError { table, column: None, row: None, message, source: None })
+    })
 }

@@ -9,27 +9,13 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 use super::rows::EncodedRows;
 use super::table::{ColumnSpec, Rounding, TargetTable};
-use crate::model::{Changelog, Landing, Placed, Scn, SystemColumn, Table, place};
+use crate::model::{Changelog, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
-use crate::sink::postgres::schema::alter::known;
 use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable};
-
-/// The columns of a landing table besides the declared ones, in the order of [`rows`]; each by
-/// its [`Table::free_name`].
-pub(crate) const OPERATION: &str = "operation";
-pub(crate) const SOURCE_TS: &str = "source_ts";
-pub(crate) const EXTRA_FIELDS: &str = "extra_fields";
-pub(crate) const EVENT_ID: &str = "event_id";
-/// The position: what "newest row per key" goes by.
-pub(crate) const CHANGE_SEQ: &str = "change_seq";
-
-/// The change's SCN: a snapshot row that was read before it is not applied. A table need not have it; after a
-/// restart snapshot rows then count as they come.
-pub(crate) const SOURCE_SCN: &str = "source_scn";
-
-/// JSON array of the columns that a change did not carry because their LOBs were unchanged. A table need
-/// not have it; its changes then land with the old values.
-pub(crate) const UNAVAILABLE: &str = "unavailable_columns";
+use crate::sink::postgres::schema::column_types::field_type;
+use crate::sink::postgres::schema::landing_columns::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE,
+};
 
 /// The changelog's own columns among them.
 const FROM_BATCH: [(SystemColumn, &str); 4] = [
@@ -38,14 +24,6 @@ const FROM_BATCH: [(SystemColumn, &str); 4] = [
     (SystemColumn::ExtraFields, EXTRA_FIELDS),
     (SystemColumn::EventId, EVENT_ID),
 ];
-
-/// The landing table's name; `None` for a table that lands nowhere.
-pub(crate) fn target_name(table: &Table) -> Option<&str> {
-    match &table.options.landing {
-        Landing::History(name) => Some(name),
-        Landing::None => None,
-    }
-}
 
 /// Checks a table's landing target.
 pub(crate) fn check(
@@ -86,7 +64,8 @@ pub(crate) fn check(
     // Without its column a field stays in `extra_fields`.
     let fits = |(placed, _): &&(&Placed, DataType)| {
         let there = catalog.columns.get(&placed.column);
-        let is_as_placed = |there: &CatalogColumn| known(&there.type_name) == Some(placed.known);
+        let is_as_placed =
+            |there: &CatalogColumn| field_type(&there.type_name) == Some(placed.known);
         there.is_some_and(|there| !there.is_generated && is_as_placed(there))
     };
     let columns = placed.iter().filter(fits);

@@ -1,5 +1,7 @@
 //! Tables that take rows: checked against the catalog, encoded for the wire, written by statements or COPY.
 
+pub(super) mod check_statement;
+pub(super) mod column;
 pub(super) mod landing;
 pub(super) mod result;
 pub(super) mod row_write;

@@ -8,13 +8,15 @@ use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
+use super::column::TargetColumn;
 use super::row_write::{RowOrigin, RowWrite, WriteMethod};
 use super::rows::{BoundStatement, EncodedRows};
-use super::table::{ColumnSpec, Rounding, STAMP, TargetColumn, TargetTable};
-use crate::model::{ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
+use super::table::{ColumnSpec, Rounding, TargetTable};
+use crate::model::{Channel, ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::catalog::{CatalogTable, UniqueKey};
+use crate::sink::postgres::schema::column_types::STAMP;
 
 /// A checked result target with its statements.
 #[derive(Debug, Clone)]
@@ -36,6 +38,11 @@ struct Keyed {
     key_columns: Vec<usize>,
     /// Whether an index finds a row by its key: not if NULL is a key, or blanks at the end don't count.
     is_found_by_key: bool,
+}
+
+/// The results that have a table.
+pub(crate) fn with_table(results: &[Arc<ResultTable>]) -> impl Iterator<Item = &Arc<ResultTable>> {
+    results.iter().filter(|result| result.channel == Channel::Table)
 }
 
 impl ResultTarget {

@@ -12,10 +12,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::table::{TargetColumn, TargetTable};
+use super::check_statement::CheckStatement;
+use super::column::TargetColumn;
+use super::table::TargetTable;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
-use crate::sink::postgres::refused_rows::check_evaluation::Checks;
 use crate::sink::postgres::schema::catalog::FINGERPRINT;
 use crate::sink::postgres::schema::wire_format::{Wire, WireCells};
 use crate::sink::{DataError, SinkError};
@@ -108,7 +109,7 @@ impl<'a> EncodedRows<'a> {
     }
 
     /// What tells which rows break a constraint of their table.
-    pub(crate) fn checks(&self) -> Option<&Checks> {
+    pub(crate) fn checks(&self) -> Option<&CheckStatement> {
         self.target.checks.as_deref()
     }
 

@@ -4,14 +4,12 @@ use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
 
+use super::check_statement::CheckStatement;
+use super::column::TargetColumn;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::refused_rows::check_evaluation::Checks;
 use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, ColumnLimits};
-use crate::sink::postgres::schema::create::type_name;
+use crate::sink::postgres::schema::column_types::{STAMP, stamp_type, type_name};
 use crate::sink::postgres::schema::wire_format::Wire;
-
-/// The column that says when the epoch of a row was processed; filled if the target has it.
-pub(crate) const STAMP: &str = "processed_at";
 
 /// A column that the sink is going to write.
 pub(crate) struct ColumnSpec<'a> {
@@ -34,19 +32,7 @@ pub(crate) struct TargetTable {
     /// The last column is [`STAMP`], which the batches don't have.
     pub(crate) is_stamped: bool,
     /// What tells rows that break a constraint; of all columns.
-    pub(crate) checks: Option<Box<Checks>>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct TargetColumn {
-    pub(crate) name: String,
-    pub(crate) wire: Wire,
-    pub(crate) is_nullable: bool,
-    pub(crate) limits: ColumnLimits,
-    /// The type that the server casts the text to; only of [`Wire::Literal`].
-    pub(crate) cast: Option<String>,
-    /// Its type, if that may refuse a value of its wire: a domain, an enum and the like.
-    pub(crate) refusing_type: Option<String>,
+    pub(crate) checks: Option<Box<CheckStatement>>,
 }
 
 /// Whether digits after the point may be rounded to the target's scale, as INSERT does.
@@ -110,7 +96,7 @@ impl TargetTable {
             sql_name,
             place: (in_schema.to_owned(), bare.to_owned()),
             fingerprint: catalog.fingerprint.clone(),
-            checks: Checks::of(catalog, &columns).map(Box::new),
+            checks: CheckStatement::of(catalog, &columns).map(Box::new),
             columns,
             is_stamped: stamp.is_some(),
         }
@@ -179,11 +165,6 @@ impl From<TargetTable> for Cow<'_, TargetTable> {
     fn from(target: TargetTable) -> Self {
         Self::Owned(target)
     }
-}
-
-/// The type of [`STAMP`]'s values.
-pub(crate) fn stamp_type() -> DataType {
-    DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
 }
 
 fn check_column<'a>(

@@ -3,11 +3,14 @@
 //! So the newest row of each key stays the whole truth, for restarts, for the `_current` views and for
 //! queries over the history; and what was in the table before can still be read.
 
-use super::landing::{CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS};
 use super::rows::{BoundStatement, StatementParams};
-use super::table::{STAMP, TargetTable};
+use super::table::TargetTable;
 use crate::model::{Changelog, Scn, Table};
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::schema::column_types::STAMP;
+use crate::sink::postgres::schema::landing_columns::{
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS,
+};
 
 /// One statement per truncate, to be run after the changes of the epoch have landed.
 pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<BoundStatement> {

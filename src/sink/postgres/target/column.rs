@@ -1,0 +1,16 @@
+//! A column of a checked target.
+
+use crate::sink::postgres::schema::catalog::ColumnLimits;
+use crate::sink::postgres::schema::wire_format::Wire;
+
+#[derive(Debug, Clone)]
+pub(crate) struct TargetColumn {
+    pub(crate) name: String,
+    pub(crate) wire: Wire,
+    pub(crate) is_nullable: bool,
+    pub(crate) limits: ColumnLimits,
+    /// The type that the server casts the text to; only of [`Wire::Literal`].
+    pub(crate) cast: Option<String>,
+    /// Its type, if that may refuse a value of its wire: a domain, an enum and the like.
+    pub(crate) refusing_type: Option<String>,
+}

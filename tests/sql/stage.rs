@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tidemark::model::{Held, ResultChanges, ResultMode, ResultTable, Table};
+use tidemark::model::{PriorRow, ResultChanges, ResultMode, ResultTable, Table};
 use tidemark::transform::SqlFile;
 
 use crate::corpus::tables;
@@ -155,10 +155,10 @@ fn apply(target: &mut Rows, changes: &ResultChanges) -> Result<(), String> {
 }
 
 /// Whether the target holds what is said of it.
-fn is_true(said: Held, holds: Option<&Vec<Cell>>, cells: &[Cell]) -> Result<(), String> {
+fn is_true(said: PriorRow, holds: Option<&Vec<Cell>>, cells: &[Cell]) -> Result<(), String> {
     match (said, holds) {
-        (Held::Nothing, None) => Ok(()),
-        (Held::Other(columns), Some(old)) => {
+        (PriorRow::Nothing, None) => Ok(()),
+        (PriorRow::Other(columns), Some(old)) => {
             let mut others = (0..cells.len()).filter(|at| !columns.contains(*at));
             match others.find(|at| old[*at] != cells[*at]) {
                 Some(at) => Err(format!("says that column {at} does not differ: {old:?}, instead")),

@@ -15,7 +15,7 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 use tidemark::model::{Changelog, Offset, Operation, Position, Table, TableDelta};
 use tidemark::state::StateStores;
-use tidemark::transform::{SqlFile, Transforms, parse_tables, read_folder};
+use tidemark::transform::{PlanRequest, SqlFile, Transforms, parse_tables, read_folder};
 
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 const EPOCHS: usize = 60;
@@ -83,7 +83,8 @@ struct Bench {
 
 impl Bench {
     async fn load(tables: &[Arc<Table>], files: &[SqlFile], orders: usize) -> Self {
-        let transforms = Transforms::plan(tables, files).await.expect("valid transforms");
+        let transforms =
+            Transforms::plan(PlanRequest::new(tables, files)).await.expect("valid transforms");
         let mut stores = StateStores::new(tables, Duration::from_secs(10)).expect("stores");
         for (table, columns) in transforms.indexes() {
             stores.add_index(table, columns).expect("an index");

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::decode::UnknownTables;
-use crate::model::Table;
+use crate::model::{SchemaChange, Table};
 use crate::transform::{
-    NewTables, SqlError, SqlFile, Transforms, parse_tables, parse_type, read_folder,
+    PlanRequest, SqlError, SqlFile, Transforms, UndeclaredNames, parse_tables, parse_type,
+    read_folder,
 };
 use crate::xml::{Extraction, XmlConfig, resolve};
 
@@ -61,16 +62,21 @@ pub async fn load_sql_with(
     let transforms = read("transforms")?;
     let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
     let sql = Sql { tables, transforms, ods, extractions, unknown_tables };
-    Transforms::plan_with(&sql.tables, &[], &sql.transforms, sql.new_tables()).await?;
+    Transforms::plan(sql.plan_request(&sql.tables, &[])).await?;
     Ok(sql)
 }
 
 impl Sql {
-    /// Whether files may wait for tables.
-    pub fn new_tables(&self) -> NewTables {
-        match self.unknown_tables {
-            UnknownTables::Register => NewTables::MayCome,
-            UnknownTables::Dlq | UnknownTables::Ignore => NewTables::Never,
-        }
+    /// The transforms over these tables, with what events have shown of them.
+    pub fn plan_request<'a>(
+        &'a self,
+        tables: &'a [Arc<Table>],
+        registry: &'a [SchemaChange],
+    ) -> PlanRequest<'a> {
+        let undeclared = match self.unknown_tables {
+            UnknownTables::Register => UndeclaredNames::ColumnsAndTablesWait,
+            UnknownTables::Dlq | UnknownTables::Ignore => UndeclaredNames::ColumnsWait,
+        };
+        PlanRequest { tables, files: &self.transforms, registry, undeclared }
     }
 }

@@ -22,7 +22,7 @@ mod views;
 pub use error::TransformError;
 pub use files::{SqlError, SqlFile, parse_tables, parse_type, read_folder};
 pub use pending::PendingTransform;
-pub use planning::NewTables;
+pub use planning::{PlanRequest, UndeclaredNames};
 pub use transforms::Transforms;
 pub use views::Maintenance;
 

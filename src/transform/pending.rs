@@ -14,6 +14,13 @@ pub struct PendingTransform {
 }
 
 impl PendingTransform {
+    /// A file that reads the result of this one, and waits with it.
+    pub(crate) fn reader(&self, result: String) -> Self {
+        let path = self.reason.path.with_file_name(format!("{result}.sql"));
+        let message = format!("needs the result {}, which waits", self.result);
+        Self { result, reason: SqlError { path, at: None, message }, needs: None }
+    }
+
     /// Whether it may run now that events have shown this column.
     pub(crate) fn may_end(&self, change: &SchemaChange) -> bool {
         self.needs.as_ref().is_some_and(|(column, tables)| {

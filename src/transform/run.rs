@@ -6,12 +6,19 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 
-use super::dataflow::{Delta, EvalContext, Results};
+use super::dataflow::{Delta, EvalContext, Results, WatermarkStep};
 use super::error::TransformError;
 use super::live_table::LiveTables;
 use super::transforms::Transforms;
 use super::views::{Emit, MaintainedView};
 use crate::model::{Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, TableDelta};
+
+/// What an epoch brings.
+struct EpochInput<'a> {
+    deltas: Vec<TableDelta>,
+    changes: &'a [Changelog],
+    watermark: Option<i64>,
+}
 
 impl Transforms {
     /// Takes the rows as they are for what the targets show.
@@ -26,15 +33,15 @@ impl Transforms {
         self.watermark = watermark;
         self.watermark_cell.set(watermark);
         let deltas = HashMap::new();
-        for at in 0..self.maintained.len() {
-            let (earlier, rest) = self.maintained.split_at_mut(at);
-            let results = Earlier(earlier);
-            let watermark = (watermark, watermark);
+        for at in 0..self.views.len() {
+            let (earlier, rest) = self.views.split_at_mut(at);
+            let results = EarlierViews(earlier);
+            let watermark = WatermarkStep { before: watermark, now: watermark };
             let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
-            let maintained = &mut rest[0];
-            maintained.begin();
-            show(&self.live, maintained, &context)?;
-            maintained.load(&self.state, &context).await?;
+            let view = &mut rest[0];
+            view.begin();
+            show(&self.live, view, &context)?;
+            view.load(&self.state, &context).await?;
         }
         self.live.clear();
         Ok(())
@@ -51,12 +58,12 @@ impl Transforms {
         tables: &dyn CurrentRows,
     ) -> Result<Vec<ResultChanges>, TransformError> {
         let deltas = HashMap::new();
-        let results = Earlier(&self.maintained);
-        let watermark = (self.watermark, self.watermark);
+        let results = EarlierViews(&self.views);
+        let watermark = WatermarkStep { before: self.watermark, now: self.watermark };
         let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
         let is_other =
-            |m: &&MaintainedView| written.get(&m.table().name) != Some(&m.table().definition);
-        self.maintained.iter().filter(is_other).map(|m| m.whole(&context)).collect()
+            |v: &&MaintainedView| written.get(&v.table().name) != Some(&v.table().definition);
+        self.views.iter().filter(is_other).map(|view| view.whole(&context)).collect()
     }
 
     /// The rows that a keyed result has now; `None` if there is no such result.
@@ -69,11 +76,11 @@ impl Transforms {
         tables: &dyn CurrentRows,
     ) -> Result<Option<RecordBatch>, TransformError> {
         let deltas = HashMap::new();
-        let results = Earlier(&self.maintained);
-        let watermark = (self.watermark, self.watermark);
+        let results = EarlierViews(&self.views);
+        let watermark = WatermarkStep { before: self.watermark, now: self.watermark };
         let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
-        let maintained = self.maintained.iter().find(|m| m.table().name == result);
-        maintained.map(|m| Ok(m.whole(&context)?.upserts)).transpose()
+        let view = self.views.iter().find(|view| view.table().name == result);
+        view.map(|view| Ok(view.whole(&context)?.upserts)).transpose()
     }
 
     /// Brings every result up to date and tells how each has changed.
@@ -91,15 +98,24 @@ impl Transforms {
         changes: &[Changelog],
         watermark: Option<i64>,
     ) -> Result<Vec<ResultChanges>, TransformError> {
-        self.advance(tables, (deltas, changes), watermark, Emit::Target).await
+        self.advance(tables, EpochInput { deltas, changes, watermark }, Emit::ToTarget).await
+    }
+
+    /// Takes a difference in that no target hears of.
+    async fn advance_silently(
+        &mut self,
+        tables: &dyn CurrentRows,
+        deltas: Vec<TableDelta>,
+    ) -> Result<(), TransformError> {
+        let input = EpochInput { deltas, changes: &[], watermark: self.watermark };
+        self.advance(tables, input, Emit::Nothing).await.map(drop)
     }
 
     async fn advance(
         &mut self,
         tables: &dyn CurrentRows,
-        (deltas, changes): (Vec<TableDelta>, &[Changelog]),
-        watermark: Option<i64>,
-        told: Emit,
+        EpochInput { deltas, changes, watermark }: EpochInput<'_>,
+        emit: Emit,
     ) -> Result<Vec<ResultChanges>, TransformError> {
         let before = std::mem::replace(&mut self.watermark, watermark);
         let has_moved = self.watermark_cell.set(watermark);
@@ -111,20 +127,20 @@ impl Transforms {
         let mut changed: HashSet<String> = deltas.keys().cloned().collect();
         changed.extend(self.live.show_changes(changes));
         let mut results = Vec::new();
-        for at in 0..self.maintained.len() {
-            let (earlier, rest) = self.maintained.split_at_mut(at);
-            let maintained = &mut rest[0];
-            maintained.begin();
-            if !maintained.is_affected(&changed, has_moved) {
+        for at in 0..self.views.len() {
+            let (earlier, rest) = self.views.split_at_mut(at);
+            let view = &mut rest[0];
+            view.begin();
+            if !view.is_affected(&changed, has_moved) {
                 continue;
             }
-            let earlier = Earlier(earlier);
-            let watermark = (before, watermark);
+            let earlier = EarlierViews(earlier);
+            let watermark = WatermarkStep { before, now: watermark };
             let context = EvalContext { tables, deltas: &deltas, results: &earlier, watermark };
-            show(&self.live, maintained, &context)?;
-            let update = maintained.update(&self.state, &context, told).await?;
-            if maintained.delta().is_some() {
-                changed.insert(maintained.table().name.clone());
+            show(&self.live, view, &context)?;
+            let update = view.update(&self.state, &context, emit).await?;
+            if view.delta().is_some() {
+                changed.insert(view.table().name.clone());
             }
             if !update.is_empty() {
                 results.push(update);
@@ -146,14 +162,14 @@ impl Transforms {
         let mut results: Vec<(Arc<ResultTable>, RecordBatch)> = Vec::new();
         let kept = self.watermark;
         self.watermark_cell.set(watermark);
-        for maintained in &self.maintained {
-            for name in maintained.reads().filter(|name| self.live.is_source(name)) {
-                let rows = tables.all(name).map_err(|error| maintained.failed(error.into()))?;
+        for view in &self.views {
+            for name in view.reads().filter(|name| self.live.is_source(name)) {
+                let rows = tables.all(name).map_err(|error| view.failed(error.into()))?;
                 self.live.set(name, rows);
             }
-            let rows = maintained.recompute_all(&self.state).await?;
-            self.live.set(&maintained.table().name, vec![rows.clone()]);
-            results.push((Arc::clone(maintained.table()), rows));
+            let rows = view.recompute_all(&self.state).await?;
+            self.live.set(&view.table().name, vec![rows.clone()]);
+            results.push((Arc::clone(view.table()), rows));
         }
         self.live.clear();
         self.watermark_cell.set(kept);
@@ -169,7 +185,7 @@ impl Transforms {
         tables: &dyn CurrentRows,
         put_back: Vec<TableDelta>,
     ) -> Result<(), TransformError> {
-        self.advance(tables, (put_back, &[]), self.watermark, Emit::Nobody).await.map(drop)
+        self.advance_silently(tables, put_back).await
     }
 
     /// Takes rows out that ttl has dropped, which takes nothing out of a target.
@@ -181,49 +197,50 @@ impl Transforms {
         tables: &dyn CurrentRows,
         dropped: Vec<TableDelta>,
     ) -> Result<(), TransformError> {
-        self.advance(tables, (dropped, &[]), self.watermark, Emit::Nobody).await.map(drop)
+        self.advance_silently(tables, dropped).await
     }
 }
 
 /// Shows a query that is run as a whole the rows that it reads.
 fn show(
     live: &LiveTables,
-    maintained: &MaintainedView,
+    view: &MaintainedView,
     context: &EvalContext<'_>,
 ) -> Result<(), TransformError> {
-    if !maintained.runs_as_a_whole() {
+    if !view.runs_as_a_whole() {
         return Ok(());
     }
     // A recursive query also reads a table of its own.
-    let shown = maintained.reads().filter(|name| live.holds(name) && !live.is_changelog(name));
+    let shown = view.reads().filter(|name| live.holds(name) && !live.is_changelog(name));
     for name in shown {
-        let rows = match live.is_source(name) {
-            true => context.tables.all(name).map_err(DataFusionError::from),
-            false => context.results.all(name, context).map(|rows| vec![rows]),
+        let rows = if live.is_source(name) {
+            context.tables.all(name).map_err(DataFusionError::from)
+        } else {
+            context.results.all(name, context).map(|rows| vec![rows])
         };
-        live.set(name, rows.map_err(|source| maintained.failed(source))?);
+        live.set(name, rows.map_err(|source| view.failed(source))?);
     }
     Ok(())
 }
 
-/// The transforms that ran before the one at hand.
+/// The views that ran before the one that runs.
 #[derive(Debug)]
-struct Earlier<'a>(&'a [MaintainedView]);
+struct EarlierViews<'a>(&'a [MaintainedView]);
 
-impl Earlier<'_> {
+impl EarlierViews<'_> {
     fn get(&self, name: &str) -> Result<&MaintainedView, DataFusionError> {
         let missing = || DataFusionError::Internal(format!("{name} has not run yet"));
-        self.0.iter().find(|m| m.table().name == name).ok_or_else(missing)
+        self.0.iter().find(|v| v.table().name == name).ok_or_else(missing)
     }
 
     /// The context as `name` sees it.
-    fn before(&self, name: &str) -> Earlier<'_> {
-        let at = self.0.iter().position(|m| m.table().name == name).unwrap_or(0);
-        Earlier(&self.0[..at])
+    fn before(&self, name: &str) -> EarlierViews<'_> {
+        let at = self.0.iter().position(|v| v.table().name == name).unwrap_or(0);
+        EarlierViews(&self.0[..at])
     }
 }
 
-impl Results for Earlier<'_> {
+impl Results for EarlierViews<'_> {
     fn delta(&self, name: &str) -> Option<&Delta> {
         self.get(name).ok().and_then(MaintainedView::delta)
     }

@@ -42,7 +42,9 @@ fn files(texts: &[(&str, &str)]) -> Vec<SqlFile> {
 }
 
 async fn planned(texts: &[(&str, &str)]) -> Transforms {
-    Transforms::plan(&tables(), &files(texts)).await.unwrap_or_else(|errors| panic!("{errors:?}"))
+    Transforms::plan(PlanRequest::new(&tables(), &files(texts)))
+        .await
+        .unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 /// The same, over tables that are empty.
@@ -52,7 +54,7 @@ async fn plan(texts: &[(&str, &str)]) -> Rehearsal {
 
 /// What is said about files that can't be planned.
 async fn problems(texts: &[(&str, &str)]) -> Vec<String> {
-    match Transforms::plan(&tables(), &files(texts)).await {
+    match Transforms::plan(PlanRequest::new(&tables(), &files(texts))).await {
         Ok(_) => Vec::new(),
         Err(errors) => errors.iter().map(SqlError::to_string).collect(),
     }
@@ -129,9 +131,12 @@ fn lines(changes: &[ResultChanges]) -> Vec<String> {
 }
 
 fn values(batch: &RecordBatch, row: usize) -> String {
-    let text = |column: &ArrayRef| match column.is_null(row) {
-        true => "NULL".to_owned(),
-        false => array_value_to_string(column, row).unwrap(),
+    let text = |column: &ArrayRef| {
+        if column.is_null(row) {
+            "NULL".to_owned()
+        } else {
+            array_value_to_string(column, row).unwrap()
+        }
     };
     batch.columns().iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -1,12 +1,12 @@
 //! All transforms of a folder as they were planned, and what can be asked about them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 
-use super::files::changes_name;
+use super::files::{SqlError, changes_name};
 use super::functions::watermark::WatermarkCell;
 use super::live_table::LiveTables;
 use super::pending::PendingTransform;
@@ -19,13 +19,11 @@ pub struct Transforms {
     pub(crate) live: LiveTables,
     pub(crate) watermark_cell: WatermarkCell,
     pub(crate) watermark: Option<i64>,
-    pub(crate) maintained: Vec<MaintainedView>,
-    /// What the look-ups of the transforms go by: a source table and some of its columns.
-    pub(crate) indexes: Vec<(String, Vec<usize>)>,
+    pub(crate) views: Vec<MaintainedView>,
     /// What queries read of look-up tables.
     pub(crate) enrichments: Vec<Arc<Enrichment>>,
     pub(crate) tables: Vec<Arc<Table>>,
-    pub(crate) waiting: Vec<PendingTransform>,
+    pub(crate) pending: Vec<PendingTransform>,
     /// Files whose columns events have a say in.
     pub(crate) learned: HashSet<String>,
 }
@@ -40,11 +38,10 @@ impl Transforms {
             live,
             watermark_cell: WatermarkCell::default(),
             watermark: None,
-            maintained: Vec::new(),
-            indexes: Vec::new(),
+            views: Vec::new(),
             enrichments: Vec::new(),
             tables,
-            waiting: Vec::new(),
+            pending: Vec::new(),
             learned: HashSet::new(),
         }
     }
@@ -54,14 +51,38 @@ impl Transforms {
         &self.tables
     }
 
-    /// The files that don't run, because a column is not there yet.
-    pub fn waiting(&self) -> &[PendingTransform] {
-        &self.waiting
+    /// The files that don't run, because something is not there yet.
+    pub fn pending(&self) -> &[PendingTransform] {
+        &self.pending
     }
 
     /// Whether events have a say in the columns of a result, so that what does not fit is no mistake of its file.
     pub fn may_wait(&self, result: &str) -> bool {
         self.learned.contains(result)
+    }
+
+    /// Lets results wait whose targets don't take their rows, for the reasons that are given, and so those that
+    /// read them. What they read of undeclared columns is still watched.
+    pub fn set_aside(&mut self, unfit: &BTreeMap<String, String>) {
+        for view in std::mem::take(&mut self.views) {
+            let result = view.table().name.clone();
+            let read = self.pending.iter().find(|pending| view.reads_any(&[&pending.result]));
+            let pending = match (unfit.get(&result), read) {
+                (Some(reason), _) => {
+                    let (path, message) = (view.path().into(), reason.clone());
+                    let reason = SqlError { path, at: None, message };
+                    PendingTransform { result, reason, needs: None }
+                }
+                (None, Some(read)) => read.reader(result),
+                (None, None) => {
+                    self.views.push(view);
+                    continue;
+                }
+            };
+            self.pending.push(pending);
+        }
+        let is_read = |e: &Arc<Enrichment>| self.views.iter().any(|v| v.reads_any(&[&e.view.name]));
+        self.enrichments.retain(is_read);
     }
 
     /// Whether the files are to be planned anew, now that events have shown this column: one waits for it,
@@ -75,18 +96,18 @@ impl Transforms {
                     *field == change.column && column.data_type != change.seen.data_type()
                 })
         };
-        self.waiting.iter().any(|waiting| waiting.may_end(change))
+        self.pending.iter().any(|pending| pending.may_end(change))
             || self.tables.iter().any(is_other)
     }
 
     /// How each file is maintained, in the order in which they run.
     pub fn explain(&self) -> impl Iterator<Item = (&Arc<ResultTable>, &Maintenance)> {
-        self.maintained.iter().map(|m| (m.table(), m.maintenance()))
+        self.views.iter().map(|m| (m.table(), m.maintenance()))
     }
 
     /// The results that are maintained, in the order in which they run.
     pub fn results(&self) -> impl Iterator<Item = &Arc<ResultTable>> {
-        self.maintained.iter().map(MaintainedView::table)
+        self.views.iter().map(MaintainedView::table)
     }
 
     /// The names of the tables, changelogs and results that each result reads.
@@ -95,7 +116,7 @@ impl Transforms {
             let enrichment = self.enrichments.iter().find(|e| e.view.name == name);
             enrichment.map_or(name, |enrichment| enrichment.looked_up.name.as_str())
         };
-        self.maintained.iter().map(move |m| {
+        self.views.iter().map(move |m| {
             let reads: BTreeSet<&str> = m.reads().map(declared).collect();
             (m.table().name.as_str(), reads.into_iter().collect())
         })
@@ -108,7 +129,7 @@ impl Transforms {
         let is_looked_up =
             |e: &Arc<Enrichment>| e.looked_up.name == table.name || e.enriched.name == table.name;
         let reads_all = self.enrichments.iter().any(is_looked_up);
-        let is_read = |name: &str| self.maintained.iter().any(|m| m.reads_column(&names, name));
+        let is_read = |name: &str| self.views.iter().any(|m| m.reads_column(&names, name));
         let columns = table.columns.iter().enumerate();
         columns.filter(|(_, c)| reads_all || is_read(&c.name)).map(|(at, _)| at).collect()
     }
@@ -120,8 +141,8 @@ impl Transforms {
 
     /// What a result reads of look-up tables.
     pub fn looked_up(&self, result: &str) -> impl Iterator<Item = &Enrichment> {
-        let maintained = self.maintained.iter().filter(move |m| m.table().name == result);
-        maintained.flat_map(|m| {
+        let views = self.views.iter().filter(move |m| m.table().name == result);
+        views.flat_map(|m| {
             let is_read = |e: &&Enrichment| m.reads().any(|name| name == e.view.name);
             self.enrichments.iter().map(|enrichment| &**enrichment).filter(is_read)
         })
@@ -129,24 +150,24 @@ impl Transforms {
 
     /// The windows over the rows of a source table, and over what any transform makes of them.
     pub fn windows(&self, table: &str) -> Vec<Window> {
-        let mut derived = HashSet::from([table]);
+        let mut derived = vec![table];
         let mut windows = BTreeSet::new();
-        for maintained in &self.maintained {
-            if maintained.reads_any(&derived) {
-                derived.insert(&maintained.table().name);
-                windows.extend(maintained.windows());
+        for view in &self.views {
+            if view.reads_any(&derived) {
+                derived.push(&view.table().name);
+                windows.extend(view.windows());
             }
         }
         windows.into_iter().collect()
     }
 
     /// The columns of source tables by which rows are looked up.
-    pub fn indexes(&self) -> &[(String, Vec<usize>)] {
-        &self.indexes
+    pub fn indexes(&self) -> impl Iterator<Item = &(String, Vec<usize>)> {
+        self.views.iter().flat_map(MaintainedView::indexes)
     }
 
     /// Bytes that each result keeps for its upkeep.
     pub fn memory(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.maintained.iter().map(|m| (m.table().name.as_str(), m.memory()))
+        self.views.iter().map(|m| (m.table().name.as_str(), m.memory()))
     }
 }

@@ -14,7 +14,7 @@ use tidemark::pipeline::load_sql;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::state::StateStores;
-use tidemark::transform::Transforms;
+use tidemark::transform::{PlanRequest, Transforms};
 
 use crate::shop::{Shop, sql_folder};
 
@@ -113,7 +113,8 @@ async fn datafusion_agrees(shop: &Shop) {
             stores.fold(changelog).expect("a fold");
         }
     }
-    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.expect("plans");
+    let transforms =
+        Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.expect("plans");
     let results = transforms.recomputed(&stores, position.watermark).await.expect("results");
     let whole = |(table, upserts): (Arc<ResultTable>, RecordBatch)| {
         let deletes = RecordBatch::new_empty(Arc::new(Schema::empty()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidemark::model::{Changelog, ResultChanges, Table};
 use tidemark::resilience::chain;
 use tidemark::state::StateStores;
-use tidemark::transform::{SqlError, SqlFile, TransformError, Transforms};
+use tidemark::transform::{PlanRequest, SqlError, SqlFile, TransformError, Transforms};
 
 /// A query that failed to run, and why.
 pub(crate) struct Refused {
@@ -49,7 +49,7 @@ impl Engine {
         landed: Vec<Changelog>,
         watermark: Option<i64>,
     ) -> Result<Self, Refused> {
-        let planned = Transforms::plan(tables, files).await;
+        let planned = Transforms::plan(PlanRequest::new(tables, files)).await;
         let mut transforms = planned.map_err(|errors| Refused::from(&errors[0]))?;
         let mut stores = StateStores::new(tables, Duration::ZERO).unwrap();
         for (table, columns) in transforms.indexes() {

@@ -15,7 +15,7 @@ pub(super) fn warnings(checked: &Checked) -> Vec<String> {
         let message = format!("warning: {}", waiting.reason.message);
         excerpt::shown(&SqlError { message, ..waiting.reason.clone() })
     };
-    let mut warnings: Vec<String> = checked.transforms.waiting().iter().map(waits).collect();
+    let mut warnings: Vec<String> = checked.transforms.pending().iter().map(waits).collect();
     for (result, maintenance) in checked.transforms.explain() {
         if maintenance.is_costly() {
             let path = file_of(checked, &result.name);

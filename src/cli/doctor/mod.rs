@@ -109,7 +109,7 @@ async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<F
         Ok(transforms) => {
             let results: Vec<_> = transforms.results().cloned().collect();
             let fine = format!("{} tables and {} transforms", sql.tables.len(), results.len());
-            let waiting = transforms.waiting().iter();
+            let waiting = transforms.pending().iter();
             let waiting = waiting.map(|waiting| Finding::unknown(waiting.reason.to_string()));
             (Some(sql), results, std::iter::once(Finding::ok(fine)).chain(waiting).collect())
         }

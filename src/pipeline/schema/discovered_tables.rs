@@ -91,14 +91,14 @@ impl DiscoveredTables {
     /// Plans the files of a folder, as far as the registry and the files say.
     ///
     /// # Errors
-    /// As [`Transforms::plan_with`].
+    /// As [`Transforms::plan`].
     pub(in crate::pipeline) async fn plan(
         &self,
         sql: &Sql,
         registry: &[SchemaChange],
     ) -> Result<Transforms, Vec<SqlError>> {
         let tables = self.and_declared(sql);
-        Transforms::plan_with(&tables, registry, &sql.transforms, sql.new_tables()).await
+        Transforms::plan(sql.plan_request(&tables, registry)).await
     }
 
     /// What the decoder has to know of them, and of the names that are taken.
@@ -121,7 +121,7 @@ impl Sql {
     /// Plans the files with what events have shown, as far as this and the files say.
     ///
     /// # Errors
-    /// As [`Transforms::plan_with`].
+    /// As [`Transforms::plan`].
     pub async fn plan(&self, registry: &[SchemaChange]) -> Result<Transforms, Vec<SqlError>> {
         DiscoveredTables::of(self, registry).plan(self, registry).await
     }

@@ -12,7 +12,7 @@ pub(in crate::pipeline) fn tell(transforms: &Transforms, health: &Health) {
         gauge!(names::WAITING, "result" => result.name.clone()).set(0.0);
     }
     let mut reasons = Vec::new();
-    for waiting in transforms.waiting() {
+    for waiting in transforms.pending() {
         let reason = waiting.reason.to_string();
         warn!(result = waiting.result, reason, "a transform waits, the others run");
         gauge!(names::WAITING, "result" => waiting.result.clone()).set(1.0);

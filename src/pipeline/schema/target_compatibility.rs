@@ -47,13 +47,9 @@ pub(in crate::pipeline) async fn plan(
     (tables, registry): (&[Arc<Table>], &[SchemaChange]),
     sql: &Sql,
 ) -> Result<Fitted, PipelineError> {
-    let plan = async |unfit: &BTreeMap<String, String>| {
-        let how = (sql.new_tables(), unfit);
-        let planned = Transforms::plan_without(tables, registry, &sql.transforms, how).await;
-        planned.map_err(PipelineError::Sql)
-    };
+    let mut transforms =
+        Transforms::plan(sql.plan_request(tables, registry)).await.map_err(PipelineError::Sql)?;
     let mut reasons = BTreeMap::new();
-    let transforms = plan(&reasons).await?;
     let learned = learned(&transforms);
     for result in &learned {
         if let Err(error) = check_results(config, std::slice::from_ref(result)) {
@@ -66,12 +62,9 @@ pub(in crate::pipeline) async fn plan(
     let waits = |result: Arc<ResultTable>| WaitsForTarget { has_table: has_table(&result), result };
     reasons.extend(unfit.iter().map(|(result, unfit)| (result.clone(), unfit.reason.clone())));
     reasons.extend(refused);
-    if reasons.is_empty() {
-        return Ok(Fitted { transforms, waiting: Vec::new() });
-    }
+    transforms.set_aside(&reasons);
     let waiting = learned.into_iter().filter(|result| reasons.contains_key(&result.name));
-    let waiting = waiting.map(waits).collect();
-    Ok(Fitted { transforms: plan(&reasons).await?, waiting })
+    Ok(Fitted { transforms, waiting: waiting.map(waits).collect() })
 }
 
 /// The names of results that wait for their targets, as far as this can be told without creating any.

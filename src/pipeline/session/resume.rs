@@ -111,7 +111,7 @@ async fn look_up(
 /// When such a result runs again, it is written anew: nobody knows what it has missed.
 fn tell_retired(retired: &[String], transforms: &Transforms) {
     for result in retired {
-        match transforms.waiting().iter().any(|waiting| waiting.result == *result) {
+        match transforms.pending().iter().any(|waiting| waiting.result == *result) {
             true => info!(result, "it waits: its table keeps the rows that it has"),
             false => info!(result, "its SQL file is gone: its table keeps the rows that it has"),
         }

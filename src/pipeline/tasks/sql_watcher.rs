@@ -130,7 +130,7 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     let fitted = target_compatibility::plan(config, &mut sink, (&tables, &registry), &sql).await?;
     let transforms = fitted.transforms;
     let waited = |result: &str| {
-        was_unfit.contains(result) || running.waiting().iter().any(|known| known.result == result)
+        was_unfit.contains(result) || running.pending().iter().any(|known| known.result == result)
     };
     refuse_unfit(&transforms, fitted.waiting.iter().filter(|it| !waited(&it.result.name)))?;
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
@@ -144,7 +144,7 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
 /// A file that waits from its first day on waits for its column. One that runs has a mistake in the edit.
 fn refuse_waiting(edited: &Transforms, running: &Transforms) -> Result<(), PipelineError> {
     let runs = |result: &str| running.results().any(|known| known.name == result);
-    let stopped = edited.waiting().iter().filter(|waiting| runs(&waiting.result));
+    let stopped = edited.pending().iter().filter(|waiting| runs(&waiting.result));
     let stopped: Vec<SqlError> = stopped.map(|waiting| waiting.reason.clone()).collect();
     if stopped.is_empty() { Ok(()) } else { Err(PipelineError::Sql(stopped)) }
 }
@@ -155,7 +155,7 @@ fn refuse_unfit<'a>(
     unfit: impl Iterator<Item = &'a WaitsForTarget>,
 ) -> Result<(), PipelineError> {
     let names: Vec<&String> = unfit.map(|waits| &waits.result.name).collect();
-    let waiting = edited.waiting().iter().filter(|waiting| names.contains(&&waiting.result));
+    let waiting = edited.pending().iter().filter(|waiting| names.contains(&&waiting.result));
     let wrong: Vec<SqlError> = waiting.map(|waiting| waiting.reason.clone()).collect();
     if wrong.is_empty() { Ok(()) } else { Err(PipelineError::Sql(wrong)) }
 }

@@ -31,7 +31,7 @@ use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget};
 use crate::state::StateStores;
 use crate::telemetry::Health;
-use crate::transform::Transforms;
+use crate::transform::{PlanRequest, Transforms};
 
 const DELAY: Duration = Duration::from_secs(10);
 
@@ -207,7 +207,8 @@ async fn processor_with(
     shutdown: &CancellationToken,
 ) -> (Processor, MemorySink) {
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
-    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
+    let transforms =
+        Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.unwrap();
     let stores = StateStores::new(&sql.tables, DELAY).unwrap();
     let landed = LandingReader::new(
         Box::new(landing),
@@ -306,7 +307,8 @@ async fn from_scratch_at(
     for changelog in decoded.changes {
         stores.fold(changelog).unwrap();
     }
-    let transforms = Transforms::plan(&sql.tables, &sql.transforms).await.unwrap();
+    let transforms =
+        Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.unwrap();
     let watermark = watermark.or(stores.clock().watermark);
     let results = transforms.recomputed(&stores, watermark).await.unwrap();
     results.iter().map(|(t, rows)| (t.name.clone(), as_text(std::slice::from_ref(rows)))).collect()

@@ -1,3 +1,6 @@
+//! Differences as rows with weights. Adding two differences is putting their rows together: rows that cancel
+//! out may both be there.
+
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;

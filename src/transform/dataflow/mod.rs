@@ -7,7 +7,8 @@
 //! follows the rows that changed, and memory follows the tables and the groups.
 //!
 //! Expressions are DataFusion's own physical expressions; the query comes from its optimiser. `compile`
-//! makes the tree, once per SQL text.
+//! makes the tree, once per SQL text. A new operator is a file in `operators` that begins with its formula,
+//! and an arm in `compile`.
 
 mod compile;
 mod delta;
@@ -21,5 +22,6 @@ mod rows;
 pub(crate) use compile::{CompileError, Readable, compile};
 pub(crate) use delta::Delta;
 pub(crate) use multiset::Multiset;
-pub(crate) use operator::{EvalContext, IndexRequests, Operator, Results};
+pub(crate) use operator::{EvalContext, IndexRequests, Operator, Results, WatermarkStep};
 pub(crate) use operators::normalize::{Normalize, normalize};
+pub(crate) use operators::source::KeyedResult;

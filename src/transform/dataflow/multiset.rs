@@ -1,7 +1,5 @@
 //! Rows that are kept, because nothing else can give them again.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -9,17 +7,15 @@ use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::{HashMap, HashSet};
 
 use super::delta::Delta;
-use super::rows;
+use super::rows::{self, EncodedRow};
 use crate::model::{Found, Lookup};
-
-type Row = Arc<[u8]>;
 
 /// How often each row is there, with indexes on some columns.
 #[derive(Debug)]
 pub(crate) struct Multiset {
     schema: SchemaRef,
     converter: RowConverter,
-    rows: HashMap<Row, i64>,
+    rows: HashMap<EncodedRow, i64>,
     bytes: usize,
     indexes: Vec<RowIndex>,
 }
@@ -28,7 +24,7 @@ pub(crate) struct Multiset {
 struct RowIndex {
     columns: Vec<usize>,
     converter: RowConverter,
-    rows: HashMap<Box<[u8]>, HashSet<Row>>,
+    rows: HashMap<Box<[u8]>, HashSet<EncodedRow>>,
 }
 
 impl RowIndex {
@@ -36,11 +32,11 @@ impl RowIndex {
         self.converter.convert_columns(&rows::columns(batch, &self.columns))
     }
 
-    fn add(&mut self, key: &[u8], row: &Row) {
-        self.rows.entry(key.into()).or_default().insert(Row::clone(row));
+    fn add(&mut self, key: &[u8], row: &EncodedRow) {
+        self.rows.entry(key.into()).or_default().insert(EncodedRow::clone(row));
     }
 
-    fn remove(&mut self, key: &[u8], row: &Row) {
+    fn remove(&mut self, key: &[u8], row: &EncodedRow) {
         let is_empty = self.rows.get_mut(key).is_some_and(|found| {
             found.remove(row);
             found.is_empty()
@@ -82,11 +78,14 @@ impl Multiset {
 
     pub(crate) fn apply(&mut self, delta: &Delta) -> Result<(), ArrowError> {
         let encoded = self.converter.convert_columns(delta.rows.columns())?;
-        let keys = self.indexes.iter().map(|index| index.keys(&delta.rows));
-        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let keys = self
+            .indexes
+            .iter()
+            .map(|index| index.keys(&delta.rows))
+            .collect::<Result<Vec<_>, _>>()?;
         for (at, weight) in delta.weights.iter().enumerate() {
-            let row: Row = encoded.row(at).as_ref().into();
-            let count = self.rows.entry(Row::clone(&row)).or_insert(0);
+            let row: EncodedRow = encoded.row(at).as_ref().into();
+            let count = self.rows.entry(EncodedRow::clone(&row)).or_insert(0);
             let (had, has) = (*count != 0, *count + weight != 0);
             *count += weight;
             for (index, keys) in self.indexes.iter_mut().zip(&keys) {
@@ -108,8 +107,8 @@ impl Multiset {
 
     /// Makes `batches` the rows, and tells the difference.
     pub(crate) fn replace(&mut self, batches: &[RecordBatch]) -> Result<Delta, ArrowError> {
-        let mut weights: HashMap<Row, i64> =
-            self.rows.iter().map(|(row, count)| (Row::clone(row), -count)).collect();
+        let mut weights: HashMap<EncodedRow, i64> =
+            self.rows.iter().map(|(row, count)| (EncodedRow::clone(row), -count)).collect();
         for batch in batches {
             let encoded = self.converter.convert_columns(batch.columns())?;
             for row in &encoded {
@@ -122,7 +121,10 @@ impl Multiset {
         Ok(delta)
     }
 
-    fn decode<'a>(&self, rows: impl Iterator<Item = &'a Row>) -> Result<RecordBatch, ArrowError> {
+    fn decode<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a EncodedRow>,
+    ) -> Result<RecordBatch, ArrowError> {
         let parser = self.converter.parser();
         let mut count = 0;
         let parsed = rows.map(|row| {
@@ -134,10 +136,10 @@ impl Multiset {
     }
 
     pub(crate) fn all(&self) -> Result<RecordBatch, ArrowError> {
-        let repeated = |(row, count): (&'_ Row, &i64)| {
-            std::iter::repeat_n(Row::clone(row), usize::try_from(*count).unwrap_or(0))
+        let repeated = |(row, count): (&'_ EncodedRow, &i64)| {
+            std::iter::repeat_n(EncodedRow::clone(row), usize::try_from(*count).unwrap_or(0))
         };
-        let rows: Vec<Row> = self.rows.iter().flat_map(repeated).collect();
+        let rows: Vec<EncodedRow> = self.rows.iter().flat_map(repeated).collect();
         self.decode(rows.iter())
     }
 
@@ -172,7 +174,7 @@ impl Multiset {
 
     pub(crate) fn memory(&self) -> usize {
         const MALLOC_AND_COUNTS: usize = 32;
-        let row = size_of::<(Row, i64)>() + MALLOC_AND_COUNTS;
+        let row = size_of::<(EncodedRow, i64)>() + MALLOC_AND_COUNTS;
         self.bytes + self.rows.len() * (row + self.indexes.len() * row)
     }
 }

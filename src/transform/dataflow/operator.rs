@@ -18,8 +18,14 @@ pub(crate) struct EvalContext<'a> {
     /// How they have changed; a table that is not here has not.
     pub(crate) deltas: &'a HashMap<String, TableDelta>,
     pub(crate) results: &'a dyn Results,
-    /// Microseconds, before and at the end of the epoch.
-    pub(crate) watermark: (Option<i64>, Option<i64>),
+    pub(crate) watermark: WatermarkStep,
+}
+
+/// How the watermark moves in an epoch; in microseconds, `None` before the first event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WatermarkStep {
+    pub(crate) before: Option<i64>,
+    pub(crate) now: Option<i64>,
 }
 
 /// The results of the transforms that ran before, for the ones that read them.

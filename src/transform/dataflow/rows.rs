@@ -1,5 +1,7 @@
 //! Batches put together from others.
 
+use std::sync::Arc;
+
 use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
@@ -8,6 +10,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::model::Found;
+
+/// A row as bytes by which it can be found and told from others.
+pub(crate) type EncodedRow = Arc<[u8]>;
 
 /// A batch of these columns; `rows` tells how many there are where there is no column.
 pub(crate) fn batch(
@@ -29,21 +34,20 @@ pub(crate) fn columns(batch: &RecordBatch, at: &[usize]) -> Vec<ArrayRef> {
     at.iter().map(|column| ArrayRef::clone(batch.column(*column))).collect()
 }
 
-/// Row `left[i]` of one batch beside row `right[i]` of the other; `None` on the right is NULLs.
+/// The columns of two batches of as many rows beside each other.
 pub(crate) fn beside(
     schema: &SchemaRef,
-    (left, left_rows): (&RecordBatch, &[u32]),
-    (right, right_rows): (&RecordBatch, &[Option<u32>]),
+    left: &RecordBatch,
+    right: &RecordBatch,
 ) -> Result<RecordBatch, ArrowError> {
-    let left_at = UInt32Array::from(left_rows.to_vec());
-    let right_at: UInt32Array = right_rows.iter().copied().collect();
-    let lefts = left.columns().iter().map(|column| take(column, &left_at, None));
-    let rights = right.columns().iter().map(|column| match right.num_rows() {
-        0 => Ok(new_null_array(column.data_type(), right_at.len())),
-        _ => take(column, &right_at, None),
-    });
-    let columns = lefts.chain(rights).collect::<Result<_, _>>()?;
-    batch(schema, columns, left_rows.len())
+    let columns = left.columns().iter().chain(right.columns()).map(ArrayRef::clone).collect();
+    batch(schema, columns, left.num_rows())
+}
+
+/// Rows of NULLs alone.
+pub(crate) fn null_rows(schema: &SchemaRef, rows: usize) -> Result<RecordBatch, ArrowError> {
+    let nulls = schema.fields().iter().map(|field| new_null_array(field.data_type(), rows));
+    batch(schema, nulls.collect(), rows)
 }
 
 /// Those of the found rows that `mask` keeps.
@@ -60,8 +64,9 @@ pub(crate) fn agree(
     nulls_match: bool,
 ) -> Result<BooleanArray, ArrowError> {
     let other = arrow::compute::cast(other, one.data_type())?;
-    match nulls_match {
-        true => arrow::compute::kernels::cmp::not_distinct(one, &other),
-        false => arrow::compute::kernels::cmp::eq(one, &other),
+    if nulls_match {
+        arrow::compute::kernels::cmp::not_distinct(one, &other)
+    } else {
+        arrow::compute::kernels::cmp::eq(one, &other)
     }
 }

@@ -1,3 +1,5 @@
+//! A `.sql` file, and an error that points into one.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

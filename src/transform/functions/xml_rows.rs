@@ -65,9 +65,10 @@ impl ScalarUDFImpl for XmlRows {
         let rows = if is_scalar { 1 } else { args.number_rows };
         let documents = cast(&documents.to_array(rows)?, &DataType::Utf8)?;
         let list = spec.read(&documents)?;
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::List(Arc::new(list)))),
-            false => Ok(ColumnarValue::Array(Arc::new(list))),
+        if is_scalar {
+            Ok(ColumnarValue::Scalar(ScalarValue::List(Arc::new(list))))
+        } else {
+            Ok(ColumnarValue::Array(Arc::new(list)))
         }
     }
 }

@@ -5,9 +5,10 @@ mod parsed;
 mod pass;
 mod plan;
 mod query;
+mod request;
 mod session;
 mod temporal_join;
 mod undeclared;
 mod xml_table;
 
-pub use plan::NewTables;
+pub use request::{PlanRequest, UndeclaredNames};

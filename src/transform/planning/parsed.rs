@@ -41,7 +41,8 @@ pub(crate) fn parse<'a>(
         return Err(file.error(None, "must be one SELECT"));
     }
     if let Statement::Statement(statement) = &mut statement {
-        xml_table::rewrite(statement, tables).map_err(|(at, message)| file.error(at, message))?;
+        xml_table::rewrite(statement, tables)
+            .map_err(|error| file.error(error.at, error.message))?;
     }
     let references =
         state.resolve_table_references(&statement).map_err(|error| planning_error(file, &error))?;

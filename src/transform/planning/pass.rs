@@ -7,7 +7,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::parsed::{ParsedTransform, parse};
-use super::query::{Known, plan_one};
+use super::query::{QueryScope, plan_query};
 use super::session::session;
 use super::temporal_join::TemporalJoinRewriter;
 use super::undeclared::{MissingColumn, UndeclaredColumns};
@@ -42,49 +42,42 @@ pub(crate) struct PlanningPass {
     pub(crate) wrong: Vec<(String, SqlError)>,
     pub(crate) needs: Vec<(String, MissingColumn)>,
     pub(crate) absent: Vec<(String, SqlError)>,
-    /// Files whose targets don't take their rows.
-    pub(crate) unfit: Vec<(String, SqlError)>,
     /// Files that read one that has no plan, and its name.
-    pub(crate) held: Vec<(String, String)>,
+    pub(crate) blocked: Vec<(String, String)>,
 }
 
 impl PlanningPass {
-    /// Whether a file waits, whatever its query says.
-    fn sets_aside(
+    /// Notes whether events have a say in a file, and whether it reads one that has no plan.
+    fn note_blocked(
         &mut self,
         next: &ParsedTransform<'_>,
-        extras: &UndeclaredColumns,
+        undeclared: &UndeclaredColumns,
         unplanned: &HashSet<String>,
     ) -> bool {
         let name = || next.file.name.clone();
-        if extras.has_taught(next, &self.transforms.learned) {
+        if undeclared.has_taught(next, &self.transforms.learned) {
             self.transforms.learned.insert(name());
         }
-        if let Some(reason) = extras.unfit.get(&next.file.name) {
-            self.unfit.push((name(), next.file.error(None, reason.clone())));
-            return true;
-        }
         let read = next.references.intersection(unplanned).min();
-        self.held.extend(read.map(|read| (name(), read.clone())));
+        self.blocked.extend(read.map(|read| (name(), read.clone())));
         read.is_some()
     }
 }
 
 /// Plans all files, in the order of what they read.
-pub(crate) async fn pass(extras: &UndeclaredColumns, files: &[SqlFile]) -> PlanningPass {
+pub(crate) async fn pass(undeclared: &UndeclaredColumns, files: &[SqlFile]) -> PlanningPass {
     let mut pass = PlanningPass {
-        transforms: Transforms::over(extras.tables().to_vec()),
+        transforms: Transforms::over(undeclared.tables().to_vec()),
         wrong: Vec::new(),
         needs: Vec::new(),
         absent: Vec::new(),
-        unfit: Vec::new(),
-        held: Vec::new(),
+        blocked: Vec::new(),
     };
-    let context = session(&pass.transforms, extras.of_nobody());
+    let context = session(&pass.transforms, undeclared.none());
     pass.transforms.state = context.state();
     let mut pending = Vec::new();
     for file in files {
-        match parse(&pass.transforms.state, file, extras.tables()) {
+        match parse(&pass.transforms.state, file, undeclared.tables()) {
             Ok(parsed) => pending.push(parsed),
             Err(error) => pass.wrong.push((file.name.clone(), error)),
         }
@@ -104,18 +97,18 @@ pub(crate) async fn pass(extras: &UndeclaredColumns, files: &[SqlFile]) -> Plann
         };
         let next = pending.remove(ready);
         let name = next.file.name.clone();
-        if pass.sets_aside(&next, extras, &unplanned) {
+        if pass.note_blocked(&next, undeclared, &unplanned) {
             unplanned.insert(name);
             continue;
         }
-        match plan_next(&next, extras, &mut pass.transforms).await {
+        match plan_next(&next, undeclared, &mut pass.transforms).await {
             Ok(planned) => {
                 let result = planned.table();
                 let table = pass.transforms.live.add(&result.name, Arc::clone(&result.schema));
                 context
                     .register_table(result.name.as_str(), table)
                     .expect("a name that is taken was refused");
-                pass.transforms.maintained.push(planned);
+                pass.transforms.views.push(planned);
             }
             Err(why) => {
                 unplanned.insert(name.clone());
@@ -133,21 +126,21 @@ pub(crate) async fn pass(extras: &UndeclaredColumns, files: &[SqlFile]) -> Plann
 /// Plans a file whose turn it is.
 async fn plan_next(
     next: &ParsedTransform<'_>,
-    extras: &UndeclaredColumns,
+    undeclared: &UndeclaredColumns,
     transforms: &mut Transforms,
 ) -> Result<MaintainedView, Unplanned> {
-    let state = match extras.of(&next.file.name) {
+    let state = match undeclared.of(&next.file.name) {
         Some(visible) => session(transforms, visible).state(),
         None => transforms.state.clone(),
     };
-    let (plan, enrichments) = written(&state, next, extras, &mut transforms.live).await?;
-    let Transforms { tables, indexes, maintained, enrichments: all, .. } = transforms;
-    let visible = extras.of(&next.file.name).unwrap_or(extras.of_nobody());
-    let known = Known { tables, enrichments: &enrichments, indexes, visible };
-    let planned = plan_one(&state, next, &plan, known, maintained).await?;
+    let (plan, enrichments) = written(&state, next, undeclared, &mut transforms.live).await?;
+    let Transforms { tables, views, enrichments: all, .. } = transforms;
+    let visible = undeclared.of(&next.file.name).unwrap_or(undeclared.none());
+    let scope = QueryScope { tables, enrichments: &enrichments, visible };
+    let view = plan_query(&state, next, &plan, scope, views).await?;
     let new: Vec<_> = enrichments.into_iter().filter(|e| !all.contains(e)).collect();
     all.extend(new);
-    Ok(planned)
+    Ok(view)
 }
 
 fn cycle(pending: &ParsedTransform<'_>, waiting: &HashSet<String>) -> SqlError {
@@ -162,14 +155,14 @@ fn cycle(pending: &ParsedTransform<'_>, waiting: &HashSet<String>) -> SqlError {
 async fn written(
     state: &SessionState,
     pending: &ParsedTransform<'_>,
-    extras: &UndeclaredColumns,
+    undeclared: &UndeclaredColumns,
     live: &mut LiveTables,
 ) -> Result<(LogicalPlan, Vec<Arc<Enrichment>>), Unplanned> {
-    let (file, lookups, tables) = (pending.file, &pending.header.lookup, extras.tables());
+    let (file, lookups, tables) = (pending.file, &pending.header.lookup, undeclared.tables());
     let planned = state.statement_to_plan(pending.statement.clone()).await;
-    let planned = planned.map_err(|error| match extras.missing(pending, &error) {
+    let planned = planned.map_err(|error| match undeclared.missing(pending, &error) {
         Some(missing) => Unplanned::Needs(missing),
-        None => match extras.absent(pending, &error) {
+        None => match undeclared.absent(pending, &error) {
             Some(reason) => Unplanned::Absent(reason),
             None => Unplanned::Wrong(planning_error(file, &error)),
         },

@@ -14,32 +14,36 @@ use super::parsed::ParsedTransform;
 use super::undeclared::VisibleColumns;
 use crate::model::{Channel, Enrichment, Landing, ResultMode, ResultTable, Table};
 use crate::transform::dataflow::{
-    CompileError, IndexRequests, Multiset, Normalize, Readable, compile,
+    CompileError, IndexRequests, KeyedResult, Multiset, Normalize, Readable, compile,
 };
 use crate::transform::files::header::Way;
 use crate::transform::files::location::planning_error;
 use crate::transform::files::{SqlError, SqlFile, changes_name};
 use crate::transform::views::reads::{Reads, reads};
-use crate::transform::views::{MaintainedView, Maintenance, ViewState};
+use crate::transform::views::{MaintainedView, Maintenance, PlannedQuery, Upkeep, ViewState};
 
-/// What queries may read, and what they have the state keep.
-pub(crate) struct Known<'a> {
+/// What a query may read beside earlier results.
+#[derive(Clone, Copy)]
+pub(crate) struct QueryScope<'a> {
     pub(crate) tables: &'a [Arc<Table>],
     pub(crate) enrichments: &'a [Arc<Enrichment>],
-    pub(crate) indexes: &'a mut Indexes,
     pub(crate) visible: &'a VisibleColumns,
 }
 
-pub(crate) async fn plan_one(
+/// Makes the view of one query, whose plan is as it is written.
+///
+/// # Errors
+/// If names clash, its key or its mode is wrong, or it can't be run.
+pub(crate) async fn plan_query(
     state: &SessionState,
-    pending: &ParsedTransform<'_>,
-    planned: &LogicalPlan,
-    known: Known<'_>,
+    parsed: &ParsedTransform<'_>,
+    written: &LogicalPlan,
+    scope: QueryScope<'_>,
     earlier: &mut [MaintainedView],
 ) -> Result<MaintainedView, SqlError> {
-    let (file, header, tables) = (pending.file, &pending.header, known.tables);
-    check_names(pending, tables, earlier)?;
-    let plan = state.optimize(planned).map_err(|error| planning_error(file, &error))?;
+    let (file, header, tables) = (parsed.file, &parsed.header, scope.tables);
+    check_names(parsed, tables, earlier)?;
+    let plan = state.optimize(written).map_err(|error| planning_error(file, &error))?;
     let reads = reads(&plan).map_err(|error| planning_error(file, &error))?;
     let schema = normalized(plan.schema().as_arrow());
     let changes = changes(tables, earlier);
@@ -47,25 +51,27 @@ pub(crate) async fn plan_one(
     let mode = channel::mode(file, header, &schema)?;
     let (mode, channel) = channel::channel(file, header, mode, reads_changes)?;
     let (name, target) = (file.name.clone(), header.target.clone());
-    let definition = definition(file, &reads, &known, earlier);
+    let definition = definition(file, &reads, scope, earlier);
     let table = Arc::new(ResultTable { name, target, channel, schema, mode, definition });
-    let view_state = match is_append(file, &table, &reads, &changes)? {
-        true => (Maintenance::Append, ViewState::Append),
-        false => view_state(&plan, &table, state, known, earlier)
-            .map_err(|error| planning_error(file, &error))?,
+    let upkeep = if is_append(file, &table, &reads, &changes)? {
+        let (maintenance, state) = (Maintenance::Append, ViewState::Append);
+        Upkeep { maintenance, state, indexes: Vec::new() }
+    } else {
+        upkeep(&plan, &table, state, scope, earlier)
+            .map_err(|error| planning_error(file, &error))?
     };
-    if view_state.1.runs_as_a_whole() {
+    if upkeep.state.runs_as_a_whole() {
         // Some of what can't be run is found by no step before this one, and must not wait for the first epoch.
         let physical = state.query_planner().create_physical_plan(&plan, state).await;
         physical.map_err(|error| planning_error(file, &error))?;
     }
     let path = file.path.display().to_string();
-    MaintainedView::new(path, table, (plan, reads), view_state)
+    MaintainedView::new(PlannedQuery { path, table, reads, plan }, upkeep)
         .map_err(|error| file.error(None, format!("its rows can't be compared: {error}")))
 }
 
 /// Source tables and the columns of these that are looked up by.
-pub(crate) type Indexes = Vec<(String, Vec<usize>)>;
+type Indexes = Vec<(String, Vec<usize>)>;
 
 /// Whether a result is appended; refuses what can be neither that nor kept.
 fn is_append(
@@ -96,46 +102,49 @@ fn is_append(
 }
 
 /// A tree of operators if there can be one; else the query as a whole.
-fn view_state(
+fn upkeep(
     plan: &LogicalPlan,
     table: &ResultTable,
     state: &SessionState,
-    Known { tables, enrichments, indexes, .. }: Known<'_>,
+    QueryScope { tables, enrichments, .. }: QueryScope<'_>,
     earlier: &mut [MaintainedView],
-) -> DataFusionResult<(Maintenance, ViewState)> {
-    let known: Vec<(Arc<ResultTable>, Vec<usize>)> = earlier.iter().filter_map(keyed).collect();
-    let results = known.iter().map(|(t, key)| (t.name.as_str(), (&t.schema, key.as_slice())));
+) -> DataFusionResult<Upkeep> {
+    let results: Vec<KeyedResult> = earlier.iter().filter_map(keyed).collect();
     let readable = Readable {
         state,
         tables: tables.iter().map(|table| (table.name.as_str(), table)).collect(),
         views: enrichments.iter().map(|e| (e.view.name.as_str(), &e.view)).collect(),
-        results: results.collect(),
+        results: results.iter().map(|result| (result.table.name.as_str(), result)).collect(),
     };
-    let mut wanted = Indexes::new();
-    let mut requests = IndexCollector { indexes: &mut wanted, earlier };
+    let mut indexes = Indexes::new();
+    let mut requests = IndexCollector { indexes: &mut indexes, earlier };
     match compile(plan, &readable, &mut requests) {
         Ok(tree) => {
-            let lookups = describe(&wanted, tables);
-            let maintenance = match has_groups(plan)? {
-                true => Maintenance::ByGroup { lookups },
-                false => Maintenance::ByKey { lookups },
+            let lookups = describe(&indexes, tables);
+            let maintenance = if has_groups(plan)? {
+                Maintenance::ByGroup { lookups }
+            } else {
+                Maintenance::ByKey { lookups }
             };
-            indexes.extend(wanted);
             let root = Box::new(Normalize::new(tree, SchemaRef::clone(&table.schema)));
-            Ok((maintenance, ViewState::Incremental { root }))
+            Ok(Upkeep { maintenance, state: ViewState::Incremental { root }, indexes })
         }
         Err(CompileError::Recompute(reason)) => {
             let rows = Box::new(Multiset::new(&table.schema)?);
-            Ok((Maintenance::Recompute { reason }, ViewState::Recompute { rows }))
+            let (maintenance, state) =
+                (Maintenance::Recompute { reason }, ViewState::Recompute { rows });
+            Ok(Upkeep { maintenance, state, indexes: Vec::new() })
         }
         Err(CompileError::Invalid(error)) => Err(error),
     }
 }
 
 /// A result that others can read as a table, and its key.
-fn keyed(maintained: &MaintainedView) -> Option<(Arc<ResultTable>, Vec<usize>)> {
-    match &maintained.table().mode {
-        ResultMode::Keyed { key } => Some((Arc::clone(maintained.table()), key.clone())),
+fn keyed(view: &MaintainedView) -> Option<KeyedResult> {
+    match &view.table().mode {
+        ResultMode::Keyed { key } => {
+            Some(KeyedResult { table: Arc::clone(view.table()), key: key.clone() })
+        }
         ResultMode::Append => None,
     }
 }
@@ -184,17 +193,17 @@ fn has_groups(plan: &LogicalPlan) -> DataFusionResult<bool> {
 
 /// Neither the file's name nor its target is anybody else's.
 fn check_names(
-    pending: &ParsedTransform<'_>,
+    parsed: &ParsedTransform<'_>,
     tables: &[Arc<Table>],
     earlier: &[MaintainedView],
 ) -> Result<(), SqlError> {
-    let (file, target) = (pending.file, &pending.header.target);
+    let (file, target) = (parsed.file, &parsed.header.target);
     let is_table = tables.iter().any(|t| t.name == file.name || changes_name(&t.name) == file.name);
     if is_table || earlier.iter().any(|m| m.table().name == file.name) {
         let message = format!("the name {} is that of a table; rename the file", file.name);
         return Err(file.error(None, message));
     }
-    if matches!(pending.header.way, Way::Rest { .. }) {
+    if matches!(parsed.header.way, Way::Rest { .. }) {
         return Ok(());
     }
     let is_twin =
@@ -225,18 +234,18 @@ fn changes(tables: &[Arc<Table>], earlier: &[MaintainedView]) -> BTreeSet<String
 fn definition(
     file: &SqlFile,
     reads: &Reads,
-    known: &Known<'_>,
+    scope: QueryScope<'_>,
     earlier: &[MaintainedView],
 ) -> String {
     let mut parts = vec![file.text.clone()];
-    let views = known.enrichments.iter().map(|enrichment| &enrichment.view);
-    let tables: Vec<&Arc<Table>> = known.tables.iter().chain(views).collect();
+    let views = scope.enrichments.iter().map(|enrichment| &enrichment.view);
+    let tables: Vec<&Arc<Table>> = scope.tables.iter().chain(views).collect();
     for name in &reads.tables {
         let table = tables.iter().find(|table| table.name == *name);
-        let result = earlier.iter().find(|maintained| maintained.table().name == *name);
+        let result = earlier.iter().find(|view| view.table().name == *name);
         parts.extend(table.map(|table| declaration(table)));
-        parts.extend(table.and_then(|table| known.visible.description(table)));
-        parts.extend(result.map(|maintained| maintained.table().definition.clone()));
+        parts.extend(table.and_then(|table| scope.visible.description(table)));
+        parts.extend(result.map(|view| view.table().definition.clone()));
     }
     parts.join("\n")
 }

@@ -1,4 +1,4 @@
-//! `-- lookup: TABLE`: joins that see a row as it was when the row that it enriches changed last.
+//! `-- lookup: TABLE`: a temporal join, which sees a row as it was when the row that it enriches changed last.
 //!
 //! In the plan as it is written, the join of a look-up table L to columns of a table T,
 //! `T JOIN L ON L.key = T.column`, becomes `T JOIN view ON view."@key of T" = T.key`. The view
@@ -33,6 +33,12 @@ pub(crate) struct TemporalJoinRewriter<'a> {
 enum LookupSide {
     Left,
     Right,
+}
+
+/// A look-up table, and how the query calls it.
+struct LookedUp {
+    alias: TableReference,
+    table: Arc<Table>,
 }
 
 impl TemporalJoinRewriter<'_> {
@@ -103,10 +109,7 @@ impl TemporalJoinRewriter<'_> {
             ));
         }
         let is_found = self.found.iter().any(|enrichment| enrichment.looked_up.name == name);
-        match is_found {
-            true => Ok(()),
-            false => refuse(format!("looks up {name}, which it does not read")),
-        }
+        if is_found { Ok(()) } else { refuse(format!("looks up {name}, which it does not read")) }
     }
 
     fn table(&self, name: &str) -> Option<&Arc<Table>> {
@@ -126,12 +129,13 @@ impl TemporalJoinRewriter<'_> {
             LookupSide::Right => (Arc::clone(&join.left), Arc::clone(&join.right)),
             LookupSide::Left => (Arc::clone(&join.right), Arc::clone(&join.left)),
         };
-        let Some((alias, table)) = self.lookup(&looked_up) else {
+        let Some(looked_up) = self.lookup(&looked_up) else {
             return Ok(Transformed::no(LogicalPlan::Join(join)));
         };
-        let Some(found) = self.keys(&join, (&alias, &table), &rest)? else {
+        let Some(found) = self.keys(&join, &looked_up, &rest)? else {
             return Ok(Transformed::no(LogicalPlan::Join(join)));
         };
+        let LookedUp { alias, table } = looked_up;
         let enrichment = Arc::new(Enrichment::new(&found.enriched, found.columns, &table));
         let view = self.view(&enrichment, alias.clone())?;
         let own = enrichment.enriched.key.iter().map(|at| {
@@ -161,20 +165,20 @@ impl TemporalJoinRewriter<'_> {
         Ok(Transformed::yes(LogicalPlan::Join(joined)))
     }
 
-    /// A plain look-up table, and how the query calls it.
-    fn lookup(&self, plan: &LogicalPlan) -> Option<(TableReference, Arc<Table>)> {
+    /// The look-up table that this is, if nothing is done to its rows.
+    fn lookup(&self, plan: &LogicalPlan) -> Option<LookedUp> {
         let (alias, scan) = plain_scan(plan)?;
         let name = scan.table_name.table();
         let is_lookup = self.lookups.tables.iter().any(|lookup| lookup == name);
         let table = self.table(name).filter(|_| is_lookup)?;
-        Some((alias, Arc::clone(table)))
+        Some(LookedUp { alias, table: Arc::clone(table) })
     }
 
     /// What the whole key of the look-up table is equal to, if these are columns of one table.
     fn keys(
         &self,
         join: &Join,
-        (alias, table): (&TableReference, &Table),
+        LookedUp { alias, table }: &LookedUp,
         rest: &LogicalPlan,
     ) -> Result<Option<Keys>> {
         let on = join.on.iter().map(|(left, right)| binary(left.clone(), right.clone()));

@@ -11,7 +11,8 @@ use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
 use super::parsed::ParsedTransform;
-use crate::model::{SchemaChange, SchemaChangeKind, SeenType, SourceTable, SystemColumn, Table};
+use super::request::{PlanRequest, UndeclaredNames};
+use crate::model::{SchemaChangeKind, SeenType, SourceTable, SystemColumn, Table};
 use crate::transform::files::location::planning_error;
 use crate::transform::files::{SqlError, changes_name};
 use crate::transform::pending::PendingTransform;
@@ -23,6 +24,13 @@ pub(crate) struct MissingColumn {
     /// Whose column it may be.
     tables: Vec<Arc<Table>>,
     error: SqlError,
+}
+
+/// A field of a table's events that the table does not declare.
+struct ShownField {
+    table: String,
+    name: String,
+    seen: SeenType,
 }
 
 /// The undeclared columns that one file sees: positions of tables, and the names.
@@ -57,22 +65,20 @@ impl VisibleColumns {
 pub(crate) struct UndeclaredColumns {
     /// With the columns that any file reads.
     tables: Vec<Arc<Table>>,
-    known: HashMap<SourceTable, HashMap<String, SeenType>>,
+    shown: HashMap<SourceTable, HashMap<String, SeenType>>,
     by_file: HashMap<String, VisibleColumns>,
     nothing: VisibleColumns,
     /// The names of all results, if any other name may be that of a table to come.
-    pub(crate) results: Option<HashSet<String>>,
-    /// Results whose targets don't take their rows, and why.
-    pub(crate) unfit: BTreeMap<String, String>,
+    results: Option<HashSet<String>>,
 }
 
 impl UndeclaredColumns {
-    pub(crate) fn new(tables: &[Arc<Table>], registry: &[SchemaChange]) -> Self {
-        let mut known: HashMap<SourceTable, HashMap<String, SeenType>> = HashMap::new();
-        for change in registry {
+    pub(crate) fn new(request: &PlanRequest<'_>) -> Self {
+        let mut shown: HashMap<SourceTable, HashMap<String, SeenType>> = HashMap::new();
+        for change in request.registry {
             match change.kind {
                 SchemaChangeKind::Added | SchemaChangeKind::Widened => {
-                    let fields = known.entry(change.source.clone()).or_default();
+                    let fields = shown.entry(change.source.clone()).or_default();
                     fields.insert(change.column.clone(), change.seen);
                 }
                 SchemaChangeKind::Missing
@@ -83,17 +89,22 @@ impl UndeclaredColumns {
                 | SchemaChangeKind::Altered => {}
             }
         }
-        let (tables, by_file) = (tables.to_vec(), HashMap::new());
-        let (nothing, unfit) = (VisibleColumns::default(), BTreeMap::new());
-        Self { tables, known, by_file, nothing, results: None, unfit }
+        let may_come = request.undeclared == UndeclaredNames::ColumnsAndTablesWait;
+        Self {
+            tables: request.tables.to_vec(),
+            shown,
+            by_file: HashMap::new(),
+            nothing: VisibleColumns::default(),
+            results: may_come.then(|| request.files.iter().map(|f| f.name.clone()).collect()),
+        }
     }
 
     pub(crate) fn tables(&self) -> &[Arc<Table>] {
         &self.tables
     }
 
-    /// What a file sees that reads none of them.
-    pub(crate) fn of_nobody(&self) -> &VisibleColumns {
+    /// What a file sees that reads only declared columns.
+    pub(crate) fn none(&self) -> &VisibleColumns {
         &self.nothing
     }
 
@@ -119,10 +130,13 @@ impl UndeclaredColumns {
     }
 
     /// The field that a column is, if events have shown one.
-    fn field(&self, table: &Table, column: &str) -> Option<(String, SeenType)> {
-        let fields = self.known.get(&table.source)?;
+    fn field(&self, table: &Table, column: &str) -> Option<ShownField> {
+        let fields = self.shown.get(&table.source)?;
         let names = [column.to_owned(), column.to_uppercase()];
-        names.into_iter().find_map(|name| fields.get(&name).map(|seen| (name, *seen)))
+        names.into_iter().find_map(|name| {
+            let seen = *fields.get(&name)?;
+            Some(ShownField { table: table.name.clone(), name, seen })
+        })
     }
 
     /// Makes columns visible that are known; `false` if there are none.
@@ -130,31 +144,27 @@ impl UndeclaredColumns {
         let mut has_found = false;
         for (file, missing) in needs {
             let found = self.candidates(missing);
-            let [(name, (field, seen))] = found.as_slice() else { continue };
+            let [field] = found.as_slice() else { continue };
             let visible = self.by_file.entry(file.clone()).or_default();
-            let columns = visible.0.entry(name.clone()).or_default();
+            let columns = visible.0.entry(field.table.clone()).or_default();
             if columns.insert(missing.column.clone()) {
                 has_found = true;
-                self.widen(name, &missing.column, (field, *seen));
+                self.widen(&missing.column, field);
             }
         }
         has_found
     }
 
-    /// The tables that have the column, by what events have shown, and its field.
-    fn candidates(&self, missing: &MissingColumn) -> Vec<(String, (String, SeenType))> {
-        let tables = missing.tables.iter();
-        let found = tables.filter_map(|table| {
-            let field = self.field(table, &missing.column)?;
-            Some((table.name.clone(), field))
-        });
-        found.collect()
+    /// The fields that the column may be, by what events have shown of its tables.
+    fn candidates(&self, missing: &MissingColumn) -> Vec<ShownField> {
+        missing.tables.iter().filter_map(|table| self.field(table, &missing.column)).collect()
     }
 
-    fn widen(&mut self, table: &str, column: &str, (field, seen): (&str, SeenType)) {
-        for known in self.tables.iter_mut().filter(|known| known.name == table) {
-            if known.column_index(column).is_none() {
-                *known = Arc::new(known.with_extra(column, field, seen.data_type()));
+    /// Gives the column to the table of its field.
+    fn widen(&mut self, column: &str, field: &ShownField) {
+        for table in self.tables.iter_mut().filter(|table| table.name == field.table) {
+            if table.column_index(column).is_none() {
+                *table = Arc::new(table.with_extra(column, &field.name, field.seen.data_type()));
             }
         }
     }
@@ -181,7 +191,7 @@ impl UndeclaredColumns {
                 )
             }
             _ => {
-                let names = names(found.iter().map(|(table, _)| table.as_str()).collect());
+                let names = names(found.iter().map(|field| field.table.as_str()).collect());
                 format!("needs column {column}, which may be of {names}: write whose it is")
             }
         };

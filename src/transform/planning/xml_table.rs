@@ -21,14 +21,27 @@ use crate::transform::files::changes_name;
 use crate::transform::files::location::span_start;
 use crate::transform::functions::xml_rows::{DEFAULT, ORDINALITY, XML_ROWS};
 
-/// What is wrong, and its line and column.
-pub(crate) type Problem = (Option<(u64, u64)>, String);
+/// What is wrong with an XMLTABLE.
+pub(crate) struct XmlTableError {
+    /// Line and column, where they are known.
+    pub(crate) at: Option<(u64, u64)>,
+    pub(crate) message: String,
+}
+
+impl XmlTableError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { at: None, message: message.into() }
+    }
+}
 
 /// Rewrites every XMLTABLE of a statement.
 ///
 /// # Errors
 /// The first that can't be.
-pub(crate) fn rewrite(statement: &mut Statement, tables: &[Arc<Table>]) -> Result<(), Problem> {
+pub(crate) fn rewrite(
+    statement: &mut Statement,
+    tables: &[Arc<Table>],
+) -> Result<(), XmlTableError> {
     let mut rewriter = XmlTableRewriter { tables };
     match statement.visit(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
@@ -41,9 +54,9 @@ struct XmlTableRewriter<'a> {
 }
 
 impl VisitorMut for XmlTableRewriter<'_> {
-    type Break = Problem;
+    type Break = XmlTableError;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Problem> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<XmlTableError> {
         match self.rewrite_body(&mut query.body) {
             Ok(()) => ControlFlow::Continue(()),
             Err(problem) => ControlFlow::Break(problem),
@@ -65,7 +78,7 @@ struct DocumentSource {
 
 impl XmlTableRewriter<'_> {
     /// The arms of a UNION are no queries of their own.
-    fn rewrite_body(&self, body: &mut SetExpr) -> Result<(), Problem> {
+    fn rewrite_body(&self, body: &mut SetExpr) -> Result<(), XmlTableError> {
         match body {
             SetExpr::Select(select) => self.rewrite_select(select),
             SetExpr::SetOperation { left, right, .. } => {
@@ -76,26 +89,26 @@ impl XmlTableRewriter<'_> {
         }
     }
 
-    fn rewrite_select(&self, select: &mut Select) -> Result<(), Problem> {
+    fn rewrite_select(&self, select: &mut Select) -> Result<(), XmlTableError> {
         let mut sources = Vec::new();
         let mut items: Vec<TableWithJoins> = Vec::new();
         for mut item in std::mem::take(&mut select.from) {
             let at = items.len();
             if is_xml_table(&item.relation) && item.joins.is_empty() {
-                let (relation, joined_by, to) = replacement(&item.relation, &sources)?;
+                let DerivedTable { relation, joined_by, item } =
+                    derived_table(&item.relation, &sources)?;
                 let join_operator = JoinOperator::Inner(JoinConstraint::On(joined_by));
-                items[to].joins.push(Join { relation, global: false, join_operator });
+                items[item].joins.push(Join { relation, global: false, join_operator });
                 continue;
             }
             sources.extend(self.source(&item.relation, at));
             for join in &mut item.joins {
-                match is_xml_table(&join.relation) {
-                    true => {
-                        let (relation, joined_by, _) = replacement(&join.relation, &sources)?;
-                        join.relation = relation;
-                        join.join_operator = joined(&join.join_operator, joined_by)?;
-                    }
-                    false => sources.extend(self.source(&join.relation, at)),
+                if is_xml_table(&join.relation) {
+                    let derived = derived_table(&join.relation, &sources)?;
+                    join.relation = derived.relation;
+                    join.join_operator = joined(&join.join_operator, derived.joined_by)?;
+                } else {
+                    sources.extend(self.source(&join.relation, at))
                 }
             }
             items.push(item);
@@ -111,9 +124,10 @@ impl XmlTableRewriter<'_> {
         let name = folded(ident);
         let alias = alias.as_ref().map_or_else(|| ident.clone(), |alias| alias.name.clone());
         let table = self.tables.iter().find(|t| t.name == name || changes_name(&t.name) == name)?;
-        let key = match table.name == name {
-            true => table.key.iter().map(|at| table.columns[*at].name.clone()).collect(),
-            false => vec![table.free_name(SystemColumn::EventId.name())],
+        let key = if table.name == name {
+            table.key.iter().map(|at| table.columns[*at].name.clone()).collect()
+        } else {
+            vec![table.free_name(SystemColumn::EventId.name())]
         };
         let columns = table.columns.iter().map(|column| column.name.clone()).collect();
         Some(DocumentSource { item, name, alias, columns, key })
@@ -132,7 +146,7 @@ fn folded(ident: &Ident) -> String {
 }
 
 /// CROSS JOIN and LEFT JOIN ... ON true are what the standard has for it.
-fn joined(operator: &JoinOperator, by: Expr) -> Result<JoinOperator, Problem> {
+fn joined(operator: &JoinOperator, by: Expr) -> Result<JoinOperator, XmlTableError> {
     let on = JoinConstraint::On(by);
     match operator {
         JoinOperator::CrossJoin(_) => Ok(JoinOperator::Inner(on)),
@@ -147,7 +161,7 @@ fn joined(operator: &JoinOperator, by: Expr) -> Result<JoinOperator, Problem> {
         _ => {
             let message = "XMLTABLE is joined by a comma, CROSS JOIN, or LEFT JOIN ... ON true; \
                            what else its rows must have goes to WHERE";
-            Err((None, message.to_owned()))
+            Err(XmlTableError::new(message))
         }
     }
 }
@@ -157,17 +171,25 @@ fn is_true(constraint: &JoinConstraint) -> bool {
     matches!(value.value, Value::Boolean(true))
 }
 
-/// The rows as a derived table, by what it is joined, and to which item of the FROM.
-fn replacement(
+/// The rows of an XMLTABLE as a table of their own.
+struct DerivedTable {
+    relation: TableFactor,
+    /// What it is joined by.
+    joined_by: Expr,
+    /// The item of the FROM whose rows have the documents.
+    item: usize,
+}
+
+fn derived_table(
     factor: &TableFactor,
     sources: &[DocumentSource],
-) -> Result<(TableFactor, Expr, usize), Problem> {
+) -> Result<DerivedTable, XmlTableError> {
     let TableFactor::XmlTable { row_expression, passing, columns, alias, .. } = factor else {
-        return Err((None, "no XMLTABLE".to_owned()));
+        return Err(XmlTableError::new("no XMLTABLE"));
     };
     let ([document], Some(alias)) = (passing.arguments.as_slice(), alias) else {
         let message = "XMLTABLE takes one document, as in PASSING o.shipping_info, and an alias";
-        return Err((None, message.to_owned()));
+        return Err(XmlTableError::new(message));
     };
     let (source, column) = source_of(&document.expr, sources)?;
     let mut arguments = vec![quoted(&column), literal(&text_of(row_expression)?)];
@@ -198,8 +220,13 @@ fn replacement(
     let relation = parser(&relation).and_then(|mut parser| parser.parse_table_factor());
     let by = parser(&by.join(" AND ")).and_then(|mut parser| parser.parse_expr());
     match (relation, by) {
-        (Ok(relation), Ok(by)) => Ok((relation, by, source.item)),
-        (Err(error), _) | (_, Err(error)) => Err((span_start(alias.name.span), error.to_string())),
+        (Ok(relation), Ok(joined_by)) => {
+            Ok(DerivedTable { relation, joined_by, item: source.item })
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            let (at, message) = (span_start(alias.name.span), error.to_string());
+            Err(XmlTableError { at, message })
+        }
     }
 }
 
@@ -207,7 +234,7 @@ fn replacement(
 fn source_of<'a>(
     document: &Expr,
     sources: &'a [DocumentSource],
-) -> Result<(&'a DocumentSource, String), Problem> {
+) -> Result<(&'a DocumentSource, String), XmlTableError> {
     let (qualifier, column) = match document {
         Expr::Identifier(column) => (None, column),
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
@@ -227,22 +254,23 @@ fn source_of<'a>(
             let message = format!(
                 "XMLTABLE: {document} is not a column of one declared table before it in the FROM"
             );
-            Err((span_start(column.span), message))
+            Err(XmlTableError { at: span_start(column.span), message })
         }
     }
 }
 
-fn not_a_column(document: &Expr) -> Problem {
+fn not_a_column(document: &Expr) -> XmlTableError {
     let message = format!("XMLTABLE takes a column as its document, and {document} is none");
-    (None, message)
+    XmlTableError::new(message)
 }
 
 /// As [`XML_ROWS`] takes it.
-fn column_spec(column: &XmlTableColumn) -> Result<String, Problem> {
+fn column_spec(column: &XmlTableColumn) -> Result<String, XmlTableError> {
     let name = folded(&column.name);
     let at = span_start(column.name.span);
     if name.contains(char::is_whitespace) {
-        return Err((at, format!("XMLTABLE: the name of column '{name}' has a space in it")));
+        let message = format!("XMLTABLE: the name of column '{name}' has a space in it");
+        return Err(XmlTableError { at, message });
     }
     match &column.option {
         XmlTableColumnOption::ForOrdinality => Ok(format!("{name} {ORDINALITY}")),
@@ -257,13 +285,13 @@ fn column_spec(column: &XmlTableColumn) -> Result<String, Problem> {
         XmlTableColumnOption::NamedInfo { .. } => {
             let message =
                 format!("XMLTABLE: column {name} is NOT NULL: write a condition in the WHERE");
-            Err((at, message))
+            Err(XmlTableError { at, message })
         }
     }
 }
 
 /// The text of a constant.
-fn constant(column: &str, expression: &Expr) -> Result<String, Problem> {
+fn constant(column: &str, expression: &Expr) -> Result<String, XmlTableError> {
     let text = match expression {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => Some(text.clone()),
@@ -280,18 +308,22 @@ fn constant(column: &str, expression: &Expr) -> Result<String, Problem> {
             "XMLTABLE: the DEFAULT of column {column} is {expression}, which is no constant: write COALESCE \
              in the SELECT"
         );
-        (None, message)
+        XmlTableError::new(message)
     })
 }
 
-fn text_of(expression: &Expr) -> Result<String, Problem> {
+fn text_of(expression: &Expr) -> Result<String, XmlTableError> {
     match expression {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => Ok(text.clone()),
-            _ => Err((None, format!("XMLTABLE: {expression} is not a path in quotes"))),
+            _ => Err(not_a_path(expression)),
         },
-        _ => Err((None, format!("XMLTABLE: {expression} is not a path in quotes"))),
+        _ => Err(not_a_path(expression)),
     }
+}
+
+fn not_a_path(expression: &Expr) -> XmlTableError {
+    XmlTableError::new(format!("XMLTABLE: {expression} is not a path in quotes"))
 }
 
 fn quoted(name: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::held::{Rehearsal, TableRows};
 use super::{customers, lines, order_changes, orders, plan};
 use crate::model::{ColumnSet, PriorRow, ResultChanges};
-use crate::transform::{TransformError, Transforms};
+use crate::transform::{PlanRequest, TransformError, Transforms};
 
 const BY_ID: &str = "-- writes: postgres t\n-- key: order_id\nSELECT order_id, amount FROM orders";
 const PAIRS: &str = "-- writes: postgres t\n-- key: order_id, tier\nSELECT o.order_id, c.tier, c.customer_id \
@@ -263,8 +263,9 @@ async fn a_date_beyond_nanoseconds_does_no_harm_to_the_shipped_results() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
     let read = |name: &str| crate::transform::read_folder(&folder.join(name)).unwrap();
     let tables = crate::transform::parse_tables(&read("tables")).unwrap();
-    let transforms =
-        Transforms::plan(&tables, &read("transforms")).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let transforms = Transforms::plan(PlanRequest::new(&tables, &read("transforms")))
+        .await
+        .unwrap_or_else(|e| panic!("{e:?}"));
     let mut transforms = Rehearsal::new(transforms, &tables).await;
     let schema = tables.iter().find(|table| table.name == "orders").unwrap().schema();
     let columns = schema.fields().iter().map(|field| {

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 use super::{Maintenance, ORDERS, file, planned, problem, problems, tables};
 use crate::model::{ResultMode, Window};
-use crate::transform::{Transforms, parse_tables};
+use crate::transform::{PlanRequest, Transforms, parse_tables};
 
 const TOTALS: &str = "-- writes: postgres cdc_totals\n-- key: customer_id\n\
     SELECT customer_id, sum(amount) AS total FROM orders GROUP BY customer_id";
@@ -278,8 +278,9 @@ async fn a_definition_changes_with_its_text_its_tables_and_what_it_reads() {
     let definitions = async |orders: &str, totals: &str| -> Vec<String> {
         let tables = parse_tables(&[file("orders", orders)]).unwrap();
         let files = [file("totals", totals), file("x", &reading("totals", "t"))];
-        let transforms =
-            Transforms::plan(&tables, &files).await.unwrap_or_else(|e| panic!("{e:?}"));
+        let transforms = Transforms::plan(PlanRequest::new(&tables, &files))
+            .await
+            .unwrap_or_else(|e| panic!("{e:?}"));
         transforms.results().map(|result| result.definition.clone()).collect()
     };
     let before = definitions(ORDERS, TOTALS).await;
@@ -297,7 +298,7 @@ async fn the_shipped_files_can_be_planned() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
     let read = |name: &str| crate::transform::read_folder(&folder.join(name)).unwrap();
     let shipped = parse_tables(&read("tables")).unwrap();
-    let transforms = Transforms::plan(&shipped, &read("transforms")).await;
+    let transforms = Transforms::plan(PlanRequest::new(&shipped, &read("transforms"))).await;
     let transforms = transforms.unwrap_or_else(|errors| panic!("{errors:?}"));
     assert_eq!(longest(&transforms, "orders"), Some(HOUR * 24));
     assert!(crate::transform::read_folder(&folder.join("absent")).unwrap().is_empty());

@@ -21,8 +21,18 @@ fn seen(table: &str, column: &str) -> SchemaChange {
     }
 }
 
+/// Plans the files over these tables, with the columns that events have shown.
+async fn with_registry(
+    tables: &[Arc<Table>],
+    registry: &[SchemaChange],
+    files: &[SqlFile],
+) -> Result<Transforms, Vec<SqlError>> {
+    let undeclared = UndeclaredNames::ColumnsWait;
+    Transforms::plan(PlanRequest { registry, undeclared, ..PlanRequest::new(tables, files) }).await
+}
+
 async fn known(registry: &[SchemaChange], texts: &[(&str, &str)]) -> Transforms {
-    let planned = Transforms::plan_known(&tables(), registry, &files(texts)).await;
+    let planned = with_registry(&tables(), registry, &files(texts)).await;
     planned.unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
@@ -32,7 +42,7 @@ fn names<'a>(transforms: &'a Transforms, result: &str) -> Vec<&'a str> {
 }
 
 fn reasons(transforms: &Transforms) -> Vec<String> {
-    transforms.waiting().iter().map(|waiting| waiting.reason.to_string()).collect()
+    transforms.pending().iter().map(|waiting| waiting.reason.to_string()).collect()
 }
 
 #[tokio::test]
@@ -91,7 +101,7 @@ async fn a_column_of_one_of_several_tables_is_found_if_only_one_has_it() {
 #[tokio::test]
 async fn what_is_no_column_of_a_table_is_an_error_at_once() {
     let text = "-- writes: postgres t\n-- key: a\nSELECT s.a, s.b FROM (SELECT order_id AS a FROM orders) s";
-    let planned = Transforms::plan_known(&tables(), &[], &files(&[("x", text)])).await;
+    let planned = with_registry(&tables(), &[], &files(&[("x", text)])).await;
     let errors = planned.err().expect("an error");
     assert!(errors[0].to_string().starts_with("x.sql:3:"), "{errors:?}");
 }
@@ -111,18 +121,22 @@ async fn a_file_waits_for_a_table_where_tables_may_come() {
     let visits = "-- writes: postgres v\n-- key: id\nSELECT id FROM visits";
     let log = "-- writes: postgres l\nSELECT event_id FROM visits_changes";
     let texts = [("all", ALL), ("v", visits), ("log", log)];
-    let plan = |new| {
+    let plan = |undeclared| {
         let files = files(&texts);
-        async move { Transforms::plan_with(&tables(), &[], &files, new).await }
+        async move {
+            let tables = tables();
+            let request = PlanRequest { undeclared, ..PlanRequest::new(&tables, &files) };
+            Transforms::plan(request).await
+        }
     };
-    let transforms = plan(NewTables::MayCome).await.expect("a plan");
+    let transforms = plan(UndeclaredNames::ColumnsAndTablesWait).await.expect("a plan");
     assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
     let said = reasons(&transforms);
     assert_eq!(said.len(), 2, "{said:?}");
     for reason in &said {
         assert!(reason.contains("needs table visits, which no event has shown"), "{said:?}");
     }
-    let errors = plan(NewTables::Never).await.err().expect("errors");
+    let errors = plan(UndeclaredNames::ColumnsWait).await.err().expect("errors");
     assert_eq!(errors.len(), 2, "{errors:?}");
 }
 
@@ -140,14 +154,12 @@ const READER: &str = "-- writes: postgres reader\n-- key: order_id\nSELECT order
 async fn a_result_whose_target_does_not_fit_waits_and_its_column_is_watched() {
     let texts = [("all", ALL), ("plain", PLAIN), ("reader", READER)];
     let registry = [points(WHOLE)];
-    let transforms = known(&registry, &texts).await;
+    let mut transforms = known(&registry, &texts).await;
     let may_wait = ["all", "plain", "reader"].map(|result| transforms.may_wait(result));
     assert_eq!(may_wait, [false, true, true]);
 
     let unfit = BTreeMap::from([("plain".to_owned(), "its target is narrow".to_owned())]);
-    let how = (NewTables::Never, &unfit);
-    let planned = Transforms::plan_without(&tables(), &registry, &files(&texts), how).await;
-    let transforms = planned.unwrap_or_else(|errors| panic!("{errors:?}"));
+    transforms.set_aside(&unfit);
     assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
     let expected =
         ["plain.sql: its target is narrow", "reader.sql: needs the result plain, which waits"];
@@ -183,7 +195,7 @@ async fn what_is_wrong_with_a_table_that_no_file_declares_is_the_affair_of_who_r
         table.options.is_registered = is_registered;
         let all: Vec<_> = tables().into_iter().chain([Arc::new(table.clone())]).collect();
         let files = files(&[("all", ALL), ("x", wrong)]);
-        let planned = Transforms::plan_known(&all, &[], &files).await;
+        let planned = with_registry(&all, &[], &files).await;
         assert_eq!(planned.is_ok(), is_registered);
         if let Ok(transforms) = planned {
             assert_eq!(transforms.results().count(), 1);

@@ -139,8 +139,8 @@ impl KeyedOutput {
         let upserts: Vec<u32> = upserts.iter().map(|upsert| upsert.row).collect();
         self.refuse_nulls(&key_columns, &upserts)?;
         let upserts = take_record_batch(&delta.rows, &UInt32Array::from(upserts))?;
-        let deletes = take_record_batch(&delta.rows, &UInt32Array::from(deletes))?;
-        let deletes = deletes.project(&self.key)?;
+        let deletes =
+            take_record_batch(&delta.rows, &UInt32Array::from(deletes))?.project(&self.key)?;
         Ok(KeyedChanges {
             upserts: upserts.with_schema(SchemaRef::clone(&self.schema))?,
             held,

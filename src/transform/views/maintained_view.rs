@@ -25,12 +25,12 @@ use crate::transform::dataflow::{
 };
 use crate::transform::error::TransformError;
 
-/// Who hears of a change.
+/// Whether changes go to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Emit {
-    Target,
+    ToTarget,
     /// The target is taken to show it already, or to show it for ever.
-    Nobody,
+    Nothing,
 }
 
 /// The means by which a result is kept.
@@ -41,16 +41,30 @@ pub(crate) enum ViewState {
     Recompute { rows: Box<Multiset> },
 }
 
+/// A query as it was planned, and the table that its result is.
+#[derive(Debug)]
+pub(crate) struct PlannedQuery {
+    pub(crate) path: String,
+    pub(crate) table: Arc<ResultTable>,
+    pub(crate) reads: Reads,
+    /// The query as a whole.
+    pub(crate) plan: LogicalPlan,
+}
+
+/// How the result of a query is kept.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    pub(crate) maintenance: Maintenance,
+    pub(crate) state: ViewState,
+    /// What its look-ups go by: source tables and some of their columns.
+    pub(crate) indexes: Vec<(String, Vec<usize>)>,
+}
+
 /// A result, its query, and what keeps it up to date.
 #[derive(Debug)]
 pub(crate) struct MaintainedView {
-    path: String,
-    table: Arc<ResultTable>,
-    reads: Reads,
-    /// The query as a whole.
-    plan: LogicalPlan,
-    maintenance: Maintenance,
-    upkeep: ViewState,
+    query: PlannedQuery,
+    upkeep: Upkeep,
     /// `None` for appended rows.
     output: Option<KeyedOutput>,
     /// How the rows changed in this epoch.
@@ -58,43 +72,48 @@ pub(crate) struct MaintainedView {
 }
 
 impl MaintainedView {
-    pub(crate) fn new(
-        path: String,
-        table: Arc<ResultTable>,
-        (plan, reads): (LogicalPlan, Reads),
-        (maintenance, upkeep): (Maintenance, ViewState),
-    ) -> Result<Self, ArrowError> {
-        let output = match &table.mode {
+    pub(crate) fn new(query: PlannedQuery, upkeep: Upkeep) -> Result<Self, ArrowError> {
+        let schema = &query.table.schema;
+        let output = match &query.table.mode {
             ResultMode::Append => None,
             ResultMode::Keyed { key } => {
-                Some(KeyedOutput::new(&table.schema, key, upkeep.is_unique_by(key))?)
+                Some(KeyedOutput::new(schema, key, upkeep.state.is_unique_by(key))?)
             }
         };
-        let delta = Delta::empty(&table.schema);
-        Ok(Self { path, table, reads, plan, maintenance, upkeep, output, delta })
+        let delta = Delta::empty(schema);
+        Ok(Self { query, upkeep, output, delta })
+    }
+
+    /// The source tables and their columns by which it looks rows up.
+    pub(crate) fn indexes(&self) -> &[(String, Vec<usize>)] {
+        &self.upkeep.indexes
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.query.path
     }
 
     pub(crate) fn table(&self) -> &Arc<ResultTable> {
-        &self.table
+        &self.query.table
     }
 
     pub(crate) fn maintenance(&self) -> &Maintenance {
-        &self.maintenance
+        &self.upkeep.maintenance
     }
 
     /// The names of what the query reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
-        self.reads.tables.iter().map(String::as_str)
+        self.query.reads.tables.iter().map(String::as_str)
     }
 
     /// Whether an update runs the query over all that it reads.
     pub(crate) fn runs_as_a_whole(&self) -> bool {
-        self.upkeep.runs_as_a_whole()
+        self.upkeep.state.runs_as_a_whole()
     }
 
     /// Whether the query reads this column of one of these tables.
     pub(crate) fn reads_column(&self, tables: &[&str], column: &str) -> bool {
-        let columns = tables.iter().filter_map(|table| self.reads.columns.get(*table));
+        let columns = tables.iter().filter_map(|table| self.query.reads.columns.get(*table));
         columns.into_iter().any(|columns| columns.contains(column))
     }
 
@@ -102,29 +121,29 @@ impl MaintainedView {
         (!self.delta.is_empty()).then_some(&self.delta)
     }
 
-    pub(crate) fn reads_any(&self, tables: &HashSet<&str>) -> bool {
-        self.reads.tables.iter().any(|table| tables.contains(table.as_str()))
+    pub(crate) fn reads_any(&self, tables: &[&str]) -> bool {
+        tables.iter().any(|table| self.query.reads.tables.contains(*table))
     }
 
     /// The windows of the query itself.
     pub(crate) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
-        self.reads.windows.iter().copied()
+        self.query.reads.windows.iter().copied()
     }
 
     pub(crate) fn is_affected(&self, changed: &HashSet<String>, watermark_moved: bool) -> bool {
-        (self.reads.watermark && watermark_moved)
-            || self.reads.tables.iter().any(|table| changed.contains(table))
+        (self.query.reads.watermark && watermark_moved)
+            || self.query.reads.tables.iter().any(|table| changed.contains(table))
     }
 
     /// Forgets the difference of the last epoch.
     pub(crate) fn begin(&mut self) {
         if !self.delta.is_empty() {
-            self.delta = Delta::empty(&self.table.schema);
+            self.delta = Delta::empty(&self.query.table.schema);
         }
     }
 
     pub(crate) fn prepare(&mut self, columns: &[usize], requests: &mut dyn IndexRequests) -> bool {
-        match &mut self.upkeep {
+        match &mut self.upkeep.state {
             ViewState::Append => false,
             ViewState::Incremental { root } => root.prepare(columns, requests),
             ViewState::Recompute { rows, .. } => rows.add_index(columns).is_ok(),
@@ -136,10 +155,10 @@ impl MaintainedView {
         lookup: Lookup<'_>,
         context: &EvalContext<'_>,
     ) -> DataFusionResult<Found> {
-        match &self.upkeep {
+        match &self.upkeep.state {
             ViewState::Append => Err(DataFusionError::Internal(format!(
                 "{} is appended and can't be looked into",
-                self.table.name
+                self.query.table.name
             ))),
             ViewState::Incremental { root } => root.find(lookup, context),
             ViewState::Recompute { rows, .. } => Ok(rows.find(lookup)?),
@@ -148,7 +167,7 @@ impl MaintainedView {
 
     /// The rows that it has now; of an appended one, those of this epoch.
     pub(crate) fn all(&self, context: &EvalContext<'_>) -> DataFusionResult<RecordBatch> {
-        match &self.upkeep {
+        match &self.upkeep.state {
             ViewState::Append => Ok(self.delta.rows.clone()),
             ViewState::Incremental { root } => root.all(context),
             ViewState::Recompute { rows, .. } => Ok(rows.all()?),
@@ -161,16 +180,18 @@ impl MaintainedView {
         state: &SessionState,
         context: &EvalContext<'_>,
     ) -> Result<(), TransformError> {
-        let loaded = match &mut self.upkeep {
+        let loaded = match &mut self.upkeep.state {
             ViewState::Append => Ok(()),
             ViewState::Incremental { root } => root.load(context),
-            ViewState::Recompute { rows } => match query(&self.plan, &self.table, state).await {
-                Ok(batches) => {
-                    rows.clear();
-                    batches.iter().try_for_each(|b| Ok(rows.apply(&Delta::of(b.clone(), 1))?))
+            ViewState::Recompute { rows } => {
+                match query(&self.query.plan, &self.query.table, state).await {
+                    Ok(batches) => {
+                        rows.clear();
+                        batches.iter().try_for_each(|b| Ok(rows.apply(&Delta::of(b.clone(), 1))?))
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(error) => Err(error),
-            },
+            }
         };
         loaded.map_err(|source| self.failed(source))?;
         if let Some(output) = &mut self.output
@@ -188,25 +209,27 @@ impl MaintainedView {
         &mut self,
         state: &SessionState,
         context: &EvalContext<'_>,
-        told: Emit,
+        emit: Emit,
     ) -> Result<ResultChanges, TransformError> {
-        let delta = match &mut self.upkeep {
+        let delta = match &mut self.upkeep.state {
             ViewState::Incremental { root } => root.advance(context),
-            ViewState::Append => query(&self.plan, &self.table, state).await.and_then(|batches| {
-                Ok(Delta::of(concat_batches(&self.table.schema, &batches)?, 1))
-            }),
-            ViewState::Recompute { rows } => query(&self.plan, &self.table, state)
+            ViewState::Append => {
+                query(&self.query.plan, &self.query.table, state).await.and_then(|batches| {
+                    Ok(Delta::of(concat_batches(&self.query.table.schema, &batches)?, 1))
+                })
+            }
+            ViewState::Recompute { rows } => query(&self.query.plan, &self.query.table, state)
                 .await
                 .and_then(|batches| Ok(rows.replace(&batches)?)),
         };
         self.delta = delta.map_err(|source| self.failed(source))?;
         let changes = self.count(&self.delta.clone())?;
-        if let (Emit::Nobody, Some(output)) = (told, &mut self.output) {
+        if let (Emit::Nothing, Some(output)) = (emit, &mut self.output) {
             let doubted = output.doubt(&changes);
-            doubted.map_err(|error| key_error(&self.path, error))?;
+            doubted.map_err(|error| key_error(&self.query.path, error))?;
         }
         let KeyedChanges { upserts, held, deletes } = changes;
-        let table = Arc::clone(&self.table);
+        let table = Arc::clone(&self.query.table);
         Ok(ResultChanges { table, upserts, held, deletes, is_new_definition: false })
     }
 
@@ -215,12 +238,12 @@ impl MaintainedView {
             let (upserts, deletes) = (delta.rows.clone(), no_keys());
             return Ok(KeyedChanges { upserts, held: Vec::new(), deletes });
         };
-        output.changes(delta).map_err(|error| key_error(&self.path, error))
+        output.changes(delta).map_err(|error| key_error(&self.query.path, error))
     }
 
     /// All rows, for a target that holds rows of another definition.
     pub(crate) fn whole(&self, context: &EvalContext<'_>) -> Result<ResultChanges, TransformError> {
-        let table = Arc::clone(&self.table);
+        let table = Arc::clone(&self.query.table);
         // Appended rows stay as they are: there is nothing to compute them from.
         let upserts = match self.output {
             Some(_) => self.all(context).map_err(|source| self.failed(source))?,
@@ -231,7 +254,7 @@ impl MaintainedView {
     }
 
     pub(crate) fn failed(&self, source: DataFusionError) -> TransformError {
-        TransformError::Run { path: self.path.clone(), source: Box::new(source) }
+        TransformError::Run { path: self.query.path.clone(), source: Box::new(source) }
     }
 
     /// The query run as a whole over the rows that its tables are showing.
@@ -239,14 +262,16 @@ impl MaintainedView {
         &self,
         state: &SessionState,
     ) -> Result<RecordBatch, TransformError> {
-        let batches = query(&self.plan, &self.table, state).await;
-        let batches = batches.map_err(|source| self.failed(source))?;
-        concat_batches(&self.table.schema, &batches).map_err(|source| self.failed(source.into()))
+        let batches = query(&self.query.plan, &self.query.table, state)
+            .await
+            .map_err(|source| self.failed(source))?;
+        concat_batches(&self.query.table.schema, &batches)
+            .map_err(|source| self.failed(source.into()))
     }
 
     /// Bytes that it keeps.
     pub(crate) fn memory(&self) -> usize {
-        let kept = match &self.upkeep {
+        let kept = match &self.upkeep.state {
             ViewState::Append => 0,
             ViewState::Incremental { root } => root.memory(),
             ViewState::Recompute { rows, .. } => rows.memory(),

@@ -35,9 +35,10 @@ impl fmt::Display for Maintenance {
             Self::ByKey { lookups } => ("by key: rows that change", lookups),
             Self::ByGroup { lookups } => ("by group: groups of rows that change", lookups),
         };
-        match lookups.is_empty() {
-            true => write!(f, "{how}, no look-ups"),
-            false => write!(f, "{how}, with look-ups in {}", lookups.join(", ")),
+        if lookups.is_empty() {
+            write!(f, "{how}, no look-ups")
+        } else {
+            write!(f, "{how}, with look-ups in {}", lookups.join(", "))
         }
     }
 }

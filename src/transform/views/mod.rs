@@ -6,5 +6,5 @@ mod maintenance;
 pub(crate) mod reads;
 mod windows;
 
-pub(crate) use maintained_view::{Emit, MaintainedView, ViewState};
+pub(crate) use maintained_view::{Emit, MaintainedView, PlannedQuery, Upkeep, ViewState};
 pub use maintenance::Maintenance;

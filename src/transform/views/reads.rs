@@ -44,11 +44,8 @@ pub(crate) fn reads(plan: &LogicalPlan) -> DataFusionResult<Reads> {
 
 fn read_function(expr: &Expr, reads: &mut Reads) {
     let Expr::ScalarFunction(call) = expr else { return };
-    let Some(Expr::Literal(first, _)) = call.args.first() else {
-        reads.watermark |= call.func.name() == WATERMARK;
-        return;
-    };
-    reads.windows.extend(window(call.func.name(), (first, call.args.get(2))));
+    reads.watermark |= call.func.name() == WATERMARK;
+    reads.windows.extend(window(call));
 }
 
 /// A function of the query that gives another value another time, such as `now`.

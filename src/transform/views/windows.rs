@@ -2,6 +2,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::scalar::ScalarValue;
 
 use crate::model::Window;
@@ -11,12 +12,11 @@ const LONGEST_MONTH: i64 = 31 * DAY;
 /// The first Monday after 1970-01-01, which was a Thursday.
 const MONDAY: i64 = 4 * DAY;
 
-/// The windows that a call of `function` makes, by its first argument and its third one.
-pub(crate) fn window(
-    function: &str,
-    (first, third): (&ScalarValue, Option<&Expr>),
-) -> Option<Window> {
-    let window = match function {
+/// The windows that a call makes whose first argument is a constant.
+pub(crate) fn window(call: &ScalarFunction) -> Option<Window> {
+    let Some(Expr::Literal(first, _)) = call.args.first() else { return None };
+    let third = call.args.get(2);
+    let window = match call.func.name() {
         "date_bin" => {
             let (length, is_calendar) = interval(first)?;
             Window { length, origin: third.map_or(Some(0), origin).filter(|_| !is_calendar) }

@@ -26,7 +26,7 @@ use crate::transform::dataflow::operators::arranged::Arranged;
 use crate::transform::dataflow::operators::constant::Constant;
 use crate::transform::dataflow::operators::filter::Filter;
 use crate::transform::dataflow::operators::project::Project;
-use crate::transform::dataflow::operators::source::{ResultSource, TableSource};
+use crate::transform::dataflow::operators::source::{KeyedResult, ResultSource, TableSource};
 use crate::transform::dataflow::operators::union::Union;
 use crate::transform::dataflow::rows;
 
@@ -61,8 +61,7 @@ pub(crate) struct Readable<'a> {
     pub(crate) tables: HashMap<&'a str, &'a Arc<Table>>,
     /// Found by their keys alone.
     pub(crate) views: HashMap<&'a str, &'a Arc<Table>>,
-    /// Schema and key of each result.
-    pub(crate) results: HashMap<&'a str, (&'a SchemaRef, &'a [usize])>,
+    pub(crate) results: HashMap<&'a str, &'a KeyedResult>,
 }
 
 /// Makes the tree of a query.
@@ -103,8 +102,8 @@ impl Compiler<'_, '_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Union(union) => {
-                let inputs = union.inputs.iter().map(|input| self.operator(input));
-                let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+                let inputs =
+                    union.inputs.iter().map(|i| self.operator(i)).collect::<Result<_, _>>()?;
                 Ok(Box::new(Union::new(inputs, nullable(plan.schema()))))
             }
             // A table has no order.
@@ -113,10 +112,7 @@ impl Compiler<'_, '_> {
             LogicalPlan::EmptyRelation(empty) => {
                 let schema = nullable(&empty.schema);
                 let rows = usize::from(empty.produce_one_row);
-                let columns = schema.fields().iter();
-                let columns =
-                    columns.map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
-                Ok(Constant::boxed(rows::batch(&schema, columns, rows)?))
+                Ok(Constant::boxed(rows::null_rows(&schema, rows)?))
             }
             LogicalPlan::Window(_) => recompute("it has OVER()"),
             LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => recompute("it has LIMIT"),
@@ -154,9 +150,7 @@ impl Compiler<'_, '_> {
             return Ok(Box::new(TableSource::view(Arc::clone(view), projection)?));
         }
         match self.readable.results.get(name) {
-            Some((schema, key)) => {
-                Ok(Box::new(ResultSource::new((name, schema, key), projection)?))
-            }
+            Some(result) => Ok(Box::new(ResultSource::new(result, projection)?)),
             None => recompute(format!("it reads {name}, which holds changes")),
         }
     }
@@ -192,9 +186,10 @@ impl Compiler<'_, '_> {
         let flagged = self.with_flags(input, schema, vec![condition.clone()])?;
         let condition = self.physical(&flagged.expressions[0], &flagged.schema)?;
         let filter = Box::new(Filter::new(flagged.input, condition));
-        match flagged.schema.fields().len() == width {
-            true => Ok(filter),
-            false => first_columns(filter, &(0..width).collect::<Vec<_>>()),
+        if flagged.schema.fields().len() == width {
+            Ok(filter)
+        } else {
+            first_columns(filter, &(0..width).collect::<Vec<_>>())
         }
     }
 
@@ -261,9 +256,10 @@ impl Compiler<'_, '_> {
             return Ok(input);
         }
         let mut kept: BoxedOperator = Box::new(Arranged::new(input)?);
-        match kept.prepare(columns, self.requests) {
-            true => Ok(kept),
-            false => recompute("it joins by a column whose values can't be keys"),
+        if kept.prepare(columns, self.requests) {
+            Ok(kept)
+        } else {
+            recompute("it joins by a column whose values can't be keys")
         }
     }
 }
@@ -288,9 +284,8 @@ fn names(schema: &DFSchema) -> Vec<String> {
 }
 
 fn nullable(schema: &DFSchema) -> SchemaRef {
-    let fields = schema.fields().iter();
-    let fields = fields.map(|field| Field::new(field.name(), field.data_type().clone(), true));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    let nullable = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
+    Arc::new(Schema::new(schema.fields().iter().map(nullable).collect::<Vec<_>>()))
 }
 
 /// Columns that are passed on.

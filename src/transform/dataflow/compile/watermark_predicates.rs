@@ -66,9 +66,12 @@ impl Compiler<'_, '_> {
 
     fn timed(&self, expression: Expr, schema: &DFSchema) -> Result<Expression, CompileError> {
         let column = Expr::Column(Column::new_unqualified(watermark_field().name().as_str()));
-        let replaced = expression.transform_up(|inner| match is_watermark(&inner) {
-            true => Ok(Transformed::yes(column.clone())),
-            false => Ok(Transformed::no(inner)),
+        let replaced = expression.transform_up(|inner| {
+            if is_watermark(&inner) {
+                Ok(Transformed::yes(column.clone()))
+            } else {
+                Ok(Transformed::no(inner))
+            }
         })?;
         self.physical(&replaced.data, schema)
     }

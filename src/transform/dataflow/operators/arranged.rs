@@ -1,3 +1,6 @@
+//! A copy of its input with indexes: `rows += dI`. It stands where a join must look up an input by columns
+//! that the input itself cannot be searched by.
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;

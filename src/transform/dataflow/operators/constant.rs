@@ -1,3 +1,5 @@
+//! Rows in the query's own text, as in `VALUES`: they never change, `dI = 0`.
+
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;

@@ -1,3 +1,5 @@
+//! `WHERE`: the difference is filtered like the rows, `d(filter(I)) = filter(dI)`. It keeps nothing.
+
 use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;

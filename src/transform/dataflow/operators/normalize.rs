@@ -1,3 +1,5 @@
+//! The root of a tree: each value in the type of the result's column, `d(cast(I)) = cast(dI)`.
+
 use arrow::array::RecordBatch;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;

@@ -1,3 +1,5 @@
+//! `SELECT` expressions: each row of the difference is mapped alone, `d(map(I)) = map(dI)`. It keeps nothing.
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -30,8 +32,8 @@ impl Project {
     }
 
     fn apply(&self, input: &RecordBatch) -> Result<RecordBatch> {
-        let columns = self.expressions.iter().map(|expression| evaluate(expression, input));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let columns =
+            self.expressions.iter().map(|e| evaluate(e, input)).collect::<Result<Vec<_>>>()?;
         Ok(rows::batch(&self.schema, columns, input.num_rows())?)
     }
 

@@ -1,4 +1,7 @@
-//! What a query reads: source tables and the results of other transforms.
+//! The leaves: source tables and results of transforms that run before, whose differences the epoch brings.
+//!
+//! An update whose old and new row agree in the columns that the query reads is no change:
+//! `dI = (after - before where they differ) + inserted - deleted`.
 
 use std::sync::Arc;
 
@@ -8,7 +11,7 @@ use arrow::compute::{concat_batches, or};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
-use crate::model::{Found, Lookup, Table};
+use crate::model::{Found, Lookup, ResultTable, Table};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::operator::{EvalContext, IndexRequests, Operator};
 
@@ -111,6 +114,13 @@ impl Operator for TableSource {
     }
 }
 
+/// A result that can be read as a table, because it has a key.
+#[derive(Debug)]
+pub(crate) struct KeyedResult {
+    pub(crate) table: Arc<ResultTable>,
+    pub(crate) key: Vec<usize>,
+}
+
 /// Some columns of the result of a transform that runs before.
 #[derive(Debug)]
 pub(crate) struct ResultSource {
@@ -122,12 +132,10 @@ pub(crate) struct ResultSource {
 }
 
 impl ResultSource {
-    pub(crate) fn new(
-        (name, schema, key): (&str, &SchemaRef, &[usize]),
-        projection: Vec<usize>,
-    ) -> Result<Self> {
-        let schema = Arc::new(schema.project(&projection)?);
-        Ok(Self { name: name.to_owned(), projection, schema, key: key.to_vec() })
+    pub(crate) fn new(result: &KeyedResult, projection: Vec<usize>) -> Result<Self> {
+        let schema = Arc::new(result.table.schema.project(&projection)?);
+        let (name, key) = (result.table.name.clone(), result.key.clone());
+        Ok(Self { name, projection, schema, key })
     }
 
     fn outer(&self, columns: &[usize]) -> Vec<usize> {

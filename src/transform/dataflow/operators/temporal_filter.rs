@@ -18,8 +18,10 @@ use hashbrown::HashMap;
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::expression::{Expression, evaluate};
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
-use crate::transform::dataflow::rows;
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, WatermarkStep,
+};
+use crate::transform::dataflow::rows::{self, EncodedRow};
 
 /// A comparison of a time with `watermark()`, plus or minus a constant interval.
 ///
@@ -41,7 +43,7 @@ pub(crate) struct WatermarkPredicate {
 pub(crate) struct TemporalFilter {
     input: BoxedOperator,
     predicates: Vec<WatermarkPredicate>,
-    ahead: Vec<BTreeMap<i64, HashMap<Row, i64>>>,
+    ahead: Vec<BTreeMap<i64, HashMap<EncodedRow, i64>>>,
     /// What the rows ahead take, kept up to date because counting it would visit each.
     ahead_bytes: usize,
     converter: RowConverter,
@@ -49,8 +51,6 @@ pub(crate) struct TemporalFilter {
     timed: SchemaRef,
     schema: SchemaRef,
 }
-
-type Row = Arc<[u8]>;
 
 impl TemporalFilter {
     pub(crate) fn new(
@@ -84,17 +84,18 @@ impl TemporalFilter {
 
     fn flag(&self, input: &RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
         let timed = self.timed(input, watermark)?;
-        let flags = self.predicates.iter().map(|p| evaluate(&p.comparison, &timed));
-        let flags = flags.collect::<Result<Vec<_>>>()?;
+        let flags = self
+            .predicates
+            .iter()
+            .map(|p| evaluate(&p.comparison, &timed))
+            .collect::<Result<Vec<_>>>()?;
         let columns = input.columns().iter().cloned().chain(flags).collect();
         Ok(rows::batch(&self.schema, columns, input.num_rows())?)
     }
 
     /// What the watermark side of a comparison is, in the unit of the comparison.
     fn limit(&self, predicate: usize, watermark: Option<i64>) -> Result<Option<i64>> {
-        let nulls = self.input.schema().fields().iter();
-        let nulls = nulls.map(|f| arrow::array::new_null_array(f.data_type(), 1)).collect();
-        let row = rows::batch(self.input.schema(), nulls, 1)?;
+        let row = rows::null_rows(self.input.schema(), 1)?;
         let limit = evaluate(&self.predicates[predicate].limit, &self.timed(&row, watermark)?)?;
         Ok(times(&limit)?[0])
     }
@@ -112,8 +113,8 @@ impl TemporalFilter {
                     continue;
                 };
                 let rows = self.ahead[at].entry(time).or_default();
-                let encoded: Row = encoded.row(row).as_ref().into();
-                let weight = rows.entry(Row::clone(&encoded)).or_insert_with(|| {
+                let encoded: EncodedRow = encoded.row(row).as_ref().into();
+                let weight = rows.entry(EncodedRow::clone(&encoded)).or_insert_with(|| {
                     self.ahead_bytes += held(&encoded);
                     0
                 });
@@ -131,8 +132,8 @@ impl TemporalFilter {
     }
 
     /// The rows whose flags may differ between two watermarks; those that are passed are forgotten.
-    fn passed(&mut self, before: Option<i64>, now: Option<i64>) -> Result<Vec<(Row, i64)>> {
-        let mut passed: HashMap<Row, i64> = HashMap::new();
+    fn passed(&mut self, before: Option<i64>, now: Option<i64>) -> Result<Vec<(EncodedRow, i64)>> {
+        let mut passed: HashMap<EncodedRow, i64> = HashMap::new();
         for at in 0..self.predicates.len() {
             let (old, new) = (self.limit(at, before)?, self.limit(at, now)?);
             // Without a limit before, every flag was NULL.
@@ -142,9 +143,10 @@ impl TemporalFilter {
             };
             for time in reached {
                 let is_behind = new.is_some_and(|new| time < new);
-                let rows = match is_behind {
-                    true => self.ahead[at].remove(&time).unwrap_or_default(),
-                    false => self.ahead[at].get(&time).cloned().unwrap_or_default(),
+                let rows = if is_behind {
+                    self.ahead[at].remove(&time).unwrap_or_default()
+                } else {
+                    self.ahead[at].get(&time).cloned().unwrap_or_default()
                 };
                 if is_behind {
                     self.ahead_bytes -= rows.keys().map(held).sum::<usize>();
@@ -155,7 +157,7 @@ impl TemporalFilter {
         Ok(passed.into_iter().collect())
     }
 
-    fn decode(&self, rows: &[(Row, i64)]) -> Result<RecordBatch, ArrowError> {
+    fn decode(&self, rows: &[(EncodedRow, i64)]) -> Result<RecordBatch, ArrowError> {
         let parser = self.converter.parser();
         let columns = self.converter.convert_rows(rows.iter().map(|(row, _)| parser.parse(row)))?;
         rows::batch(self.input.schema(), columns, rows.len())
@@ -176,7 +178,7 @@ impl TemporalFilter {
 }
 
 /// Bytes, roughly, that a row ahead takes.
-fn held(row: &Row) -> usize {
+fn held(row: &EncodedRow) -> usize {
     const ENTRY: usize = 64;
     row.len() + ENTRY
 }
@@ -205,12 +207,12 @@ impl Operator for TemporalFilter {
         self.input.load(context)?;
         self.ahead.iter_mut().for_each(BTreeMap::clear);
         self.ahead_bytes = 0;
-        self.remember(&Delta::of(self.input.all(context)?, 1), context.watermark.1)
+        self.remember(&Delta::of(self.input.all(context)?, 1), context.watermark.now)
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
         let delta = self.input.advance(context)?;
-        let (before, now) = context.watermark;
+        let WatermarkStep { before, now } = context.watermark;
         let mut parts = if before == now { Vec::new() } else { self.move_on(before, now)? };
         // The rows that were there are at the new watermark now, and so are the ones that go.
         if !delta.is_empty() {
@@ -227,7 +229,7 @@ impl Operator for TemporalFilter {
 
     fn find(&self, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Found> {
         let found = self.input.find(lookup, context)?;
-        Ok(Found { rows: self.flag(&found.rows, context.watermark.1)?, key_of: found.key_of })
+        Ok(Found { rows: self.flag(&found.rows, context.watermark.now)?, key_of: found.key_of })
     }
 
     fn count(&self, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Vec<usize>> {
@@ -235,7 +237,7 @@ impl Operator for TemporalFilter {
     }
 
     fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        self.flag(&self.input.all(context)?, context.watermark.1)
+        self.flag(&self.input.all(context)?, context.watermark.now)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

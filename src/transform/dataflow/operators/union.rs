@@ -1,3 +1,5 @@
+//! `UNION ALL`: differences are added up, `d(A + B) = dA + dB`. It keeps nothing.
+
 use arrow::array::RecordBatch;
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::SchemaRef;
@@ -22,8 +24,8 @@ impl Union {
 
     /// The same rows under the names of the union.
     fn renamed(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let columns = batch.columns().iter().zip(self.schema.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+        let typed = batch.columns().iter().zip(self.schema.fields());
+        let columns = typed.map(|(column, field)| cast(column, field.data_type()));
         Ok(rows::batch(&self.schema, columns.collect::<Result<_, _>>()?, batch.num_rows())?)
     }
 }
@@ -38,8 +40,11 @@ impl Operator for Union {
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
-        let deltas = self.inputs.iter_mut().map(|input| input.advance(context));
-        let deltas = deltas.collect::<Result<Vec<_>>>()?;
+        let deltas = self
+            .inputs
+            .iter_mut()
+            .map(|input| input.advance(context))
+            .collect::<Result<Vec<_>>>()?;
         let renamed = deltas.into_iter().map(|d| Ok(Delta::new(self.renamed(&d.rows)?, d.weights)));
         Ok(Delta::sum(&self.schema, renamed.collect::<Result<_>>()?)?)
     }

@@ -102,8 +102,8 @@ impl Call {
         let plain = |data_type| SortField::new_with_options(data_type, SortOptions::default());
         fields.extend(types.into_iter().map(plain));
         let ordering = order_bys.len();
-        let inputs = order_bys.iter().map(|order| Arc::clone(&order.expr)).chain(arguments);
-        let inputs = inputs.collect();
+        let inputs =
+            order_bys.iter().map(|order| Arc::clone(&order.expr)).chain(arguments).collect();
         let converter = RowConverter::new(fields)?;
         Ok(Self { function, filter, kind, inputs, ordering, converter })
     }
@@ -130,8 +130,8 @@ impl Call {
     }
 
     pub(crate) fn input(&self, rows: &RecordBatch) -> Result<CallInput> {
-        let columns = self.inputs.iter().map(|input| evaluate(input, rows));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let columns =
+            self.inputs.iter().map(|input| evaluate(input, rows)).collect::<Result<Vec<_>>>()?;
         Ok(match (self.kind, columns.first()) {
             (_, None) => CallInput::Rows,
             (

@@ -1,5 +1,7 @@
 //! GROUP BY and DISTINCT: a small state per group, from which rows can be taken out again.
 //!
+//! With T the groups of dI's rows and row(g) what a group shows, `d = row(T after) - row(T before)`.
+//!
 //! Counts and sums are exact and go up and down; MIN, MAX and COUNT(DISTINCT) keep the values of the
 //! group in their order; every other function keeps them too and is run over those of a group that
 //! changed.
@@ -44,6 +46,14 @@ struct GroupEntry {
     states: Box<[GroupState]>,
 }
 
+/// Which groups some rows are in.
+struct Grouping {
+    /// Of each group, once.
+    keys: Vec<Key>,
+    /// Of each row: the place of its group among the keys.
+    group_of: Vec<usize>,
+}
+
 impl Aggregate {
     pub(crate) fn new(
         input: BoxedOperator,
@@ -74,10 +84,9 @@ impl Aggregate {
         GroupEntry { rows: 0, states: self.calls.iter().map(Call::new_state).collect() }
     }
 
-    /// The keys of the rows' groups, each once, and the group of each row.
-    fn group_rows(&self, rows: &RecordBatch) -> Result<(Vec<Key>, Vec<usize>)> {
+    fn group_rows(&self, rows: &RecordBatch) -> Result<Grouping> {
         if self.is_global() {
-            return Ok((vec![Key::default()], vec![0; rows.num_rows()]));
+            return Ok(Grouping { keys: vec![Key::default()], group_of: vec![0; rows.num_rows()] });
         }
         let columns = self.group.iter().map(|expression| evaluate(expression, rows));
         let encoded = self.converter.convert_columns(&columns.collect::<Result<Vec<_>>>()?)?;
@@ -90,15 +99,15 @@ impl Aggregate {
             });
             group_of.push(group);
         }
-        Ok((keys, group_of))
+        Ok(Grouping { keys, group_of })
     }
 
-    /// Takes rows in or out; the keys of the groups that these belong to.
-    fn apply(&mut self, delta: &Delta, (keys, group_of): (&[Key], &[usize])) -> Result<()> {
-        let inputs = self.calls.iter().map(|call| call.input(&delta.rows));
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        let filters = self.calls.iter().map(|call| call.filter(&delta.rows));
-        let filters = filters.collect::<Result<Vec<_>>>()?;
+    /// Takes rows into their groups, or out of them.
+    fn apply(&mut self, delta: &Delta, Grouping { keys, group_of }: &Grouping) -> Result<()> {
+        let inputs =
+            self.calls.iter().map(|call| call.input(&delta.rows)).collect::<Result<Vec<_>>>()?;
+        let filters =
+            self.calls.iter().map(|call| call.filter(&delta.rows)).collect::<Result<Vec<_>>>()?;
         for key in keys {
             if !self.groups.contains_key(&**key) {
                 let group = self.new_group();
@@ -147,11 +156,10 @@ impl Aggregate {
         let present: Vec<(&Key, &GroupEntry)> =
             keys.iter().filter_map(|key| Some((*key, self.groups.get(*key)?))).collect();
         let parser = self.converter.parser();
-        let mut columns = match self.is_global() {
-            true => Vec::new(),
-            false => {
-                self.converter.convert_rows(present.iter().map(|(key, _)| parser.parse(key)))?
-            }
+        let mut columns = if self.is_global() {
+            Vec::new()
+        } else {
+            self.converter.convert_rows(present.iter().map(|(key, _)| parser.parse(key)))?
         };
         for (at, call) in self.calls.iter().enumerate() {
             let states: Vec<&GroupState> =
@@ -177,8 +185,8 @@ impl Operator for Aggregate {
         }
         let delta = Delta::of(self.input.all(context)?, 1);
         if !delta.is_empty() {
-            let (keys, group_of) = self.group_rows(&delta.rows)?;
-            self.apply(&delta, (&keys, &group_of))?;
+            let grouping = self.group_rows(&delta.rows)?;
+            self.apply(&delta, &grouping)?;
         }
         Ok(())
     }
@@ -188,11 +196,11 @@ impl Operator for Aggregate {
         if delta.is_empty() {
             return Ok(Delta::empty(&self.schema));
         }
-        let (keys, group_of) = self.group_rows(&delta.rows)?;
-        let touched: Vec<&Key> = keys.iter().collect();
+        let grouping = self.group_rows(&delta.rows)?;
+        let touched: Vec<&Key> = grouping.keys.iter().collect();
         let before = self.rows_of(&touched)?;
-        self.apply(&delta, (&keys, &group_of))?;
-        self.prune(&keys)?;
+        self.apply(&delta, &grouping)?;
+        self.prune(&grouping.keys)?;
         let after = self.rows_of(&touched)?;
         Ok(Delta::sum(&self.schema, vec![Delta::of(before, -1), Delta::of(after, 1)])?)
     }

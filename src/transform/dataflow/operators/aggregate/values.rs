@@ -1,3 +1,5 @@
+//! The values of a group in their order, each with a count, for what a sum alone cannot tell: MIN, MAX, distinct.
+
 use std::collections::BTreeMap;
 
 use crate::model::KeyBytes as Value;

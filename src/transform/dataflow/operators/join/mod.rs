@@ -8,7 +8,7 @@ mod unmatched;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{and, concat_batches};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result;
@@ -18,7 +18,9 @@ use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::expression::{Expression, mask};
 use crate::transform::dataflow::join_keys::JoinKeys;
 use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
-use crate::transform::dataflow::rows::{agree, beside, columns, filter_found, take_rows};
+use crate::transform::dataflow::rows::{
+    agree, beside, columns, filter_found, null_rows, take_rows,
+};
 
 /// What a join gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +78,10 @@ impl Join {
         let keys = JoinKeys::new(&columns(&empty, &on.left), on.nulls_match)?;
         let fields = left.schema().fields().iter().chain(right.schema().fields());
         let pair_schema = Arc::new(Schema::new(fields.map(Arc::clone).collect::<Vec<_>>()));
-        let schema = match kind.has_right_columns() {
-            true => SchemaRef::clone(&pair_schema),
-            false => SchemaRef::clone(left.schema()),
+        let schema = if kind.has_right_columns() {
+            SchemaRef::clone(&pair_schema)
+        } else {
+            SchemaRef::clone(left.schema())
         };
         Ok(Self { left, right, kind, on, keys, pair_schema, schema })
     }
@@ -124,9 +127,17 @@ impl Join {
     /// The pairs of rows of `left` and of what they found, as far as the rest of the condition holds;
     /// with the rows of `left` that they are of.
     fn matches(&self, left: &RecordBatch, found: &Found) -> Result<Found> {
-        let right: Vec<Option<u32>> = (0..found.key_of.len() as u32).map(Some).collect();
-        let rows = beside(&self.pair_schema, (left, &found.key_of), (&found.rows, &right))?;
+        let lefts = take_rows(left, &UInt32Array::from(found.key_of.clone()))?;
+        let rows = beside(&self.pair_schema, &lefts, &found.rows)?;
         self.residual(Found { rows, key_of: found.key_of.clone() })
+    }
+
+    /// The pairs that some right rows are in, with the rows of `right` that they are of.
+    fn matches_of_right(&self, right: &RecordBatch, context: &EvalContext<'_>) -> Result<Found> {
+        let found = self.left_partners(right, context)?;
+        let rights = take_rows(right, &UInt32Array::from(found.key_of.clone()))?;
+        let rows = beside(&self.pair_schema, &found.rows, &rights)?;
+        self.residual(Found { rows, key_of: found.key_of })
     }
 
     fn residual(&self, pairs: Found) -> Result<Found> {
@@ -141,17 +152,17 @@ impl Join {
 
     /// Pairs of two deltas, with the products of their weights, and the rows of `left` that they are of.
     fn local(&self, left: &Delta, right: &Delta) -> Result<(Delta, Vec<u32>)> {
-        let pairs: Vec<(u32, u32)> = match self.on.left.is_empty() {
-            true => (0..left.weights.len() as u32)
+        let pairs: Vec<(u32, u32)> = if self.on.left.is_empty() {
+            (0..left.weights.len() as u32)
                 .flat_map(|l| (0..right.weights.len() as u32).map(move |r| (l, r)))
-                .collect(),
-            false => {
-                self.keys.pairs(&self.left_keys(&left.rows), &self.right_keys(&right.rows)?)?
-            }
+                .collect()
+        } else {
+            self.keys.pairs(&self.left_keys(&left.rows), &self.right_keys(&right.rows)?)?
         };
-        let lefts: Vec<u32> = pairs.iter().map(|(left, _)| *left).collect();
-        let rights: Vec<Option<u32>> = pairs.iter().map(|(_, right)| Some(*right)).collect();
-        let rows = beside(&self.pair_schema, (&left.rows, &lefts), (&right.rows, &rights))?;
+        let left_at: UInt32Array = pairs.iter().map(|(left, _)| *left).collect();
+        let right_at: UInt32Array = pairs.iter().map(|(_, right)| *right).collect();
+        let lefts = take_rows(&left.rows, &left_at)?;
+        let rows = beside(&self.pair_schema, &lefts, &take_rows(&right.rows, &right_at)?)?;
         // The pair's own number stands for the key, so that the weights can follow.
         let numbers = (0..pairs.len() as u32).collect();
         let kept = self.residual(Found { rows, key_of: numbers })?;
@@ -178,11 +189,7 @@ impl Join {
             parts.push(Delta::new(pairs.rows, weights));
         }
         if !right.is_empty() {
-            let found = self.left_partners(&right.rows, context)?;
-            let lefts: Vec<u32> = (0..found.key_of.len() as u32).collect();
-            let rights: Vec<Option<u32>> = found.key_of.iter().copied().map(Some).collect();
-            let rows = beside(&self.pair_schema, (&found.rows, &lefts), (&right.rows, &rights))?;
-            let pairs = self.residual(Found { rows, key_of: found.key_of })?;
+            let pairs = self.matches_of_right(&right.rows, context)?;
             let weights = pairs.key_of.iter().map(|row| right.weights[*row as usize]).collect();
             parts.push(Delta::new(pairs.rows, weights));
         }
@@ -200,10 +207,11 @@ impl Join {
             JoinKind::Inner => self.matches(left, &self.partners(left, context)?),
             JoinKind::Left => {
                 let pairs = self.matches(left, &self.partners(left, context)?)?;
-                let unmatched_rows = unmatched::unmatched_rows(left.num_rows(), &pairs.key_of);
-                let alone = self.beside_nulls(left, &unmatched_rows)?;
-                let rows = concat_batches(&self.pair_schema, [&pairs.rows, &alone])?;
-                Ok(Found { rows, key_of: pairs.key_of.into_iter().chain(unmatched_rows).collect() })
+                let alone = unmatched_rows(left.num_rows(), &pairs.key_of);
+                let nulls = take_rows(left, &UInt32Array::from(alone.clone()))?;
+                let rows = [&pairs.rows, &self.beside_nulls(&nulls)?];
+                let rows = concat_batches(&self.pair_schema, rows)?;
+                Ok(Found { rows, key_of: [pairs.key_of, alone].concat() })
             }
             JoinKind::Semi | JoinKind::Anti => {
                 let wants_match = self.kind == JoinKind::Semi;
@@ -211,16 +219,16 @@ impl Join {
                 let kept = (0..left.num_rows() as u32)
                     .filter(|row| (counts[*row as usize] > 0) == wants_match);
                 let key_of: Vec<u32> = kept.collect();
-                let at = arrow::array::UInt32Array::from(key_of.clone());
-                Ok(Found { rows: take_rows(left, &at)?, key_of })
+                let rows = take_rows(left, &UInt32Array::from(key_of.clone()))?;
+                Ok(Found { rows, key_of })
             }
         }
     }
 
-    /// Rows of `left` beside NULLs.
-    fn beside_nulls(&self, left: &RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
-        let none = RecordBatch::new_empty(SchemaRef::clone(self.right.schema()));
-        Ok(beside(&self.pair_schema, (left, rows), (&none, &vec![None; rows.len()]))?)
+    /// Left rows beside NULLs.
+    fn beside_nulls(&self, left: &RecordBatch) -> Result<RecordBatch> {
+        let nulls = null_rows(self.right.schema(), left.num_rows())?;
+        Ok(beside(&self.pair_schema, left, &nulls)?)
     }
 
     /// Which columns of a look-up are of the left side, and which of the right.
@@ -234,20 +242,23 @@ impl Join {
         let width = self.left_width();
         let own: Vec<usize> = lookup.columns.iter().map(|column| column - width).collect();
         let rights = self.right.find(Lookup { columns: &own, ..lookup }, context)?;
-        let lefts = self.left_partners(&rights.rows, context)?;
-        let left_rows: Vec<u32> = (0..lefts.key_of.len() as u32).collect();
-        let right_rows: Vec<Option<u32>> = lefts.key_of.iter().copied().map(Some).collect();
-        let sides = ((&lefts.rows, &left_rows[..]), (&rights.rows, &right_rows[..]));
-        let rows = beside(&self.pair_schema, sides.0, sides.1)?;
-        let key_of = lefts.key_of.iter().map(|right| rights.key_of[*right as usize]).collect();
-        self.residual(Found { rows, key_of })
+        let pairs = self.matches_of_right(&rights.rows, context)?;
+        let key_of = pairs.key_of.iter().map(|right| rights.key_of[*right as usize]).collect();
+        Ok(Found { rows: pairs.rows, key_of })
     }
+}
+
+/// The rows among `rows` rows that none of the pairs is of.
+fn unmatched_rows(rows: usize, matched: &[u32]) -> Vec<u32> {
+    let mut has_match = vec![false; rows];
+    matched.iter().for_each(|row| has_match[*row as usize] = true);
+    (0..rows as u32).filter(|row| !has_match[*row as usize]).collect()
 }
 
 fn every_pair(keys: usize, rows: &RecordBatch) -> Result<Found> {
     let count = rows.num_rows() as u32;
     let at: Vec<u32> = (0..keys).flat_map(|_| 0..count).collect();
-    let rows = take_rows(rows, &arrow::array::UInt32Array::from(at))?;
+    let rows = take_rows(rows, &UInt32Array::from(at))?;
     let key_of = (0..keys as u32).flat_map(|key| std::iter::repeat_n(key, count as usize));
     Ok(Found { rows, key_of: key_of.collect() })
 }
@@ -272,10 +283,8 @@ impl Operator for Join {
             JoinKind::Left => {
                 let pairs = self.advance_pairs(&left, &right, context)?;
                 let alone = self.advance_unmatched(&left, &right, context)?;
-                let rows: Vec<u32> = (0..alone.weights.len() as u32).collect();
-                let rows = self.beside_nulls(&alone.rows, &rows)?;
-                let alone = Delta::new(rows, alone.weights);
-                Ok(Delta::sum(&self.schema, vec![pairs, alone])?)
+                let beside_nulls = Delta::new(self.beside_nulls(&alone.rows)?, alone.weights);
+                Ok(Delta::sum(&self.schema, vec![pairs, beside_nulls])?)
             }
             JoinKind::Anti => self.advance_unmatched(&left, &right, context),
             JoinKind::Semi => {
@@ -313,7 +322,7 @@ impl Operator for Join {
         let mut found = Found { rows: joined.rows, key_of };
         if !right.is_empty() {
             let mut keep = BooleanArray::from(vec![true; found.key_of.len()]);
-            let wanted = arrow::array::UInt32Array::from(found.key_of.clone());
+            let wanted = UInt32Array::from(found.key_of.clone());
             for at in right {
                 let key = arrow::compute::take(&lookup.keys[at], &wanted, None)?;
                 let have = found.rows.column(lookup.columns[at]);

@@ -1,6 +1,7 @@
 //! Left rows without a match, and how they change.
 //!
-//! A left row that changed is told by the matches that it has now. A left row that did not change is told
+//! With n(l) the number of l's matches, l is there [n(l) = 0] times, and so it changes by
+//! `[n(l) = 0 now] - [n(l) = 0 before]`. A left row that changed is told by the matches that it has now. A left row that did not change is told
 //! only if the number of its matches went from none to some or back; these are among the rows with the
 //! keys of the right rows that changed.
 
@@ -11,13 +12,6 @@ use super::Join;
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::operator::EvalContext;
 use crate::transform::dataflow::rows::take_rows;
-
-/// The rows among `rows` rows that none of the pairs is of.
-pub(crate) fn unmatched_rows(rows: usize, matched: &[u32]) -> Vec<u32> {
-    let mut has_match = vec![false; rows];
-    matched.iter().for_each(|row| has_match[*row as usize] = true);
-    (0..rows as u32).filter(|row| !has_match[*row as usize]).collect()
-}
 
 /// How a left row changes when the number of its matches goes from one to another.
 fn flip(before: i64, now: i64) -> i64 {
@@ -68,10 +62,11 @@ impl Join {
     /// The left rows from before the epoch that have a key of a right row that changed, as far as their
     /// matches may have come or gone.
     fn stayed(&self, left: &Delta, right: &Delta, context: &EvalContext<'_>) -> Result<Delta> {
-        let right = match self.on.left.is_empty() {
+        let right = if self.on.left.is_empty() {
             // All left rows have the one key.
-            true => right.rows.slice(0, 1),
-            false => self.flipping_keys(right, context)?,
+            right.rows.slice(0, 1)
+        } else {
+            self.flipping_keys(right, context)?
         };
         if right.num_rows() == 0 {
             return Ok(Delta::empty(self.left.schema()));
@@ -80,9 +75,10 @@ impl Join {
         let mut parts = vec![Delta::of(now.rows, 1)];
         if !left.is_empty() {
             let keys = self.right_keys(&right)?;
-            let picked = match self.on.left.is_empty() {
-                true => (0..left.weights.len() as u32).map(|row| (row, 0)).collect(),
-                false => self.keys.pairs(&self.left_keys(&left.rows), &keys)?,
+            let picked = if self.on.left.is_empty() {
+                (0..left.weights.len() as u32).map(|row| (row, 0)).collect()
+            } else {
+                self.keys.pairs(&self.left_keys(&left.rows), &keys)?
             };
             let picked: Vec<(u32, i64)> =
                 picked.iter().map(|(row, _)| (*row, -left.weights[*row as usize])).collect();

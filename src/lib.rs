@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod dashboard;
 pub mod decode;
+pub mod diagnosis;
 pub mod generator;
 pub mod model;
 pub mod pipeline;

@@ -8,7 +8,8 @@ use std::process::Command;
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
+    ("diagnosis", &[]),
     ("model", &[]),
     ("resilience", &[]),
     ("telemetry", &["model"]),
@@ -17,7 +18,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("decode", EXTRACTING),
     ("state", COMPONENT),
     ("transform", EXTRACTING),
-    ("sink", COMPONENT),
+    ("sink", &["diagnosis", "model", "resilience", "telemetry", "web"]),
     ("checkpoint", COMPONENT),
     // It publishes through the session that the source's flow is bound to.
     // It reads one metric of a processor.

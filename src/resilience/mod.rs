@@ -4,11 +4,9 @@
 
 mod breaker;
 mod failpoint;
-mod finding;
 
 pub use breaker::{BreakerState, CircuitBreaker};
 pub use failpoint::{Failpoint, failpoint};
-pub use finding::{Finding, Verdict};
 pub use tidemark_base::{Recovery, chain};
 
 use std::time::Duration;

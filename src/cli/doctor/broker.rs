@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::DeadLetterConfig;
-use crate::resilience::{Finding, chain};
+use crate::diagnosis::Finding;
+use crate::resilience::chain;
 use crate::source::solace::{
     PublishConfig, SolaceConfig, SolaceError, try_to_consume, try_to_publish,
 };

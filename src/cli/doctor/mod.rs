@@ -12,9 +12,10 @@ use clap::Args;
 
 use crate::checkpoint::Checkpoints;
 use crate::config::{self, Config};
+use crate::diagnosis::{Finding, Verdict};
 use crate::model::{Channel, ResultTable, SchemaChange};
 use crate::pipeline::{Sql, load_sql_with};
-use crate::resilience::{Finding, Verdict, chain};
+use crate::resilience::chain;
 use crate::sink::postgres::{PostgresSink, Requirements, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;

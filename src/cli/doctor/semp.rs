@@ -4,7 +4,8 @@
 
 use reqwest::Client;
 
-use crate::resilience::{Finding, chain};
+use crate::diagnosis::Finding;
+use crate::resilience::chain;
 use crate::source::solace::semp::{self, Access, Queue, Told};
 use crate::source::solace::{Access as Wanted, SolaceConfig};
 
@@ -192,7 +193,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::resilience::Verdict;
+    use crate::diagnosis::Verdict;
 
     fn source() -> SolaceConfig {
         let text = "username = 'u'\npassword = 'p'\nqueue = 'cdc'\nmax_unacked = 10000";

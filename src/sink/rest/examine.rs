@@ -4,7 +4,8 @@ use reqwest::{Method, StatusCode};
 
 use super::client::RestClient;
 use super::config::RestConfig;
-use crate::resilience::{Finding, chain};
+use crate::diagnosis::Finding;
+use crate::resilience::chain;
 
 /// Asks each path for its options.
 pub async fn examine(config: &RestConfig, paths: &[&str]) -> Vec<Finding> {
@@ -58,7 +59,7 @@ fn judge(path: &str, status: StatusCode) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resilience::Verdict;
+    use crate::diagnosis::Verdict;
 
     #[test]
     fn an_answer_tells_who_we_are_to_the_api() {

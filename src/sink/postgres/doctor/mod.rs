@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Error};
 
+use crate::diagnosis::Finding;
 use crate::model::Table;
-use crate::resilience::{Finding, chain};
+use crate::resilience::chain;
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
@@ -286,7 +287,7 @@ async fn indexes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resilience::Verdict;
+    use crate::diagnosis::Verdict;
 
     #[test]
     fn a_disk_is_low_by_bytes_or_by_share() {

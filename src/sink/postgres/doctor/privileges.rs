@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, Error};
 
 use super::requirements::Requirements;
-use crate::resilience::Finding;
+use crate::diagnosis::Finding;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::landing_columns;
 use crate::sink::postgres::schema::system_tables::AFTER_FILES;

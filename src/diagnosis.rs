@@ -1,3 +1,5 @@
+//! The findings of `tidemark doctor`.
+
 /// What an examination of the surroundings has found, before or while a processor runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

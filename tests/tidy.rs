@@ -18,7 +18,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("decode", EXTRACTING),
     ("state", COMPONENT),
     ("transform", EXTRACTING),
-    ("sink", &["diagnosis", "model", "resilience", "telemetry", "web"]),
+    ("sink", &["diagnosis", "model", "resilience", "telemetry"]),
     ("checkpoint", COMPONENT),
     // It publishes through the session that the source's flow is bound to.
     // It reads one metric of a processor.

@@ -48,6 +48,6 @@ pub use schema::{
     SchemaChangeKind, SeenType, SourceTable, SureType, SystemColumn, Table, TableOptions, Truncate,
     WrittenAs, column_name, extract, place, registered_tables,
 };
-pub use temporal_join::{Enrichment, key_name};
+pub use temporal_join::{TemporalJoin, key_name};
 pub use tidemark_solace::{Message, Receipt};
 pub use window::Window;

@@ -11,7 +11,7 @@ use super::{Landing, Table, TableOptions};
 /// A row of `enriched` gets the version of the row of `looked_up` that was current at the position of
 /// its own last change; if there was none, the first one after that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrichment {
+pub struct TemporalJoin {
     /// What the query reads: the key of `enriched`, each column's name with `@` before it, then the
     /// columns of `looked_up`. A row of `enriched` without a partner is not in it.
     pub view: Arc<Table>,
@@ -21,7 +21,7 @@ pub struct Enrichment {
     pub looked_up: Arc<Table>,
 }
 
-impl Enrichment {
+impl TemporalJoin {
     pub fn new(enriched: &Arc<Table>, columns: Vec<usize>, looked_up: &Arc<Table>) -> Self {
         let names: Vec<&str> =
             columns.iter().map(|at| enriched.columns[*at].name.as_str()).collect();
@@ -43,7 +43,7 @@ impl Enrichment {
 }
 
 /// As in `customers as of each change of orders (customer_id)`.
-impl fmt::Display for Enrichment {
+impl fmt::Display for TemporalJoin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.columns.iter().map(|at| self.enriched.columns[*at].name.as_str());
         let names: Vec<&str> = names.collect();

@@ -15,8 +15,9 @@ use arrow::datatypes::{DataType, Int32Type};
 use arrow::error::ArrowError;
 use arrow::row::Rows;
 
-use super::keys::KeyEncoder;
-use super::{StateError, StateStores, Store};
+use super::error::StateError;
+use super::store::{KeyEncoder, TableStore};
+use super::stores::StateStores;
 use crate::model::{Changelog, Lookup, Offset, Operation, Position, SystemColumn};
 
 impl StateStores {
@@ -36,7 +37,7 @@ impl StateStores {
         let (found, mut rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_extracted);
         let mut extracted = Vec::new();
         for store in &self.stores {
-            let table = &store.table;
+            let table = store.table();
             let Some(parent) = &table.options.extracted_from else { continue };
             let parent_changes = rest.iter().find(|changelog| changelog.table.name == *parent);
             let Some(changes) = parent_changes else { continue };
@@ -57,8 +58,8 @@ impl StateStores {
 
 /// One table and one epoch.
 struct Replacing<'a> {
-    store: &'a Store,
-    parent: &'a Store,
+    store: &'a TableStore,
+    parent: &'a TableStore,
     changes: &'a Changelog,
     found: Option<&'a Changelog>,
     kept: Option<&'a HashSet<Offset>>,
@@ -66,13 +67,13 @@ struct Replacing<'a> {
 
 /// Where a row is: in memory or in the changelog of found rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum RowSource {
     Stored(usize),
     Found(usize),
 }
 
 /// The rows of one row of the source table, by `row_no`.
-type Children = BTreeMap<i32, Source>;
+type Children = BTreeMap<i32, RowSource>;
 
 /// A row of the source table while its changes are gone through.
 struct Parent {
@@ -82,14 +83,14 @@ struct Parent {
 }
 
 /// A change to be written: made by which row of the source table's changelog.
-struct Written {
+struct RowChange {
     by: usize,
-    source: Source,
+    source: RowSource,
     operation: Operation,
 }
 
 /// The rows that the changes are about, and found rows, as Arrow has them.
-struct Known {
+struct KnownRows {
     stored: RecordBatch,
     found: RecordBatch,
     stored_rows: Rows,
@@ -100,7 +101,7 @@ struct Known {
 
 impl Replacing<'_> {
     fn changelog(&self) -> Result<Changelog, ArrowError> {
-        let keys = self.parent.keys.encode(&self.changes.batch)?;
+        let keys = self.parent.encode(&self.changes.batch)?;
         let mut ids = HashMap::new();
         let mut first = Vec::new();
         let of_row: Vec<usize> = (0..self.changes.len())
@@ -114,8 +115,8 @@ impl Replacing<'_> {
         let (known, children) = self.known(&UInt64Array::from(first.clone()))?;
         let mut parents: Vec<Parent> = Vec::with_capacity(first.len());
         for (row, children) in first.iter().zip(children) {
-            let entry = self.parent.entries.get(keys.row(*row as usize).as_ref());
-            let newest = entry.map(|entry| entry.position).max(self.parent.truncated);
+            let entry = self.parent.entry(keys.row(*row as usize).as_ref());
+            let newest = self.parent.newest_of(entry);
             parents.push(Parent { newest, children });
         }
         let written = self.written(&known, &of_row, &mut parents);
@@ -124,29 +125,29 @@ impl Replacing<'_> {
 
     /// How many columns the key of the source table has.
     fn width(&self) -> usize {
-        self.parent.table.key.len()
+        self.parent.table().key.len()
     }
 
     /// The rows that the source table's rows have now; `first` has one change of each.
-    fn known(&self, first: &UInt64Array) -> Result<(Known, Vec<Children>), ArrowError> {
-        let keys = self.parent.table.key.iter();
+    fn known(&self, first: &UInt64Array) -> Result<(KnownRows, Vec<Children>), ArrowError> {
+        let keys = self.parent.table().key.iter();
         let keys = keys.map(|at| take(self.changes.batch.column(*at), first, None));
         let keys = keys.collect::<Result<Vec<ArrayRef>, _>>()?;
         let columns: Vec<usize> = (0..self.width()).collect();
-        let all: Vec<usize> = (0..self.store.schema.fields().len()).collect();
+        let all = self.store.all_columns();
         let lookup = Lookup { columns: &columns, keys: &keys, nulls_match: false };
         let stored = self.store.find(lookup, &all)?;
         let found = match self.found {
             Some(changelog) => changelog.batch.project(&all)?,
-            None => RecordBatch::new_empty(Arc::clone(&self.store.schema)),
+            None => RecordBatch::new_empty(Arc::clone(self.store.schema())),
         };
-        let content = KeyEncoder::new(&self.store.schema, &all[self.width()..])?;
+        let content = KeyEncoder::new(self.store.schema(), &all[self.width()..])?;
         let mut children = vec![Children::new(); first.len()];
         let numbers = stored.rows.column(self.width()).as_primitive::<Int32Type>();
         for (row, of) in stored.key_of.iter().enumerate() {
-            children[*of as usize].insert(numbers.value(row), Source::Stored(row));
+            children[*of as usize].insert(numbers.value(row), RowSource::Stored(row));
         }
-        let known = Known {
+        let known = KnownRows {
             stored_rows: content.encode(&stored.rows)?,
             found_rows: content.encode(&found)?,
             of_event: self.of_event(),
@@ -165,7 +166,12 @@ impl Replacing<'_> {
     }
 
     /// Goes through the changes of the source table in their order.
-    fn written(&self, known: &Known, of_row: &[usize], parents: &mut [Parent]) -> Vec<Written> {
+    fn written(
+        &self,
+        known: &KnownRows,
+        of_row: &[usize],
+        parents: &mut [Parent],
+    ) -> Vec<RowChange> {
         let mut written = Vec::new();
         let mut truncations = self.changes.truncations.iter().peekable();
         // An event that changes a key is a delete under the old one, and then the row under the new one.
@@ -193,27 +199,29 @@ impl Replacing<'_> {
                 },
                 _ => self.new_children(known, offset),
             };
-            self.replace(known, row, (&mut parent.children, new), &mut written);
+            let old = std::mem::take(&mut parent.children);
+            parent.children = self.replace(known, row, old, new, &mut written);
         }
         written
     }
 
-    fn new_children(&self, known: &Known, offset: Offset) -> Children {
+    fn new_children(&self, known: &KnownRows, offset: Offset) -> Children {
         let numbers = known.found.column(self.width()).as_primitive::<Int32Type>();
         let rows = known.of_event.get(&offset).cloned().unwrap_or(0..0);
-        rows.map(|row| (numbers.value(row), Source::Found(row))).collect()
+        rows.map(|row| (numbers.value(row), RowSource::Found(row))).collect()
     }
 
     fn replace(
         &self,
-        known: &Known,
+        known: &KnownRows,
         by: usize,
-        (old, new): (&mut Children, Children),
-        written: &mut Vec<Written>,
-    ) {
+        old: Children,
+        new: Children,
+        written: &mut Vec<RowChange>,
+    ) -> Children {
         for (number, source) in old.iter().filter(|(number, _)| !new.contains_key(number)) {
             debug_assert!(*number > 0, "numbers count from 1");
-            written.push(Written { by, source: *source, operation: Operation::Delete });
+            written.push(RowChange { by, source: *source, operation: Operation::Delete });
         }
         let new_row = match self.changes.operations[by] {
             Operation::Read => Operation::Read,
@@ -230,19 +238,19 @@ impl Replacing<'_> {
                 Some(_) => (source, Operation::Update),
                 None => (source, new_row),
             };
-            written.push(Written { by, source, operation });
+            written.push(RowChange { by, source, operation });
             now.insert(number, source);
         }
-        *old = now;
+        now
     }
 
-    fn batch(&self, known: &Known, written: &[Written]) -> Result<Changelog, ArrowError> {
-        let (width, parent) = (self.width(), &self.parent.table);
+    fn batch(&self, known: &KnownRows, written: &[RowChange]) -> Result<Changelog, ArrowError> {
+        let (width, parent) = (self.width(), self.parent.table());
         let by = UInt64Array::from_iter_values(written.iter().map(|written| written.by as u64));
         let of_parent = |at: usize| take(self.changes.batch.column(at), &by, None);
         let places: Vec<(usize, usize)> = written.iter().map(|w| w.source.place()).collect();
         let mut arrays = Vec::new();
-        for (at, field) in self.store.schema.fields().iter().enumerate() {
+        for (at, field) in self.store.schema().fields().iter().enumerate() {
             arrays.push(match parent.key.get(at) {
                 Some(key) => cast(&of_parent(*key)?, field.data_type())?,
                 None => {
@@ -261,8 +269,8 @@ impl Replacing<'_> {
         arrays.push(of_parent(parent.system_column(SystemColumn::Topic))?);
         arrays.push(new_null_array(&DataType::Utf8, written.len()));
         Ok(Changelog {
-            table: Arc::clone(&self.store.table),
-            batch: RecordBatch::try_new(self.store.table.changelog_schema(), arrays)?,
+            table: Arc::clone(self.store.table()),
+            batch: RecordBatch::try_new(self.store.table().changelog_schema(), arrays)?,
             positions: written.iter().map(|w| self.changes.positions[w.by]).collect(),
             offsets,
             scns: vec![None; written.len()],
@@ -273,20 +281,20 @@ impl Replacing<'_> {
     }
 }
 
-impl Known {
-    fn are_equal(&self, one: Source, other: Source) -> bool {
+impl KnownRows {
+    fn are_equal(&self, one: RowSource, other: RowSource) -> bool {
         self.content(one) == self.content(other)
     }
 
-    fn content(&self, source: Source) -> arrow::row::Row<'_> {
+    fn content(&self, source: RowSource) -> arrow::row::Row<'_> {
         match source {
-            Source::Stored(row) => self.stored_rows.row(row),
-            Source::Found(row) => self.found_rows.row(row),
+            RowSource::Stored(row) => self.stored_rows.row(row),
+            RowSource::Found(row) => self.found_rows.row(row),
         }
     }
 }
 
-impl Source {
+impl RowSource {
     /// As `interleave` takes it.
     fn place(self) -> (usize, usize) {
         match self {

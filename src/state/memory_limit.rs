@@ -8,11 +8,12 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 
-use super::{StateStores, Store};
+use super::store::TableStore;
+use super::stores::StateStores;
 
 /// Who takes more memory than it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excess {
+pub struct MemoryExcess {
     /// `None`: all tables and results together.
     table: Option<String>,
     used: ByteSize,
@@ -21,7 +22,7 @@ pub struct Excess {
     largest: Vec<(String, ByteSize)>,
 }
 
-impl fmt::Display for Excess {
+impl fmt::Display for MemoryExcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { used, limit, .. } = self;
         if let Some(table) = &self.table {
@@ -51,14 +52,17 @@ impl StateStores {
 
     /// Whether a table alone, or all tables and the results that are kept from them, take too much.
     /// `upkeep` are the bytes of each result.
-    pub fn excess<'a>(&'a self, upkeep: impl Iterator<Item = (&'a str, usize)>) -> Option<Excess> {
-        let tables: Vec<(&Store, usize)> =
+    pub fn excess<'a>(
+        &'a self,
+        upkeep: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Option<MemoryExcess> {
+        let tables: Vec<(&TableStore, usize)> =
             self.stores.iter().map(|store| (store, store.memory())).collect();
         for (store, used) in &tables {
             let limit = store.table().options.memory_limit;
             if let Some(limit) = limit.filter(|limit| *used as u64 > limit.0) {
                 let (table, used) = (Some(store.table().name.clone()), ByteSize(*used as u64));
-                return Some(Excess { table, used, limit, largest: Vec::new() });
+                return Some(MemoryExcess { table, used, limit, largest: Vec::new() });
             }
         }
         let limit = self.memory_limit?;
@@ -75,7 +79,7 @@ impl StateStores {
         }
         all.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
         all.truncate(NAMED);
-        Some(Excess { table: None, used, limit, largest: all })
+        Some(MemoryExcess { table: None, used, limit, largest: all })
     }
 }
 

@@ -9,15 +9,10 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
-use super::{StateError, StateStores, Store};
-use crate::model::{Changelog, KeyBytes, Operation, Position, Scn};
-
-/// The newest change of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Newest {
-    pub position: Position,
-    pub scn: Option<Scn>,
-}
+use super::error::StateError;
+use super::store::{LastChange, TableStore};
+use super::stores::StateStores;
+use crate::model::{Changelog, KeyBytes, Operation};
 
 impl StateStores {
     /// The keys of snapshot rows of which memory knows nothing although a change may be landed: it forgets
@@ -29,8 +24,8 @@ impl StateStores {
         &self,
         changelog: &Changelog,
     ) -> Result<Option<RecordBatch>, StateError> {
-        let store = &self.stores[self.by_name[&changelog.table.name]];
-        if !store.has_forgotten || !has_reads(changelog) {
+        let store = self.store_of(changelog);
+        if !store.has_forgotten() || !has_reads(changelog) {
             return Ok(None);
         }
         reads_of_unknown_keys(store, changelog).map_err(|source| store.error(source))
@@ -44,16 +39,16 @@ impl StateStores {
     ///
     /// # Errors
     /// As [`Self::reads_of_unknown_keys`].
-    pub fn outdated(
+    pub fn stale_snapshots(
         &self,
         changelog: &Changelog,
-        landed: &HashMap<KeyBytes, Newest>,
+        landed: &HashMap<KeyBytes, LastChange>,
     ) -> Result<Option<Vec<bool>>, StateError> {
         if changelog.table.options.extracted_from.is_some() || !has_reads(changelog) {
             return Ok(None);
         }
-        let store = &self.stores[self.by_name[&changelog.table.name]];
-        outdated(store, changelog, landed).map_err(|source| store.error(source))
+        let store = self.store_of(changelog);
+        stale_snapshots(store, changelog, landed).map_err(|source| store.error(source))
     }
 }
 
@@ -62,60 +57,57 @@ fn has_reads(changelog: &Changelog) -> bool {
 }
 
 fn reads_of_unknown_keys(
-    store: &Store,
+    store: &TableStore,
     changelog: &Changelog,
 ) -> Result<Option<RecordBatch>, ArrowError> {
-    let keys = store.keys.encode(&changelog.batch)?;
+    let keys = store.encode(&changelog.batch)?;
     let is_asked = |row: usize| {
         changelog.operations[row] == Operation::Read
             && changelog.scns[row].is_some()
-            && !store.entries.contains_key(keys.row(row).as_ref())
+            && store.entry(keys.row(row).as_ref()).is_none()
     };
     let mask: BooleanArray = (0..changelog.len()).map(|row| Some(is_asked(row))).collect();
     if mask.true_count() == 0 {
         return Ok(None);
     }
-    let keys = changelog.batch.project(&store.table.key)?;
+    let keys = changelog.batch.project(&store.table().key)?;
     filter_record_batch(&keys, &mask).map(Some)
 }
 
-fn outdated(
-    store: &Store,
+fn stale_snapshots(
+    store: &TableStore,
     changelog: &Changelog,
-    landed: &HashMap<KeyBytes, Newest>,
+    landed: &HashMap<KeyBytes, LastChange>,
 ) -> Result<Option<Vec<bool>>, ArrowError> {
-    let keys = store.keys.encode(&changelog.batch)?;
-    let stored = |key: &[u8]| {
-        let entry = store.entries.get(key);
-        let known = entry.map(|entry| Newest { position: entry.position, scn: entry.scn });
-        known.or_else(|| landed.get(key).copied())
-    };
-    let mut truncated =
-        store.truncated.map(|position| Newest { position, scn: store.truncated_scn });
+    let keys = store.encode(&changelog.batch)?;
+    let stored =
+        |key: &[u8]| store.entry(key).map(|entry| entry.last).or_else(|| landed.get(key).copied());
+    let mut truncated = store.truncated();
     let mut truncations = changelog.truncations.iter().peekable();
-    let mut newest: HashMap<arrow::row::Row<'_>, Newest> = HashMap::new();
-    let mut is_outdated = vec![false; changelog.len()];
-    for (row, is_outdated) in is_outdated.iter_mut().enumerate() {
+    let mut newest: HashMap<arrow::row::Row<'_>, LastChange> = HashMap::new();
+    let mut is_stale = vec![false; changelog.len()];
+    for (row, is_stale) in is_stale.iter_mut().enumerate() {
         let (key, position, scn) = (keys.row(row), changelog.positions[row], changelog.scns[row]);
         while let Some(older) = truncations.next_if(|t| t.position < position) {
-            truncated = later(truncated, Some(Newest { position: older.position, scn: older.scn }));
+            let older = LastChange { position: older.position, scn: older.scn };
+            truncated = later(truncated, Some(older));
         }
-        let known = newest.get(&key).copied().or_else(|| stored(key.as_ref()));
-        let known = later(known, truncated);
+        let of_key = newest.get(&key).copied().or_else(|| stored(key.as_ref()));
+        let known = later(of_key, truncated);
         if known.is_some_and(|known| known.position >= position) {
             // Broker order tells: it is landed and changes nothing else.
             continue;
         }
         let older =
             scn.zip(known.and_then(|known| known.scn)).is_some_and(|(own, known)| own < known);
-        *is_outdated = older && changelog.operations[row] == Operation::Read;
-        if !*is_outdated {
-            newest.insert(key, Newest { position, scn });
+        *is_stale = older && changelog.operations[row] == Operation::Read;
+        if !*is_stale {
+            newest.insert(key, LastChange { position, scn });
         }
     }
-    Ok(is_outdated.contains(&true).then_some(is_outdated))
+    Ok(is_stale.contains(&true).then_some(is_stale))
 }
 
-fn later(one: Option<Newest>, other: Option<Newest>) -> Option<Newest> {
+fn later(one: Option<LastChange>, other: Option<LastChange>) -> Option<LastChange> {
     [one, other].into_iter().flatten().max_by_key(|newest| newest.position)
 }

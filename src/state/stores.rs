@@ -1,12 +1,14 @@
+//! All stores of a pipeline, and the rules that need more than one table.
+
 use std::sync::Arc;
 
 use bytesize::ByteSize;
 use hashbrown::{HashMap, HashSet};
 
-use super::clock::{Advanced, Clock, Clocks, Ticks};
-use super::enriched::{Before, Enriched};
-use super::expiry::{self, Horizon};
-use super::{Folded, StateError, Store};
+use super::error::StateError;
+use super::store::{Folded, Horizon, TableStore};
+use super::temporal_join::{JoinedView, RowsBefore};
+use super::time::{Advanced, Clock, Clocks, Ticks};
 use crate::model::{Changelog, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
@@ -22,14 +24,14 @@ pub type Expired = Vec<TableDelta>;
 #[derive(Debug)]
 pub struct StateStores {
     /// Referenced tables come before the tables that reference them.
-    pub(super) stores: Vec<Store>,
+    pub(super) stores: Vec<TableStore>,
     pub(super) by_name: HashMap<String, usize>,
     /// The windows over a table's event time, shortest first.
     pub(super) windows: HashMap<String, Vec<Window>>,
     /// What rows show of tables that they look up.
-    pub(super) enriched: Vec<Enriched>,
+    pub(super) joins: Vec<JoinedView>,
     /// Of looked-up tables: how the rows were that this epoch has folded.
-    pub(super) before: HashMap<String, Before>,
+    pub(super) rows_before: HashMap<String, RowsBefore>,
     clocks: Clocks,
     pub(super) memory_limit: Option<ByteSize>,
     updates: usize,
@@ -44,24 +46,21 @@ impl StateStores {
         tables: &[Arc<Table>],
         watermark_delay: std::time::Duration,
     ) -> Result<Self, StateError> {
-        let stores: Vec<Store> = parents_first(tables)?
-            .into_iter()
-            .map(Store::new)
-            .collect::<Result<_, StateError>>()?;
-        let mut stores = stores;
+        let mut stores: Vec<TableStore> =
+            parents_first(tables)?.into_iter().map(TableStore::new).collect::<Result<_, _>>()?;
         for store in &mut stores {
             index_extracted(store, tables)?;
         }
         let by_name: HashMap<String, usize> =
             stores.iter().enumerate().map(|(at, s)| (s.table().name.clone(), at)).collect();
         let of_tables = stores.iter().map(|store| &**store.table());
-        let clocks = Clocks::new(of_tables, (micros(watermark_delay), micros(IDLE_AFTER)));
+        let clocks = Clocks::new(of_tables, micros(watermark_delay), micros(IDLE_AFTER));
         Ok(Self {
             stores,
             by_name,
             windows: HashMap::new(),
-            enriched: Vec::new(),
-            before: HashMap::new(),
+            joins: Vec::new(),
+            rows_before: HashMap::new(),
             clocks,
             memory_limit: None,
             updates: 0,
@@ -110,11 +109,16 @@ impl StateStores {
         self.clocks.advance(ticks)
     }
 
-    pub fn stores(&self) -> impl Iterator<Item = &Store> {
+    pub fn stores(&self) -> impl Iterator<Item = &TableStore> {
         self.stores.iter()
     }
 
-    pub(super) fn store(&self, table: &str) -> Option<&Store> {
+    /// The store of the changelog's table.
+    pub(super) fn store_of(&self, changelog: &Changelog) -> &TableStore {
+        &self.stores[self.by_name[&changelog.table.name]]
+    }
+
+    pub(super) fn store(&self, table: &str) -> Option<&TableStore> {
         self.by_name.get(table).map(|at| &self.stores[*at])
     }
 
@@ -129,7 +133,7 @@ impl StateStores {
         }
     }
 
-    /// Leaves the values of all other columns of a table out of memory; see [`Store::keep_columns`].
+    /// Leaves the values of all other columns of a table out of memory; see [`TableStore::keep_columns`].
     pub fn keep_columns(&mut self, table: &str, read: &[usize]) {
         if let Some(at) = self.by_name.get(table) {
             self.stores[*at].keep_columns(read);
@@ -148,12 +152,17 @@ impl StateStores {
         self.stores[at].fold(changelog)
     }
 
+    /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
+    pub fn note_truncates(&mut self, newest: &Changelog) {
+        self.stores[self.by_name[&newest.table.name]].note_truncates(newest);
+    }
+
     /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
     ///
     /// # Errors
     /// If Arrow can't process the batch.
     pub fn fill_unchanged(&self, changelog: &mut Changelog) -> Result<(), StateError> {
-        self.stores[self.by_name[&changelog.table.name]].fill_unchanged(changelog)
+        self.store_of(changelog).fill_unchanged(changelog)
     }
 
     /// Says that everything folded so far is landed, as it is after it was read from there.
@@ -180,17 +189,16 @@ impl StateStores {
         for at in 0..self.stores.len() {
             let Some(horizon) = self.horizon(&self.stores[at], landed) else { continue };
             let (parents, stores) = self.stores.split_at_mut(at);
-            let store = &mut stores[0];
-            expired.extend(expiry::expire(store, parents, &horizon)?);
+            expired.extend(stores[0].expire(parents, &horizon)?);
         }
         Ok(expired)
     }
 
     fn newest(&self) -> Position {
-        self.stores.iter().filter_map(Store::newest).max().unwrap_or(NONE_LANDED)
+        self.stores.iter().filter_map(TableStore::newest).max().unwrap_or(NONE_LANDED)
     }
 
-    fn horizon(&self, store: &Store, landed: Position) -> Option<Horizon> {
+    fn horizon(&self, store: &TableStore, landed: Position) -> Option<Horizon> {
         let Clock { source, watermark } = self.clocks.now();
         let source = source?;
         let ttl = store.table().options.ttl.map(micros);
@@ -206,7 +214,7 @@ impl StateStores {
 }
 
 /// The rows that were extracted from one row of the source table are found by its key.
-fn index_extracted(store: &mut Store, tables: &[Arc<Table>]) -> Result<(), StateError> {
+fn index_extracted(store: &mut TableStore, tables: &[Arc<Table>]) -> Result<(), StateError> {
     let table = Arc::clone(store.table());
     let Some(name) = &table.options.extracted_from else { return Ok(()) };
     match tables.iter().find(|parent| parent.name == *name) {

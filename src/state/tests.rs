@@ -2,12 +2,12 @@
 
 mod clock;
 mod fold;
-mod late;
+mod late_events;
 mod lookup;
-mod memory;
+mod memory_limit;
 mod truncate;
 mod ttl;
-mod unchanged;
+mod unchanged_cells;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +125,7 @@ fn changelog(table: &Arc<Table>, changes: &[Change]) -> Changelog {
 }
 
 /// Id and note of all rows, by id.
-fn rows(store: &Store) -> Vec<(i64, String)> {
+fn rows(store: &TableStore) -> Vec<(i64, String)> {
     let mut rows: Vec<_> = store.rows().unwrap().iter().flat_map(notes).collect();
     rows.sort();
     rows.into_iter().map(|(id, note)| (id, note.unwrap_or_else(|| "NULL".to_owned()))).collect()

@@ -11,7 +11,7 @@ use super::functions::watermark::WatermarkCell;
 use super::live_table::LiveTables;
 use super::pending::PendingTransform;
 use super::views::{MaintainedView, Maintenance};
-use crate::model::{Enrichment, ResultTable, SchemaChange, Table, Window};
+use crate::model::{ResultTable, SchemaChange, Table, TemporalJoin, Window};
 
 /// All transforms of a folder, in the order of what they read.
 pub struct Transforms {
@@ -21,7 +21,7 @@ pub struct Transforms {
     pub(crate) watermark: Option<i64>,
     pub(crate) views: Vec<MaintainedView>,
     /// What queries read of look-up tables.
-    pub(crate) enrichments: Vec<Arc<Enrichment>>,
+    pub(crate) enrichments: Vec<Arc<TemporalJoin>>,
     pub(crate) tables: Vec<Arc<Table>>,
     pub(crate) pending: Vec<PendingTransform>,
     /// Files whose columns events have a say in.
@@ -81,7 +81,8 @@ impl Transforms {
             };
             self.pending.push(pending);
         }
-        let is_read = |e: &Arc<Enrichment>| self.views.iter().any(|v| v.reads_any(&[&e.view.name]));
+        let is_read =
+            |e: &Arc<TemporalJoin>| self.views.iter().any(|v| v.reads_any(&[&e.view.name]));
         self.enrichments.retain(is_read);
     }
 
@@ -127,7 +128,7 @@ impl Transforms {
         let changes = changes_name(&table.name);
         let names = [table.name.as_str(), &changes];
         let is_looked_up =
-            |e: &Arc<Enrichment>| e.looked_up.name == table.name || e.enriched.name == table.name;
+            |e: &Arc<TemporalJoin>| e.looked_up.name == table.name || e.enriched.name == table.name;
         let reads_all = self.enrichments.iter().any(is_looked_up);
         let is_read = |name: &str| self.views.iter().any(|m| m.reads_column(&names, name));
         let columns = table.columns.iter().enumerate();
@@ -135,15 +136,15 @@ impl Transforms {
     }
 
     /// What the state keeps of look-up tables, each once.
-    pub fn enrichments(&self) -> &[Arc<Enrichment>] {
+    pub fn enrichments(&self) -> &[Arc<TemporalJoin>] {
         &self.enrichments
     }
 
     /// What a result reads of look-up tables.
-    pub fn looked_up(&self, result: &str) -> impl Iterator<Item = &Enrichment> {
+    pub fn looked_up(&self, result: &str) -> impl Iterator<Item = &TemporalJoin> {
         let views = self.views.iter().filter(move |m| m.table().name == result);
         views.flat_map(|m| {
-            let is_read = |e: &&Enrichment| m.reads().any(|name| name == e.view.name);
+            let is_read = |e: &&TemporalJoin| m.reads().any(|name| name == e.view.name);
             self.enrichments.iter().map(|enrichment| &**enrichment).filter(is_read)
         })
     }

@@ -21,7 +21,7 @@ use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::{late_events, replay, stale_snapshots};
 use crate::pipeline::error::PipelineError;
-use crate::state::{Excess, StateStores};
+use crate::state::{MemoryExcess, StateStores};
 use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;
 
@@ -336,7 +336,7 @@ impl Processor {
     }
 
     /// Who takes more memory than it may, as of the last epoch.
-    pub(in crate::pipeline) fn excess(&self) -> Option<Excess> {
+    pub(in crate::pipeline) fn excess(&self) -> Option<MemoryExcess> {
         self.stores.excess(self.transforms.memory())
     }
 

@@ -15,7 +15,7 @@ use metrics::counter;
 
 use crate::decode::Decoded;
 use crate::model::{Changelog, KeyBytes, Message, Offset, Table, TableDelta};
-use crate::state::{Missing, StateError, StateStores};
+use crate::state::{MissingRows, StateError, StateStores};
 use crate::telemetry::names;
 
 /// So many rows come back in one epoch at most; what needs more is a dead letter.
@@ -279,7 +279,7 @@ impl<'a> Rehydration<'a> {
 impl Wanted {
     fn add(
         &mut self,
-        missing: &Missing,
+        missing: &MissingRows,
         needs_of: impl Fn(usize) -> Vec<Need>,
     ) -> Result<(), StateError> {
         let is_new: Vec<bool> =
@@ -298,7 +298,7 @@ impl Wanted {
 
 fn want(
     wanted: &mut HashMap<String, Wanted>,
-    missing: Option<Missing>,
+    missing: Option<MissingRows>,
     needs_of: impl Fn(usize) -> Vec<Need>,
 ) -> Result<(), StateError> {
     let Some(missing) = missing else { return Ok(()) };

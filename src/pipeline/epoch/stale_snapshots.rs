@@ -9,7 +9,7 @@ use metrics::counter;
 use crate::model::{Changelog, KeyBytes, Offset};
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::error::PipelineError;
-use crate::state::{Newest, StateStores};
+use crate::state::{LastChange, StateStores};
 use crate::telemetry::names;
 
 /// Takes them out of `changes`, with the rows of their documents; the events that they came with. To be asked
@@ -25,7 +25,7 @@ pub(in crate::pipeline) async fn take_out(
         let Some(newest) = newest_landed(stores, landed, changelog).await? else {
             return Ok(None);
         };
-        let Some(is_outdated) = stores.outdated(changelog, &newest)? else { continue };
+        let Some(is_outdated) = stores.stale_snapshots(changelog, &newest)? else { continue };
         let rows = changelog.offsets.iter().zip(&is_outdated);
         let before = outdated.len();
         outdated.extend(rows.filter(|(_, is_outdated)| **is_outdated).map(|(offset, _)| *offset));
@@ -48,15 +48,15 @@ async fn newest_landed(
     stores: &StateStores,
     landed: &mut LandingReader,
     changelog: &Changelog,
-) -> Result<Option<HashMap<KeyBytes, Newest>>, PipelineError> {
-    let mut newest: HashMap<KeyBytes, Newest> = HashMap::new();
+) -> Result<Option<HashMap<KeyBytes, LastChange>>, PipelineError> {
+    let mut newest: HashMap<KeyBytes, LastChange> = HashMap::new();
     let Some(keys) = stores.reads_of_unknown_keys(changelog)? else { return Ok(Some(newest)) };
     let asked = vec![(Arc::clone(&changelog.table), keys)];
     let Some(history) = landed.history(asked).await? else { return Ok(None) };
     for part in &history {
         // The changes of a key come in their order.
         for (row, key) in stores.row_keys(part)?.into_iter().enumerate() {
-            newest.insert(key, Newest { position: part.positions[row], scn: part.scns[row] });
+            newest.insert(key, LastChange { position: part.positions[row], scn: part.scns[row] });
         }
     }
     Ok(Some(newest))

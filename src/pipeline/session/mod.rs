@@ -28,7 +28,7 @@ use crate::pipeline::tasks::outbox_delivery::OutboxDelivery;
 use crate::resilience::Recovery;
 use crate::sink::{Sink, SinkError};
 use crate::source::{Source, SourceEvent};
-use crate::state::Excess;
+use crate::state::MemoryExcess;
 use crate::telemetry::{Condition, Health, Heartbeat};
 use batch::{Collected, Collector, report};
 use carry_over::CarryOver;
@@ -203,7 +203,7 @@ impl<S: Source> Session<S> {
     /// Takes no more messages, so that the broker keeps them, until somebody acts.
     async fn wait_for_relief(
         &self,
-        excess: &Excess,
+        excess: &MemoryExcess,
         carry_over: &mut CarryOver,
         (health, shutdown): (&Health, &CancellationToken),
     ) -> Ended {

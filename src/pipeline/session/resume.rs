@@ -8,8 +8,8 @@ use tracing::info;
 
 use crate::decode::Decoder;
 use crate::model::{
-    Enrichment, Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet, RefusedResultRow, Replayed,
-    ResultChanges,
+    Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet, RefusedResultRow, Replayed,
+    ResultChanges, TemporalJoin,
 };
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::processor::Processor;
@@ -88,11 +88,11 @@ pub(in crate::pipeline) async fn resume(
 async fn look_up(
     sink: &mut dyn Sink,
     stores: &mut StateStores,
-    enrichments: &[Arc<Enrichment>],
+    enrichments: &[Arc<TemporalJoin>],
 ) -> Result<(), PipelineError> {
     let mut tables = BTreeSet::new();
     for enrichment in enrichments {
-        stores.enrich(enrichment)?;
+        stores.add_temporal_join(enrichment)?;
         tables.insert(&enrichment.enriched.name);
     }
     for table in tables {

@@ -8,14 +8,12 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
-use super::Store;
-use super::keys::KeyEncoder;
-use super::store::Entry;
 use crate::model::{Changelog, KeyBytes, Operation, Table};
+use crate::state::store::{Entry, TableStore};
 
 /// Rows of one table that are not in memory and that ttl may have dropped, and who needs them.
 #[derive(Debug)]
-pub struct Missing {
+pub struct MissingRows {
     pub table: Arc<Table>,
     /// The key columns of `table` in the order of its key; each key once.
     pub keys: RecordBatch,
@@ -28,29 +26,23 @@ pub struct Missing {
 /// The rows that the changelog itself changes. A key that the bound of its group may have cut is not
 /// among them: what it needs is in memory.
 pub(super) fn changed_rows(
-    store: &Store,
+    store: &TableStore,
     changelog: &Changelog,
-) -> Result<Option<Missing>, ArrowError> {
-    let groups = match &store.groups {
-        Some(groups) => Some((groups.of(&changelog.batch)?, groups)),
-        None => None,
-    };
-    let was_cut = |row: usize| {
-        groups.as_ref().is_some_and(|(keys, groups)| groups.was_cut(keys.row(row).as_ref()))
-    };
+) -> Result<Option<MissingRows>, ArrowError> {
+    let was_cut = store.are_of_cut_groups(&changelog.batch)?;
     let columns: Vec<ArrayRef> =
-        store.table.key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
-    let rows = (0..changelog.len()).filter(|row| !was_cut(*row)).map(|row| (row, row));
+        store.table().key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
+    let rows = (0..changelog.len()).filter(|row| !was_cut[*row]).map(|row| (row, row));
     missing(store, &columns, rows, |entry| entry.is_none())
 }
 
 /// The rows that the changelog makes anew after they were deleted.
 pub(super) fn made_anew(
-    store: &Store,
+    store: &TableStore,
     changelog: &Changelog,
-) -> Result<Option<Missing>, ArrowError> {
+) -> Result<Option<MissingRows>, ArrowError> {
     let columns: Vec<ArrayRef> =
-        store.table.key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
+        store.table().key.iter().map(|at| Arc::clone(changelog.batch.column(*at))).collect();
     let is_delete = |row: &usize| changelog.operations[*row] == Operation::Delete;
     let rows = (0..changelog.len()).filter(|row| !is_delete(row)).map(|row| (row, row));
     missing(store, &columns, rows, |entry| entry.is_some_and(|entry| entry.slot.is_none()))
@@ -58,22 +50,21 @@ pub(super) fn made_anew(
 
 /// The rows that those of the changelog reference, before the change and after it.
 pub(super) fn referenced_rows(
-    store: &Store,
-    parent: &Store,
+    store: &TableStore,
+    parent: &TableStore,
     changelog: &Changelog,
-) -> Result<Option<Missing>, ArrowError> {
-    let reference = store.table.options.references.as_ref();
+) -> Result<Option<MissingRows>, ArrowError> {
+    let reference = store.table().options.references.as_ref();
     let Some(reference) = reference.filter(|_| parent.has_dropped()) else { return Ok(None) };
-    let stored = store.segments.iter().map(|s| s.batch.column(reference.column).as_ref());
+    let stored = store.batches().map(|batch| batch.column(reference.column).as_ref());
     let new = changelog.batch.column(reference.column).as_ref();
     let arrays: Vec<&dyn Array> = [new].into_iter().chain(stored).collect();
-    let keys = store.keys.encode(&changelog.batch)?;
+    let keys = store.encode(&changelog.batch)?;
     let (mut sources, mut rows) = (Vec::new(), Vec::new());
     for row in 0..changelog.len() {
         sources.push((0, row));
         rows.push(row);
-        let entry = store.entries.get(keys.row(row).as_ref());
-        if let Some(place) = entry.and_then(|entry| store.place(entry)) {
+        if let Some(place) = store.place_of(keys.row(row).as_ref()) {
             sources.push((place.segment() + 1, place.row()));
             rows.push(row);
         }
@@ -84,10 +75,10 @@ pub(super) fn referenced_rows(
 
 /// The rows that those of the changelog look up.
 pub(super) fn looked_up_rows(
-    looked_up: &Store,
+    looked_up: &TableStore,
     columns: &[usize],
     changelog: &Changelog,
-) -> Result<Option<Missing>, ArrowError> {
+) -> Result<Option<MissingRows>, ArrowError> {
     if !looked_up.has_dropped() {
         return Ok(None);
     }
@@ -101,19 +92,18 @@ pub(super) fn looked_up_rows(
 /// Those of the keys in `columns` whose entry in `store` is as wanted; `rows` pairs the rows of
 /// `columns` with those of the changelog. NULL is no key.
 fn missing(
-    store: &Store,
+    store: &TableStore,
     columns: &[ArrayRef],
     rows: impl Iterator<Item = (usize, usize)>,
     is_wanted: impl Fn(Option<&Entry>) -> bool,
-) -> Result<Option<Missing>, ArrowError> {
-    let encoder: &KeyEncoder = &store.keys;
-    let keys = encoder.encode_columns(columns)?;
+) -> Result<Option<MissingRows>, ArrowError> {
+    let keys = store.encode_columns(columns)?;
     let (mut found, mut needed_by) = (Vec::new(), Vec::<Vec<usize>>::new());
     let mut known = HashMap::new();
     for (at, row) in rows {
         let key = keys.row(at);
         let is_null = columns.iter().any(|column| column.is_null(at));
-        if is_null || !is_wanted(store.entries.get(key.as_ref())) {
+        if is_null || !is_wanted(store.entry(key.as_ref())) {
             continue;
         }
         let place = *known.entry(key).or_insert_with(|| {
@@ -130,7 +120,7 @@ fn missing(
     let encoded =
         found.values().iter().map(|at| KeyBytes::from(keys.row(*at as usize).as_ref())).collect();
     let columns = columns.iter().map(|column| take(column, &found, None));
-    let schema: Arc<Schema> = Arc::new(store.table.schema().project(&store.table.key)?);
+    let schema: Arc<Schema> = Arc::new(store.schema().project(&store.table().key)?);
     let keys = RecordBatch::try_new(schema, columns.collect::<Result<_, _>>()?)?;
-    Ok(Some(Missing { table: Arc::clone(&store.table), keys, encoded, needed_by }))
+    Ok(Some(MissingRows { table: Arc::clone(store.table()), keys, encoded, needed_by }))
 }

@@ -1,31 +1,41 @@
 //! Rows that ttl has dropped and that come back from the landing table.
 
+mod missing_rows;
+
+pub use missing_rows::MissingRows;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
-use super::enriched::Enriched;
-use super::{Missing, StateError, StateStores, Store, missing};
 use crate::model::{Changelog, KeyBytes, Position, SystemColumn, Table, TableDelta};
+use crate::state::error::StateError;
+use crate::state::store::TableStore;
+use crate::state::stores::StateStores;
+use crate::state::temporal_join::JoinedView;
+use crate::state::time::event_times;
 
 impl StateStores {
     /// All tables, each before the one that it references.
     pub fn children_first(&self) -> impl DoubleEndedIterator<Item = &Arc<Table>> {
-        self.stores.iter().rev().map(Store::table)
+        self.stores.iter().rev().map(TableStore::table)
     }
 
     /// The rows that a changelog changes and that ttl may have dropped, or rows that reference them.
     ///
     /// # Errors
     /// If Arrow can't process the batch.
-    pub fn missing_changed(&self, changelog: &Changelog) -> Result<Option<Missing>, StateError> {
+    pub fn missing_changed(
+        &self,
+        changelog: &Changelog,
+    ) -> Result<Option<MissingRows>, StateError> {
         let store = self.store_of(changelog);
         if !store.has_dropped() && !self.have_children_dropped(store) {
             return Ok(None);
         }
-        missing::changed_rows(store, changelog).map_err(|source| store.error(source))
+        missing_rows::changed_rows(store, changelog).map_err(|source| store.error(source))
     }
 
     /// The rows that those of a changelog reference, before the change or after it, and that ttl may
@@ -33,22 +43,25 @@ impl StateStores {
     ///
     /// # Errors
     /// As [`Self::missing_changed`].
-    pub fn missing_parents(&self, changelog: &Changelog) -> Result<Option<Missing>, StateError> {
+    pub fn missing_parents(
+        &self,
+        changelog: &Changelog,
+    ) -> Result<Option<MissingRows>, StateError> {
         let store = self.store_of(changelog);
         let Some(parent) = self.parent(store) else { return Ok(None) };
-        missing::referenced_rows(store, parent, changelog).map_err(|source| store.error(source))
+        missing_rows::referenced_rows(store, parent, changelog)
+            .map_err(|source| store.error(source))
     }
 
     /// The rows that those of a changelog look up, by the table of each, and that ttl may have dropped.
     ///
     /// # Errors
     /// As [`Self::missing_changed`].
-    pub fn missing_looked_up(&self, changelog: &Changelog) -> Result<Vec<Missing>, StateError> {
-        let of_table = |e: &&Enriched| e.enrichment.enriched.name == changelog.table.name;
-        let missing = self.enriched.iter().filter(of_table).map(|enriched| {
-            let enrichment = &enriched.enrichment;
-            let looked_up = &self.stores[self.by_name[&enrichment.looked_up.name]];
-            missing::looked_up_rows(looked_up, &enrichment.columns, changelog)
+    pub fn missing_looked_up(&self, changelog: &Changelog) -> Result<Vec<MissingRows>, StateError> {
+        let of_table = |view: &&JoinedView| view.join.enriched.name == changelog.table.name;
+        let missing = self.joins.iter().filter(of_table).map(|view| {
+            let looked_up = &self.stores[self.by_name[&view.join.looked_up.name]];
+            missing_rows::looked_up_rows(looked_up, &view.join.columns, changelog)
                 .map_err(|source| looked_up.error(source))
         });
         missing.filter_map(Result::transpose).collect()
@@ -59,24 +72,24 @@ impl StateStores {
     ///
     /// # Errors
     /// As [`Self::missing_changed`].
-    pub fn made_anew(&self, changelog: &Changelog) -> Result<Option<Missing>, StateError> {
+    pub fn made_anew(&self, changelog: &Changelog) -> Result<Option<MissingRows>, StateError> {
         let store = self.store_of(changelog);
         if !self.have_children_dropped(store) {
             return Ok(None);
         }
-        missing::made_anew(store, changelog).map_err(|source| store.error(source))
+        missing_rows::made_anew(store, changelog).map_err(|source| store.error(source))
     }
 
-    fn have_children_dropped(&self, store: &Store) -> bool {
+    fn have_children_dropped(&self, store: &TableStore) -> bool {
         self.stores.iter().any(|child| {
-            let reference = child.table.options.references.as_ref();
-            child.has_dropped() && reference.is_some_and(|r| r.table == store.table.name)
+            let reference = child.table().options.references.as_ref();
+            child.has_dropped() && reference.is_some_and(|r| r.table == store.table().name)
         })
     }
 
     /// Whether ttl has dropped a row of a table.
     pub fn has_dropped(&self, table: &str) -> bool {
-        self.store(table).is_some_and(Store::has_dropped)
+        self.store(table).is_some_and(TableStore::has_dropped)
     }
 
     /// The key of each row, encoded.
@@ -85,7 +98,8 @@ impl StateStores {
     /// As [`Self::missing_changed`].
     pub fn row_keys(&self, changelog: &Changelog) -> Result<Vec<KeyBytes>, StateError> {
         let store = self.store_of(changelog);
-        store.encoded(&changelog.batch).map_err(|source| store.error(source))
+        let keys = store.encode(&changelog.batch).map_err(|source| store.error(source))?;
+        Ok(keys.iter().map(|key| KeyBytes::from(key.as_ref())).collect())
     }
 
     /// Where the newest change of each row's key is, as far as memory knows.
@@ -98,8 +112,7 @@ impl StateStores {
     ) -> Result<Vec<Option<Position>>, StateError> {
         let store = self.store_of(changelog);
         let keys = self.row_keys(changelog)?;
-        let known = |key: &KeyBytes| store.entries.get(key).map(|entry| entry.position);
-        Ok(keys.iter().map(|key| known(key).max(store.truncated)).collect())
+        Ok(keys.iter().map(|key| store.newest_of(store.entry(key))).collect())
     }
 
     /// The key of the row that each row references, encoded as [`Self::row_keys`] of that table.
@@ -108,12 +121,12 @@ impl StateStores {
     /// As [`Self::missing_changed`].
     pub fn parent_keys(&self, changelog: &Changelog) -> Result<Vec<KeyBytes>, StateError> {
         let store = self.store_of(changelog);
-        let reference = store.table.options.references.as_ref();
+        let reference = store.table().options.references.as_ref();
         let (Some(parent), Some(reference)) = (self.parent(store), reference) else {
             return Ok(Vec::new());
         };
         let column = Arc::clone(changelog.batch.column(reference.column));
-        let keys = parent.keys.encode_columns(&[column]).map_err(|source| store.error(source))?;
+        let keys = parent.encode_columns(&[column]).map_err(|source| store.error(source))?;
         Ok(keys.iter().map(|key| KeyBytes::from(key.as_ref())).collect())
     }
 
@@ -121,11 +134,11 @@ impl StateStores {
     /// tables that ttl has dropped rows of.
     pub fn are_forgotten(&self, changelog: &Changelog, needed_for: &str) -> Vec<bool> {
         let store = self.store_of(changelog);
-        if store.table.options.event_time.is_none() {
+        if store.table().options.event_time.is_none() {
             return vec![false; changelog.len()];
         }
         let shared = self.shared_windows(store, self.windows_of(needed_for));
-        (0..changelog.len()).map(|row| store.is_forgotten(changelog, row, &shared)).collect()
+        event_times(changelog).map(|time| store.dropped_times().touches(time, &shared)).collect()
     }
 
     /// Puts rows back into memory, where they stay for a whole ttl; those that are there already, or
@@ -139,28 +152,16 @@ impl StateStores {
         let changelog = changed_now(store, changelog, now).map_err(|source| store.error(source))?;
         Ok(store.fold(changelog)?.delta)
     }
-
-    fn store_of(&self, changelog: &Changelog) -> &Store {
-        &self.stores[self.by_name[&changelog.table.name]]
-    }
-}
-
-impl Store {
-    fn encoded(&self, batch: &RecordBatch) -> Result<Vec<KeyBytes>, ArrowError> {
-        let keys = self.keys.encode(batch)?;
-        Ok(keys.iter().map(|key| KeyBytes::from(key.as_ref())).collect())
-    }
 }
 
 /// The rows that are not known, as if the source had changed them just now: else ttl would drop them at once.
 fn changed_now(
-    store: &Store,
+    store: &TableStore,
     changelog: Changelog,
     now: Option<i64>,
 ) -> Result<Changelog, ArrowError> {
-    let keys = store.keys.encode(&changelog.batch)?;
-    let is_known: Vec<bool> =
-        keys.iter().map(|key| store.entries.contains_key(key.as_ref())).collect();
+    let keys = store.encode(&changelog.batch)?;
+    let is_known: Vec<bool> = keys.iter().map(|key| store.entry(key.as_ref()).is_some()).collect();
     let mut changelog = changelog.without(&is_known);
     if let Some(now) = now {
         let mut columns = changelog.batch.columns().to_vec();
@@ -172,7 +173,7 @@ fn changed_now(
     Ok(changelog)
 }
 
-impl Missing {
+impl MissingRows {
     /// The keys of some rows.
     ///
     /// # Errors

@@ -1,17 +1,18 @@
-//! Rows by key or by index, as the SQL asks for them.
+//! Rows by key or by index.
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
 use arrow::error::ArrowError;
 
-use super::index::Index;
-use super::store::Place;
-use super::{StateError, StateStores, Store};
-use crate::model::{CurrentRows, Found, Lookup};
+use super::index::HashIndex;
+use super::place::{Place, Slot};
+use super::table_store::TableStore;
+use crate::model::{Found, Lookup};
+use crate::state::error::StateError;
 
-impl Store {
+impl TableStore {
     /// Keeps an index on some columns; the key has one already.
-    pub(super) fn add_index(&mut self, columns: &[usize]) -> Result<(), StateError> {
+    pub(in crate::state) fn add_index(&mut self, columns: &[usize]) -> Result<(), StateError> {
         let mut columns = columns.to_vec();
         columns.sort_unstable();
         if self.is_key(&columns) || self.index(&columns).is_some() {
@@ -22,12 +23,10 @@ impl Store {
         Ok(())
     }
 
-    fn new_index(&self, columns: &[usize]) -> Result<Index, ArrowError> {
-        let mut index = Index::new(&self.schema, columns)?;
-        let slots: Vec<_> = self.entries.values().filter_map(|entry| entry.slot).collect();
-        let places: Vec<Place> = slots.iter().map(|slot| self.slots.place(*slot)).collect();
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        index.insert(&self.rows_at(&places, &all)?, &slots)?;
+    fn new_index(&self, columns: &[usize]) -> Result<HashIndex, ArrowError> {
+        let mut index = HashIndex::new(&self.schema, columns)?;
+        let slots: Vec<Slot> = self.entries.values().filter_map(|entry| entry.slot).collect();
+        index.insert(&self.rows_of(&slots, &self.all_columns())?, &slots)?;
         Ok(index)
     }
 
@@ -37,7 +36,7 @@ impl Store {
         key == columns
     }
 
-    fn index(&self, columns: &[usize]) -> Option<&Index> {
+    fn index(&self, columns: &[usize]) -> Option<&HashIndex> {
         self.indexes.iter().find(|index| index.columns() == columns)
     }
 
@@ -75,15 +74,14 @@ impl Store {
         mut visit: impl FnMut(u32, Place),
     ) -> Result<(), ArrowError> {
         for (at, key) in self.keys.encode_columns(keys)?.iter().enumerate() {
-            let entry = self.entries.get(key.as_ref());
-            if let Some(place) = entry.and_then(|entry| self.place(entry)) {
+            if let Some(place) = self.place_of(key.as_ref()) {
                 visit(at as u32, place);
             }
         }
         Ok(())
     }
 
-    pub(super) fn find(
+    pub(in crate::state) fn find(
         &self,
         lookup: Lookup<'_>,
         projection: &[usize],
@@ -96,7 +94,7 @@ impl Store {
         Ok(Found { rows: self.rows_at(&places, projection)?, key_of })
     }
 
-    fn count(&self, lookup: Lookup<'_>) -> Result<Vec<usize>, ArrowError> {
+    pub(in crate::state) fn count(&self, lookup: Lookup<'_>) -> Result<Vec<usize>, ArrowError> {
         let (columns, keys) = self.sorted(lookup)?;
         if let Some(index) = self.index(&columns) {
             return index.count(&keys, lookup.nulls_match);
@@ -109,45 +107,5 @@ impl Store {
     fn no_index(&self, columns: &[usize]) -> ArrowError {
         let name = &self.table.name;
         ArrowError::InvalidArgumentError(format!("table {name} has no index on {columns:?}"))
-    }
-}
-
-impl StateStores {
-    fn known(&self, table: &str) -> Result<&Store, ArrowError> {
-        let unknown = || ArrowError::InvalidArgumentError(format!("no table {table} in the state"));
-        self.store(table).ok_or_else(unknown)
-    }
-}
-
-impl CurrentRows for StateStores {
-    fn find(
-        &self,
-        table: &str,
-        lookup: Lookup<'_>,
-        projection: &[usize],
-    ) -> Result<Found, ArrowError> {
-        match self.view(table) {
-            Some((view, enriched)) => view.find(enriched, lookup, projection),
-            None => self.known(table)?.find(lookup, projection),
-        }
-    }
-
-    fn count(&self, table: &str, lookup: Lookup<'_>) -> Result<Vec<usize>, ArrowError> {
-        let Some((view, enriched)) = self.view(table) else {
-            return self.known(table)?.count(lookup);
-        };
-        let mut counts = vec![0; lookup.keys.first().map_or(0, |column| column.len())];
-        for key in view.find(enriched, lookup, &[])?.key_of {
-            counts[key as usize] += 1;
-        }
-        Ok(counts)
-    }
-
-    fn all(&self, table: &str) -> Result<Vec<RecordBatch>, ArrowError> {
-        if let Some((view, enriched)) = self.view(table) {
-            return view.all(enriched);
-        }
-        let store = self.known(table)?;
-        store.segments.iter().map(super::segment::Segment::snapshot).collect()
     }
 }

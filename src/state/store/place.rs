@@ -1,5 +1,51 @@
-use super::index::Slot;
-use super::store::Place;
+//! Where rows are: the entry of each key, and the place of each slot.
+
+use crate::model::{Position, Scn};
+
+/// Names a row for as long as its key is in the store, wherever its newest version is.
+pub(in crate::state) type Slot = u32;
+
+/// The newest change of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChange {
+    pub position: Position,
+    pub scn: Option<Scn>,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::state) struct Entry {
+    pub(in crate::state) last: LastChange,
+    /// `None`: deleted, and remembered so that an older change that comes late can't revive it.
+    pub(in crate::state) slot: Option<Slot>,
+}
+
+/// Where a row is: which segment, and which row of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::state) struct Place {
+    // There is one for every row: 32 bits are enough for what fits into memory.
+    segment: u32,
+    row: u32,
+}
+
+impl Place {
+    pub(super) fn new(segment: usize, row: usize) -> Self {
+        Self { segment: segment as u32, row: row as u32 }
+    }
+
+    pub(in crate::state) fn segment(self) -> usize {
+        self.segment as usize
+    }
+
+    pub(in crate::state) fn row(self) -> usize {
+        self.row as usize
+    }
+
+    /// As `interleave` takes it.
+    pub(in crate::state) fn pair(self) -> (usize, usize) {
+        (self.segment(), self.row())
+    }
+}
 
 /// Where the row of each slot is now, so that an index need not know when rows move.
 #[derive(Debug, Default)]

@@ -1,3 +1,5 @@
+//! Columns that no query reads: they take no memory.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, make_array, new_null_array};
@@ -9,21 +11,21 @@ use arrow::error::ArrowError;
 /// Bytes of a DECIMAL, the widest value that tables have.
 const WIDEST: usize = 16;
 
-/// Columns whose values nobody asks for: NULL in every row, and all over one run of zero bytes, because a
+/// Columns whose values no query reads: NULL in every row, and all over one run of zero bytes, because a
 /// table may have far more rows than an array of NULLs for each such column is worth.
 #[derive(Debug)]
-pub(super) struct Blank {
+pub(super) struct PrunedColumns {
     columns: Vec<usize>,
     zeros: Buffer,
 }
 
-impl Default for Blank {
+impl Default for PrunedColumns {
     fn default() -> Self {
         Self::new(Vec::new())
     }
 }
 
-impl Blank {
+impl PrunedColumns {
     pub(super) fn new(columns: Vec<usize>) -> Self {
         Self { columns, zeros: MutableBuffer::from_len_zeroed(0).into() }
     }
@@ -32,7 +34,7 @@ impl Blank {
         self.columns.contains(&column)
     }
 
-    /// `columns` without the values that nobody asks for.
+    /// `columns` without the values that no query reads.
     pub(super) fn apply(
         &mut self,
         schema: &SchemaRef,
@@ -53,15 +55,16 @@ impl Blank {
     ) -> Result<RecordBatch, ArrowError> {
         let schema = batches[0].schema();
         let kept: Vec<usize> = (0..schema.fields().len()).filter(|at| !self.has(*at)).collect();
-        let projected = batches.iter().map(|batch| batch.project(&kept));
-        let projected = projected.collect::<Result<Vec<_>, _>>()?;
+        let projected: Vec<RecordBatch> =
+            batches.iter().map(|batch| batch.project(&kept)).collect::<Result<_, _>>()?;
         let merged = interleave_record_batch(&projected.iter().collect::<Vec<_>>(), rows)?;
         let mut merged = merged.columns().iter().map(Arc::clone);
-        let column = |at| match self.has(at) {
-            true => Ok(Arc::clone(batches[0].column(at))),
-            false => merged.next().ok_or_else(|| {
-                ArrowError::ComputeError("a merged segment has lost a column".to_owned())
-            }),
+        let column = |at| {
+            if self.has(at) {
+                return Ok(Arc::clone(batches[0].column(at)));
+            }
+            let lost = || ArrowError::ComputeError("a merged segment has lost a column".to_owned());
+            merged.next().ok_or_else(lost)
         };
         let columns = (0..schema.fields().len()).map(column).collect::<Result<Vec<_>, _>>()?;
         self.apply(&schema, columns, rows.len())
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blank_columns_are_null_in_any_type_and_share_their_bytes() {
+    fn pruned_columns_are_null_in_any_type_and_share_their_bytes() {
         let types = [
             DataType::Int64,
             DataType::Utf8,
@@ -122,26 +125,26 @@ mod tests {
         let mut fields = vec![Field::new("id", DataType::Int64, false)];
         fields.extend(types.iter().map(|t| Field::new(t.to_string(), t.clone(), true)));
         let schema: SchemaRef = Schema::new(fields).into();
-        let mut blank = Blank::new((1..=types.len()).collect());
-        let batch = |blank: &mut Blank, ids: Vec<i64>| {
+        let mut pruned = PrunedColumns::new((1..=types.len()).collect());
+        let batch = |pruned: &mut PrunedColumns, ids: Vec<i64>| {
             let rows = ids.len();
             let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids))];
             columns.extend(types.iter().map(|data_type| new_null_array(data_type, rows)));
-            blank.apply(&schema, columns, rows).unwrap()
+            pruned.apply(&schema, columns, rows).unwrap()
         };
-        let first = batch(&mut blank, (0..1000).collect());
-        let second = batch(&mut blank, (1000..3000).collect());
+        let first = batch(&mut pruned, (0..1000).collect());
+        let second = batch(&mut pruned, (1000..3000).collect());
         let rows: Vec<(usize, usize)> =
             (0..1000).map(|row| (0, row)).chain((0..2000).map(|row| (1, row))).collect();
-        let merged = blank.interleave(&[&first, &second], &rows).unwrap();
+        let merged = pruned.interleave(&[&first, &second], &rows).unwrap();
         assert_eq!(merged.column(0).as_primitive::<Int64Type>().values().last(), Some(&2999));
         for column in &merged.columns()[1..] {
             assert_eq!((column.len(), column.null_count()), (3000, 3000), "{}", column.data_type());
         }
         // 16 bytes for 3,001 rows, rounded up.
-        assert_eq!(blank.zeros.len(), 65_536);
+        assert_eq!(pruned.zeros.len(), 65_536);
         let starts = |at: usize| merged.column(at).to_data().buffers()[0].as_ptr();
         assert!([2, 3, 5, 6, 7].iter().all(|at| starts(*at) == starts(1)));
-        assert!(blank.memory(&merged) < 3000 * 8 + 1000, "{}", blank.memory(&merged));
+        assert!(pruned.memory(&merged) < 3000 * 8 + 1000, "{}", pruned.memory(&merged));
     }
 }

@@ -1,9 +1,11 @@
+//! Rows that came in together.
+
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
-use super::blank::Blank;
-use super::index::Slot;
+use super::place::Slot;
+use super::pruned_columns::PrunedColumns;
 
 /// Rows that came in together, the dead ones among them marked.
 ///
@@ -56,7 +58,7 @@ impl Segment {
 
     /// One segment of the live rows of all `segments`, in their order. Rows are copied once: a second copy of
     /// the largest segments would be what memory peaks with.
-    pub(super) fn merge(segments: &[Self], blank: &mut Blank) -> Result<Self, ArrowError> {
+    pub(super) fn merge(segments: &[Self], pruned: &mut PrunedColumns) -> Result<Self, ArrowError> {
         let count = segments.iter().map(Self::live_count).sum();
         let mut rows: Vec<(usize, usize)> = Vec::with_capacity(count);
         let (mut changed_at, mut slots) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -68,13 +70,13 @@ impl Segment {
             }
         }
         let batches: Vec<&RecordBatch> = segments.iter().map(|segment| &segment.batch).collect();
-        let mut merged = Self::new(blank.interleave(&batches, &rows)?, changed_at);
+        let mut merged = Self::new(pruned.interleave(&batches, &rows)?, changed_at);
         merged.slots = slots;
         Ok(merged)
     }
 
-    pub(super) fn memory(&self, blank: &Blank) -> usize {
+    pub(super) fn memory(&self, pruned: &PrunedColumns) -> usize {
         // Per row: when it changed, its slot, whether it lives.
-        blank.memory(&self.batch) + self.live.len() * 13
+        pruned.memory(&self.batch) + self.live.len() * 13
     }
 }

@@ -1,104 +1,56 @@
+//! The rows of one table: what is kept of them, and how other parts of the state read it.
+
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use arrow::row::Rows;
 use hashbrown::HashMap;
 
-use super::StateError;
-use super::blank::Blank;
-use super::groups::Groups;
-use super::index::{self, Index, Slot};
-use super::keys::KeyEncoder;
-use super::late::Forgotten;
+use super::dropped_times::DroppedTimes;
+use super::index::{Groups, HashIndex, KeyEncoder, map_memory};
+use super::place::{Entry, LastChange, Place, Slot, Slots};
+use super::pruned_columns::PrunedColumns;
 use super::segment::Segment;
-use super::slots::Slots;
-use super::touched::Touched;
-use super::unchanged;
-use crate::model::{
-    Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Table, TableDelta,
-};
-
-/// Where the newest row of a key is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) position: Position,
-    pub(super) scn: Option<Scn>,
-    /// `None`: deleted, and remembered so that an older change that comes late can't revive it.
-    pub(super) slot: Option<Slot>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    // There is one for every row: 32 bits are enough for what fits into memory.
-    segment: u32,
-    row: u32,
-}
-
-impl Place {
-    pub(super) fn new(segment: usize, row: usize) -> Self {
-        Self { segment: segment as u32, row: row as u32 }
-    }
-
-    pub(super) fn segment(self) -> usize {
-        self.segment as usize
-    }
-
-    pub(super) fn row(self) -> usize {
-        self.row as usize
-    }
-}
+use crate::model::{KeyBytes, Position, Table};
+use crate::state::error::StateError;
 
 /// The current rows of one source table.
 #[derive(Debug)]
-pub struct Store {
+pub struct TableStore {
     pub(super) table: Arc<Table>,
     pub(super) schema: SchemaRef,
     pub(super) keys: KeyEncoder,
     pub(super) entries: HashMap<KeyBytes, Entry>,
     pub(super) slots: Slots,
     pub(super) segments: Vec<Segment>,
-    pub(super) indexes: Vec<Index>,
-    pub(super) deleted: Vec<Deleted>,
+    pub(super) indexes: Vec<HashIndex>,
+    pub(super) deleted: Vec<RememberedDelete>,
     pub(super) groups: Option<Groups>,
-    live_rows: usize,
+    pub(super) live_rows: usize,
     /// The newest change that was folded.
-    newest: Option<Position>,
+    pub(super) newest: Option<Position>,
     /// Changes up to here are undone by a truncate.
-    pub(super) truncated: Option<Position>,
-    pub(super) truncated_scn: Option<Scn>,
-    has_dropped: bool,
+    pub(super) truncated: Option<LastChange>,
+    pub(super) has_dropped: bool,
     /// A key that is not in memory may be in the landing table all the same.
     pub(super) has_forgotten: bool,
-    pub(super) forgotten: Forgotten,
-    blank: Blank,
+    pub(super) dropped_times: DroppedTimes,
+    pub(super) pruned: PrunedColumns,
 }
 
-/// A key that is remembered as deleted, until [`Store`]'s entry for it may be forgotten.
+/// A key that is remembered as deleted, until its entry may be forgotten.
 #[derive(Debug)]
-pub(super) struct Deleted {
+pub(super) struct RememberedDelete {
     /// When the source deleted it, microseconds.
     pub(super) at: i64,
     pub(super) position: Position,
     pub(super) key: KeyBytes,
 }
 
-/// What a fold did.
-#[derive(Debug)]
-pub struct Folded {
-    /// The changes as they are to be landed: unchanged LOB cells filled with their old values.
-    pub changelog: Changelog,
-    /// How the current rows differ from before.
-    pub delta: TableDelta,
-    /// Changes older than what the store held for their key.
-    pub stale: usize,
-    /// Rows that left memory because their group grew beyond its bound.
-    pub trimmed: usize,
-    /// Rows that truncates took away.
-    pub truncated: usize,
-}
-
-impl Store {
+impl TableStore {
     /// # Errors
     /// If a key column has a type that Arrow can't turn into a row key.
     pub fn new(table: Arc<Table>) -> Result<Self, StateError> {
@@ -125,11 +77,10 @@ impl Store {
             live_rows: 0,
             newest: None,
             truncated: None,
-            truncated_scn: None,
             has_dropped: false,
             has_forgotten: false,
-            forgotten: Forgotten::default(),
-            blank: Blank::default(),
+            dropped_times: DroppedTimes::default(),
+            pruned: PrunedColumns::default(),
         })
     }
 
@@ -147,8 +98,8 @@ impl Store {
                 || options.references.as_ref().is_some_and(|r| r.column == *at)
                 || self.indexes.iter().any(|index| index.columns().contains(at))
         };
-        self.blank =
-            Blank::new((0..self.table.columns.len()).filter(|at| !is_needed(at)).collect());
+        self.pruned =
+            PrunedColumns::new((0..self.table.columns.len()).filter(|at| !is_needed(at)).collect());
     }
 
     pub fn table(&self) -> &Arc<Table> {
@@ -172,10 +123,10 @@ impl Store {
 
     /// Bytes that rows, keys and indexes take.
     pub fn memory(&self) -> usize {
-        let rows: usize = self.segments.iter().map(|segment| segment.memory(&self.blank)).sum();
-        let indexes: usize = self.indexes.iter().map(Index::memory).sum();
+        let rows: usize = self.segments.iter().map(|segment| segment.memory(&self.pruned)).sum();
+        let indexes: usize = self.indexes.iter().map(HashIndex::memory).sum();
         let groups = self.groups.as_ref().map_or(0, Groups::memory);
-        rows + indexes + groups + index::memory(&self.entries) + self.slots.memory()
+        rows + indexes + groups + map_memory(&self.entries) + self.slots.memory()
     }
 
     /// The current rows, in no particular order.
@@ -183,262 +134,134 @@ impl Store {
     /// # Errors
     /// If Arrow can't filter a batch.
     pub fn rows(&self) -> Result<Vec<RecordBatch>, StateError> {
-        let snapshots: Result<Vec<_>, ArrowError> =
-            self.segments.iter().map(Segment::snapshot).collect();
-        snapshots.map_err(|source| self.error(source))
+        self.live_batches().map_err(|source| self.error(source))
     }
 
-    /// Applies changes in their order; per key the highest position wins.
-    ///
-    /// A row that makes its group larger than its bound leaves the newest ones of the group; the
-    /// others leave memory without a trace, as if they had been deleted. A later change of one of
-    /// them brings it back as the newest of its group, because its event carries the whole row.
-    ///
-    /// # Errors
-    /// If Arrow can't process the batch.
-    pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
-        self.apply(changelog).map_err(|source| self.error(source))
+    /// The current rows, a batch per segment.
+    pub(in crate::state) fn live_batches(&self) -> Result<Vec<RecordBatch>, ArrowError> {
+        self.segments.iter().map(Segment::snapshot).collect()
     }
 
-    fn apply(&mut self, mut changelog: Changelog) -> Result<Folded, ArrowError> {
-        let keys = self.keys.encode(&changelog.batch)?;
-        let segment = self.segments.len();
-        if !changelog.unchanged.is_empty() {
-            unchanged::fill(&mut changelog, &keys, self)?;
-        }
-        let rows = self.declared(&changelog.batch)?;
-        self.segments.push(Segment::new(rows, changed_at(&changelog)));
-        self.live_rows += changelog.len();
-        let group_keys = self.group_keys(segment)?;
-
-        let mut touched = Touched::default();
-        let (mut stale, mut trimmed, mut truncated) = (0, 0, 0);
-        let mut truncations = changelog.truncations.iter().peekable();
-        for row in 0..changelog.len() {
-            let (key, position) = (keys.row(row), changelog.positions[row]);
-            while let Some(older) = truncations.next_if(|t| t.position < position) {
-                truncated += self.truncate(older, &mut touched)?;
-            }
-            let (key, place) = (key.as_ref(), Place::new(segment, row));
-            let known = self.entries.get(key).copied();
-            let newest = known.map(|entry| entry.position).max(self.truncated);
-            if newest.is_some_and(|newest| newest >= position) {
-                self.kill(place);
-                stale += 1;
-                continue;
-            }
-            self.take_away(key, known.and_then(|entry| entry.slot), &mut touched)?;
-            if changelog.operations[row] == Operation::Delete {
-                self.kill(place);
-                let scn = changelog.scns[row];
-                self.entries.insert(key.into(), Entry { position, scn, slot: None });
-                let at = self.segments[segment].changed_at[row];
-                self.deleted.push(Deleted { at, position, key: key.into() });
-            } else {
-                self.put(key, (position, changelog.scns[row]), place, &mut touched);
-                if let Some(group_keys) = &group_keys
-                    && !self.is_without_group(place)
-                {
-                    let group = group_keys.row(row);
-                    trimmed += self.join_group(group.as_ref(), place, &mut touched)?;
-                }
-            }
-        }
-        for rest in truncations {
-            truncated += self.truncate(rest, &mut touched)?;
-        }
-        self.newest = self.newest.max(changelog.positions.iter().max().copied());
-        self.newest = self.newest.max(self.truncated);
-        let delta = self.settle(touched)?;
-        self.compact()?;
-        Ok(Folded { changelog, delta, stale, trimmed, truncated })
+    /// The batches that places are in; some of their rows are no longer current.
+    pub(in crate::state) fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.segments.iter().map(|segment| &segment.batch)
     }
 
-    /// The key's row, if it has one, is no longer the newest.
-    pub(super) fn take_away(
-        &mut self,
-        key: &[u8],
-        slot: Option<Slot>,
-        touched: &mut Touched,
-    ) -> Result<(), ArrowError> {
-        if let Some(slot) = slot {
-            self.forget_member(slot)?;
-        }
-        self.take_row(key, slot, touched);
-        Ok(())
+    pub(in crate::state) fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    /// As [`Self::take_away`], and the groups don't matter.
-    pub(super) fn take_row(&mut self, key: &[u8], slot: Option<Slot>, touched: &mut Touched) {
-        let place = slot.map(|slot| self.slots.place(slot));
-        touched.note(key, slot, place);
-        if let Some(place) = place {
-            self.kill(place);
-        }
+    /// The positions of all columns.
+    pub(in crate::state) fn all_columns(&self) -> Vec<usize> {
+        (0..self.schema.fields().len()).collect()
     }
 
-    /// No row is missing that ttl has dropped.
-    pub(super) fn forget_dropped(&mut self) {
-        self.has_dropped = false;
-        self.forgotten = Forgotten::default();
+    /// The keys of rows whose first columns are those of the table.
+    pub(in crate::state) fn encode(&self, rows: &RecordBatch) -> Result<Rows, ArrowError> {
+        self.keys.encode(rows)
     }
 
-    /// Makes a row the key's newest.
-    fn put(
-        &mut self,
-        key: &[u8],
-        (position, scn): (Position, Option<Scn>),
-        place: Place,
-        touched: &mut Touched,
-    ) {
-        let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
-        self.slots.set(slot, place);
-        touched.set_slot(key, slot);
-        self.segments[place.segment()].slots[place.row()] = slot;
-        self.entries.insert(key.into(), Entry { position, scn, slot: Some(slot) });
+    /// The keys that are in these columns, in the order of the table's key.
+    pub(in crate::state) fn encode_columns(&self, key: &[ArrayRef]) -> Result<Rows, ArrowError> {
+        self.keys.encode_columns(key)
     }
 
-    fn declared(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let columns = batch.columns()[..self.table.columns.len()].to_vec();
-        self.blank.apply(&self.schema, columns, batch.num_rows())
+    /// What is known of a key, deleted ones included.
+    pub(in crate::state) fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.entries.get(key)
     }
 
-    fn group_keys(&self, segment: usize) -> Result<Option<arrow::row::Rows>, ArrowError> {
-        let rows = &self.segments[segment].batch;
-        self.groups.as_ref().map(|groups| groups.of(rows)).transpose()
+    /// All keys of which something is known.
+    pub(in crate::state) fn known_keys(&self) -> impl Iterator<Item = &KeyBytes> {
+        self.entries.keys()
     }
 
-    /// NULL is no value to share.
-    fn is_without_group(&self, place: Place) -> bool {
-        let column = self.table.options.group.map(|bound| bound.column);
-        column.is_none_or(|at| self.segments[place.segment()].batch.column(at).is_null(place.row()))
+    /// The position of the newest change of a key.
+    pub(in crate::state) fn position(&self, key: &[u8]) -> Option<Position> {
+        self.entries.get(key).map(|entry| entry.last.position)
     }
 
-    /// Adds a row that is in its place to its group; how many rows leave memory for it.
-    fn join_group(
-        &mut self,
-        group: &[u8],
-        place: Place,
-        touched: &mut Touched,
-    ) -> Result<usize, ArrowError> {
-        let bound = self.table.options.group;
-        let (Some(groups), Some(bound)) = (&mut self.groups, bound) else { return Ok(0) };
-        let slot = self.segments[place.segment()].slots[place.row()];
-        if groups.add(group, slot) <= bound.limit {
-            return Ok(0);
-        }
-        groups.note_cut(group);
-        self.has_forgotten = true;
-        let mut members = self.members(group)?;
-        members.truncate(members.len().saturating_sub(bound.keep));
-        for (_, key, slot) in &members {
-            self.entries.remove(key);
-            if let Some(groups) = &mut self.groups {
-                groups.remove(group, *slot);
-            }
-            self.take_row(key, Some(*slot), touched);
-        }
-        Ok(members.len())
+    /// The position up to which changes of a key are stale: its newest change, or a truncate.
+    pub(in crate::state) fn newest_of(&self, entry: Option<&Entry>) -> Option<Position> {
+        entry.map(|entry| entry.last.position).max(self.truncated_at())
     }
 
-    /// The members of a group, the oldest first.
-    fn members(&self, group: &[u8]) -> Result<Vec<(Position, KeyBytes, Slot)>, ArrowError> {
-        let slots = self.groups.as_ref().map(|groups| groups.members(group)).unwrap_or_default();
-        let places: Vec<Place> = slots.iter().map(|slot| self.slots.place(*slot)).collect();
-        let keys = self.rows_at(&places, &self.table.key)?;
-        let keys = self.keys.encode_columns(keys.columns())?;
-        let member = |(key, slot): (arrow::row::Row<'_>, Slot)| {
-            let entry = self.entries.get(key.as_ref())?;
-            Some((entry.position, key.as_ref().into(), slot))
-        };
-        let mut members: Vec<_> = keys.iter().zip(slots).filter_map(member).collect();
-        members.sort_unstable();
-        Ok(members)
+    /// The newest truncate.
+    pub(in crate::state) fn truncated(&self) -> Option<LastChange> {
+        self.truncated
     }
 
-    fn forget_member(&mut self, slot: Slot) -> Result<(), ArrowError> {
-        let Some(groups) = &mut self.groups else { return Ok(()) };
-        let place = self.slots.place(slot);
-        let row = self.segments[place.segment()].batch.slice(place.row(), 1);
-        let group = groups.of(&row)?;
-        groups.remove(group.row(0).as_ref(), slot);
-        Ok(())
+    pub(in crate::state) fn truncated_at(&self) -> Option<Position> {
+        self.truncated.map(|truncated| truncated.position)
     }
 
-    /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
-    pub(super) fn fill_unchanged(&self, changelog: &mut Changelog) -> Result<(), StateError> {
-        let keys = self.keys.encode(&changelog.batch).map_err(|source| self.error(source))?;
-        unchanged::fill(changelog, &keys, self).map_err(|source| self.error(source))
-    }
-
-    /// Takes a key out of memory, as ttl does; `settle` must follow.
-    pub(super) fn drop_row(&mut self, key: &[u8], touched: &mut Touched) -> Result<(), ArrowError> {
-        (self.has_dropped, self.has_forgotten) = (true, true);
-        let slot = self.entries.remove(key).and_then(|entry| entry.slot);
-        if self.table.options.event_time.is_some()
-            && let Some(slot) = slot
-        {
-            self.forgotten.note(self.event_time(self.slots.place(slot)));
-        }
-        self.take_away(key, slot, touched)
-    }
-
-    /// The newest change that was folded.
-    pub(super) fn newest(&self) -> Option<Position> {
-        self.newest
-    }
-
-    fn kill(&mut self, place: Place) {
-        self.segments[place.segment()].kill(place.row());
-        self.live_rows -= 1;
-    }
-
-    /// Merges the newest segments while they are of similar size, and rewrites mostly dead ones, so
-    /// that a scan reads few segments and work per change stays logarithmic.
-    pub(super) fn compact(&mut self) -> Result<(), ArrowError> {
-        while let [.., older, newer] = self.segments.as_slice() {
-            if newer.live_count() * 2 < older.live_count() {
-                break;
-            }
-            let at = self.segments.len() - 2;
-            let merged = Segment::merge(&self.segments[at..], &mut self.blank)?;
-            self.segments.truncate(at);
-            self.segments.push(merged);
-            self.relocate(at);
-        }
-        for at in 0..self.segments.len() {
-            if self.segments[at].is_mostly_dead() {
-                let rewritten = Segment::merge(&self.segments[at..=at], &mut self.blank)?;
-                self.segments[at] = rewritten;
-                self.relocate(at);
-            }
-        }
-        Ok(())
-    }
-
-    /// Points the slots of a rewritten segment's rows to their new places.
-    fn relocate(&mut self, segment: usize) {
-        for (row, slot) in self.segments[segment].slots.iter().enumerate() {
-            self.slots.set(*slot, Place::new(segment, row));
-        }
-    }
-
-    /// Where the newest row of a key is; `None` if it was deleted.
-    pub(super) fn place(&self, entry: &Entry) -> Option<Place> {
+    /// Where the row of an entry is; `None` if it was deleted.
+    pub(in crate::state) fn place(&self, entry: &Entry) -> Option<Place> {
         entry.slot.map(|slot| self.slots.place(slot))
     }
 
-    pub(super) fn error(&self, source: ArrowError) -> StateError {
+    /// Where the row of a key is, if it has one.
+    pub(in crate::state) fn place_of(&self, key: &[u8]) -> Option<Place> {
+        self.entries.get(key).and_then(|entry| self.place(entry))
+    }
+
+    /// Some columns of the rows at some places.
+    pub(in crate::state) fn rows_at(
+        &self,
+        places: &[Place],
+        columns: &[usize],
+    ) -> Result<RecordBatch, ArrowError> {
+        let schema = self.schema.project(columns)?.into();
+        if places.is_empty() {
+            return Ok(RecordBatch::new_empty(schema));
+        }
+        let pairs: Vec<(usize, usize)> = places.iter().map(|place| place.pair()).collect();
+        let column = |column: &usize| {
+            let segments: Vec<_> =
+                self.batches().map(|batch| batch.column(*column).as_ref()).collect();
+            interleave(&segments, &pairs)
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        let columns = columns.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new_with_options(schema, columns, &options)
+    }
+
+    /// Some columns of the rows of some slots.
+    pub(in crate::state) fn rows_of(
+        &self,
+        slots: &[Slot],
+        columns: &[usize],
+    ) -> Result<RecordBatch, ArrowError> {
+        let places: Vec<Place> = slots.iter().map(|slot| self.slots.place(*slot)).collect();
+        self.rows_at(&places, columns)
+    }
+
+    /// The value of one row in a column, as an array of one.
+    pub(in crate::state) fn cell(&self, place: Place, column: usize) -> ArrayRef {
+        self.segments[place.segment()].batch.column(column).slice(place.row(), 1)
+    }
+
+    /// A key that is not in memory may be in the landing table all the same.
+    pub(in crate::state) fn has_forgotten(&self) -> bool {
+        self.has_forgotten
+    }
+
+    /// Event times of the rows that ttl has dropped.
+    pub(in crate::state) fn dropped_times(&self) -> &DroppedTimes {
+        &self.dropped_times
+    }
+
+    #[cfg(test)]
+    pub(in crate::state) fn remembered_deletes(&self) -> usize {
+        self.deleted.len()
+    }
+
+    /// The newest change that was folded.
+    pub(in crate::state) fn newest(&self) -> Option<Position> {
+        self.newest
+    }
+
+    pub(in crate::state) fn error(&self, source: ArrowError) -> StateError {
         StateError::Arrow { table: self.table.name.clone(), source }
     }
-}
-
-/// When the source made each change; a change without a time counts as new.
-fn changed_at(changelog: &Changelog) -> Vec<i64> {
-    let column = changelog.table.system_column(SystemColumn::SourceTs);
-    let times = changelog.batch.column(column).as_any().downcast_ref::<TimestampMicrosecondArray>();
-    let times = times.expect("the changelog schema declares source_ts as timestamp");
-    (0..times.len())
-        .map(|row| if times.is_null(row) { i64::MAX } else { times.value(row) })
-        .collect()
 }

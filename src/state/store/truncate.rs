@@ -3,23 +3,24 @@
 use arrow::array::{Array, AsArray};
 use arrow::error::ArrowError;
 
-use super::touched::Touched;
-use super::{StateStores, Store};
-use crate::model::{Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Truncation};
+use super::delta_builder::DeltaBuilder;
+use super::dropped_times::DroppedTimes;
+use super::place::LastChange;
+use super::table_store::TableStore;
+use crate::model::{Changelog, KeyBytes, Operation, SystemColumn, Truncation};
 
-impl Store {
+impl TableStore {
     /// Takes away all rows, and all memory of deleted ones, that are older than it; how many
     /// rows. Older changes that come later are stale from now on.
     pub(super) fn truncate(
         &mut self,
         truncation: &Truncation,
-        touched: &mut Touched,
+        touched: &mut DeltaBuilder,
     ) -> Result<usize, ArrowError> {
         let position = truncation.position;
-        self.note_truncate(position, truncation.scn);
-        let is_older = |(_, entry): &(&KeyBytes, &super::store::Entry)| entry.position < position;
-        let keys: Vec<KeyBytes> =
-            self.entries.iter().filter(is_older).map(|(key, _)| key.clone()).collect();
+        self.note_truncate(LastChange { position, scn: truncation.scn });
+        let older = self.entries.iter().filter(|(_, entry)| entry.last.position < position);
+        let keys: Vec<KeyBytes> = older.map(|(key, _)| key.clone()).collect();
         let is_emptied = keys.len() == self.entries.len();
         if let Some(groups) = self.groups.as_mut().filter(|_| is_emptied) {
             groups.clear();
@@ -28,27 +29,27 @@ impl Store {
         for key in keys {
             let slot = self.entries.remove(&key).and_then(|entry| entry.slot);
             rows += usize::from(slot.is_some());
-            match is_emptied {
-                true => self.take_row(&key, slot, touched),
-                false => self.take_away(&key, slot, touched)?,
+            if is_emptied {
+                self.take_row(&key, slot, touched);
+            } else {
+                self.take_away(&key, slot, touched)?;
             }
         }
         self.deleted.retain(|deleted| deleted.position >= position);
         // The rows that ttl dropped are gone as well, so that nothing is missing in any window.
-        self.forget_dropped();
+        self.has_dropped = false;
+        self.dropped_times = DroppedTimes::default();
         Ok(rows)
     }
 
-    fn note_truncate(&mut self, position: Position, scn: Option<Scn>) {
-        if self.truncated.is_none_or(|truncated| truncated < position) {
-            (self.truncated, self.truncated_scn) = (Some(position), scn);
+    fn note_truncate(&mut self, truncate: LastChange) {
+        if self.truncated_at().is_none_or(|truncated| truncated < truncate.position) {
+            self.truncated = Some(truncate);
         }
     }
-}
 
-impl StateStores {
     /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
-    pub fn note_truncates(&mut self, newest: &Changelog) {
+    pub(in crate::state) fn note_truncates(&mut self, newest: &Changelog) {
         if newest.table.options.extracted_from.is_some() {
             // The events of its rows have numbers as well.
             return;
@@ -64,20 +65,9 @@ impl StateStores {
             let is_delete = newest.operations[*row] == Operation::Delete;
             is_delete && ids.is_valid(*row) && is_numbered(ids.value(*row))
         });
-        let newest_one = of_truncates.max_by_key(|row| newest.positions[*row]);
-        let store = &mut self.stores[self.by_name[&newest.table.name]];
-        if let Some(row) = newest_one {
-            store.note_truncate(newest.positions[row], newest.scns[row]);
+        if let Some(row) = of_truncates.max_by_key(|row| newest.positions[*row]) {
+            let (position, scn) = (newest.positions[row], newest.scns[row]);
+            self.note_truncate(LastChange { position, scn });
         }
     }
-}
-
-/// The newest of a changelog's truncations, and of those before it, that is older than `position`.
-pub(super) fn newest_before(
-    changelog: &Changelog,
-    earlier: Option<Position>,
-    position: Position,
-) -> Option<Position> {
-    let of_changelog = changelog.truncations.iter().map(|truncation| truncation.position);
-    of_changelog.chain(earlier).filter(|truncated| *truncated < position).max()
 }

@@ -6,13 +6,32 @@ use arrow::error::ArrowError;
 use arrow::row::{Row, Rows};
 use hashbrown::{HashMap, HashSet};
 
-use super::store::Store;
-use super::truncate::newest_before;
+use super::place::Place;
+use super::table_store::TableStore;
 use crate::model::{Cell, Changelog, Operation, Position};
+use crate::state::error::StateError;
+
+impl TableStore {
+    /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
+    pub(in crate::state) fn fill_unchanged(
+        &self,
+        changelog: &mut Changelog,
+    ) -> Result<(), StateError> {
+        self.fill_cells(changelog).map_err(|source| self.error(source))
+    }
+
+    pub(super) fn fill_cells(&self, changelog: &mut Changelog) -> Result<(), ArrowError> {
+        if changelog.unchanged.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys.encode(&changelog.batch)?;
+        fill(changelog, &keys, self)
+    }
+}
 
 /// The newest row of a key before the one at hand.
 #[derive(Debug, Clone, Copy)]
-struct Newest {
+struct RowBefore {
     position: Position,
     /// Where to copy its cell from; `None` if nobody knows the value.
     source: Option<(usize, usize)>,
@@ -23,11 +42,7 @@ struct Newest {
 /// The row before is the newest one that the store or an earlier row of the batch has. A cell
 /// keeps NULL if nobody knows its value: there is no row before, it was deleted or truncated,
 /// its own cell is not known either, or it is newer than the row at hand. All cells stay listed.
-pub(super) fn fill(
-    changelog: &mut Changelog,
-    keys: &Rows,
-    store: &Store,
-) -> Result<(), ArrowError> {
+fn fill(changelog: &mut Changelog, keys: &Rows, store: &TableStore) -> Result<(), ArrowError> {
     let segments = &store.segments;
     let mut by_column: HashMap<usize, HashSet<usize>> = HashMap::new();
     for Cell { row, column } in &changelog.unchanged {
@@ -54,35 +69,46 @@ fn sources(
     changelog: &Changelog,
     keys: &Rows,
     unchanged: &HashSet<usize>,
-    store: &Store,
+    store: &TableStore,
 ) -> Vec<Option<(usize, usize)>> {
     let this_batch = store.segments.len();
     let stored = |key: &Row<'_>| {
-        store.entries.get(key.as_ref()).map(|entry| Newest {
-            position: entry.position,
-            source: store.place(entry).map(|place| (place.segment(), place.row())),
+        store.entry(key.as_ref()).map(|entry| RowBefore {
+            position: entry.last.position,
+            source: store.place(entry).map(Place::pair),
         })
     };
-    let mut newest: HashMap<Row<'_>, Newest> = HashMap::new();
+    let mut newest: HashMap<Row<'_>, RowBefore> = HashMap::new();
     let mut sources = Vec::with_capacity(changelog.len());
     for row in 0..changelog.len() {
         let (key, position) = (keys.row(row), changelog.positions[row]);
-        let truncated = newest_before(changelog, store.truncated, position);
+        let truncated = newest_before(changelog, store.truncated_at(), position);
         let before = newest.get(&key).copied().or_else(|| stored(&key));
         let before = before.filter(|before| truncated.is_none_or(|at| at < before.position));
         let is_newer = before.is_none_or(|before| before.position < position);
-        let source = match unchanged.contains(&row) {
-            false => Some((this_batch, row)),
-            true => before.filter(|_| is_newer).and_then(|before| before.source),
+        let source = if unchanged.contains(&row) {
+            before.filter(|_| is_newer).and_then(|before| before.source)
+        } else {
+            Some((this_batch, row))
         };
         sources.push(source);
         if is_newer {
             // What comes back after a delete is a new row.
             let source = source.filter(|_| changelog.operations[row] != Operation::Delete);
-            newest.insert(key, Newest { position, source });
+            newest.insert(key, RowBefore { position, source });
         }
     }
     sources
+}
+
+/// The newest of a changelog's truncations, and of those before it, that is older than `position`.
+fn newest_before(
+    changelog: &Changelog,
+    earlier: Option<Position>,
+    position: Position,
+) -> Option<Position> {
+    let of_changelog = changelog.truncations.iter().map(|truncation| truncation.position);
+    of_changelog.chain(earlier).filter(|truncated| *truncated < position).max()
 }
 
 fn with_column(

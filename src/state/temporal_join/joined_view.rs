@@ -1,34 +1,21 @@
-//! Point-in-time look-ups: which version of another table's row each row of an enriched table shows.
-//!
-//! A row shows the version that was current at the position of its own last change, else the first one
-//! after it. So at a row's change its version is looked up once, in the current rows and what the
-//! epoch has done to them; after that only rows without one have to be watched. Older versions
-//! are kept as long as a row shows them. What memory does not know about the time before (after a
-//! restart, and for rows that ttl had dropped) is asked of the landing table: [`super::StateStores::doubtful`].
-
-mod chains;
-mod stores;
-mod versions;
+//! A view of a temporal join: the rows of the enriched table with the versions that they show.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{cast, filter_record_batch, interleave, take};
 use arrow::error::ArrowError;
 use hashbrown::{HashMap, HashSet};
 
-use super::index::Slot;
-use super::store::Place;
-use super::{StateError, Store};
-use crate::model::{Enrichment, Found, KeyBytes, Lookup, Position, TableDelta};
-pub(super) use chains::Before;
-use chains::Chains;
-pub use stores::KeysOf;
-use versions::Versions;
+use super::version_chains::VersionChains;
+use super::versions::Versions;
+use crate::model::{Found, KeyBytes, Lookup, Position, TableDelta, TemporalJoin};
+use crate::state::error::StateError;
+use crate::state::store::{Place, Slot, TableStore};
 
 /// What a row of the enriched table shows.
 #[derive(Debug, Clone)]
-enum Pin {
+enum Match {
     Version(Slot),
     /// Nothing yet: the first version of `key` after the row's position.
     Waiting {
@@ -39,16 +26,16 @@ enum Pin {
 
 /// The rows of an enriched table with what they show.
 #[derive(Debug)]
-pub(super) struct Enriched {
-    pub(super) enrichment: Arc<Enrichment>,
+pub(in crate::state) struct JoinedView {
+    pub(in crate::state) join: Arc<TemporalJoin>,
     /// By the key of the enriched table. Rows that hold NULL for a key are not here.
-    pins: HashMap<KeyBytes, Pin>,
+    matches: HashMap<KeyBytes, Match>,
     /// By the key that they wait for: keys of the enriched table.
     waiting: HashMap<KeyBytes, HashSet<KeyBytes>>,
     versions: Versions,
 }
 
-/// Rows whose pins may change, and how.
+/// Rows whose matches may change, and how.
 #[derive(Default)]
 struct Moves {
     /// The keys of the enriched rows, as columns.
@@ -60,124 +47,123 @@ struct Move {
     key: KeyBytes,
     source: (usize, usize),
     old: Option<Slot>,
-    new: New,
+    new: NewMatch,
 }
 
-enum New {
+enum NewMatch {
     None,
     Waiting { key: KeyBytes, position: Position },
     Version { from: Position, row: (usize, usize) },
 }
 
-/// The stores of the enriched table and of the looked-up one.
-type Stores<'a> = (&'a Store, &'a Store);
-
-impl Enriched {
-    fn new(enrichment: Arc<Enrichment>) -> Result<Self, StateError> {
-        let versions = Versions::new(&enrichment.looked_up)?;
-        Ok(Self { enrichment, pins: HashMap::new(), waiting: HashMap::new(), versions })
+impl JoinedView {
+    pub(super) fn new(join: Arc<TemporalJoin>) -> Result<Self, StateError> {
+        let versions = Versions::new(&join.looked_up)?;
+        Ok(Self { join, matches: HashMap::new(), waiting: HashMap::new(), versions })
     }
 
-    fn follow(
+    /// Follows changes of the enriched table and what `chains` tell of the looked-up one.
+    pub(super) fn follow(
         &mut self,
-        stores: Stores<'_>,
+        enriched: &TableStore,
         deltas: &[TableDelta],
-        chains: &Chains<'_>,
+        chains: &VersionChains<'_>,
     ) -> Result<TableDelta, StateError> {
-        let failed = |source| stores.0.error(source);
+        let failed = |source| enriched.error(source);
         let mut moves = Moves::default();
-        for delta in deltas.iter().filter(|delta| delta.table == stores.0.table.name) {
-            self.take_out(stores, &delta.deleted, &mut moves).map_err(failed)?;
+        for delta in deltas.iter().filter(|delta| delta.table == enriched.table().name) {
+            self.take_out(enriched, &delta.deleted, &mut moves).map_err(failed)?;
             for rows in [&delta.after, &delta.inserted] {
-                self.look_up(stores, (rows, chains), &mut moves).map_err(failed)?;
+                self.look_up(enriched, rows, chains, &mut moves).map_err(failed)?;
             }
         }
-        self.fill(stores, chains, &mut moves).map_err(failed)?;
+        self.fill(enriched, chains, &mut moves).map_err(failed)?;
         self.settle(moves, chains)
     }
 
     /// Rows that are gone.
     fn take_out(
         &mut self,
-        (enriched, _): Stores<'_>,
+        enriched: &TableStore,
         rows: &RecordBatch,
         moves: &mut Moves,
     ) -> Result<(), ArrowError> {
-        for (row, key) in enriched.keys.encode(rows)?.iter().enumerate() {
+        for (row, key) in enriched.encode(rows)?.iter().enumerate() {
             let key = KeyBytes::from(key.as_ref());
-            let (old, source) = (self.unpin(&key), (moves.sources.len(), row));
-            moves.rows.push(Move { key, source, old, new: New::None });
+            let (old, source) = (self.unmatch(&key), (moves.sources.len(), row));
+            moves.rows.push(Move { key, source, old, new: NewMatch::None });
         }
-        moves.sources.push(rows.project(&enriched.table.key)?);
+        moves.sources.push(rows.project(&enriched.table().key)?);
         Ok(())
     }
 
     /// Rows that changed.
     fn look_up(
         &mut self,
-        (enriched, looked_up): Stores<'_>,
-        (rows, chains): (&RecordBatch, &Chains<'_>),
+        enriched: &TableStore,
+        rows: &RecordBatch,
+        chains: &VersionChains<'_>,
         moves: &mut Moves,
     ) -> Result<(), ArrowError> {
-        let columns = asked(&self.enrichment, rows);
-        let asked = looked_up.keys.encode_columns(&columns)?;
-        for (row, key) in enriched.keys.encode(rows)?.iter().enumerate() {
+        let columns = asked(&self.join, rows);
+        let asked = chains.encode(&columns)?;
+        for (row, key) in enriched.encode(rows)?.iter().enumerate() {
             let key = KeyBytes::from(key.as_ref());
             let is_null = columns.iter().any(|column| column.is_null(row));
-            let entry = enriched.entries.get(&key).filter(|_| !is_null);
-            let new = match entry.map(|entry| entry.position) {
-                None => New::None,
+            let new = match enriched.position(&key).filter(|_| !is_null) {
+                None => NewMatch::None,
                 Some(position) => {
                     let key = KeyBytes::from(asked.row(row).as_ref());
                     let seen = chains.seen(&key, position);
                     let seen = seen.and_then(|version| Some((version.position, version.row?)));
                     match seen {
-                        Some((from, row)) => New::Version { from, row },
-                        None => New::Waiting { key, position },
+                        Some((from, row)) => NewMatch::Version { from, row },
+                        None => NewMatch::Waiting { key, position },
                     }
                 }
             };
-            let (old, source) = (self.unpin(&key), (moves.sources.len(), row));
+            let (old, source) = (self.unmatch(&key), (moves.sources.len(), row));
             moves.rows.push(Move { key, source, old, new });
         }
-        moves.sources.push(rows.project(&enriched.table.key)?);
+        moves.sources.push(rows.project(&enriched.table().key)?);
         Ok(())
     }
 
     /// Rows that waited for what has come.
     fn fill(
         &mut self,
-        (enriched, _): Stores<'_>,
-        chains: &Chains<'_>,
+        enriched: &TableStore,
+        chains: &VersionChains<'_>,
         moves: &mut Moves,
     ) -> Result<(), ArrowError> {
         let mut places: Vec<Place> = Vec::new();
         let source = moves.sources.len();
         for awaited in chains.keys() {
             for key in self.waiting.get(awaited).into_iter().flatten() {
-                let Some(Pin::Waiting { position, .. }) = self.pins.get(key) else { continue };
+                let Some(Match::Waiting { position, .. }) = self.matches.get(key) else { continue };
                 let seen = chains.seen(awaited, *position);
                 let seen = seen.and_then(|version| Some((version.position, version.row?)));
-                let place = enriched.entries.get(key).and_then(|entry| enriched.place(entry));
-                let (Some((from, row)), Some(place)) = (seen, place) else { continue };
-                let (source, new) = ((source, places.len()), New::Version { from, row });
+                let (Some((from, row)), Some(place)) = (seen, enriched.place_of(key)) else {
+                    continue;
+                };
+                let (source, new) = ((source, places.len()), NewMatch::Version { from, row });
                 moves.rows.push(Move { key: key.clone(), source, old: None, new });
                 places.push(place);
             }
         }
         let filled = moves.rows.len() - places.len();
         for row in &moves.rows[filled..] {
-            self.unpin(&row.key);
+            self.unmatch(&row.key);
         }
-        moves.sources.push(enriched.rows_at(&places, &enriched.table.key)?);
+        moves.sources.push(enriched.rows_at(&places, &enriched.table().key)?);
         Ok(())
     }
 
     /// Forgets what a row shows; the version, if it had one, still counts as shown.
-    fn unpin(&mut self, key: &KeyBytes) -> Option<Slot> {
-        match self.pins.remove(key)? {
-            Pin::Version(slot) => Some(slot),
-            Pin::Waiting { key: awaited, .. } => {
+    fn unmatch(&mut self, key: &KeyBytes) -> Option<Slot> {
+        match self.matches.remove(key)? {
+            Match::Version(slot) => Some(slot),
+            Match::Waiting { key: awaited, .. } => {
                 if let Some(waiting) = self.waiting.get_mut(&awaited) {
                     waiting.remove(key);
                     if waiting.is_empty() {
@@ -189,31 +175,34 @@ impl Enriched {
         }
     }
 
-    /// Pins the rows anew, and tells how the view differs.
-    fn settle(&mut self, moves: Moves, chains: &Chains<'_>) -> Result<TableDelta, StateError> {
-        let failed =
-            |source| StateError::Arrow { table: self.enrichment.view.name.clone(), source };
+    /// Matches the rows anew, and tells how the view differs.
+    fn settle(
+        &mut self,
+        moves: Moves,
+        chains: &VersionChains<'_>,
+    ) -> Result<TableDelta, StateError> {
+        let failed = |source| StateError::Arrow { table: self.join.view.name.clone(), source };
         let versions = moves.rows.iter().filter_map(|row| match row.new {
-            New::Version { from, row } => Some((from, row)),
-            New::None | New::Waiting { .. } => None,
+            NewMatch::Version { from, row } => Some((from, row)),
+            NewMatch::None | NewMatch::Waiting { .. } => None,
         });
         let (from, at): (Vec<Position>, Vec<(usize, usize)>) = versions.unzip();
         let rows = chains.rows(&at).map_err(failed)?;
         let mut shown = self.versions.show(&rows, &from)?.into_iter();
-        let (mut changes, mut hidden) = (Changes::default(), Vec::new());
+        let (mut changes, mut hidden) = (ViewChanges::default(), Vec::new());
         for Move { key, source, old, new } in moves.rows {
             let new = match new {
-                New::None => None,
-                New::Waiting { key: awaited, position } => {
+                NewMatch::None => None,
+                NewMatch::Waiting { key: awaited, position } => {
                     self.waiting.entry(awaited.clone()).or_default().insert(key.clone());
-                    self.pins.insert(key, Pin::Waiting { key: awaited, position });
+                    self.matches.insert(key, Match::Waiting { key: awaited, position });
                     None
                 }
-                New::Version { .. } => shown.next().inspect(|slot| {
-                    self.pins.insert(key, Pin::Version(*slot));
+                NewMatch::Version { .. } => shown.next().inspect(|slot| {
+                    self.matches.insert(key, Match::Version(*slot));
                 }),
             };
-            changes.note(source, (old, new));
+            changes.note(source, old, new);
             hidden.extend(old);
         }
         let delta = self.delta(&moves.sources, changes).map_err(failed)?;
@@ -221,10 +210,14 @@ impl Enriched {
         Ok(delta)
     }
 
-    fn delta(&self, sources: &[RecordBatch], changes: Changes) -> Result<TableDelta, ArrowError> {
-        let rows = |(at, slots): &Rows| self.view_rows(sources, at, slots);
+    fn delta(
+        &self,
+        sources: &[RecordBatch],
+        changes: ViewChanges,
+    ) -> Result<TableDelta, ArrowError> {
+        let rows = |rows: &ViewRows| self.view_rows(sources, rows);
         Ok(TableDelta {
-            table: self.enrichment.view.name.clone(),
+            table: self.join.view.name.clone(),
             before: rows(&changes.before)?,
             after: rows(&changes.after)?,
             inserted: rows(&changes.inserted)?,
@@ -236,47 +229,42 @@ impl Enriched {
     fn view_rows(
         &self,
         sources: &[RecordBatch],
-        at: &[(usize, usize)],
-        slots: &[Slot],
+        rows: &ViewRows,
     ) -> Result<RecordBatch, ArrowError> {
-        let schema = self.enrichment.view.schema();
-        if at.is_empty() {
+        let schema = self.join.view.schema();
+        if rows.keys.is_empty() {
             return Ok(RecordBatch::new_empty(schema));
         }
         let key = |column: usize| {
             let sources: Vec<&dyn Array> =
                 sources.iter().map(|source| source.column(column).as_ref()).collect();
-            interleave(&sources, at)
+            interleave(&sources, &rows.keys)
         };
-        let keys = (0..self.enrichment.view.key.len()).map(key).collect::<Result<Vec<_>, _>>()?;
-        let all: Vec<usize> = (0..self.enrichment.looked_up.columns.len()).collect();
-        let versions = self.versions.rows(slots, &all)?;
+        let keys = (0..self.join.view.key.len()).map(key).collect::<Result<Vec<_>, _>>()?;
+        let all: Vec<usize> = (0..self.join.looked_up.columns.len()).collect();
+        let versions = self.versions.rows(&rows.slots, &all)?;
         RecordBatch::try_new(schema, [&keys, versions.columns()].concat())
     }
 
-    /// The slots of the keys that show a version, and where these keys are among `keys`.
-    fn pinned(
-        &self,
-        enriched: &Store,
-        keys: &[ArrayRef],
-    ) -> Result<(Vec<Slot>, Vec<u32>), ArrowError> {
+    /// Those of the keys that show a version.
+    fn shown(&self, enriched: &TableStore, keys: &[ArrayRef]) -> Result<Shown, ArrowError> {
         let (mut slots, mut key_of) = (Vec::new(), Vec::new());
-        for (at, key) in enriched.keys.encode_columns(keys)?.iter().enumerate() {
-            if let Some(Pin::Version(slot)) = self.pins.get(key.as_ref()) {
+        for (at, key) in enriched.encode_columns(keys)?.iter().enumerate() {
+            if let Some(Match::Version(slot)) = self.matches.get(key.as_ref()) {
                 slots.push(*slot);
                 key_of.push(at as u32);
             }
         }
-        Ok((slots, key_of))
+        Ok(Shown { slots, key_of })
     }
 
-    pub(super) fn find(
+    pub(in crate::state) fn find(
         &self,
-        enriched: &Store,
+        enriched: &TableStore,
         lookup: Lookup<'_>,
         projection: &[usize],
     ) -> Result<Found, ArrowError> {
-        let view = &self.enrichment.view;
+        let view = &self.join.view;
         let schema = view.schema();
         let key = |at: &usize| {
             let asked = lookup.columns.iter().position(|column| column == at);
@@ -287,92 +275,109 @@ impl Enriched {
             cast(&lookup.keys[asked.ok_or_else(no_index)?], schema.field(*at).data_type())
         };
         let keys = view.key.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        let (slots, key_of) = self.pinned(enriched, &keys)?;
-        let rows = self.projected((&keys, &key_of), &slots, projection)?;
-        Ok(Found { rows, key_of })
+        let shown = self.shown(enriched, &keys)?;
+        let rows = self.projected(&keys, &shown, projection)?;
+        Ok(Found { rows, key_of: shown.key_of })
     }
 
-    pub(super) fn all(&self, enriched: &Store) -> Result<Vec<RecordBatch>, ArrowError> {
-        let all: Vec<usize> = (0..self.enrichment.view.columns.len()).collect();
-        let batch = |segment: &super::segment::Segment| {
-            let keys = segment.snapshot()?.project(&enriched.table.key)?;
-            let (slots, key_of) = self.pinned(enriched, keys.columns())?;
-            self.projected((keys.columns(), &key_of), &slots, &all)
+    pub(in crate::state) fn all(
+        &self,
+        enriched: &TableStore,
+    ) -> Result<Vec<RecordBatch>, ArrowError> {
+        let all: Vec<usize> = (0..self.join.view.columns.len()).collect();
+        let batch = |rows: RecordBatch| {
+            let keys = rows.project(&enriched.table().key)?;
+            self.projected(keys.columns(), &self.shown(enriched, keys.columns())?, &all)
         };
-        enriched.segments.iter().map(batch).collect()
+        enriched.live_batches()?.into_iter().map(batch).collect()
     }
 
     fn projected(
         &self,
-        (keys, key_of): (&[ArrayRef], &[u32]),
-        slots: &[Slot],
+        keys: &[ArrayRef],
+        shown: &Shown,
         projection: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
-        let view = &self.enrichment.view;
+        let view = &self.join.view;
         let own = view.key.len();
         let of_version: Vec<usize> =
             projection.iter().filter(|at| **at >= own).map(|at| at - own).collect();
-        let mut versions = self.versions.rows(slots, &of_version)?.columns().to_vec().into_iter();
-        let at = UInt32Array::from(key_of.to_vec());
-        let column = |column: &usize| match *column < own {
-            true => take(&keys[*column], &at, None),
-            false => versions.next().ok_or_else(|| ArrowError::ComputeError(view.name.clone())),
+        let mut versions =
+            self.versions.rows(&shown.slots, &of_version)?.columns().to_vec().into_iter();
+        let at = UInt32Array::from(shown.key_of.clone());
+        let column = |column: &usize| {
+            if *column < own {
+                return take(&keys[*column], &at, None);
+            }
+            versions.next().ok_or_else(|| ArrowError::ComputeError(view.name.clone()))
         };
         let columns = projection.iter().map(column).collect::<Result<Vec<_>, _>>()?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(key_of.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(shown.key_of.len()));
         let schema = Arc::new(view.schema().project(projection)?);
         RecordBatch::try_new_with_options(schema, columns, &options)
     }
 
     /// Rows that show a version, different versions, and bytes.
     pub(super) fn size(&self) -> (usize, usize, usize) {
-        let pins = self.pins.capacity() * (size_of::<(KeyBytes, Pin)>() + 1);
+        let matches = self.matches.capacity() * (size_of::<(KeyBytes, Match)>() + 1);
         let waiting: usize = self.waiting.values().map(HashSet::capacity).sum();
-        let bytes = pins + waiting * (size_of::<KeyBytes>() + 1) + self.versions.memory();
-        (self.pins.len(), self.versions.len(), bytes)
+        let bytes = matches + waiting * (size_of::<KeyBytes>() + 1) + self.versions.memory();
+        (self.matches.len(), self.versions.len(), bytes)
     }
 
     /// The keys that rows ask for and of which memory does not know what was at their time.
-    fn doubtful(
+    pub(super) fn doubtful(
         &self,
-        (enriched, looked_up): Stores<'_>,
+        enriched: &TableStore,
+        looked_up: &TableStore,
         rows: &RecordBatch,
         known: &mut HashSet<KeyBytes>,
     ) -> Result<RecordBatch, ArrowError> {
-        let columns = asked(&self.enrichment, rows);
-        let asked = looked_up.keys.encode_columns(&columns)?;
-        let own = enriched.keys.encode(rows)?;
-        let is_doubtful = (0..rows.num_rows()).map(|row| {
-            let position = enriched.entries.get(own.row(row).as_ref()).map(|e| e.position);
-            let there = looked_up.entries.get(asked.row(row).as_ref()).map(|e| e.position);
+        let columns = asked(&self.join, rows);
+        let asked = looked_up.encode_columns(&columns)?;
+        let own = enriched.encode(rows)?;
+        let is_doubtful = |row: usize| {
+            let position = enriched.position(own.row(row).as_ref());
+            let there = looked_up.position(asked.row(row).as_ref());
             let is_known = there.is_some() && there <= position;
             let is_null = columns.iter().any(|column| column.is_null(row));
             !is_known && !is_null && known.insert(asked.row(row).as_ref().into())
-        });
-        let is_doubtful: Vec<bool> = is_doubtful.collect();
-        let keys = looked_up.schema.project(&looked_up.table.key)?;
+        };
+        let is_doubtful: Vec<bool> = (0..rows.num_rows()).map(is_doubtful).collect();
+        let keys = looked_up.schema().project(&looked_up.table().key)?;
         filter_record_batch(&RecordBatch::try_new(Arc::new(keys), columns)?, &is_doubtful.into())
     }
 }
 
-/// Some keys of the enriched table, and the versions beside them.
-type Rows = (Vec<(usize, usize)>, Vec<Slot>);
-
-#[derive(Default)]
-struct Changes {
-    before: Rows,
-    after: Rows,
-    inserted: Rows,
-    deleted: Rows,
+/// Keys that show a version: its slot, and where the key is among those that were asked for.
+struct Shown {
+    slots: Vec<Slot>,
+    key_of: Vec<u32>,
 }
 
-impl Changes {
-    fn note(&mut self, key: (usize, usize), change: (Option<Slot>, Option<Slot>)) {
-        let push = |rows: &mut Rows, slot| {
-            rows.0.push(key);
-            rows.1.push(slot);
+/// Some keys of the enriched table, and the versions beside them.
+#[derive(Default)]
+struct ViewRows {
+    keys: Vec<(usize, usize)>,
+    slots: Vec<Slot>,
+}
+
+/// How a view differs.
+#[derive(Default)]
+struct ViewChanges {
+    before: ViewRows,
+    after: ViewRows,
+    inserted: ViewRows,
+    deleted: ViewRows,
+}
+
+impl ViewChanges {
+    fn note(&mut self, key: (usize, usize), old: Option<Slot>, new: Option<Slot>) {
+        let push = |rows: &mut ViewRows, slot| {
+            rows.keys.push(key);
+            rows.slots.push(slot);
         };
-        match change {
+        match (old, new) {
             (Some(old), Some(new)) if old == new => {}
             (Some(old), Some(new)) => {
                 push(&mut self.before, old);
@@ -386,6 +391,6 @@ impl Changes {
 }
 
 /// The columns of enriched rows that hold the key of the looked-up table.
-fn asked(enrichment: &Enrichment, rows: &RecordBatch) -> Vec<ArrayRef> {
-    enrichment.columns.iter().map(|at| Arc::clone(rows.column(*at))).collect()
+fn asked(join: &TemporalJoin, rows: &RecordBatch) -> Vec<ArrayRef> {
+    join.columns.iter().map(|at| Arc::clone(rows.column(*at))).collect()
 }

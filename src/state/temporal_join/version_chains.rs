@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave;
 use arrow::error::ArrowError;
+use arrow::row::Rows;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use crate::model::{Changelog, KeyBytes, Operation, Position};
-use crate::state::Store;
+use crate::state::store::{Place, TableStore};
 
 /// One change of a row of a looked-up table.
 #[derive(Debug, Clone, Copy)]
@@ -21,59 +22,63 @@ pub(super) struct Version {
 
 /// How rows that an epoch changes were before.
 #[derive(Debug, Default)]
-pub(in crate::state) struct Before {
+pub(in crate::state) struct RowsBefore {
     batches: Vec<RecordBatch>,
     by_key: HashMap<KeyBytes, Version>,
 }
 
-impl Before {
+impl RowsBefore {
     /// Of the keys of a changelog, before it is folded.
     pub(in crate::state) fn note(
         &mut self,
-        store: &Store,
+        store: &TableStore,
         changelog: &Changelog,
     ) -> Result<(), ArrowError> {
         let mut places = Vec::new();
         let mut note = |key: KeyBytes| {
-            let Some(entry) = store.entries.get(&key) else { return };
+            let Some(entry) = store.entry(&key) else { return };
             let Entry::Vacant(unknown) = self.by_key.entry(key) else { return };
             let row = store.place(entry).map(|place| {
                 places.push(place);
                 (self.batches.len(), places.len() - 1)
             });
-            unknown.insert(Version { position: entry.position, row });
+            unknown.insert(Version { position: entry.last.position, row });
         };
-        store.keys.encode(&changelog.batch)?.iter().for_each(|key| note(key.as_ref().into()));
+        store.encode(&changelog.batch)?.iter().for_each(|key| note(key.as_ref().into()));
         if !changelog.truncations.is_empty() {
-            store.entries.keys().cloned().for_each(note);
+            store.known_keys().cloned().for_each(note);
         }
-        let all: Vec<usize> = (0..store.schema.fields().len()).collect();
-        self.batches.push(store.rows_at(&places, &all)?);
+        self.batches.push(store.rows_at(&places, &store.all_columns())?);
         Ok(())
     }
 }
 
 /// The versions of rows of one looked-up table.
 #[derive(Debug)]
-pub(super) struct Chains<'a> {
-    store: &'a Store,
+pub(super) struct VersionChains<'a> {
+    store: &'a TableStore,
     /// The store's own come first.
     sources: Vec<RecordBatch>,
     /// Rising positions. What is not here is as the store says.
     by_key: HashMap<KeyBytes, Vec<Version>>,
 }
 
-impl<'a> Chains<'a> {
-    pub(super) fn new(store: &'a Store) -> Self {
-        let sources = store.segments.iter().map(|segment| segment.batch.clone()).collect();
+impl<'a> VersionChains<'a> {
+    pub(super) fn new(store: &'a TableStore) -> Self {
+        let sources = store.batches().cloned().collect();
         Self { store, sources, by_key: HashMap::new() }
+    }
+
+    /// Keys of the looked-up table that are in these columns.
+    pub(super) fn encode(&self, key: &[ArrayRef]) -> Result<Rows, ArrowError> {
+        self.store.encode_columns(key)
     }
 
     /// What an epoch has done to rows that were as `before`. The store holds it already.
     pub(super) fn follow(
         &mut self,
         changes: &[Changelog],
-        before: Option<&Before>,
+        before: Option<&RowsBefore>,
     ) -> Result<(), ArrowError> {
         let first = self.sources.len();
         if let Some(before) = before {
@@ -84,8 +89,8 @@ impl<'a> Chains<'a> {
             });
             self.by_key.extend(known);
         }
-        for changelog in changes.iter().filter(|c| c.table.name == self.store.table.name) {
-            let keys = self.store.keys.encode(&changelog.batch)?;
+        for changelog in changes.iter().filter(|c| c.table.name == self.store.table().name) {
+            let keys = self.store.encode(&changelog.batch)?;
             let mut truncations = changelog.truncations.iter().map(|t| t.position).peekable();
             for (row, key) in keys.iter().enumerate() {
                 let version = version(changelog, row, self.sources.len());
@@ -107,8 +112,8 @@ impl<'a> Chains<'a> {
 
     /// All that is landed of some keys; what the store has may be newer.
     pub(super) fn take_history(&mut self, history: &[Changelog]) -> Result<(), ArrowError> {
-        for changelog in history.iter().filter(|c| c.table.name == self.store.table.name) {
-            let keys = self.store.keys.encode(&changelog.batch)?;
+        for changelog in history.iter().filter(|c| c.table.name == self.store.table().name) {
+            let keys = self.store.encode(&changelog.batch)?;
             for (row, key) in keys.iter().enumerate() {
                 let version = version(changelog, row, self.sources.len());
                 self.by_key.entry(key.as_ref().into()).or_default().push(version);
@@ -144,20 +149,19 @@ impl<'a> Chains<'a> {
     /// The rows of some versions.
     pub(super) fn rows(&self, at: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
         if at.is_empty() {
-            return Ok(RecordBatch::new_empty(Arc::clone(&self.store.schema)));
+            return Ok(RecordBatch::new_empty(Arc::clone(self.store.schema())));
         }
         let column = |column: usize| {
             let sources: Vec<&dyn Array> =
                 self.sources.iter().map(|source| source.column(column).as_ref()).collect();
             interleave(&sources, at)
         };
-        let columns = (0..self.store.schema.fields().len()).map(column);
-        RecordBatch::try_new(Arc::clone(&self.store.schema), columns.collect::<Result<_, _>>()?)
+        let columns = self.store.all_columns().into_iter().map(column);
+        RecordBatch::try_new(Arc::clone(self.store.schema()), columns.collect::<Result<_, _>>()?)
     }
 
     fn add_source(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let declared: Vec<usize> = (0..self.store.schema.fields().len()).collect();
-        self.sources.push(batch.project(&declared)?);
+        self.sources.push(batch.project(&self.store.all_columns())?);
         Ok(())
     }
 }
@@ -174,8 +178,7 @@ fn version(changelog: &Changelog, row: usize, source: usize) -> Version {
     Version { position: changelog.positions[row], row: (!is_deleted).then_some((source, row)) }
 }
 
-fn in_store(store: &Store, key: &KeyBytes) -> Option<Version> {
-    let entry = store.entries.get(key)?;
-    let row = store.place(entry).map(|place| (place.segment(), place.row()));
-    Some(Version { position: entry.position, row })
+fn in_store(store: &TableStore, key: &KeyBytes) -> Option<Version> {
+    let entry = store.entry(key)?;
+    Some(Version { position: entry.last.position, row: store.place(entry).map(Place::pair) })
 }

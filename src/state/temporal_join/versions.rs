@@ -1,3 +1,5 @@
+//! The versions that rows show, each kept once.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
@@ -6,17 +8,15 @@ use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
 use crate::model::{Changelog, Column, Offset, Operation, Position, SystemColumn, Table};
-use crate::state::index::Slot;
-use crate::state::store::Place;
-use crate::state::touched::Touched;
-use crate::state::{StateError, Store};
+use crate::state::error::StateError;
+use crate::state::store::{Slot, TableStore};
 
 /// Versions of rows of a looked-up table that rows of the enriched one show, each kept once and as
 /// long as one of these does.
 #[derive(Debug)]
 pub(super) struct Versions {
     /// By the key of the looked-up table and the position of the version.
-    store: Store,
+    store: TableStore,
     shown_by: HashMap<Slot, u32>,
 }
 
@@ -28,7 +28,7 @@ impl Versions {
         key.push(looked_up.columns.len());
         let (name, source) = (looked_up.name.clone(), looked_up.source.clone());
         let table = Table { name, source, columns, key, options: Default::default() };
-        Ok(Self { store: Store::new(Arc::new(table))?, shown_by: HashMap::new() })
+        Ok(Self { store: TableStore::new(Arc::new(table))?, shown_by: HashMap::new() })
     }
 
     /// Where each of these versions is kept: `rows` are of the looked-up table. Each is shown once more.
@@ -39,10 +39,10 @@ impl Versions {
     ) -> Result<Vec<Slot>, StateError> {
         let changelog = self.changelog(rows, from).map_err(|source| self.store.error(source))?;
         let keys =
-            self.store.keys.encode(&changelog.batch).map_err(|source| self.store.error(source))?;
+            self.store.encode(&changelog.batch).map_err(|source| self.store.error(source))?;
         // One that is kept already stays as it is: its position is not newer.
         self.store.fold(changelog)?;
-        let slot = |key: arrow::row::Row<'_>| self.store.entries.get(key.as_ref())?.slot;
+        let slot = |key: arrow::row::Row<'_>| self.store.entry(key.as_ref())?.slot;
         let slots: Vec<Slot> = keys.iter().filter_map(slot).collect();
         for slot in &slots {
             *self.shown_by.entry(*slot).or_default() += 1;
@@ -50,7 +50,7 @@ impl Versions {
         Ok(slots)
     }
 
-    /// Each is shown once less; what nobody shows goes.
+    /// Each is shown once less; what no row shows goes.
     pub(super) fn hide(&mut self, slots: &[Slot]) -> Result<(), ArrowError> {
         let mut unseen = Vec::new();
         for slot in slots {
@@ -58,20 +58,13 @@ impl Versions {
             *count -= 1;
             if *count == 0 {
                 self.shown_by.remove(slot);
-                unseen.push(self.store.slots.place(*slot));
+                unseen.push(*slot);
             }
         }
         if unseen.is_empty() {
             return Ok(());
         }
-        let all: Vec<usize> = (0..self.store.schema.fields().len()).collect();
-        let rows = self.store.rows_at(&unseen, &all)?;
-        let mut dropped = Touched::default();
-        for key in &self.store.keys.encode(&rows)? {
-            self.store.drop_row(key.as_ref(), &mut dropped)?;
-        }
-        self.store.settle(dropped)?;
-        self.store.compact()
+        self.store.drop_slots(&unseen)
     }
 
     /// Some columns of some versions.
@@ -80,8 +73,7 @@ impl Versions {
         slots: &[Slot],
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
-        let places: Vec<Place> = slots.iter().map(|slot| self.store.slots.place(*slot)).collect();
-        self.store.rows_at(&places, columns)
+        self.store.rows_of(slots, columns)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,15 +85,16 @@ impl Versions {
     }
 
     fn changelog(&self, rows: &RecordBatch, from: &[Position]) -> Result<Changelog, ArrowError> {
-        let (table, count) = (&self.store.table, from.len());
+        let (table, count) = (self.store.table(), from.len());
         let schema = table.changelog_schema();
         let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(Int64Array::from_iter_values(from.iter().map(|p| p.0))));
         for system in SystemColumn::ALL {
             let field = schema.field(table.system_column(system));
-            columns.push(match field.is_nullable() {
-                true => new_null_array(field.data_type(), count),
-                false => Arc::new(StringArray::from(vec![""; count])) as ArrayRef,
+            columns.push(if field.is_nullable() {
+                new_null_array(field.data_type(), count)
+            } else {
+                Arc::new(StringArray::from(vec![""; count])) as ArrayRef
             });
         }
         Ok(Changelog {

@@ -1,3 +1,5 @@
+//! What the state does about temporal joins.
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -5,10 +7,12 @@ use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use hashbrown::{HashMap, HashSet};
 
-use super::chains::Chains;
-use super::{Enriched, Stores};
-use crate::model::{Changelog, Enrichment, KeyBytes, Table, TableDelta};
-use crate::state::{StateError, StateStores, Store};
+use super::joined_view::JoinedView;
+use super::version_chains::VersionChains;
+use crate::model::{Changelog, KeyBytes, Table, TableDelta, TemporalJoin};
+use crate::state::error::StateError;
+use crate::state::store::TableStore;
+use crate::state::stores::StateStores;
 
 impl StateStores {
     /// Keeps what rows of a table show of another one from now on. What is there already is given to
@@ -16,8 +20,8 @@ impl StateStores {
     ///
     /// # Errors
     /// If the key of a version can't be encoded.
-    pub fn enrich(&mut self, enrichment: &Arc<Enrichment>) -> Result<(), StateError> {
-        self.enriched.push(Enriched::new(Arc::clone(enrichment))?);
+    pub fn add_temporal_join(&mut self, join: &Arc<TemporalJoin>) -> Result<(), StateError> {
+        self.joins.push(JoinedView::new(Arc::clone(join))?);
         Ok(())
     }
 
@@ -29,15 +33,16 @@ impl StateStores {
     pub fn doubtful(&self, deltas: &[TableDelta]) -> Result<Vec<KeysOf>, StateError> {
         let mut doubtful: Vec<KeysOf> = Vec::new();
         let mut known: HashMap<String, HashSet<KeyBytes>> = HashMap::new();
-        for enriched in &self.enriched {
-            let stores = self.stores_of(&enriched.enrichment);
-            let of_table = known.entry(stores.1.table.name.clone()).or_default();
-            let deltas = deltas.iter().filter(|delta| delta.table == stores.0.table.name);
+        for view in &self.joins {
+            let (enriched, looked_up) = self.sides(&view.join);
+            let of_table = known.entry(looked_up.table().name.clone()).or_default();
+            let deltas = deltas.iter().filter(|delta| delta.table == enriched.table().name);
             for rows in deltas.flat_map(|delta| [&delta.after, &delta.inserted]) {
-                let keys = enriched.doubtful(stores, rows, of_table);
-                let keys = keys.map_err(|source| stores.1.error(source))?;
+                let keys = view
+                    .doubtful(enriched, looked_up, rows, of_table)
+                    .map_err(|source| looked_up.error(source))?;
                 if keys.num_rows() > 0 {
-                    doubtful.push((Arc::clone(&stores.1.table), keys));
+                    doubtful.push((Arc::clone(looked_up.table()), keys));
                 }
             }
         }
@@ -54,7 +59,7 @@ impl StateStores {
         deltas: &[TableDelta],
         changes: &[Changelog],
     ) -> Result<Vec<TableDelta>, StateError> {
-        let before = std::mem::take(&mut self.before);
+        let before = std::mem::take(&mut self.rows_before);
         self.look_up_by(deltas, |chains, table| chains.follow(changes, before.get(table)))
     }
 
@@ -74,19 +79,18 @@ impl StateStores {
     fn look_up_by(
         &mut self,
         deltas: &[TableDelta],
-        tell: impl Fn(&mut Chains<'_>, &str) -> Result<(), ArrowError>,
+        tell: impl Fn(&mut VersionChains<'_>, &str) -> Result<(), ArrowError>,
     ) -> Result<Vec<TableDelta>, StateError> {
-        let mut all = std::mem::take(&mut self.enriched);
+        let mut joins = std::mem::take(&mut self.joins);
         let mut views = Vec::new();
-        for enriched in &mut all {
-            let stores = self.stores_of(&enriched.enrichment);
-            let mut chains = Chains::new(stores.1);
-            let told = tell(&mut chains, &stores.1.table.name);
-            told.map_err(|source| stores.1.error(source))?;
-            let delta = enriched.follow(stores, deltas, &chains)?;
+        for view in &mut joins {
+            let (enriched, looked_up) = self.sides(&view.join);
+            let mut chains = VersionChains::new(looked_up);
+            tell(&mut chains, &looked_up.table().name).map_err(|source| looked_up.error(source))?;
+            let delta = view.follow(enriched, deltas, &chains)?;
             views.extend((!delta.is_empty()).then_some(delta));
         }
-        self.enriched = all;
+        self.joins = joins;
         Ok(views)
     }
 
@@ -96,29 +100,30 @@ impl StateStores {
         changelog: &Changelog,
     ) -> Result<(), StateError> {
         let name = &changelog.table.name;
-        if !self.enriched.iter().any(|e| e.enrichment.looked_up.name == *name) {
+        if !self.joins.iter().any(|view| view.join.looked_up.name == *name) {
             return Ok(());
         }
         let store = &self.stores[self.by_name[name]];
-        let before = self.before.entry(name.clone()).or_default();
+        let before = self.rows_before.entry(name.clone()).or_default();
         before.note(store, changelog).map_err(|source| store.error(source))
     }
 
-    fn stores_of(&self, enrichment: &Enrichment) -> Stores<'_> {
+    /// The stores of the enriched table and of the looked-up one.
+    fn sides(&self, join: &TemporalJoin) -> (&TableStore, &TableStore) {
         let store = |name: &str| &self.stores[self.by_name[name]];
-        (store(&enrichment.enriched.name), store(&enrichment.looked_up.name))
+        (store(&join.enriched.name), store(&join.looked_up.name))
     }
 
-    pub(in crate::state) fn view(&self, name: &str) -> Option<(&Enriched, &Store)> {
-        let enriched = self.enriched.iter().find(|e| e.enrichment.view.name == name)?;
-        Some((enriched, self.stores_of(&enriched.enrichment).0))
+    pub(in crate::state) fn view(&self, name: &str) -> Option<(&JoinedView, &TableStore)> {
+        let view = self.joins.iter().find(|view| view.join.view.name == name)?;
+        Some((view, self.sides(&view.join).0))
     }
 
     /// Of each view: its name, rows that show a version or wait for one, different versions, bytes.
     pub fn views(&self) -> impl Iterator<Item = (&str, usize, usize, usize)> {
-        self.enriched.iter().map(|enriched| {
-            let (rows, versions, bytes) = enriched.size();
-            (enriched.enrichment.view.name.as_str(), rows, versions, bytes)
+        self.joins.iter().map(|view| {
+            let (rows, versions, bytes) = view.size();
+            (view.join.view.name.as_str(), rows, versions, bytes)
         })
     }
 
@@ -128,7 +133,7 @@ impl StateStores {
     /// If Arrow can't filter a batch.
     pub fn parts(&self, table: &str, rows: usize) -> Result<Vec<TableDelta>, StateError> {
         let Some(store) = self.store(table) else { return Ok(Vec::new()) };
-        let none = || RecordBatch::new_empty(Arc::clone(&store.schema));
+        let none = || RecordBatch::new_empty(Arc::clone(store.schema()));
         let mut parts = Vec::new();
         for batch in store.rows()? {
             for from in (0..batch.num_rows()).step_by(rows) {

@@ -50,7 +50,7 @@ proptest! {
         sizes in prop::collection::vec(1usize..15, 1..10),
     ) {
         let table = table("t", TableOptions::default());
-        let mut store = Store::new(Arc::clone(&table)).unwrap();
+        let mut store = TableStore::new(Arc::clone(&table)).unwrap();
         let mut model: BTreeMap<i64, (i64, Option<String>)> = BTreeMap::new();
         let mut shown = BTreeMap::new();
         let order = delivery(stream.len(), &jitter);
@@ -89,31 +89,31 @@ proptest! {
 #[test]
 fn segments_stay_few_and_mostly_alive() {
     let table = table("t", TableOptions::default());
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     for position in 0..2000 {
         // Every third change is an update of an old key, every seventh a delete.
         let id = if position % 3 == 0 { position / 2 } else { position };
         let next = if position % 7 == 0 { delete(position, id) } else { change(position, id, "n") };
         store.fold(changelog(&table, &[next])).unwrap();
-        assert!(store.segments.len() <= 12, "{} segments", store.segments.len());
+        assert!(store.batches().count() <= 12, "{} segments", store.batches().count());
     }
-    let held: usize = store.segments.iter().map(|segment| segment.batch.num_rows()).sum();
+    let held: usize = store.batches().map(RecordBatch::num_rows).sum();
     assert!(held <= 2 * store.len(), "{held} rows held for {}", store.len());
     for id in 0..2000 {
         store.fold(changelog(&table, &[delete(10_000 + id, id)])).unwrap();
     }
     assert!(store.is_empty());
-    assert!(store.segments.len() <= 2, "{} segments of nothing", store.segments.len());
+    assert!(store.batches().count() <= 2, "{} segments of nothing", store.batches().count());
 }
 
-fn grouped() -> (Arc<Table>, Store) {
+fn grouped() -> (Arc<Table>, TableStore) {
     let group = Some(GroupBound { column: 1, limit: 100, keep: 50 });
     let table = table("items", TableOptions { group, ..TableOptions::default() });
-    let store = Store::new(Arc::clone(&table)).unwrap();
+    let store = TableStore::new(Arc::clone(&table)).unwrap();
     (table, store)
 }
 
-fn ids(store: &Store) -> BTreeSet<i64> {
+fn ids(store: &TableStore) -> BTreeSet<i64> {
     rows(store).into_iter().map(|(id, _)| id).collect()
 }
 

@@ -20,7 +20,7 @@ fn a_table_may_not_take_more_memory_than_its_option_says() {
 #[test]
 fn values_that_nobody_reads_take_no_memory() {
     let table = table("orders", an_hour());
-    let [mut all, mut few] = [0, 1].map(|_| Store::new(Arc::clone(&table)).unwrap());
+    let [mut all, mut few] = [0, 1].map(|_| TableStore::new(Arc::clone(&table)).unwrap());
     few.keep_columns(&[]);
     let note = "x".repeat(1000);
     let changes: Vec<Change> = (0..100).map(|id| change(id, id, &note).of(7)).collect();
@@ -36,7 +36,7 @@ fn what_the_store_needs_itself_is_kept() {
     let group = GroupBound { column: 1, limit: 2, keep: 1 };
     let options = TableOptions { event_time: Some(3), group: Some(group), ..an_hour() };
     let table = table("items", options);
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     store.add_index(&[2]).unwrap();
     store.keep_columns(&[]);
     store.fold(changelog(&table, &[change(1, 1, "a").of(7).at(5)])).unwrap();
@@ -63,7 +63,7 @@ fn groups_are_counted_and_take_little_for_a_row() {
     let group = GroupBound { column: 1, limit: 100, keep: 50 };
     let grouped = table("items", TableOptions { group: Some(group), ..an_hour() });
     let [mut plain, mut bound] =
-        [table("items", an_hour()), grouped].map(|table| Store::new(table).unwrap());
+        [table("items", an_hour()), grouped].map(|table| TableStore::new(table).unwrap());
     let changes: Vec<Change> = (0..700).map(|id| change(id, id, "a").of(id / 2)).collect();
     for store in [&mut plain, &mut bound] {
         let table = Arc::clone(store.table());

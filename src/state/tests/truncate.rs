@@ -28,7 +28,7 @@ fn a_truncate_takes_away_what_is_older_wherever_batches_end() {
         change(9, 4, "c"),
     ];
     for border in 0..=changes.len() {
-        let mut store = Store::new(Arc::clone(&table)).unwrap();
+        let mut store = TableStore::new(Arc::clone(&table)).unwrap();
         let next = changes.get(border).map_or(i64::MAX, |change| change.position);
         let (first, second): (Vec<i64>, Vec<i64>) = [4, 8].into_iter().partition(|at| *at < next);
         let deltas = [(&changes[..border], first), (&changes[border..], second)]
@@ -46,7 +46,7 @@ fn a_truncate_takes_away_what_is_older_wherever_batches_end() {
 #[test]
 fn its_delta_has_all_rows_and_indexes_forget_them() {
     let table = table("t", TableOptions::default());
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     store.add_index(&[1]).unwrap();
     store.fold(changelog(&table, &[change(1, 1, "a").of(7), change(2, 2, "b").of(7)])).unwrap();
     let changes = [change(3, 3, "c").of(7), change(5, 1, "d").of(7)];
@@ -62,7 +62,7 @@ fn its_delta_has_all_rows_and_indexes_forget_them() {
 #[test]
 fn an_older_change_that_comes_after_it_is_stale() {
     let table = table("t", TableOptions::default());
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     store.fold(with_truncates(&table, &[], &[10])).unwrap();
     let folded = store.fold(changelog(&table, &[change(9, 1, "old"), change(11, 2, "new")]));
     assert_eq!(folded.unwrap().stale, 1);
@@ -72,7 +72,7 @@ fn an_older_change_that_comes_after_it_is_stale() {
 #[test]
 fn what_comes_after_it_inherits_no_lob() {
     let table = table("t", TableOptions::default());
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     store.fold(changelog(&table, &[change(1, 1, "old")])).unwrap();
     let changes = [change(2, 1, "").with_old_note(), change(4, 1, "").with_old_note()];
     let folded = store.fold(with_truncates(&table, &changes, &[3])).unwrap();
@@ -87,7 +87,7 @@ fn groups_start_anew() {
         ..TableOptions::default()
     };
     let table = table("t", options);
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     store.fold(changelog(&table, &[change(1, 1, "a").of(7), change(2, 2, "b").of(7)])).unwrap();
     let changes = [change(4, 3, "c").of(7), change(5, 4, "d").of(7)];
     let folded = store.fold(with_truncates(&table, &changes, &[3])).unwrap();

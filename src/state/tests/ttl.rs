@@ -58,7 +58,7 @@ impl Stage {
         self.store(table).len()
     }
 
-    fn store(&self, table: &str) -> &Store {
+    fn store(&self, table: &str) -> &TableStore {
         self.stores.stores().find(|store| store.table().name == table).unwrap()
     }
 }
@@ -181,8 +181,8 @@ fn a_delete_is_remembered_for_ttl_so_that_older_changes_stay_older() {
     assert_eq!(stage.expire_at(HOUR), vec![]);
     assert_eq!(stage.stores.fold(late.clone()).unwrap().stale, 1);
     assert_eq!(stage.expire_at(HOUR + 1), vec![]);
-    assert!(stage.store("orders").entries.is_empty(), "the delete is forgotten");
-    assert!(stage.store("orders").deleted.is_empty());
+    assert!(stage.store("orders").known_keys().next().is_none(), "the delete is forgotten");
+    assert_eq!(stage.store("orders").remembered_deletes(), 0);
     assert!(!stage.store("orders").has_dropped(), "a deleted row is not a dropped one");
 }
 
@@ -192,7 +192,7 @@ fn only_the_last_delete_of_a_key_counts() {
     let changes = [delete(0, 1).at(0), change(0, 1, "").at(1), delete(0, 1).at(HOUR)];
     stage.fold("orders", &changes);
     stage.expire_at(HOUR + 1);
-    assert_eq!(stage.store("orders").entries.len(), 1);
+    assert_eq!(stage.store("orders").known_keys().count(), 1);
     stage.fold("orders", &[change(0, 1, "back").at(2 * HOUR)]);
     stage.expire_at(2 * HOUR + 1);
     assert_eq!(rows(stage.store("orders")), [(1, "back".to_owned())]);

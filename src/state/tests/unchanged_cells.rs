@@ -1,15 +1,19 @@
 use super::*;
 
 /// A store that has row 1 with the note "old" of position 10.
-fn with_row() -> (Arc<Table>, Store) {
+fn with_row() -> (Arc<Table>, TableStore) {
     let table = table("t", TableOptions::default());
-    let mut store = Store::new(Arc::clone(&table)).unwrap();
+    let mut store = TableStore::new(Arc::clone(&table)).unwrap();
     store.fold(changelog(&table, &[change(10, 1, "old")])).unwrap();
     (table, store)
 }
 
 /// The notes of the changelog's rows, and the rows whose event did not carry one.
-fn landed(table: &Arc<Table>, store: &mut Store, changes: &[Change]) -> (Vec<String>, Vec<usize>) {
+fn landed(
+    table: &Arc<Table>,
+    store: &mut TableStore,
+    changes: &[Change],
+) -> (Vec<String>, Vec<usize>) {
     let folded = store.fold(changelog(table, changes)).unwrap().changelog;
     let notes = notes(&folded.batch).into_iter();
     let notes = notes.map(|(_, note)| note.unwrap_or_else(|| "NULL".to_owned())).collect();

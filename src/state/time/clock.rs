@@ -77,13 +77,13 @@ impl TimeKind {
 
 /// The clock of the source and those of its tables.
 #[derive(Debug)]
-pub(super) struct Clocks {
+pub(in crate::state) struct Clocks {
     tables: Vec<TableClock>,
     source: SourceClock,
     watermark: Option<i64>,
     delay: i64,
     /// After this time without an event, by the source's clock, a table does not hold the watermark back.
-    pub(super) idle_after: i64,
+    pub(in crate::state) idle_after: i64,
 }
 
 #[derive(Debug)]
@@ -123,9 +123,10 @@ impl SourceClock {
 }
 
 impl Clocks {
-    pub(super) fn new<'a>(
+    pub(in crate::state) fn new<'a>(
         tables: impl Iterator<Item = &'a Table>,
-        (delay, idle_after): (i64, i64),
+        delay: i64,
+        idle_after: i64,
     ) -> Self {
         let clock = |table: &Table| TableClock {
             name: table.name.clone(),
@@ -138,16 +139,16 @@ impl Clocks {
         Self { tables: tables.map(clock).collect(), source, watermark, delay, idle_after }
     }
 
-    pub(super) fn now(&self) -> Clock {
+    pub(in crate::state) fn now(&self) -> Clock {
         Clock { source: self.source.now, watermark: self.watermark }
     }
 
-    pub(super) fn resume(&mut self, watermark: i64) {
+    pub(in crate::state) fn resume(&mut self, watermark: i64) {
         self.watermark = Some(watermark);
     }
 
     /// Notes what the rows of a changelog of table number `table` say.
-    pub(super) fn note(ticks: &mut Ticks, table: usize, changelog: &Changelog) {
+    pub(in crate::state) fn note(ticks: &mut Ticks, table: usize, changelog: &Changelog) {
         let times = |column| {
             let times = changelog.batch.column(changelog.table.system_column(column));
             let times = times.as_any().downcast_ref::<TimestampMicrosecondArray>();
@@ -166,7 +167,7 @@ impl Clocks {
         }));
     }
 
-    pub(super) fn advance(&mut self, Ticks(mut ticks): Ticks) -> Advanced {
+    pub(in crate::state) fn advance(&mut self, Ticks(mut ticks): Ticks) -> Advanced {
         ticks.sort_by_key(|tick| tick.position);
         if self.source.now.is_none() {
             // One wrong time among the first ones would be believed for ever.
@@ -183,7 +184,8 @@ impl Clocks {
         if let Some(time) = tick.source_ts
             && !self.source.see(time)
         {
-            advanced.add_ahead(&self.tables[tick.table].name, TimeKind::SourceTs, (tick, time));
+            let table = &self.tables[tick.table].name;
+            advanced.add_ahead(table, TimeKind::SourceTs, tick.offset, time);
         }
         let (now, table) = (self.source.now, &mut self.tables[tick.table]);
         table.last_event = now;
@@ -193,7 +195,7 @@ impl Clocks {
             advanced.behind.insert(tick.offset, watermark);
         }
         if now.is_some_and(|now| time.saturating_sub(now) > table.future) {
-            advanced.add_ahead(&table.name, TimeKind::EventTime, (tick, time));
+            advanced.add_ahead(&table.name, TimeKind::EventTime, tick.offset, time);
             return;
         }
         table.newest = table.newest.max(Some(time));
@@ -213,7 +215,7 @@ impl Clocks {
 
 impl Ticks {
     /// Forgets all but the newest, as many as are enough to know the time.
-    pub(super) fn keep_newest(&mut self) {
+    pub(in crate::state) fn keep_newest(&mut self) {
         if self.0.len() > 2 * MOST_AT_RESTART {
             let by_age = |tick: &Tick| std::cmp::Reverse(tick.position);
             self.0.select_nth_unstable_by_key(MOST_AT_RESTART, by_age);
@@ -223,12 +225,12 @@ impl Ticks {
 }
 
 impl Advanced {
-    fn add_ahead(&mut self, table: &str, kind: TimeKind, (tick, time): (&Tick, i64)) {
+    fn add_ahead(&mut self, table: &str, kind: TimeKind, offset: Offset, time: i64) {
         let known = self.ahead.iter_mut().find(|a| a.table == table && a.kind == kind);
         match known {
             Some(ahead) => ahead.count += 1,
             None => {
-                let (table, offset) = (table.to_owned(), tick.offset);
+                let table = table.to_owned();
                 self.ahead.push(Ahead { table, kind, count: 1, offset, time });
             }
         }

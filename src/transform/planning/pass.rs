@@ -11,7 +11,7 @@ use super::query::{QueryScope, plan_query};
 use super::session::session;
 use super::temporal_join::TemporalJoinRewriter;
 use super::undeclared::{MissingColumn, UndeclaredColumns};
-use crate::model::Enrichment;
+use crate::model::TemporalJoin;
 use crate::transform::files::SqlError;
 use crate::transform::files::SqlFile;
 use crate::transform::files::location::planning_error;
@@ -157,7 +157,7 @@ async fn written(
     pending: &ParsedTransform<'_>,
     undeclared: &UndeclaredColumns,
     live: &mut LiveTables,
-) -> Result<(LogicalPlan, Vec<Arc<Enrichment>>), Unplanned> {
+) -> Result<(LogicalPlan, Vec<Arc<TemporalJoin>>), Unplanned> {
     let (file, lookups, tables) = (pending.file, &pending.header.lookup, undeclared.tables());
     let planned = state.statement_to_plan(pending.statement.clone()).await;
     let planned = planned.map_err(|error| match undeclared.missing(pending, &error) {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use super::channel;
 use super::parsed::ParsedTransform;
 use super::undeclared::VisibleColumns;
-use crate::model::{Channel, Enrichment, Landing, ResultMode, ResultTable, Table};
+use crate::model::{Channel, Landing, ResultMode, ResultTable, Table, TemporalJoin};
 use crate::transform::dataflow::{
     CompileError, IndexRequests, KeyedResult, Multiset, Normalize, Readable, compile,
 };
@@ -26,7 +26,7 @@ use crate::transform::views::{MaintainedView, Maintenance, PlannedQuery, Upkeep,
 #[derive(Clone, Copy)]
 pub(crate) struct QueryScope<'a> {
     pub(crate) tables: &'a [Arc<Table>],
-    pub(crate) enrichments: &'a [Arc<Enrichment>],
+    pub(crate) enrichments: &'a [Arc<TemporalJoin>],
     pub(crate) visible: &'a VisibleColumns,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In the plan as it is written, the join of a look-up table L to columns of a table T,
 //! `T JOIN L ON L.key = T.column`, becomes `T JOIN view ON view."@key of T" = T.key`. The view
-//! ([`Enrichment`]) has one row per row of T; the state keeps it. All else of the query stays as it is,
+//! ([`TemporalJoin`]) has one row per row of T; the state keeps it. All else of the query stays as it is,
 //! and what keeps results right from differences knows nothing of it.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, TableScan,
 };
 
-use crate::model::{Enrichment, Landing, Table, key_name};
+use crate::model::{Landing, Table, TemporalJoin, key_name};
 use crate::transform::files::header::Lookups;
 use crate::transform::live_table::LiveTables;
 
@@ -25,7 +25,7 @@ pub(crate) struct TemporalJoinRewriter<'a> {
     pub(crate) tables: &'a [Arc<Table>],
     pub(crate) lookups: &'a Lookups,
     pub(crate) live: &'a mut LiveTables,
-    pub(crate) found: Vec<Arc<Enrichment>>,
+    pub(crate) found: Vec<Arc<TemporalJoin>>,
 }
 
 /// Which input of a join is the look-up table.
@@ -136,7 +136,7 @@ impl TemporalJoinRewriter<'_> {
             return Ok(Transformed::no(LogicalPlan::Join(join)));
         };
         let LookedUp { alias, table } = looked_up;
-        let enrichment = Arc::new(Enrichment::new(&found.enriched, found.columns, &table));
+        let enrichment = Arc::new(TemporalJoin::new(&found.enriched, found.columns, &table));
         let view = self.view(&enrichment, alias.clone())?;
         let own = enrichment.enriched.key.iter().map(|at| {
             let name = &enrichment.enriched.columns[*at].name;
@@ -237,7 +237,7 @@ impl TemporalJoinRewriter<'_> {
         }
     }
 
-    fn view(&mut self, enrichment: &Enrichment, alias: TableReference) -> Result<LogicalPlan> {
+    fn view(&mut self, enrichment: &TemporalJoin, alias: TableReference) -> Result<LogicalPlan> {
         let view = &enrichment.view;
         let live = self.live.add_view(view);
         let name = TableReference::bare(view.name.as_str());

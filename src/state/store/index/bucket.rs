@@ -1,6 +1,8 @@
+//! The rows of one value in an index.
+
 use hashbrown::HashSet;
 
-use super::index::Slot;
+use crate::state::store::place::Slot;
 
 /// Beyond this many rows of one value, taking one out by a scan would cost more than hashing.
 const FEW: usize = 32;

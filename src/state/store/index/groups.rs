@@ -1,16 +1,18 @@
+//! Groups of rows whose size is bounded.
+
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
 use hashbrown::{HashMap, HashSet};
 
 use super::bucket::Bucket;
-use super::index::{Slot, memory};
-use super::keys::KeyEncoder;
+use super::keys::{KeyEncoder, map_memory};
 use crate::model::KeyBytes;
+use crate::state::store::place::Slot;
 
 /// Which rows share a group value, so that a group that grows beyond its bound can be cut.
 #[derive(Debug)]
-pub(super) struct Groups {
+pub(in super::super) struct Groups {
     encoder: KeyEncoder,
     members: HashMap<KeyBytes, Bucket>,
     rows: usize,
@@ -18,21 +20,21 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn new(encoder: KeyEncoder) -> Self {
+    pub(in super::super) fn new(encoder: KeyEncoder) -> Self {
         Self { encoder, members: HashMap::new(), rows: 0, cut: HashSet::new() }
     }
 
     /// The groups of all rows of a batch of the table.
-    pub(super) fn of(&self, rows: &RecordBatch) -> Result<Rows, ArrowError> {
+    pub(in super::super) fn of(&self, rows: &RecordBatch) -> Result<Rows, ArrowError> {
         self.encoder.encode(rows)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in super::super) fn clear(&mut self) {
         (self.members, self.rows, self.cut) = Default::default();
     }
 
     /// Adds a member; the group's size after it.
-    pub(super) fn add(&mut self, group: &[u8], slot: Slot) -> usize {
+    pub(in super::super) fn add(&mut self, group: &[u8], slot: Slot) -> usize {
         self.rows += 1;
         match self.members.get_mut(group) {
             Some(members) => {
@@ -46,7 +48,7 @@ impl Groups {
         }
     }
 
-    pub(super) fn remove(&mut self, group: &[u8], slot: Slot) {
+    pub(in super::super) fn remove(&mut self, group: &[u8], slot: Slot) {
         let Some(members) = self.members.get_mut(group) else { return };
         self.rows -= 1;
         if members.remove(slot) {
@@ -55,7 +57,7 @@ impl Groups {
         }
     }
 
-    pub(super) fn members(&self, group: &[u8]) -> Vec<Slot> {
+    pub(in super::super) fn members(&self, group: &[u8]) -> Vec<Slot> {
         let mut slots = Vec::new();
         if let Some(members) = self.members.get(group) {
             members.for_each(|slot| slots.push(slot));
@@ -64,16 +66,16 @@ impl Groups {
     }
 
     /// Remembers that members of the group leave memory by its bound, and not by ttl.
-    pub(super) fn note_cut(&mut self, group: &[u8]) {
+    pub(in super::super) fn note_cut(&mut self, group: &[u8]) {
         self.cut.insert(group.into());
     }
 
-    pub(super) fn was_cut(&self, group: &[u8]) -> bool {
+    pub(in super::super) fn was_cut(&self, group: &[u8]) -> bool {
         self.cut.contains(group)
     }
 
     /// Bytes, roughly.
-    pub(super) fn memory(&self) -> usize {
-        memory(&self.members) + self.rows * size_of::<Slot>()
+    pub(in super::super) fn memory(&self) -> usize {
+        map_memory(&self.members) + self.rows * size_of::<Slot>()
     }
 }

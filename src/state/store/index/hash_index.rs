@@ -1,4 +1,4 @@
-//! Which rows share a value of some columns.
+//! A hash index on some columns of a table.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
@@ -6,15 +6,13 @@ use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
 use super::bucket::Bucket;
-use super::keys::KeyEncoder;
+use super::keys::{KeyEncoder, map_memory};
 use crate::model::KeyBytes;
+use crate::state::store::place::Slot;
 
-/// Names a row for as long as its key is in the store, wherever its newest version is.
-pub(super) type Slot = u32;
-
-/// A hash index on some columns of a table.
+/// The rows of each value of some columns.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(in super::super) struct HashIndex {
     /// Rising positions.
     columns: Vec<usize>,
     encoder: KeyEncoder,
@@ -22,17 +20,21 @@ pub(super) struct Index {
     rows: usize,
 }
 
-impl Index {
-    pub(super) fn new(schema: &Schema, columns: &[usize]) -> Result<Self, ArrowError> {
+impl HashIndex {
+    pub(in super::super) fn new(schema: &Schema, columns: &[usize]) -> Result<Self, ArrowError> {
         let encoder = KeyEncoder::new(schema, columns)?;
         Ok(Self { columns: columns.to_vec(), encoder, buckets: HashMap::new(), rows: 0 })
     }
 
-    pub(super) fn columns(&self) -> &[usize] {
+    pub(in super::super) fn columns(&self) -> &[usize] {
         &self.columns
     }
 
-    pub(super) fn insert(&mut self, rows: &RecordBatch, slots: &[Slot]) -> Result<(), ArrowError> {
+    pub(in super::super) fn insert(
+        &mut self,
+        rows: &RecordBatch,
+        slots: &[Slot],
+    ) -> Result<(), ArrowError> {
         let keys = self.encoder.encode(rows)?;
         for (key, slot) in keys.iter().zip(slots) {
             self.add(key.as_ref(), *slot);
@@ -40,7 +42,11 @@ impl Index {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, rows: &RecordBatch, slots: &[Slot]) -> Result<(), ArrowError> {
+    pub(in super::super) fn remove(
+        &mut self,
+        rows: &RecordBatch,
+        slots: &[Slot],
+    ) -> Result<(), ArrowError> {
         let keys = self.encoder.encode(rows)?;
         for (key, slot) in keys.iter().zip(slots) {
             self.take_out(key.as_ref(), *slot);
@@ -49,7 +55,7 @@ impl Index {
     }
 
     /// Rows that changed under their slots: only those whose value differs are touched.
-    pub(super) fn update(
+    pub(in super::super) fn update(
         &mut self,
         before: &RecordBatch,
         after: &RecordBatch,
@@ -83,7 +89,7 @@ impl Index {
     }
 
     /// Calls `visit` with every row and the number of the key that found it.
-    pub(super) fn find(
+    pub(in super::super) fn find(
         &self,
         keys: &[ArrayRef],
         nulls_match: bool,
@@ -94,7 +100,7 @@ impl Index {
         })
     }
 
-    pub(super) fn count(
+    pub(in super::super) fn count(
         &self,
         keys: &[ArrayRef],
         nulls_match: bool,
@@ -123,12 +129,7 @@ impl Index {
     }
 
     /// Bytes, roughly: what the map and its keys take.
-    pub(super) fn memory(&self) -> usize {
-        memory(&self.buckets) + self.rows * size_of::<Slot>()
+    pub(in super::super) fn memory(&self) -> usize {
+        map_memory(&self.buckets) + self.rows * size_of::<Slot>()
     }
-}
-
-/// Bytes, roughly, that a map of keys takes.
-pub(super) fn memory<V>(map: &HashMap<KeyBytes, V>) -> usize {
-    map.capacity() * (size_of::<(KeyBytes, V)>() + 1)
 }

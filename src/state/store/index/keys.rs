@@ -1,18 +1,23 @@
+//! Keys as bytes.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
+use hashbrown::HashMap;
+
+use crate::model::KeyBytes;
 
 /// Turns key columns into bytes that are equal exactly when the keys are.
 #[derive(Debug)]
-pub(super) struct KeyEncoder {
+pub(in crate::state) struct KeyEncoder {
     columns: Vec<usize>,
     converter: RowConverter,
 }
 
 impl KeyEncoder {
-    pub(super) fn new(
+    pub(in crate::state) fn new(
         batch_schema: &arrow::datatypes::Schema,
         columns: &[usize],
     ) -> Result<Self, ArrowError> {
@@ -22,13 +27,21 @@ impl KeyEncoder {
     }
 
     /// The keys of all rows of `batch`, whose first columns are those of the table.
-    pub(super) fn encode(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
+    pub(in crate::state) fn encode(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
         let columns: Vec<ArrayRef> =
             self.columns.iter().map(|c| Arc::clone(batch.column(*c))).collect();
         self.encode_columns(&columns)
     }
 
-    pub(super) fn encode_columns(&self, columns: &[ArrayRef]) -> Result<Rows, ArrowError> {
+    pub(in crate::state) fn encode_columns(
+        &self,
+        columns: &[ArrayRef],
+    ) -> Result<Rows, ArrowError> {
         self.converter.convert_columns(columns)
     }
+}
+
+/// Bytes, roughly, that a map of keys takes.
+pub(in crate::state) fn map_memory<V>(map: &HashMap<KeyBytes, V>) -> usize {
+    map.capacity() * (size_of::<(KeyBytes, V)>() + 1)
 }

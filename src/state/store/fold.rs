@@ -1,0 +1,178 @@
+//! How changes fold into the rows: per key the highest position wins.
+
+use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::error::ArrowError;
+
+use super::delta_builder::DeltaBuilder;
+use super::place::{Entry, LastChange, Place, Slot};
+use super::segment::Segment;
+use super::table_store::{RememberedDelete, TableStore};
+use crate::model::{Changelog, Operation, SystemColumn, TableDelta};
+use crate::state::error::StateError;
+
+/// What a fold did.
+#[derive(Debug)]
+pub struct Folded {
+    /// The changes as they are to be landed: unchanged LOB cells filled with their old values.
+    pub changelog: Changelog,
+    /// How the current rows differ from before.
+    pub delta: TableDelta,
+    /// Changes older than what the store held for their key.
+    pub stale: usize,
+    /// Rows that left memory because their group grew beyond its bound.
+    pub trimmed: usize,
+    /// Rows that truncates took away.
+    pub truncated: usize,
+}
+
+impl TableStore {
+    /// Applies changes in their order; per key the highest position wins.
+    ///
+    /// A row that makes its group larger than its bound leaves the newest ones of the group; the
+    /// others leave memory without a trace, as if they had been deleted. A later change of one of
+    /// them brings it back as the newest of its group, because its event carries the whole row.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
+        self.apply(changelog).map_err(|source| self.error(source))
+    }
+
+    fn apply(&mut self, mut changelog: Changelog) -> Result<Folded, ArrowError> {
+        self.fill_cells(&mut changelog)?;
+        let keys = self.keys.encode(&changelog.batch)?;
+        let segment = self.segments.len();
+        let rows = self.declared(&changelog.batch)?;
+        self.segments.push(Segment::new(rows, changed_at(&changelog)));
+        self.live_rows += changelog.len();
+        let group_keys = self.group_keys(segment)?;
+
+        let mut touched = DeltaBuilder::default();
+        let (mut stale, mut trimmed, mut truncated) = (0, 0, 0);
+        let mut truncations = changelog.truncations.iter().peekable();
+        for row in 0..changelog.len() {
+            let (key, position) = (keys.row(row), changelog.positions[row]);
+            while let Some(older) = truncations.next_if(|t| t.position < position) {
+                truncated += self.truncate(older, &mut touched)?;
+            }
+            let (key, place) = (key.as_ref(), Place::new(segment, row));
+            let known = self.entries.get(key).copied();
+            if self.newest_of(known.as_ref()).is_some_and(|newest| newest >= position) {
+                self.kill(place);
+                stale += 1;
+                continue;
+            }
+            self.take_away(key, known.and_then(|entry| entry.slot), &mut touched)?;
+            let last = LastChange { position, scn: changelog.scns[row] };
+            if changelog.operations[row] == Operation::Delete {
+                self.delete(key, last, place);
+                continue;
+            }
+            self.put(key, last, place, &mut touched);
+            if let Some(group_keys) = &group_keys
+                && !self.is_without_group(place)
+            {
+                let group = group_keys.row(row);
+                trimmed += self.join_group(group.as_ref(), place, &mut touched)?;
+            }
+        }
+        for rest in truncations {
+            truncated += self.truncate(rest, &mut touched)?;
+        }
+        self.newest = self.newest.max(changelog.positions.iter().max().copied());
+        self.newest = self.newest.max(self.truncated_at());
+        let delta = self.settle(touched)?;
+        self.compact()?;
+        Ok(Folded { changelog, delta, stale, trimmed, truncated })
+    }
+
+    /// The key's row, if it has one, is no longer the newest.
+    pub(super) fn take_away(
+        &mut self,
+        key: &[u8],
+        slot: Option<Slot>,
+        touched: &mut DeltaBuilder,
+    ) -> Result<(), ArrowError> {
+        if let Some(slot) = slot {
+            self.forget_member(slot)?;
+        }
+        self.take_row(key, slot, touched);
+        Ok(())
+    }
+
+    /// As [`Self::take_away`], and the groups don't matter.
+    pub(super) fn take_row(&mut self, key: &[u8], slot: Option<Slot>, touched: &mut DeltaBuilder) {
+        let place = slot.map(|slot| self.slots.place(slot));
+        touched.note(key, slot, place);
+        if let Some(place) = place {
+            self.kill(place);
+        }
+    }
+
+    /// Remembers a key as deleted; `place` is that of the change.
+    fn delete(&mut self, key: &[u8], last: LastChange, place: Place) {
+        self.kill(place);
+        self.entries.insert(key.into(), Entry { last, slot: None });
+        let at = self.segments[place.segment()].changed_at[place.row()];
+        self.deleted.push(RememberedDelete { at, position: last.position, key: key.into() });
+    }
+
+    /// Makes a row the key's newest.
+    fn put(&mut self, key: &[u8], last: LastChange, place: Place, touched: &mut DeltaBuilder) {
+        let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
+        self.slots.set(slot, place);
+        touched.set_slot(key, slot);
+        self.segments[place.segment()].slots[place.row()] = slot;
+        self.entries.insert(key.into(), Entry { last, slot: Some(slot) });
+    }
+
+    fn declared(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let columns = batch.columns()[..self.table.columns.len()].to_vec();
+        self.pruned.apply(&self.schema, columns, batch.num_rows())
+    }
+
+    fn kill(&mut self, place: Place) {
+        self.segments[place.segment()].kill(place.row());
+        self.live_rows -= 1;
+    }
+
+    /// Merges the newest segments while they are of similar size, and rewrites mostly dead ones, so
+    /// that a scan reads few segments and work per change stays logarithmic.
+    pub(super) fn compact(&mut self) -> Result<(), ArrowError> {
+        while let [.., older, newer] = self.segments.as_slice() {
+            if newer.live_count() * 2 < older.live_count() {
+                break;
+            }
+            let at = self.segments.len() - 2;
+            let merged = Segment::merge(&self.segments[at..], &mut self.pruned)?;
+            self.segments.truncate(at);
+            self.segments.push(merged);
+            self.relocate(at);
+        }
+        for at in 0..self.segments.len() {
+            if self.segments[at].is_mostly_dead() {
+                let rewritten = Segment::merge(&self.segments[at..=at], &mut self.pruned)?;
+                self.segments[at] = rewritten;
+                self.relocate(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Points the slots of a rewritten segment's rows to their new places.
+    fn relocate(&mut self, segment: usize) {
+        for (row, slot) in self.segments[segment].slots.iter().enumerate() {
+            self.slots.set(*slot, Place::new(segment, row));
+        }
+    }
+}
+
+/// When the source made each change; a change without a time counts as new.
+fn changed_at(changelog: &Changelog) -> Vec<i64> {
+    let column = changelog.table.system_column(SystemColumn::SourceTs);
+    let times = changelog.batch.column(column).as_any().downcast_ref::<TimestampMicrosecondArray>();
+    let times = times.expect("the changelog schema declares source_ts as timestamp");
+    (0..times.len())
+        .map(|row| if times.is_null(row) { i64::MAX } else { times.value(row) })
+        .collect()
+}

@@ -1,0 +1,66 @@
+//! The end of a fold: indexes are brought up to date, and the difference is told.
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+
+use super::delta_builder::DeltaBuilder;
+use super::place::{Place, Slot};
+use super::table_store::TableStore;
+use crate::model::TableDelta;
+
+/// Rows of one kind in a delta.
+#[derive(Debug, Default)]
+struct DeltaRows {
+    places: Vec<Place>,
+    slots: Vec<Slot>,
+}
+
+impl DeltaRows {
+    fn push(&mut self, place: Place, slot: Slot) {
+        self.places.push(place);
+        self.slots.push(slot);
+    }
+}
+
+impl TableStore {
+    /// Brings the indexes up to date with what was touched, and tells the difference. No segment may
+    /// have been rewritten since the first touch.
+    pub(super) fn settle(&mut self, touched: DeltaBuilder) -> Result<TableDelta, ArrowError> {
+        let (mut before, mut after) = (DeltaRows::default(), DeltaRows::default());
+        let (mut inserted, mut deleted) = (DeltaRows::default(), DeltaRows::default());
+        let mut unused = Vec::new();
+        for (key, touch) in touched.into_touches() {
+            let Some(slot) = touch.slot else { continue };
+            match (touch.before, self.place_of(&key)) {
+                (Some(old), Some(new)) => {
+                    before.push(old, slot);
+                    after.push(new, slot);
+                }
+                (None, Some(new)) => inserted.push(new, slot),
+                (Some(old), None) => {
+                    deleted.push(old, slot);
+                    unused.push(slot);
+                }
+                (None, None) => unused.push(slot),
+            }
+        }
+        let delta = TableDelta {
+            table: self.table.name.clone(),
+            before: self.whole_rows(&before.places)?,
+            after: self.whole_rows(&after.places)?,
+            inserted: self.whole_rows(&inserted.places)?,
+            deleted: self.whole_rows(&deleted.places)?,
+        };
+        for index in &mut self.indexes {
+            index.remove(&delta.deleted, &deleted.slots)?;
+            index.update(&delta.before, &delta.after, &after.slots)?;
+            index.insert(&delta.inserted, &inserted.slots)?;
+        }
+        unused.into_iter().for_each(|slot| self.slots.give_back(slot));
+        Ok(delta)
+    }
+
+    fn whole_rows(&self, places: &[Place]) -> Result<RecordBatch, ArrowError> {
+        self.rows_at(places, &self.all_columns())
+    }
+}

@@ -56,6 +56,7 @@ clean-demo: ## Remove what the demo left
 	rm -rf "$${TMPDIR:-/tmp}/tidemark-demo"
 
 test: setup ## Run all tests
+	cargo build --locked --workspace
 	cargo test --locked --workspace --doc
 	cargo test --locked --workspace --lib --bins --tests
 
@@ -95,7 +96,9 @@ bench: setup ## Measure, with a release build (half an hour, the first time)
 	cargo bench --locked --bench sql
 	cargo bench --locked --bench xml
 	cargo bench --locked --bench postgres
-	cargo run --locked --release -- bench
+	cargo build --locked --workspace --release
+	"$(CARGO_TARGET_DIR)/release/tidemark" bench
 
-image: ## Build the container image IMAGE (tidemark), with a release build in it
+image: ## Build the container images IMAGE (tidemark) and IMAGE-dev, with a release build in them
 	docker build $(DOCKER_FLAGS) -f docker/Dockerfile -t $(IMAGE) .
+	docker build $(DOCKER_FLAGS) -f docker/Dockerfile --target dev -t $(IMAGE)-dev .

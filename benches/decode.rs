@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use tidemark::decode::{Decoder, DecoderSetup};
-use tidemark::generator::{Config, Generator, Rate};
 use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
 use tidemark::transform::{parse_tables, read_folder};
+use tidemark_dev::generator::{Config, Generator, Rate};
 
 const EVENTS: u64 = 200_000;
 const EPOCH: usize = 5_000;

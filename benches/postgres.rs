@@ -10,11 +10,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidemark::cli::stack::{LocalPostgres, free_port};
 use tidemark::model::{EpochCommit, Offset};
 use tidemark::sink::conformance::{self, EpochBuilder, epoch, orders, totals};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::sink::{Sink, SinkError};
+use tidemark_dev::stack::{LocalPostgres, free_port};
 use tokio_postgres::{Client, NoTls};
 
 /// Rows of an epoch; half of the keyed ones are new, half are of the epoch before.

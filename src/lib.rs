@@ -7,7 +7,10 @@
 //! [`pipeline`] is the loop that ties them together; the parts don't know each other and meet in the
 //! values of [`model`].
 //!
-//! [`generator`] is a tool for development, the demo and the tests.
+//! The workspace has four more crates: the Solace client, the development broker and API, the development commands,
+//! and what all of them share.
+
+#![forbid(unsafe_code)]
 
 pub mod checkpoint;
 pub mod cli;
@@ -15,7 +18,6 @@ pub mod config;
 pub mod dashboard;
 pub mod decode;
 pub mod diagnosis;
-pub mod generator;
 pub mod model;
 pub mod pipeline;
 pub mod resilience;

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
 /// Components meet as values: none of them names another, and only `pipeline` knows them all.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     ("diagnosis", &[]),
     ("model", &[]),
     ("resilience", &[]),
@@ -20,9 +20,6 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("transform", EXTRACTING),
     ("sink", &["diagnosis", "model", "resilience", "telemetry"]),
     ("checkpoint", COMPONENT),
-    // It publishes through the session that the source's flow is bound to.
-    // It reads one metric of a processor.
-    ("generator", &["model", "resilience", "source", "telemetry"]),
     ("dashboard", &["model", "telemetry"]),
     ("config", CONFIGURED),
     ("pipeline", PROCESSOR),

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use tidemark_base::on_signal;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::signals::on_signal;
 use crate::source::SourceConfig;
 use crate::source::solace::watch_depth;
 use crate::telemetry::{Health, init_metrics};

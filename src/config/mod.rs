@@ -8,9 +8,10 @@ mod sql;
 
 pub use batch::{BatchConfig, BatchLimits};
 pub use dead_letters::DeadLetterConfig;
-pub use load::{ConfigError, SqlSections, load, load_as, parse, sql_sections};
+pub use load::{SqlSections, load, parse, sql_sections};
 pub use processor::{Config, SinkConfig};
 pub use sql::SqlConfig;
+pub use tidemark_base::config_file::ConfigError;
 
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ async fn a_queue_becomes_exact_tables() {
 
 #[tokio::test]
 async fn a_non_exclusive_queue_is_exact_too() {
-    let shop = Shop::open_with(|settings| tidemark::cli::stack::Settings {
+    let shop = Shop::open_with(|settings| tidemark_dev::stack::Settings {
         access: "non-exclusive",
         ..settings
     })
@@ -121,7 +121,7 @@ async fn checkpoints_say_what_was_committed() {
 #[tokio::test]
 async fn checkpoints_that_cannot_be_written_stop_nothing_and_are_seen() {
     let change =
-        |settings| tidemark::cli::stack::Settings { checkpoint_interval: "100ms", ..settings };
+        |settings| tidemark_dev::stack::Settings { checkpoint_interval: "100ms", ..settings };
     let shop = Shop::open_with(change).await;
     let mut processor = shop.stack.processor(None).expect("a processor");
     while get(&shop, "/ready").await.is_none_or(|(status, _)| !status.contains("200")) {

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use tidemark::cli::stack::{PIPELINE, QUEUE};
 use tidemark::model::{Epoch, EpochCommit, OffsetSet, ResultChanges, ResultTable, SpoolOrder};
 use tidemark::pipeline::load_sql;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
 use tidemark::state::StateStores;
 use tidemark::transform::{PlanRequest, Transforms};
+use tidemark_dev::stack::{PIPELINE, QUEUE};
 
 use crate::shop::{Shop, sql_folder};
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidemark::cli::stack::{PIPELINE, QUEUE, Settings, Stack, end};
 use tidemark::model::LedgerPosition;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
+use tidemark_dev::stack::{PIPELINE, QUEUE, Settings, Stack, end};
 use tokio::process::Child;
 
 /// Long, because a development build on a busy machine is slow; no test passes by waiting it out.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidemark::cli::stack::free_port;
+use tidemark_dev::stack::free_port;
 
 pub(crate) struct Pooler {
     folder: TempDir,

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
+use tidemark_base::on_signal;
 
 use super::filter::Filter;
 use super::render::{self, print};
-use crate::cli::signals::on_signal;
 use crate::sink::postgres::{LetterFilter, LetterOrder, LetterState, LetterStore};
 
 #[derive(Debug, Args)]

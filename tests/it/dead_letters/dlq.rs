@@ -6,9 +6,9 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidemark::cli::stack::Settings;
 use tidemark::source::solace::{SolaceConfig, SolaceSource};
 use tidemark::source::{Source as _, SourceEvent};
+use tidemark_dev::stack::Settings;
 use tokio::process::Command;
 
 use crate::end_to_end::{get, publish};

@@ -1,6 +1,6 @@
 //! A query that some events make fail.
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::referee;
 use crate::shop::{Shop, copied_sql};

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 use tokio::net::TcpListener;
 
 use crate::dead_letters::dlq::{dlq, replay};

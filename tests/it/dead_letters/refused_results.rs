@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use serde_json::{Value, json};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::dead_letters::dlq::replay;
 use crate::messages::dialects::{message, publish, shown};

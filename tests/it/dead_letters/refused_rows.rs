@@ -1,6 +1,6 @@
 //! Rows that Postgres refuses, and a database that somebody breaks at night.
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::end_to_end::{get, publish};
 use crate::referee;

@@ -1,7 +1,7 @@
 //! Every dialect from a publisher through the broker to rows, and where the table's name comes from.
 
 use serde_json::{Value, json};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 use tokio::process::Command;
 
 use crate::messages::interop::python;

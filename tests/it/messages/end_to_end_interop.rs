@@ -1,6 +1,6 @@
 //! From a publisher that nobody here wrote, through the broker and the processor, to exact rows.
 
-use tidemark::cli::stack::{Settings, shipped_mappings};
+use tidemark_dev::stack::{Settings, shipped_mappings};
 use tokio::process::Command;
 
 use crate::messages::interop::python;

@@ -2,7 +2,7 @@
 //! transaction markers and schema-change messages.
 
 use serde_json::{Value, json};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::end_to_end::get;
 use crate::messages::dialects::{message, publish, shown};

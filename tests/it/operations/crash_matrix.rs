@@ -2,7 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::referee;
 use crate::shop::{Shop, pause};

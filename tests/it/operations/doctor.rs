@@ -1,7 +1,7 @@
 //! What `tidemark doctor` says about everything that can be wrong, and whether its fixes heal it.
 
 use serde_json::Value;
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 use tokio::process::Command;
 
 use crate::end_to_end::publish;

@@ -1,7 +1,7 @@
 //! Point-in-time look-ups through the whole processor, with Postgres as the referee: a temporal join over
 //! the landing tables.
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::shop::{Shop, copied_sql};
 

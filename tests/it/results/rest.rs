@@ -74,7 +74,7 @@ async fn an_api_that_fails_gets_every_change_in_order_per_key_over_two_kills() {
         api.url
     );
     let shop =
-        Shop::open_with(|settings| tidemark::cli::stack::Settings { sql, more_config, ..settings })
+        Shop::open_with(|settings| tidemark_dev::stack::Settings { sql, more_config, ..settings })
             .await;
     let mut processor = shop.stack.processor(None).expect("a processor");
     let mut generator =
@@ -113,7 +113,7 @@ async fn a_full_outbox_holds_the_flow_also_over_a_kill_until_the_api_is_back() {
          outbox_limit = 100\n",
         api.url
     );
-    let settings = |settings| tidemark::cli::stack::Settings {
+    let settings = |settings| tidemark_dev::stack::Settings {
         sql,
         more_config,
         max_messages: 100,

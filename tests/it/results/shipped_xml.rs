@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tidemark::cli::stack::{Settings, shipped_mappings};
-use tidemark::generator::{Config, Rate, write_ndjson};
+use tidemark_dev::generator::{Config, Rate, write_ndjson};
+use tidemark_dev::stack::{Settings, shipped_mappings};
 
 use crate::shop::{Shop, sql_folder};
 
@@ -92,4 +92,23 @@ async fn the_shipped_xml_becomes_rows_and_lands_nowhere_else() {
     }
     assert_eq!(shop.number("SELECT count(*) FROM cdc_dlq").await, 0);
     shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn the_shipped_mappings_are_those_of_the_container_and_have_their_tables() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let container = root.join("docker/tidemark.toml");
+    let mappings = shipped_mappings(&sql_folder());
+    assert!(
+        !mappings.is_empty() && std::fs::read_to_string(&container).unwrap().ends_with(mappings)
+    );
+    assert_eq!(shipped_mappings(root), "");
+    let xml = tidemark::config::sql_sections(&container).unwrap().xml;
+    let loaded = tidemark::pipeline::load_sql_with(&sql_folder(), &xml, Default::default()).await;
+    let loaded = loaded.unwrap();
+    let names = loaded.extractions.iter().map(|extraction| extraction.table.name.as_str());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        ["order_items_extracted", "order_details_extracted", "customer_addresses_extracted"]
+    );
 }

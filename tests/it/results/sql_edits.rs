@@ -1,6 +1,6 @@
 //! The SQL folder is edited while the processor runs.
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::referee;
 use crate::shop::{Shop, copied_sql, pause};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::results::rest::Api;
 use crate::shop::{Shop, copied_sql};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::shop::Shop;
 

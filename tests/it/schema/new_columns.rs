@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::shop::{Shop, copied_sql};
 

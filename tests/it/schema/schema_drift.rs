@@ -1,6 +1,6 @@
 //! Tables that change while the processor runs: the scenarios S1 to S10, by files into PostgreSQL.
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::shop::{Shop, copied_sql};
 

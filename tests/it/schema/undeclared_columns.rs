@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::end_to_end::{get, publish};
 use crate::referee;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::dead_letters::dlq::dlq;
 use crate::end_to_end::get;

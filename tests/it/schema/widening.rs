@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidemark::cli::stack::Settings;
+use tidemark_dev::stack::Settings;
 
 use crate::end_to_end::get;
 use crate::messages::dialects::{message, publish, shown};

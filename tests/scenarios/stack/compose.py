@@ -61,6 +61,7 @@ class ComposeStack(Stack):
         values = {
             "COMPOSE_PROJECT_NAME": PROJECT,
             "TIDEMARK_IMAGE": settings.image,
+            "TIDEMARK_DEV_IMAGE": f"{settings.image}-dev",
             "SOLACE_PASSWORD": self.password,
             "POSTGRES_PASSWORD": self.password,
             "TIDEMARK_PORT": processor,

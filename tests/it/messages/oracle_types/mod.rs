@@ -75,7 +75,7 @@ async fn land(tables: &[Table], columns: &[(&str, &str)], events: &[String]) -> 
     declare(&sql, tables, columns);
     let path = folder.path().join("events.ndjson");
     std::fs::write(&path, events.join("\n") + "\n").expect("written");
-    let shop = Shop::open_with(|settings| tidemark::cli::stack::Settings { sql, ..settings }).await;
+    let shop = Shop::open_with(|settings| tidemark_dev::stack::Settings { sql, ..settings }).await;
     shop.read_file(&path, "");
     let mut processor = shop.stack.processor(None).expect("a processor");
     assert!(shop.wait_for_end(&mut processor).await, "{}", shop.log_tail("run"));

@@ -10,9 +10,9 @@ use super::documents::{addresses, order_details};
 use super::envelope::{Change, EnvelopeWriter, topic};
 use super::event::{Event, Fault};
 use super::live::Live;
+use super::operation::Operation;
 use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
 use super::shipping::{broken_shipping_info, shipping_info};
-use crate::model::Operation;
 
 const FIRST_CUSTOMERS: u64 = 100;
 const FIRST_PRODUCTS: u64 = 50;

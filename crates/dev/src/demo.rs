@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use tidemark_base::on_signal;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::on_signal;
-use super::stack::{
-    LocalPostgres, Observer, PIPELINE, QUEUE, Settings, Stack, end, free_port, quantile,
-    shipped_mappings,
+use crate::programs;
+use crate::stack::{
+    LocalPostgres, Observer, PIPELINE, Settings, Stack, end, free_port, quantile, shipped_mappings,
 };
 
 const RATE: &str = "5000/min";
@@ -25,7 +25,7 @@ pub(super) async fn run(seconds: u64, sql: &Path) -> anyhow::Result<()> {
         "Starting PostgreSQL, the development broker and the processor in {} ...",
         folder.display()
     )?;
-    let settings = Settings::new(std::env::current_exe()?, folder, sql);
+    let settings = Settings::new(programs::processor()?, folder, sql);
     let settings = Settings { more_config: shipped_mappings(sql).to_owned(), ..settings };
     let stack = Stack::start(settings).await?;
     let shown = show(&stack, seconds, &shutdown).await;
@@ -59,7 +59,7 @@ async fn show(stack: &Stack, seconds: u64, shutdown: &CancellationToken) -> anyh
         "Events flow at {RATE} for {seconds} s. Kill the processor if you like (kill -9 {}): it is started again.\n",
         processor.id().unwrap_or_default()
     )?;
-    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE, QUEUE).await?;
+    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE).await?;
     let started = Instant::now();
     let mut line = LiveLine::new(started);
     let mut restarts = 0;
@@ -199,7 +199,7 @@ async fn summary(
         "  datafusion-cli -c \"SELECT epoch, messages, landed, committed_at FROM '{}/**/*.parquet' ORDER BY epoch DESC LIMIT 5\"",
         stack.checkpoints().display()
     )?;
-    let program = std::env::current_exe()?;
+    let program = programs::processor()?;
     writeln!(out, "  {} check --sql sql   # how each SQL file is maintained", program.display())?;
     Ok(())
 }

@@ -3,7 +3,6 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::*;
-use crate::model::Operation;
 
 fn config(events: u64) -> Config {
     Config {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::operation::Operation;
 use super::row::SalesTable;
-use crate::model::Operation;
 
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod envelope;
 mod event;
 mod live;
 mod ndjson;
+mod operation;
 mod publish;
 mod rate;
 mod row;
@@ -22,6 +23,7 @@ mod tests;
 pub use config::Config;
 pub use event::{Event, Fault};
 pub use ndjson::write_ndjson;
+pub use operation::Operation;
 pub use publish::{Published, publish};
 pub use rate::{Rate, RateError};
 pub use row::SalesTable;
@@ -31,8 +33,8 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 
-use crate::source::solace::PublishError;
 use shop::Shop;
+use tidemark_solace::PublishError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum GeneratorError {

@@ -3,8 +3,8 @@ use std::io::Write;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::operation::Operation;
 use super::row::{Kind, Row, SalesTable, columns, documents, put};
-use crate::model::Operation;
 
 const SCHEMA: &str = "SALES";
 const SERVER: &str = "oracle-cdc";

@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use tidemark_base::on_signal;
 use tidemark_broker::api;
 use tokio::net::TcpListener;
-
-use super::signals::on_signal;
 
 /// `tidemark api`.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A token that SIGTERM and Ctrl-C cancel.
-pub(super) fn on_signal() -> std::io::Result<CancellationToken> {
+///
+/// # Errors
+/// If the system takes no handler.
+pub fn on_signal() -> std::io::Result<CancellationToken> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

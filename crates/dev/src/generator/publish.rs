@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backpressure::Backpressure;
 use super::{Config, Event, Generator, GeneratorError, SalesTable};
-use crate::source::solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
+use tidemark_solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
 
 /// Partitioned queues keep messages with the same value of this user property in order.
 const PARTITION_KEY: &str = "JMSXGroupID";

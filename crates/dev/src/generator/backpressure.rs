@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use tidemark_base::chain;
 use tidemark_base::http_client::beginning;
+use tidemark_solace::names;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
-
-use crate::resilience::chain;
-use crate::telemetry::names;
 
 /// How often to look, and how long a look may take.
 const PACE: Duration = Duration::from_secs(1);

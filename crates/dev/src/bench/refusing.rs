@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end};
 use super::progress::{check, finished};
 use super::sql_copy::with_text;
+use crate::programs;
+use crate::stack::{Observer, PIPELINE, Settings, Stack, end};
 
 /// The landing tables of the shipped SQL.
 const TABLES: [&str; 5] =
@@ -84,7 +85,7 @@ async fn rate(rule: (&Rule, u64), events: u64, sql: &Path) -> anyhow::Result<f64
     let scratch = std::env::temp_dir();
     let sql = refusing_sql(rule, sql, scratch.join("tidemark-bench-sql"))?;
     let folder = scratch.join("tidemark-bench-refusing");
-    let settings = Settings::new(std::env::current_exe()?, folder, &sql);
+    let settings = Settings::new(programs::processor()?, folder, &sql);
     let stack = Stack::start(settings).await?;
     let measured = catch_up(&stack, events, rule.1).await;
     stack.stop().await?;
@@ -96,7 +97,7 @@ async fn catch_up(stack: &Stack, events: u64, bad: u64) -> anyhow::Result<f64> {
     let messages = stack.published()?;
     let started = Instant::now();
     let mut processor = stack.processor(None)?;
-    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE, QUEUE).await?;
+    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE).await?;
     while !observer.has_ledger().await? {
         check(&mut processor, started)?;
         tokio::time::sleep(Duration::from_millis(5)).await;

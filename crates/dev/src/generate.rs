@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
-use tidemark_base::Secret;
+use serde::Deserialize;
+use tidemark_base::config_file::load_as;
+use tidemark_base::{Secret, on_signal};
+use tidemark_solace::{PublishConfig, SolaceConfig};
 
-use super::signals::on_signal;
-use crate::config;
 use crate::generator::{Config, Published, Rate, publish, write_ndjson};
-use crate::source::SourceConfig;
-use crate::source::solace::PublishConfig;
 
 /// `tidemark generate`.
 #[derive(Debug, clap::Args)]
@@ -111,6 +110,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     report(&published, &mut out)
 }
 
+/// What is read of a processor's configuration.
+#[derive(Debug, Deserialize)]
+struct ProcessorConfig {
+    source: Source,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Source {
+    Solace(Box<SolaceConfig>),
+    File {},
+}
+
 /// Where to publish to.
 fn target(arguments: Arguments) -> anyhow::Result<PublishConfig> {
     let window = arguments.window;
@@ -123,15 +135,15 @@ fn target(arguments: Arguments) -> anyhow::Result<PublishConfig> {
             window,
         });
     };
-    match config::load(&path)?.source {
-        SourceConfig::Solace(solace) => Ok(PublishConfig {
+    match load_as::<ProcessorConfig>(&path)?.source {
+        Source::Solace(solace) => Ok(PublishConfig {
             host: solace.host,
             vpn: solace.vpn,
             username: solace.username,
             password: solace.password,
             window,
         }),
-        SourceConfig::File(_) => bail!("{}: [source] is a file, not a broker", path.display()),
+        Source::File {} => bail!("{}: [source] is a file, not a broker", path.display()),
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
-use super::stack::{Observer, PIPELINE, QUEUE, Settings, Stack, end, quantile};
+use crate::programs;
+use crate::stack::{Observer, PIPELINE, Settings, Stack, end, quantile};
 use progress::{check, finished};
 use sql_copy::with_text;
 
@@ -38,7 +39,7 @@ pub(super) async fn run(events: u64, seconds: u64, sql: &Path) -> anyhow::Result
     let scratch = std::env::temp_dir();
     let landing_text = with_text(sql, scratch.join("tidemark-bench-text"))?;
     let folder = scratch.join("tidemark-bench");
-    let settings = Settings::new(std::env::current_exe()?, folder, &landing_text);
+    let settings = Settings::new(programs::processor()?, folder, &landing_text);
     let stack = Stack::start(settings).await?;
     let measured = measure(&stack, events, seconds, &mut out).await;
     let stopped = stack.stop().await;
@@ -100,7 +101,7 @@ async fn measure(
     writeln!(out, "catching up ...")?;
     let started = Instant::now();
     let mut processor = stack.processor(None)?;
-    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE, QUEUE).await?;
+    let mut observer = Observer::connect(&stack.postgres.url(), PIPELINE).await?;
     let mut first_row = None;
     while !observer.has_ledger().await? {
         check(&mut processor, started)?;

@@ -1,51 +1,54 @@
 //! Watches a pipeline from outside, as a reader of Postgres sees it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tokio_postgres::{Client, NoTls};
 
-use crate::model::{Epoch, Offset, OffsetSet};
-use crate::sink::postgres::{PostgresConfig, PostgresSink};
-
 /// The landing tables, whose rows carry the time of the change.
 const LANDING: [&str; 5] =
     ["cdc_orders", "cdc_order_items", "cdc_customers", "cdc_products", "cdc_audit_log"];
 
+/// The epochs after `$2`, with their numbers of messages. The time is that of the epoch's rows.
+const EPOCHS: &str = "SELECT epoch, closed_at, dead_letters, \
+     (SELECT coalesce(sum(upper(ids) - lower(ids)), 0)::bigint \
+      FROM unnest(offsets) AS spool(ranges), unnest(ranges) AS ids) \
+     FROM tidemark_ledger WHERE pipeline = $1 AND epoch > $2 ORDER BY epoch";
+
 /// An epoch, and when a query first saw it.
-struct Seen {
-    offsets: OffsetSet,
+struct SeenEpoch {
+    /// What its rows have in `processed_at`.
+    closed_at: SystemTime,
     at: SystemTime,
 }
 
 /// Polls the ledger and remembers when each epoch became visible.
 pub struct Observer {
-    ledger: PostgresSink,
     client: Client,
-    last: Option<Epoch>,
-    seen: Vec<Seen>,
+    pipeline: String,
+    last: i64,
+    seen: Vec<SeenEpoch>,
     newest_change: Option<SystemTime>,
     pub messages: u64,
     pub dead_letters: u64,
-    /// Rows landed, per table.
-    pub landed: BTreeMap<String, u64>,
 }
 
 impl Observer {
-    pub async fn connect(url: &str, pipeline: &str, queue: &str) -> anyhow::Result<Self> {
-        let ledger = PostgresSink::new(PostgresConfig::from_url(url), pipeline, queue)?;
+    /// Connects as a client of its own.
+    ///
+    /// # Errors
+    /// If the server can't be reached.
+    pub async fn connect(url: &str, pipeline: &str) -> anyhow::Result<Self> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         Ok(Self {
-            ledger,
             client,
-            last: None,
+            pipeline: pipeline.to_owned(),
+            last: -1,
             seen: Vec::new(),
             newest_change: None,
             messages: 0,
             dead_letters: 0,
-            landed: BTreeMap::new(),
         })
     }
 
@@ -58,17 +61,14 @@ impl Observer {
 
     /// Looks once; how many new messages are visible.
     pub async fn poll(&mut self) -> anyhow::Result<u64> {
-        let rows = self.ledger.committed_epochs(self.last, 10_000).await?;
+        let rows = self.client.query(EPOCHS, &[&self.pipeline, &self.last]).await?;
         let at = SystemTime::now();
         let mut new = 0;
         for row in rows {
-            new += row.offsets.count();
-            self.dead_letters += row.dead_letters;
-            for (table, count) in row.landed {
-                *self.landed.entry(table).or_default() += count;
-            }
-            self.last = Some(row.epoch);
-            self.seen.push(Seen { offsets: row.offsets, at });
+            new += u64::try_from(row.try_get::<_, i64>(3)?)?;
+            self.dead_letters += u64::try_from(row.try_get::<_, i64>(2)?)?;
+            self.last = row.try_get(0)?;
+            self.seen.push(SeenEpoch { closed_at: row.try_get(1)?, at });
         }
         self.messages += new;
         Ok(new)
@@ -79,8 +79,8 @@ impl Observer {
     pub async fn latencies(&self) -> anyhow::Result<Vec<Duration>> {
         let mut latencies = Vec::new();
         for table in LANDING {
-            let sql = format!("SELECT event_id, source_ts FROM {table}");
-            let seen: Vec<&Seen> = self.seen.iter().collect();
+            let sql = format!("SELECT processed_at, source_ts FROM {table}");
+            let seen: Vec<&SeenEpoch> = self.seen.iter().collect();
             for row in self.client.query(&sql, &[]).await? {
                 latencies.extend(latency(&seen, row.get(0), row.get(1)));
             }
@@ -92,7 +92,7 @@ impl Observer {
     /// The same for the epochs that became visible within the last `period`.
     pub async fn recent_latencies(&mut self, period: Duration) -> anyhow::Result<Vec<Duration>> {
         let since = SystemTime::now() - period;
-        let recent: Vec<&Seen> =
+        let recent: Vec<&SeenEpoch> =
             self.seen.iter().rev().take_while(|seen| seen.at > since).collect();
         let mut latencies = Vec::new();
         for table in LANDING {
@@ -100,7 +100,7 @@ impl Observer {
                 break;
             }
             let sql = format!(
-                "SELECT event_id, source_ts FROM {table} WHERE processed_at > now() - interval '10 seconds'"
+                "SELECT processed_at, source_ts FROM {table} WHERE processed_at > now() - interval '10 seconds'"
             );
             for row in self.client.query(&sql, &[]).await? {
                 latencies.extend(latency(&recent, row.get(0), row.get(1)));
@@ -134,9 +134,12 @@ impl Observer {
 }
 
 /// `None` for a row without a time, or of an epoch that is not among those.
-fn latency(seen: &[&Seen], event_id: &str, changed: Option<SystemTime>) -> Option<Duration> {
-    let offset: Offset = event_id.parse().ok()?;
-    let seen = seen.iter().find(|seen| seen.offsets.contains(offset))?;
+fn latency(
+    seen: &[&SeenEpoch],
+    processed_at: SystemTime,
+    changed: Option<SystemTime>,
+) -> Option<Duration> {
+    let seen = seen.iter().find(|seen| seen.closed_at == processed_at)?;
     Some(seen.at.duration_since(changed?).unwrap_or_default())
 }
 

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use tidemark_base::config_file::load_as;
+use tidemark_base::on_signal;
 use tidemark_broker as broker;
 use tokio::net::TcpListener;
-
-use super::signals::on_signal;
-use crate::config::load_as;
 
 /// `tidemark broker`.
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,8 @@ use anyhow::{Context, bail};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::programs;
+
 /// The `[[xml]]` sections of the container's configuration.
 const MAPPINGS: &str = include_str!("xml.toml");
 
@@ -91,6 +93,8 @@ impl Stack {
     /// # Errors
     /// If one of them does not start; its log is in the folder.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        // The processor's program starts it for the broker and the generator.
+        programs::beside(&settings.program, "tidemark-dev")?;
         let folder = &settings.folder;
         if folder.exists() {
             std::fs::remove_dir_all(folder)
@@ -266,29 +270,4 @@ async fn wait_for_port(port: u16, server: &mut Child) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decode::UnknownTables;
-    use crate::pipeline::load_sql_with;
-
-    #[tokio::test]
-    async fn the_shipped_mappings_are_those_of_the_container_and_have_their_tables() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let sql = root.join("sql");
-        assert_eq!(shipped_mappings(&sql), MAPPINGS);
-        assert_eq!(shipped_mappings(root), "");
-        let container = root.join("docker/tidemark.toml");
-        assert!(std::fs::read_to_string(&container).unwrap().ends_with(MAPPINGS));
-        let sections = crate::config::sql_sections(&container).unwrap();
-        let loaded = load_sql_with(&sql, &sections.xml, UnknownTables::default()).await.unwrap();
-        let names = loaded.extractions.iter().map(|extraction| extraction.table.name.as_str());
-        let names: Vec<&str> = names.collect();
-        assert_eq!(
-            names,
-            ["order_items_extracted", "order_details_extracted", "customer_addresses_extracted"]
-        );
-    }
 }

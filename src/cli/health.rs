@@ -1,3 +1,5 @@
+//! `tidemark health`: one question to the status page.
+
 use std::io::Write;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The flow that is bound now.
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The flow that is bound now, for those who acknowledge, with its number.

@@ -21,7 +21,7 @@ use crate::{Message, Receipt};
 const EVENTS: usize = 256;
 
 /// What callbacks tell.
-enum Seen {
+enum Notice {
     Message(Message),
     Session(SessionEvent),
     Flow(FlowEvent),
@@ -29,10 +29,10 @@ enum Seen {
 }
 
 #[derive(Clone)]
-struct Looker(mpsc::Sender<Seen>);
+struct Looker(mpsc::Sender<Notice>);
 
 impl Looker {
-    fn tell(&self, seen: Seen) {
+    fn tell(&self, seen: Notice) {
         // There is room for as many messages as are wanted, and they come first: what finds none is not
         // wanted.
         drop(self.0.try_send(seen));
@@ -41,7 +41,7 @@ impl Looker {
 
 impl SessionHandler for Looker {
     fn on_event(&self, event: SessionEvent) {
-        self.tell(Seen::Session(event));
+        self.tell(Notice::Session(event));
     }
 }
 
@@ -49,9 +49,9 @@ impl FlowHandler for Looker {
     fn on_message(&self, message: &Delivery<'_>) {
         let topic = message.topic();
         let Some(offset) = message.offset() else {
-            return self.tell(Seen::Broken(SolaceError::NoOffset { topic }));
+            return self.tell(Notice::Broken(SolaceError::NoOffset { topic }));
         };
-        self.tell(Seen::Message(Message {
+        self.tell(Notice::Message(Message {
             offset,
             receipt: Receipt { flow: 0, id: 0 },
             topic,
@@ -62,11 +62,11 @@ impl FlowHandler for Looker {
     }
 
     fn on_event(&self, event: FlowEvent) {
-        self.tell(Seen::Flow(event));
+        self.tell(Notice::Flow(event));
     }
 
     fn on_panic(&self) {
-        self.tell(Seen::Broken(SolaceError::CallbackPanicked));
+        self.tell(Notice::Broken(SolaceError::CallbackPanicked));
     }
 }
 
@@ -80,12 +80,12 @@ pub async fn browse(
     count: usize,
     quiet: Duration,
 ) -> Result<Vec<Message>, SolaceError> {
-    let mut bound = Bound::new(config, count, true).await?;
+    let mut bound = BoundFlow::new(config, count, true).await?;
     let mut messages = Vec::new();
     while messages.len() < count {
         match tokio::time::timeout(quiet, bound.seen.recv()).await {
             Err(_) | Ok(None) => break,
-            Ok(Some(Seen::Message(message))) => messages.push(message),
+            Ok(Some(Notice::Message(message))) => messages.push(message),
             Ok(Some(other)) => bound.check(config, other)?,
         }
     }
@@ -98,19 +98,19 @@ pub async fn browse(
 /// # Errors
 /// As [`browse`].
 pub async fn try_to_consume(config: &SolaceConfig) -> Result<(), SolaceError> {
-    let bound = Bound::new(config, 0, false).await?;
+    let bound = BoundFlow::new(config, 0, false).await?;
     bound.close().await;
     Ok(())
 }
 
 /// A flow that is bound.
-struct Bound {
+struct BoundFlow {
     session: Arc<Session>,
     flow: Flow,
-    seen: mpsc::Receiver<Seen>,
+    seen: mpsc::Receiver<Notice>,
 }
 
-impl Bound {
+impl BoundFlow {
     async fn new(
         config: &SolaceConfig,
         count: usize,
@@ -125,8 +125,8 @@ impl Bound {
         let session = Arc::new(session);
         session.connect().map_err(|source| no_connection(config, source))?;
         wait(&mut seen, |seen| match seen {
-            Seen::Session(SessionEvent::Up) => Some(Ok(())),
-            Seen::Session(SessionEvent::ConnectFailed(source) | SessionEvent::Down(source)) => {
+            Notice::Session(SessionEvent::Up) => Some(Ok(())),
+            Notice::Session(SessionEvent::ConnectFailed(source) | SessionEvent::Down(source)) => {
                 Some(Err(no_connection(config, source)))
             }
             _ => None,
@@ -142,23 +142,23 @@ impl Bound {
 
     async fn wait_until_up(&mut self, config: &SolaceConfig) -> Result<(), SolaceError> {
         wait(&mut self.seen, |seen| match seen {
-            Seen::Flow(FlowEvent::Up) => Some(Ok(())),
-            Seen::Flow(FlowEvent::BindFailed(source) | FlowEvent::Down(source)) => {
+            Notice::Flow(FlowEvent::Up) => Some(Ok(())),
+            Notice::Flow(FlowEvent::BindFailed(source) | FlowEvent::Down(source)) => {
                 Some(Err(refusal(config, "consume from", source)))
             }
-            Seen::Session(SessionEvent::Down(source)) => Some(Err(no_connection(config, source))),
+            Notice::Session(SessionEvent::Down(source)) => Some(Err(no_connection(config, source))),
             _ => None,
         })
         .await
     }
 
     /// Whether it goes on after this.
-    fn check(&self, config: &SolaceConfig, seen: Seen) -> Result<(), SolaceError> {
+    fn check(&self, config: &SolaceConfig, seen: Notice) -> Result<(), SolaceError> {
         match seen {
-            Seen::Broken(error) => Err(error),
-            Seen::Flow(FlowEvent::Down(source)) => Err(refusal(config, "consume from", source)),
-            Seen::Session(SessionEvent::Down(source)) => Err(no_connection(config, source)),
-            Seen::Message(_) | Seen::Flow(_) | Seen::Session(_) => Ok(()),
+            Notice::Broken(error) => Err(error),
+            Notice::Flow(FlowEvent::Down(source)) => Err(refusal(config, "consume from", source)),
+            Notice::Session(SessionEvent::Down(source)) => Err(no_connection(config, source)),
+            Notice::Message(_) | Notice::Flow(_) | Notice::Session(_) => Ok(()),
         }
     }
 
@@ -178,8 +178,8 @@ impl Bound {
 
 /// Until something decides.
 async fn wait(
-    seen: &mut mpsc::Receiver<Seen>,
-    mut decide: impl FnMut(Seen) -> Option<Result<(), SolaceError>>,
+    seen: &mut mpsc::Receiver<Notice>,
+    mut decide: impl FnMut(Notice) -> Option<Result<(), SolaceError>>,
 ) -> Result<(), SolaceError> {
     while let Some(next) = seen.recv().await {
         if let Some(decided) = decide(next) {
@@ -191,10 +191,11 @@ async fn wait(
 
 fn properties(config: &SolaceConfig, is_browser: bool) -> Result<Properties, Failure> {
     let mut properties = flow_properties(config)?;
-    match is_browser {
-        true => properties.set(sys::SOLCLIENT_FLOW_PROP_BROWSER, "1")?,
+    if is_browser {
+        properties.set(sys::SOLCLIENT_FLOW_PROP_BROWSER, "1")?;
+    } else {
         // With its window closed it gets no message.
-        false => properties.set(sys::SOLCLIENT_FLOW_PROP_START_STATE, "0")?,
+        properties.set(sys::SOLCLIENT_FLOW_PROP_START_STATE, "0")?;
     }
     Ok(properties)
 }

@@ -1,3 +1,5 @@
+//! The `[source]` section for a Solace queue.
+
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -86,8 +88,8 @@ pub enum Access {
 }
 
 impl SempConfig {
-    pub fn access(&self) -> semp::Access<'_> {
-        semp::Access {
+    pub fn access(&self) -> semp::SempAccess<'_> {
+        semp::SempAccess {
             url: self.url.url(),
             username: &self.username,
             password: self.password.expose(),

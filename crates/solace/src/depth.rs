@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::config::SolaceConfig;
-use super::semp::{self, SempError, Told};
+use super::semp::{self, QueueReport, SempError};
 use crate::names;
 use tidemark_base::chain;
 
@@ -39,7 +39,7 @@ pub async fn watch_depth(config: &SolaceConfig, shutdown: &CancellationToken) {
 }
 
 /// What is not known is not shown: a number of an hour ago would look like one of now.
-fn report(queue: &str, told: Result<Option<Told>, SempError>, is_told: &mut bool) {
+fn report(queue: &str, told: Result<Option<QueueReport>, SempError>, is_told: &mut bool) {
     let was_told = std::mem::replace(is_told, matches!(told, Ok(Some(_))));
     gauge!(names::QUEUE_TOLD).set(if *is_told { 1.0 } else { 0.0 });
     let set = |name: &'static str, value: Option<u64>| {
@@ -62,7 +62,7 @@ fn report(queue: &str, told: Result<Option<Told>, SempError>, is_told: &mut bool
         }
         Ok(None) | Err(_) => None,
     };
-    let of = |field: fn(&Told) -> Option<u64>| told.as_ref().and_then(field);
+    let of = |field: fn(&QueueReport) -> Option<u64>| told.as_ref().and_then(field);
     set(names::QUEUE_MESSAGES, of(|told| told.messages));
     set(names::QUEUE_UNACKED, of(|told| told.queue.tx_unacked_msg_count));
     set(names::QUEUE_BYTES, of(|told| told.queue.msg_spool_usage));

@@ -1,3 +1,5 @@
+//! Failures in the broker's own words, by cause.
+
 use std::fmt;
 
 use solace_rs_sys as sys;

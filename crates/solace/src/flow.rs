@@ -1,3 +1,5 @@
+//! A flow's settings, its callbacks, and what the broker's refusals mean.
+
 use std::sync::Arc;
 
 use solace_rs_sys as sys;

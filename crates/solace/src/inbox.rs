@@ -1,3 +1,5 @@
+//! The buffer between the library's thread and the consumer.
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +14,7 @@ use crate::{Pressure, PressureGauge, SolaceError, SourceEvent};
 /// a new flow takes back what the old one delivered, and a batch is taken under one lock.
 /// The lock is held for a push or the move of a batch, never across a wait.
 pub(super) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<Contents>,
     arrived: Notify,
     /// Told when the number of messages comes to another step of the ladder, or falls to `low`.
     valve: Notify,
@@ -24,7 +26,7 @@ pub(super) struct Inbox {
     low: usize,
 }
 
-struct State {
+struct Contents {
     events: VecDeque<SourceEvent>,
     messages: usize,
     /// Of their payloads.
@@ -47,7 +49,7 @@ impl Inbox {
     /// the flow is stopped when that is about full, and started again at half of it. Large messages fill it earlier, with
     /// `max_bytes` of payloads. What is under way when it is stopped still comes: at most a window.
     pub(super) fn new(max_unacked: usize, window: usize, max_bytes: usize) -> Self {
-        let state = State {
+        let state = Contents {
             events: VecDeque::new(),
             messages: 0,
             bytes: 0,
@@ -177,7 +179,7 @@ impl Inbox {
     }
 
     /// The messages, or as many of an ordinary size as would take the same share of the bytes.
-    fn filled(&self, state: &State) -> usize {
+    fn filled(&self, state: &Contents) -> usize {
         state.messages.max(state.bytes.saturating_mul(self.room) / self.bytes)
     }
 
@@ -194,7 +196,7 @@ impl Inbox {
         self.valve.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         // Nothing in here panics half-way, so a poisoned state is still a whole one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,3 +1,5 @@
+//! Back-pressure: how full the receive buffer is, as metrics and alerts.
+
 use metrics::{counter, gauge};
 use tracing::{info, warn};
 

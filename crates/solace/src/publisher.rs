@@ -1,3 +1,5 @@
+//! Sends persistent messages and counts the answers of the broker.
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -103,19 +105,19 @@ impl Settled {
 
 #[derive(Default)]
 struct Progress {
-    state: Mutex<State>,
+    state: Mutex<Answers>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct Answers {
     /// The numbers that were sent and have no answer.
     open: HashSet<u64>,
     settled: Settled,
 }
 
 impl Progress {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -17,7 +17,7 @@ const LONGEST_ANSWER: usize = 1 << 20;
 
 /// Where to ask, and as whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Access<'a> {
+pub struct SempAccess<'a> {
     pub url: &'a Url,
     pub username: &'a str,
     pub password: &'a str,
@@ -47,7 +47,7 @@ pub struct Queue {
 
 /// What the broker says.
 #[derive(Debug)]
-pub struct Told {
+pub struct QueueReport {
     pub queue: Queue,
     /// In the queue, those that consumers hold among them.
     pub messages: Option<u64>,
@@ -106,10 +106,10 @@ pub fn client() -> Result<Client, reqwest::Error> {
 /// If the broker can't be reached, or does not want to say.
 pub async fn ask(
     client: &Client,
-    access: Access<'_>,
+    access: SempAccess<'_>,
     vpn: &str,
     queue: &str,
-) -> Result<Option<Told>, SempError> {
+) -> Result<Option<QueueReport>, SempError> {
     let mut url = access.url.clone();
     let path = ["SEMP", "v2", "monitor", "msgVpns", vpn, "queues", queue];
     let extended = url.path_segments_mut().map(|mut segments| {
@@ -126,11 +126,15 @@ pub async fn ask(
     if status.is_success() {
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|source| SempError::NoQueue { url: url.clone(), source })?;
-        return Ok(Some(Told { queue: answer.data, messages: answer.collections.msgs.count }));
+        return Ok(Some(QueueReport {
+            queue: answer.data,
+            messages: answer.collections.msgs.count,
+        }));
     }
     // What is not there is an error 400 of SEMP, which names it.
-    match body.windows(9).any(|bytes| bytes == b"NOT_FOUND") {
-        true => Ok(None),
-        false => Err(SempError::Refused { url, status }),
+    if body.windows(9).any(|bytes| bytes == b"NOT_FOUND") {
+        Ok(None)
+    } else {
+        Err(SempError::Refused { url, status })
     }
 }

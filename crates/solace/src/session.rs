@@ -1,3 +1,5 @@
+//! A session's settings.
+
 use std::sync::Arc;
 use std::time::Duration;
 

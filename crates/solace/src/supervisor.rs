@@ -1,3 +1,5 @@
+//! Connects, provisions and binds, again and again.
+
 use std::convert::Infallible;
 use std::sync::Arc;
 

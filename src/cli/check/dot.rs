@@ -2,17 +2,17 @@
 
 use std::fmt::Write;
 
-use super::graph::{Graph, Kind};
+use super::graph::{Graph, NodeKind};
 
 pub(super) fn draw(graph: &Graph) -> String {
     let mut text =
         String::from("digraph tidemark {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n");
     for (at, node) in graph.nodes.iter().enumerate() {
         let style = match node.kind {
-            Kind::Table => "shape=box",
-            Kind::Transform { is_costly: false } => "shape=box, style=rounded",
-            Kind::Transform { is_costly: true } => "shape=box, style=rounded, color=red",
-            Kind::Target => "shape=cylinder",
+            NodeKind::Table => "shape=box",
+            NodeKind::Transform { is_costly: false } => "shape=box, style=rounded",
+            NodeKind::Transform { is_costly: true } => "shape=box, style=rounded, color=red",
+            NodeKind::Target => "shape=cylinder",
         };
         let label = format!("{}\\n{}", escaped(&node.name), escaped(&node.note));
         // Writing to a String does not fail.

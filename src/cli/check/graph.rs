@@ -7,7 +7,7 @@ use crate::model::{Channel, Table};
 use crate::transform::Transforms;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     Table,
     Transform { is_costly: bool },
     Target,
@@ -18,7 +18,7 @@ pub(super) struct Node {
     pub(super) name: String,
     /// One more line: where a table comes from, how a result is kept.
     pub(super) note: String,
-    pub(super) kind: Kind,
+    pub(super) kind: NodeKind,
     /// 0 for tables; above all that it reads.
     pub(super) layer: usize,
 }
@@ -45,7 +45,7 @@ impl Graph {
         for table in tables {
             let note = table.source.to_string();
             let node =
-                graph.add(Node { name: table.name.clone(), note, kind: Kind::Table, layer: 0 });
+                graph.add(Node { name: table.name.clone(), note, kind: NodeKind::Table, layer: 0 });
             known.insert(table.name.clone(), (node, false));
             known.insert(format!("{}_changes", table.name), (node, true));
         }
@@ -61,7 +61,7 @@ impl Graph {
                 read.iter().map(|(from, _)| graph.nodes[*from].layer + 1).max().unwrap_or(1);
             let how = maintenance.to_string();
             let note = how.split(':').next().unwrap_or(&how).to_owned();
-            let kind = Kind::Transform { is_costly: maintenance.is_costly() };
+            let kind = NodeKind::Transform { is_costly: maintenance.is_costly() };
             let node = graph.add(Node { name: result.name.clone(), note, kind, layer });
             let edge = |(from, is_changes)| Edge { from, to: node, is_changes };
             graph.edges.extend(read.into_iter().map(edge));
@@ -80,7 +80,7 @@ impl Graph {
                 Channel::Rest(_) => "rest",
             };
             let (name, note) = (result.target.clone(), note.to_owned());
-            let to = self.add(Node { name, note, kind: Kind::Target, layer });
+            let to = self.add(Node { name, note, kind: NodeKind::Target, layer });
             if let Some((from, _)) = known.get(&result.name) {
                 self.edges.push(Edge { from: *from, to, is_changes: false });
             }
@@ -96,7 +96,7 @@ impl Graph {
     pub(super) fn reads(&self, name: &str) -> Vec<String> {
         let is_it = |edge: &&Edge| {
             let node = &self.nodes[edge.to];
-            node.name == name && matches!(node.kind, Kind::Transform { .. })
+            node.name == name && matches!(node.kind, NodeKind::Transform { .. })
         };
         let label = |edge: &Edge| {
             let suffix = if edge.is_changes { "_changes" } else { "" };
@@ -109,7 +109,7 @@ impl Graph {
     pub(super) fn readers(&self, name: &str) -> Vec<&str> {
         let is_source = |edge: &&Edge| {
             let (from, to) = (&self.nodes[edge.from], &self.nodes[edge.to]);
-            from.name == name && from.kind != Kind::Target && to.kind != Kind::Target
+            from.name == name && from.kind != NodeKind::Target && to.kind != NodeKind::Target
         };
         let mut names: Vec<&str> = self
             .edges

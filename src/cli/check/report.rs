@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::excerpt;
 use super::folder::Checked;
-use super::graph::{Graph, Kind};
+use super::graph::{Graph, NodeKind};
 use crate::model::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
 use crate::transform::{PendingTransform, SqlError};
 
@@ -52,8 +52,8 @@ pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> Str
     text.push_str("\nwho reads whom\n");
     let mut shown = HashSet::new();
     for (at, node) in graph.nodes.iter().enumerate() {
-        if node.kind == Kind::Table {
-            tree(&mut text, (graph, at), 1, &mut shown);
+        if node.kind == NodeKind::Table {
+            tree(&mut text, graph, Branch { at, depth: 1 }, &mut shown);
         }
     }
     text.push('\n');
@@ -81,9 +81,10 @@ fn describe_table(text: &mut String, table: &Table, graph: &Graph) {
         None => "for ever".to_owned(),
     };
     let readers = graph.readers(&table.name);
-    let read = match readers.is_empty() {
-        true => "no transform reads it".to_owned(),
-        false => format!("read by {}", readers.join(", ")),
+    let read = if readers.is_empty() {
+        "no transform reads it".to_owned()
+    } else {
+        format!("read by {}", readers.join(", "))
     };
     let _ = writeln!(text, "  kept    {ttl}; {read}");
 }
@@ -113,23 +114,31 @@ fn describe_result(text: &mut String, result: &ResultTable, graph: &Graph) {
     };
 }
 
+/// A node, and how far below the root it is shown.
+#[derive(Clone, Copy)]
+struct Branch {
+    at: usize,
+    depth: usize,
+}
+
 /// The graph below a node, each step further in. What is below a transform is told once: there may be
 /// many ways to it.
-fn tree(text: &mut String, (graph, at): (&Graph, usize), depth: usize, shown: &mut HashSet<usize>) {
+fn tree(text: &mut String, graph: &Graph, branch: Branch, shown: &mut HashSet<usize>) {
+    let Branch { at, depth } = branch;
     let node = &graph.nodes[at];
     let indent = "   ".repeat(depth - 1);
     let arrow = if depth == 1 { "" } else { "-> " };
     let is_new = shown.insert(at);
     let kind = match node.kind {
-        Kind::Table => format!(" ({})", node.note),
-        Kind::Transform { .. } if is_new => format!(" [{}]", node.note),
-        Kind::Transform { .. } => " [see above]".to_owned(),
-        Kind::Target => format!(" ({})", node.note),
+        NodeKind::Table => format!(" ({})", node.note),
+        NodeKind::Transform { .. } if is_new => format!(" [{}]", node.note),
+        NodeKind::Transform { .. } => " [see above]".to_owned(),
+        NodeKind::Target => format!(" ({})", node.note),
     };
     let _ = writeln!(text, "  {indent}{arrow}{}{kind}", node.name);
     if is_new {
         for edge in graph.edges.iter().filter(|edge| edge.from == at) {
-            tree(text, (graph, edge.to), depth + 1, shown);
+            tree(text, graph, Branch { at: edge.to, depth: depth + 1 }, shown);
         }
     }
 }

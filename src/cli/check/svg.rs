@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use quick_xml::escape::escape;
 
-use super::graph::{Graph, Kind};
+use super::graph::{Graph, NodeKind};
 
 const HEIGHT: usize = 44;
 const ROW: usize = 64;
@@ -15,7 +15,7 @@ const LETTER: usize = 8;
 
 /// Where a node's box is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct NodeBox {
     x: usize,
     y: usize,
     width: usize,
@@ -43,12 +43,12 @@ pub(super) fn draw(graph: &Graph) -> String {
     }
     for (node, place) in graph.nodes.iter().zip(&places) {
         let (fill, stroke, radius) = match node.kind {
-            Kind::Table => ("#eef4ff", "#4a6fa5", 0),
-            Kind::Transform { is_costly: false } => ("#f3f9ee", "#5a8f3c", 10),
-            Kind::Transform { is_costly: true } => ("#fff0ee", "#c0392b", 10),
-            Kind::Target => ("#fff8e6", "#a67c00", 0),
+            NodeKind::Table => ("#eef4ff", "#4a6fa5", 0),
+            NodeKind::Transform { is_costly: false } => ("#f3f9ee", "#5a8f3c", 10),
+            NodeKind::Transform { is_costly: true } => ("#fff0ee", "#c0392b", 10),
+            NodeKind::Target => ("#fff8e6", "#a67c00", 0),
         };
-        let Place { x, y, width } = place;
+        let NodeBox { x, y, width } = place;
         let _ = writeln!(
             text,
             "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"{radius}\" fill=\"{fill}\" stroke=\"{stroke}\"/>"
@@ -68,8 +68,8 @@ pub(super) fn draw(graph: &Graph) -> String {
 }
 
 /// Within a layer, nodes stand in the order of the middle of what they read: few edges cross.
-fn layout(graph: &Graph) -> Vec<Place> {
-    let mut places = vec![Place::default(); graph.nodes.len()];
+fn layout(graph: &Graph) -> Vec<NodeBox> {
+    let mut places = vec![NodeBox::default(); graph.nodes.len()];
     let layers = graph.nodes.iter().map(|node| node.layer + 1).max().unwrap_or(0);
     let mut x = MARGIN;
     for layer in 0..layers {
@@ -82,14 +82,14 @@ fn layout(graph: &Graph) -> Vec<Place> {
         };
         let width = members.iter().map(letters).max().unwrap_or(0) * LETTER + 2 * LETTER;
         for (row, node) in members.into_iter().enumerate() {
-            places[node] = Place { x, y: MARGIN + row * ROW, width };
+            places[node] = NodeBox { x, y: MARGIN + row * ROW, width };
         }
         x += width + GAP;
     }
     places
 }
 
-fn middle(graph: &Graph, places: &[Place], node: usize) -> usize {
+fn middle(graph: &Graph, places: &[NodeBox], node: usize) -> usize {
     let from: Vec<usize> =
         graph.edges.iter().filter(|edge| edge.to == node).map(|edge| places[edge.from].y).collect();
     from.iter().sum::<usize>() / from.len().max(1)

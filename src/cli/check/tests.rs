@@ -1,3 +1,5 @@
+//! What `tidemark check` prints and draws.
+
 use std::fs;
 
 use super::folder::Checked;

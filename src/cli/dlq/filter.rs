@@ -1,3 +1,5 @@
+//! Which dead letters a command is about.
+
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};

@@ -161,8 +161,9 @@ async fn purge(
         filter.until = Some(before.with_context(|| format!("{age} is longer than time itself"))?);
     }
     let purged = letters.purge(&filter).await?;
-    print(&match json {
-        true => format!("{}\n", serde_json::json!({"purged": purged})),
-        false => format!("{purged} dead letters deleted\n"),
+    print(&if json {
+        format!("{}\n", serde_json::json!({"purged": purged}))
+    } else {
+        format!("{purged} dead letters deleted\n")
     })
 }

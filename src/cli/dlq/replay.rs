@@ -158,19 +158,17 @@ fn line(state: &LetterState, outcome: &str, json: bool) -> String {
         });
         return format!("{told}\n");
     }
-    match has_failed {
-        true => format!("{id}  {outcome}  {error_type}: {message}\n"),
-        false if outcome == "superseded" => {
-            let why = match (phase.as_str(), event_id) {
-                ("rest", _) => "a newer request of its key was delivered or waits",
-                (_, None) => "the target holds what the row is today",
-                (_, Some(_)) => "its rows, or newer versions of them, have landed",
-            };
-            format!("{id}  {outcome}  {why}\n")
-        }
-        false if outcome == QUEUED => format!("{id}  {outcome}  it waits in the outbox\n"),
-        false => format!("{id}  {outcome}\n"),
+    if has_failed {
+        return format!("{id}  {outcome}  {error_type}: {message}\n");
     }
+    let why = match (outcome, phase.as_str(), event_id) {
+        ("superseded", "rest", _) => "  a newer request of its key was delivered or waits",
+        ("superseded", _, None) => "  the target holds what the row is today",
+        ("superseded", _, Some(_)) => "  its rows, or newer versions of them, have landed",
+        (QUEUED, ..) => "  it waits in the outbox",
+        _ => "",
+    };
+    format!("{id}  {outcome}{why}\n")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::resilience::chain;
 use crate::sink::postgres::{PostgresSink, Requirements, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;
-use crate::source::solace::semp::Access;
+use crate::source::solace::semp::SempAccess;
 use crate::source::solace::{SempConfig, SolaceConfig};
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub struct Arguments {
 }
 
 /// A part of the surroundings, and what was found there.
-type Found = (&'static str, Vec<Finding>);
+type Chapter = (&'static str, Vec<Finding>);
 
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let found = examine_all(arguments).await?;
@@ -58,7 +58,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Found>> {
+async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Chapter>> {
     let config = match config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
@@ -87,8 +87,8 @@ async fn examine_all(arguments: &Arguments) -> anyhow::Result<Vec<Found>> {
 }
 
 /// Where to ask about the queue: as the command line says, else as the configuration.
-fn access<'a>(arguments: &'a Arguments, source: &'a SolaceConfig) -> Option<Access<'a>> {
-    let told = arguments.semp.as_ref().map(|url| Access {
+fn access<'a>(arguments: &'a Arguments, source: &'a SolaceConfig) -> Option<SempAccess<'a>> {
+    let told = arguments.semp.as_ref().map(|url| SempAccess {
         url,
         username: &arguments.semp_username,
         password: &arguments.semp_password,
@@ -161,7 +161,7 @@ async fn checkpoints(config: &Config) -> Finding {
     }
 }
 
-fn shown(found: &[Found], json: bool) -> String {
+fn shown(found: &[Chapter], json: bool) -> String {
     let mut text = String::new();
     for (part, findings) in found {
         for Finding { verdict, what, fix } in findings {

@@ -6,14 +6,14 @@ use reqwest::Client;
 
 use crate::diagnosis::Finding;
 use crate::resilience::chain;
-use crate::source::solace::semp::{self, Access, Queue, Told};
-use crate::source::solace::{Access as Wanted, SolaceConfig};
+use crate::source::solace::semp::{self, Queue, QueueReport, SempAccess};
+use crate::source::solace::{Access, SolaceConfig};
 
 /// Of the quota; above it, it is about used up.
 const FULL_PERCENT: u64 = 80;
 
 pub(super) async fn examine(
-    access: Option<Access<'_>>,
+    access: Option<SempAccess<'_>>,
     source: &SolaceConfig,
     batch: usize,
 ) -> Vec<Finding> {
@@ -27,7 +27,7 @@ pub(super) async fn examine(
         Ok(client) => client,
         Err(error) => return vec![Finding::unknown(format!("the queue: {}", chain(&error)))],
     };
-    let told = match get(&client, access, (&source.vpn, &source.queue)).await {
+    let told = match ask(&client, access, &source.vpn, &source.queue).await {
         Ok(Some(told)) => told,
         Ok(None) => return vec![Finding::unknown("limits of the queue: it is not there yet")],
         Err(finding) => return vec![finding],
@@ -35,7 +35,7 @@ pub(super) async fn examine(
     let queue = told.queue;
     let has_dead_queue = match &queue.dead_msg_queue {
         Some(name) => {
-            get(&client, access, (&source.vpn, name)).await.is_ok_and(|dead| dead.is_some())
+            ask(&client, access, &source.vpn, name).await.is_ok_and(|dead| dead.is_some())
         }
         None => false,
     };
@@ -51,11 +51,12 @@ fn depth(messages: Option<u64>) -> Finding {
     }
 }
 
-async fn get(
+async fn ask(
     client: &Client,
-    access: Access<'_>,
-    (vpn, queue): (&str, &str),
-) -> Result<Option<Told>, Finding> {
+    access: SempAccess<'_>,
+    vpn: &str,
+    queue: &str,
+) -> Result<Option<QueueReport>, Finding> {
     let fix = "let --semp, or url in [source.semp], be the broker's management address, as in http://broker:8080, \
                with the name and password of a user who may read";
     let told = semp::ask(client, access, vpn, queue).await;
@@ -77,8 +78,8 @@ fn judge(queue: &Queue, has_dead_queue: bool, source: &SolaceConfig, batch: usiz
 
 fn access_type(queue: &Queue, source: &SolaceConfig, spool: &str) -> Finding {
     let wanted = match source.access {
-        Wanted::Exclusive => "exclusive",
-        Wanted::NonExclusive => "non-exclusive",
+        Access::Exclusive => "exclusive",
+        Access::NonExclusive => "non-exclusive",
     };
     match queue.access_type.as_deref() {
         None => Finding::unknown("access type of the queue"),
@@ -126,9 +127,10 @@ fn redelivery(queue: &Queue, has_dead_queue: bool, spool: &str) -> Finding {
         return Finding::ok("messages are redelivered until they are acknowledged");
     };
     let name = queue.dead_msg_queue.as_deref().unwrap_or_default();
-    let becomes = match has_dead_queue {
-        true => format!("goes to {name}"),
-        false => "is thrown away, because there is no dead message queue".to_owned(),
+    let becomes = if has_dead_queue {
+        format!("goes to {name}")
+    } else {
+        "is thrown away, because there is no dead message queue".to_owned()
     };
     Finding::problem(
         format!(
@@ -285,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn the_queue_is_read_over_http() {
         let url = served().await;
-        let access = || Access { url: &url, username: "admin", password: "x" };
+        let access = || SempAccess { url: &url, username: "admin", password: "x" };
         let findings = examine(Some(access()), &source(), 5000).await;
         assert!(findings.iter().all(|f| f.verdict == Verdict::Ok), "{findings:?}");
         assert_eq!(findings[0].what, "7 message(s) are in the queue");
@@ -293,7 +295,7 @@ mod tests {
         let findings = examine(Some(access()), &other, 5000).await;
         assert!(findings[0].what.contains("not there yet"), "{findings:?}");
         let closed: Url = "http://127.0.0.1:1".parse().unwrap();
-        let access = Access { url: &closed, ..access() };
+        let access = SempAccess { url: &closed, ..access() };
         let findings = examine(Some(access), &source(), 5000).await;
         assert!(findings[0].fix.as_ref().unwrap().contains("management address"), "{findings:?}");
         let findings = examine(None, &source(), 5000).await;

@@ -18,14 +18,14 @@ pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
 /// Expected rows as the result would show them: `100` is `100.00` in a DECIMAL(15,2).
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct ExpectedRows<'a> {
     pub(super) expected: &'a Expected,
     /// Positions of the compared columns in the result.
     columns: Vec<usize>,
     rows: Vec<(TextRow, &'a ExpectedRow)>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> ExpectedRows<'a> {
     /// # Errors
     /// If a column is not there, or a value is none of the column's type.
     pub(super) fn new(expected: &'a Expected, schema: &Schema) -> Result<Self, Problem> {
@@ -59,13 +59,12 @@ impl<'a> Wanted<'a> {
     /// If a value has no text.
     pub(super) fn difference(&self, shown: &[RecordBatch]) -> Result<Option<String>, ArrowError> {
         let all: Vec<usize>;
-        let columns = match self.rows.is_empty() {
+        let columns = if self.rows.is_empty() {
             // Nothing is expected: show whatever is there.
-            true => {
-                all = (0..shown.first().map_or(0, RecordBatch::num_columns)).collect();
-                &all
-            }
-            false => &self.columns,
+            all = (0..shown.first().map_or(0, RecordBatch::num_columns)).collect();
+            &all
+        } else {
+            &self.columns
         };
         let mut lines: BTreeMap<TextRow, Line> = BTreeMap::new();
         for (row, expected) in &self.rows {

@@ -33,18 +33,18 @@ pub(super) fn clock_table() -> Arc<Table> {
 }
 
 /// A row by column name; every value as it was written.
-type Row = BTreeMap<String, Option<String>>;
+type EventRow = BTreeMap<String, Option<String>>;
 
 /// Which row of which table.
-type Place = (String, Vec<Option<String>>);
+type RowKey = (String, Vec<Option<String>>);
 
 /// Turns the events of one test into payloads, one after the other.
 pub(super) struct Events<'a> {
     tables: &'a [Arc<Table>],
     /// The rows so far, by table and key: what an update leaves out stays as it was.
-    current: HashMap<Place, Row>,
+    current: HashMap<RowKey, EventRow>,
     /// Of the newest changes, where events say it.
-    scns: HashMap<Place, Scn>,
+    scns: HashMap<RowKey, Scn>,
     /// Of the event at hand.
     scn: Option<Scn>,
     /// Microseconds since 1970.
@@ -52,17 +52,23 @@ pub(super) struct Events<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EventKind {
     Insert,
     Update,
     Delete,
     Snapshot,
 }
 
+/// A row before and after a change.
+struct RowImages {
+    old: Option<EventRow>,
+    new: EventRow,
+}
+
 /// The parts of a short form.
 #[derive(Default)]
-struct Parts<'a> {
-    what: Option<(Kind, &'a Node)>,
+struct EventParts<'a> {
+    what: Option<(EventKind, &'a Node)>,
     row: Option<&'a Node>,
     before: Option<&'a Node>,
     at: Option<&'a Node>,
@@ -86,13 +92,13 @@ impl<'a> Events<'a> {
             [(key, time)] if key.name == "time" => {
                 (self.now, self.scn) = (micros(time)?, None);
                 let row = json!({ "ID": 1, "NOW": self.now });
-                Ok(self.envelope(&clock_table().source, "u", (Json::Null, row)))
+                Ok(self.envelope(&clock_table().source, "u", Json::Null, row))
             }
             _ => self.row_event(node, &parts(pairs)?),
         }
     }
 
-    fn row_event(&mut self, node: &Node, parts: &Parts<'_>) -> Result<String, Problem> {
+    fn row_event(&mut self, node: &Node, parts: &EventParts<'_>) -> Result<String, Problem> {
         let Some((kind, table)) = parts.what else {
             return Err(node.problem(
                 "this event says neither `insert: TABLE`, `update: TABLE`, `delete: TABLE`, \
@@ -108,7 +114,7 @@ impl<'a> Events<'a> {
         let given = row(&table, node_of_row)?;
         let renamed = match (parts.before, kind) {
             (None, _) => None,
-            (Some(before), Kind::Update) => Some((row(&table, before)?, before)),
+            (Some(before), EventKind::Update) => Some((row(&table, before)?, before)),
             (Some(before), _) => {
                 return Err(before.problem("only an update has a `before:`: the key it had"));
             }
@@ -119,8 +125,8 @@ impl<'a> Events<'a> {
         };
         let old = self.current.remove(&(table.name.clone(), old_key.clone()));
         let base = match kind {
-            Kind::Update | Kind::Delete => old.clone().unwrap_or_default(),
-            Kind::Insert | Kind::Snapshot => Row::new(),
+            EventKind::Update | EventKind::Delete => old.clone().unwrap_or_default(),
+            EventKind::Insert | EventKind::Snapshot => EventRow::new(),
         };
         let mut new = base;
         new.extend(renamed.map(|(before, _)| before).unwrap_or_default());
@@ -131,33 +137,34 @@ impl<'a> Events<'a> {
         }
         let new_json = image(&table, &new, node_of_row)?;
         let old_json = match (&old, kind) {
-            (Some(old), Kind::Update) => image(&table, old, key_node)?,
-            (None, Kind::Update) if parts.before.is_some() => {
+            (Some(old), EventKind::Update) => image(&table, old, key_node)?,
+            (None, EventKind::Update) if parts.before.is_some() => {
                 let columns = table.key.iter().map(|at| table.columns[*at].name.clone());
                 image(&table, &columns.zip(old_key.clone()).collect(), key_node)?
             }
             _ => Json::Null,
         };
-        if kind == Kind::Delete {
+        if kind == EventKind::Delete {
             self.scns.extend(self.scn.map(|scn| ((table.name.clone(), old_key), scn)));
-            return Ok(self.envelope(&table.source, "d", (new_json, Json::Null)));
+            return Ok(self.envelope(&table.source, "d", new_json, Json::Null));
         }
         let new_key = key(&table, &new, node_of_row)?;
-        self.note(kind, (table.name.clone(), new_key), (old, new));
+        self.note(kind, (table.name.clone(), new_key), RowImages { old, new });
         let op = match kind {
-            Kind::Insert => "c",
-            Kind::Update => "u",
-            Kind::Snapshot => "r",
-            Kind::Delete => "d",
+            EventKind::Insert => "c",
+            EventKind::Update => "u",
+            EventKind::Snapshot => "r",
+            EventKind::Delete => "d",
         };
-        Ok(self.envelope(&table.source, op, (old_json, new_json)))
+        Ok(self.envelope(&table.source, op, old_json, new_json))
     }
 
     /// A snapshot row that was read before the newest change leaves the row as it was.
-    fn note(&mut self, kind: Kind, place: Place, (old, new): (Option<Row>, Row)) {
+    fn note(&mut self, kind: EventKind, place: RowKey, images: RowImages) {
+        let RowImages { old, new } = images;
         let known = self.scns.get(&place).copied();
         let is_older = self.scn.zip(known).is_some_and(|(own, known)| own < known);
-        if kind == Kind::Snapshot && is_older {
+        if kind == EventKind::Snapshot && is_older {
             self.current.extend(old.map(|old| (place, old)));
             return;
         }
@@ -177,7 +184,7 @@ impl<'a> Events<'a> {
         })
     }
 
-    fn envelope(&self, source: &SourceTable, op: &str, (before, after): (Json, Json)) -> String {
+    fn envelope(&self, source: &SourceTable, op: &str, before: Json, after: Json) -> String {
         let scn = self.scn.map(|scn| scn.to_string());
         let source = json!({ "schema": source.schema, "table": source.table, "ts_us": self.now, "scn": scn });
         json!({ "before": before, "after": after, "source": source, "op": op }).to_string()
@@ -195,14 +202,14 @@ fn raw(node: &Node) -> Result<String, Problem> {
     }
 }
 
-fn parts(pairs: &[(Key, Node)]) -> Result<Parts<'_>, Problem> {
-    let mut parts = Parts::default();
+fn parts(pairs: &[(Key, Node)]) -> Result<EventParts<'_>, Problem> {
+    let mut parts = EventParts::default();
     for (key, value) in pairs {
         let kind = match key.name.as_str() {
-            "insert" => Kind::Insert,
-            "update" => Kind::Update,
-            "delete" => Kind::Delete,
-            "snapshot" => Kind::Snapshot,
+            "insert" => EventKind::Insert,
+            "update" => EventKind::Update,
+            "delete" => EventKind::Delete,
+            "snapshot" => EventKind::Snapshot,
             "row" => {
                 parts.row = Some(value);
                 continue;
@@ -231,8 +238,8 @@ fn parts(pairs: &[(Key, Node)]) -> Result<Parts<'_>, Problem> {
     Ok(parts)
 }
 
-fn row(table: &Table, node: &Node) -> Result<Row, Problem> {
-    let mut row = Row::new();
+fn row(table: &Table, node: &Node) -> Result<EventRow, Problem> {
+    let mut row = EventRow::new();
     for (key, value) in node.map("a row")? {
         if table.column_index(&key.name).is_none() {
             let message = format!(
@@ -253,7 +260,7 @@ fn row(table: &Table, node: &Node) -> Result<Row, Problem> {
     Ok(row)
 }
 
-fn key(table: &Table, row: &Row, node: &Node) -> Result<Vec<Option<String>>, Problem> {
+fn key(table: &Table, row: &EventRow, node: &Node) -> Result<Vec<Option<String>>, Problem> {
     let cell = |at: &usize| {
         let name = &table.columns[*at].name;
         row.get(name).cloned().ok_or_else(|| {
@@ -264,7 +271,7 @@ fn key(table: &Table, row: &Row, node: &Node) -> Result<Vec<Option<String>>, Pro
 }
 
 /// The row as in an event.
-fn image(table: &Table, row: &Row, node: &Node) -> Result<Json, Problem> {
+fn image(table: &Table, row: &EventRow, node: &Node) -> Result<Json, Problem> {
     let mut fields = Map::new();
     for column in &table.columns {
         let value = match row.get(&column.name) {
@@ -297,7 +304,7 @@ fn scn(node: &Node) -> Result<Scn, Problem> {
         .ok_or_else(|| node.problem(format!("'{text}' is no SCN; write it as in 2208886")))
 }
 
-fn event_time(table: &Table, row: &Row) -> Option<i64> {
+fn event_time(table: &Table, row: &EventRow) -> Option<i64> {
     let column = &table.columns[table.options.event_time?];
     row.get(&column.name)?.as_deref().and_then(parsed)
 }

@@ -39,17 +39,15 @@ pub struct Arguments {
 
 /// How the tests of some files went.
 #[derive(Debug, Default)]
-struct Outcome {
+struct Tally {
     passed: usize,
     failed: usize,
 }
 
 /// `tidemark test`.
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let files = match arguments.files.is_empty() {
-        true => find(&arguments.sql)?,
-        false => arguments.files.clone(),
-    };
+    let files =
+        if arguments.files.is_empty() { find(&arguments.sql)? } else { arguments.files.clone() };
     if files.is_empty() {
         let folder = arguments.sql.display();
         bail!("there is no test: write one beside its SQL, as in {folder}/transforms/NAME{SUFFIX}");
@@ -99,8 +97,8 @@ async fn run_files(
     files: &[PathBuf],
     sql: &Sql,
     out: &mut (dyn Write + Send),
-) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+) -> anyhow::Result<Tally> {
+    let mut outcome = Tally::default();
     for path in files {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{} can't be read", path.display()))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 
-use super::compare::{DEAD_LETTERS, Wanted, dead_letter_rows, dead_letter_schema};
+use super::compare::{DEAD_LETTERS, ExpectedRows, dead_letter_rows, dead_letter_schema};
 use super::script::{Expected, Step, Test};
 use super::variation::{Variation, borders, variations};
 use super::yaml::{At, FileError, Problem};
@@ -148,7 +148,7 @@ fn check(expected: &Expected, rehearsal: &DryRun<'_>) -> Result<(), Ended> {
         })?;
         (Arc::clone(&result.schema), rehearsal.rows(result))
     };
-    let wanted = Wanted::new(expected, &schema)?;
+    let wanted = ExpectedRows::new(expected, &schema)?;
     match wanted.difference(&rows).map_err(unreadable)? {
         None => Ok(()),
         Some(table) => {

@@ -89,10 +89,10 @@ fn read_steps(node: &Node, sql: &Sql) -> Result<Vec<Step>, Problem> {
             .problem("is none of `restart`, `expect: ...` and an event such as `insert: TABLE`")),
     });
     let steps = steps.collect::<Result<Vec<_>, _>>()?;
-    match steps.iter().any(|step| matches!(step, Step::Event { .. })) {
-        true => Ok(steps),
-        false => Err(node.problem("there is no event in it")),
+    if !steps.iter().any(|step| matches!(step, Step::Event { .. })) {
+        return Err(node.problem("there is no event in it"));
     }
+    Ok(steps)
 }
 
 fn expectations(node: &Node) -> Result<Vec<Expected>, Problem> {

@@ -1,3 +1,5 @@
+//! What `tidemark test` accepts and reports.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,11 +13,11 @@ fn shipped() -> PathBuf {
 }
 
 /// What a test file beside the shipped SQL prints, without the folder that it is in.
-async fn output(text: &str) -> (Outcome, String) {
+async fn output(text: &str) -> (Tally, String) {
     output_over(&load(&shipped(), None).await.unwrap(), text).await
 }
 
-async fn output_over(sql: &Sql, text: &str) -> (Outcome, String) {
+async fn output_over(sql: &Sql, text: &str) -> (Tally, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.test.yaml");
     std::fs::write(&path, text).unwrap();

@@ -7,7 +7,7 @@ use super::script::{Step, Test};
 /// Where batches end and the processor starts anew, by number of events before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Variation {
-    kind: Kind,
+    kind: VariationKind,
     /// Rising; the last one is the number of events.
     pub(super) borders: Vec<usize>,
     /// Whether the processor starts anew at a border that has no `restart`.
@@ -15,7 +15,7 @@ pub(super) struct Variation {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum VariationKind {
     AsWritten,
     OneBatch,
     Cut(usize),
@@ -39,12 +39,16 @@ impl Variation {
 impl fmt::Display for Variation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::AsWritten => write!(f, "as written"),
-            Kind::OneBatch => write!(f, "all events in one batch"),
-            Kind::Cut(after) => write!(f, "two batches, the first ends after event {after}"),
-            Kind::CutAndRestart(after) => write!(f, "a restart after event {after}"),
-            Kind::Singles => write!(f, "one event per batch"),
-            Kind::SinglesAndRestarts => write!(f, "one event per batch, a restart after each"),
+            VariationKind::AsWritten => write!(f, "as written"),
+            VariationKind::OneBatch => write!(f, "all events in one batch"),
+            VariationKind::Cut(after) => {
+                write!(f, "two batches, the first ends after event {after}")
+            }
+            VariationKind::CutAndRestart(after) => write!(f, "a restart after event {after}"),
+            VariationKind::Singles => write!(f, "one event per batch"),
+            VariationKind::SinglesAndRestarts => {
+                write!(f, "one event per batch, a restart after each")
+            }
         }
     }
 }
@@ -56,17 +60,19 @@ pub(super) fn variations(test: &Test) -> Vec<Variation> {
     let mut written = borders(test, |step| !matches!(step, Step::Event { .. }));
     written.extend((written.last() != Some(&count)).then_some(count));
     let mut all = vec![
-        new(Kind::AsWritten, written, Restarts::Written),
-        new(Kind::OneBatch, vec![count], Restarts::Written),
+        new(VariationKind::AsWritten, written, Restarts::Written),
+        new(VariationKind::OneBatch, vec![count], Restarts::Written),
     ];
-    all.extend((1..count).map(|cut| new(Kind::Cut(cut), vec![cut, count], Restarts::Written)));
+    all.extend(
+        (1..count).map(|cut| new(VariationKind::Cut(cut), vec![cut, count], Restarts::Written)),
+    );
     let singles: Vec<usize> = (1..=count).collect();
-    all.push(new(Kind::Singles, singles.clone(), Restarts::Written));
+    all.push(new(VariationKind::Singles, singles.clone(), Restarts::Written));
     for cut in 1..=count {
         let borders = if cut == count { vec![count] } else { vec![cut, count] };
-        all.push(new(Kind::CutAndRestart(cut), borders, Restarts::Always));
+        all.push(new(VariationKind::CutAndRestart(cut), borders, Restarts::Always));
     }
-    all.push(new(Kind::SinglesAndRestarts, singles, Restarts::Always));
+    all.push(new(VariationKind::SinglesAndRestarts, singles, Restarts::Always));
     all
 }
 

@@ -61,10 +61,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut rehearsal = DryRun::start_with(&sql, decode).await?;
     let learned = rehearsal.feed_messages(messages).await?;
     let schema = config.as_ref().map_or("public", |config| config.sink.postgres.schema.as_str());
-    let outcome = render::Outcome { sql: &sql, rehearsal: &rehearsal, learned, schema };
-    let text = match arguments.json {
-        true => outcome.json()?,
-        false => format!("{count} messages of {place}\n\n{}", outcome.text(arguments.rows)?),
+    let outcome = render::TriedSql { sql: &sql, rehearsal: &rehearsal, learned, schema };
+    let text = if arguments.json {
+        outcome.json()?
+    } else {
+        format!("{count} messages of {place}\n\n{}", outcome.text(arguments.rows)?)
     };
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }

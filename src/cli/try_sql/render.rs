@@ -9,7 +9,7 @@ use crate::model::{Channel, ResultTable, SchemaChange, SchemaChangeKind};
 use crate::pipeline::{DryRun, Sql};
 use crate::sink::postgres::table_definition;
 
-pub(super) struct Outcome<'a> {
+pub(super) struct TriedSql<'a> {
     pub(super) sql: &'a Sql,
     pub(super) rehearsal: &'a DryRun<'a>,
     /// What the events teach about the columns of their tables.
@@ -18,7 +18,7 @@ pub(super) struct Outcome<'a> {
     pub(super) schema: &'a str,
 }
 
-impl Outcome<'_> {
+impl TriedSql<'_> {
     /// Results with at most `limit` rows each, statements, and dead letters.
     pub(super) fn text(&self, limit: usize) -> anyhow::Result<String> {
         let mut text = String::new();
@@ -100,10 +100,10 @@ impl Outcome<'_> {
     }
 }
 
-type Cells = Vec<Option<String>>;
+type CellTexts = Vec<Option<String>>;
 
 /// The rows as text; they come in batches of one.
-fn cells(result: &ResultTable, batches: &[RecordBatch]) -> Result<Vec<Cells>, ArrowError> {
+fn cells(result: &ResultTable, batches: &[RecordBatch]) -> Result<Vec<CellTexts>, ArrowError> {
     let columns = 0..result.schema.fields().len();
     let row = |batch: &RecordBatch| {
         let cell = |at: usize| {

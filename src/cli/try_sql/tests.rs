@@ -1,3 +1,5 @@
+//! What `tidemark try` prints.
+
 use super::*;
 use crate::decode::UnknownTables;
 
@@ -35,7 +37,7 @@ async fn tried(lines: &[String], json: bool) -> String {
     let (messages, _) = messages(&arguments, None).await.unwrap();
     let mut rehearsal = DryRun::start_with(&sql, DecodeConfig::default()).await.unwrap();
     let learned = rehearsal.feed_messages(messages).await.unwrap();
-    let outcome = render::Outcome { sql: &sql, rehearsal: &rehearsal, learned, schema: "public" };
+    let outcome = render::TriedSql { sql: &sql, rehearsal: &rehearsal, learned, schema: "public" };
     if json { outcome.json().unwrap() } else { outcome.text(arguments.rows).unwrap() }
 }
 

@@ -54,9 +54,10 @@ pub(super) struct CuttingStream {
 
 impl CuttingStream {
     fn check(&self) -> io::Result<()> {
-        match self.connection.is_cut.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::ConnectionAborted.into()),
-            false => Ok(()),
+        if self.connection.is_cut.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        } else {
+            Ok(())
         }
     }
 }

@@ -1,3 +1,5 @@
+//! What the API does wrong on purpose.
+
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -62,10 +64,7 @@ impl Faults {
 
     /// By chance, in the given proportions.
     pub(super) fn verdict(&self) -> Verdict {
-        let cut = match rand::rng().random_bool(0.5) {
-            true => Verdict::CutBefore,
-            false => Verdict::CutAfter,
-        };
+        let cut = if rand::rng().random_bool(0.5) { Verdict::CutBefore } else { Verdict::CutAfter };
         let mut chance = rand::rng().random_range(0..100_u8);
         for (percent, verdict) in [
             (self.unavailable_percent, Verdict::Unavailable),

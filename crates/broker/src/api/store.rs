@@ -1,3 +1,5 @@
+//! What was posted, by idempotency key.
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

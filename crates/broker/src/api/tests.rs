@@ -1,3 +1,5 @@
+//! The API over HTTP.
+
 use reqwest::{Client, StatusCode};
 
 use super::*;

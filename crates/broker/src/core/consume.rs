@@ -102,11 +102,12 @@ impl Core {
         let wants_changes = flow.wants_changes;
         known.flows.insert(flow_id, flow);
         let key = FlowKey { connection, flow: flow_id };
-        match is_browser {
-            true => queue.add_browser(key),
-            false => queue.bind(key),
+        if is_browser {
+            queue.add_browser(key);
+        } else {
+            queue.bind(key);
         }
-        let mut answer = bound(request.version, queue, (flow_id, queue_id))
+        let mut answer = bound(request.version, queue, flow_id, queue_id)
             .window(window)
             .u32(par::QUOTA_MB, queue.settings.quota_mb.unwrap_or(self.default_quota_mb))
             .u32(par::MAX_MESSAGE_SIZE, self.max_message_size as u32)
@@ -197,7 +198,7 @@ impl Core {
 }
 
 /// The part of the answer to a bind that tells of the queue.
-fn bound(version: u8, queue: &Queue, (flow_id, queue_id): (u32, u32)) -> Message {
+fn bound(version: u8, queue: &Queue, flow_id: u32, queue_id: u32) -> Message {
     let is_exclusive = queue.is_exclusive();
     Message::new(version, kind::BIND)
         .u32(par::FLOW_ID, flow_id)

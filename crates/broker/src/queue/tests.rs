@@ -1,3 +1,5 @@
+//! Order, partitions and redelivery of one queue.
+
 use super::*;
 
 const A: FlowKey = FlowKey { connection: 1, flow: 1 };

@@ -1,3 +1,5 @@
+//! Start, stop and restart of the broker.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Logins and frames over a real socket.
+
 use tokio::net::TcpListener;
 
 use super::*;

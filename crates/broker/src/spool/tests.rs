@@ -1,3 +1,5 @@
+//! What survives a restart, and what gives its disk space back.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

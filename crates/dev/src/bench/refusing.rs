@@ -21,6 +21,18 @@ pub(super) struct Rule {
     ddl: &'static str,
 }
 
+/// A rule, and the remainder of the rows that it refuses.
+struct AppliedRule<'a> {
+    rule: &'a Rule,
+    bad: u64,
+}
+
+impl Rule {
+    fn refusing(&self, bad: u64) -> AppliedRule<'_> {
+        AppliedRule { rule: self, bad }
+    }
+}
+
 pub(super) const RULES: [Rule; 5] = [
     Rule {
         name: "a CHECK",
@@ -75,19 +87,19 @@ pub(super) async fn rates(
     writeln!(out, "{events} events, 1 % of the rows refused by {} ...", rule.name)?;
     let mut rates = Rates { without: 0.0, with: 0.0 };
     for _ in 0..2 {
-        rates.without = rate((rule, NONE), events, sql).await?.max(rates.without);
-        rates.with = rate((rule, ONE_PERCENT), events, sql).await?.max(rates.with);
+        rates.without = rate(&rule.refusing(NONE), events, sql).await?.max(rates.without);
+        rates.with = rate(&rule.refusing(ONE_PERCENT), events, sql).await?.max(rates.with);
     }
     Ok(rates)
 }
 
-async fn rate(rule: (&Rule, u64), events: u64, sql: &Path) -> anyhow::Result<f64> {
+async fn rate(rule: &AppliedRule<'_>, events: u64, sql: &Path) -> anyhow::Result<f64> {
     let scratch = std::env::temp_dir();
     let sql = refusing_sql(rule, sql, scratch.join("tidemark-bench-sql"))?;
     let folder = scratch.join("tidemark-bench-refusing");
     let settings = Settings::new(programs::processor()?, folder, &sql);
     let stack = Stack::start(settings).await?;
-    let measured = catch_up(&stack, events, rule.1).await;
+    let measured = catch_up(&stack, events, rule.bad).await;
     stack.stop().await?;
     measured
 }
@@ -119,7 +131,8 @@ async fn catch_up(stack: &Stack, events: u64, bad: u64) -> anyhow::Result<f64> {
 }
 
 /// A copy of the SQL with a rule for each landing table.
-fn refusing_sql((rule, bad): (&Rule, u64), sql: &Path, copy: PathBuf) -> anyhow::Result<PathBuf> {
+fn refusing_sql(applied: &AppliedRule<'_>, sql: &Path, copy: PathBuf) -> anyhow::Result<PathBuf> {
+    let AppliedRule { rule, bad } = applied;
     let copy = with_text(sql, copy)?;
     let rules = TABLES.map(|table| rule.ddl.replace("{}", table)).join("\n");
     let ddl = format!("{COMMON}{rules}").replace("{bad}", &bad.to_string());

@@ -1,3 +1,5 @@
+//! Debezium envelopes and topics.
+
 use std::io::Write;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Rows that may still change: a bounded set with random access.
+
 use std::collections::{HashMap, VecDeque};
 
 use rand::RngExt;

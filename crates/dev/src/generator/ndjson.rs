@@ -1,3 +1,5 @@
+//! Events into a file, one a line.
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Events to a broker, at a rate.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+//! Rates such as `5000/min`.
+
 use std::str::FromStr;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The XML of an order.
+
 use std::io::{self, Write};
 use std::sync::Arc;
 

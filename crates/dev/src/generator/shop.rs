@@ -1,3 +1,5 @@
+//! The shop: its rows, and the changes that it makes to them.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

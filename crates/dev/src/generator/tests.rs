@@ -1,3 +1,5 @@
+//! What the generated events promise.
+
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;

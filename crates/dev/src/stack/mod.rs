@@ -26,10 +26,7 @@ const MAPPINGS: &str = include_str!("xml.toml");
 
 /// Those, if the SQL makes the tables that their rows land in.
 pub fn shipped_mappings(sql: &Path) -> &'static str {
-    match sql.join("ods/07_xml.sql").exists() {
-        true => MAPPINGS,
-        false => "",
-    }
+    if sql.join("ods/07_xml.sql").exists() { MAPPINGS } else { "" }
 }
 
 pub const PIPELINE: &str = "sales";

@@ -1,3 +1,5 @@
+//! Properties for contexts, sessions, flows and queues.
+
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 

@@ -15,7 +15,7 @@ pub struct Message {
     pub payload: Bytes,
     /// The broker has delivered it before; not a statement that anybody processed it.
     pub redelivered: bool,
-    /// User properties whose values are text, in no particular order.
+    /// User properties in no particular order; numbers, booleans and bytes as text.
     pub properties: Vec<(String, String)>,
 }
 

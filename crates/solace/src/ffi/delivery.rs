@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::{ptr, slice};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use solace_rs_sys as sys;
 
@@ -106,7 +108,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// The user properties whose values are text.
+    /// The user properties, their values as text.
     pub(crate) fn properties(&self) -> Vec<(String, String)> {
         let mut properties = Vec::new();
         let mut map = ptr::null_mut();
@@ -131,7 +133,7 @@ type PartGetter = unsafe extern "C" fn(
     *mut sys::solClient_uint32_t,
 ) -> sys::solClient_returnCode_t;
 
-/// The next field of a map: its name, and its value if that is text; `None` at the end.
+/// The next field of a map: its name, and its value as text if it has one; `None` at the end.
 ///
 /// # Safety
 /// `map` is an open map.
@@ -144,16 +146,56 @@ unsafe fn next_field(
         value: sys::solClient_field__bindgen_ty_1 { uint64: 0 },
     };
     let mut name: *const c_char = ptr::null();
-    // SAFETY: the map is open; the pointers are to locals; `string` is the member in use when the
-    // type says so.
+    // SAFETY: the map is open; the pointers are to locals; the field is valid while the map is.
     unsafe {
         let size = size_of_val(&field);
         if sys::solClient_container_getNextField(map, &mut field, size, &mut name) != OK {
             return None;
         }
-        let is_text = field.type_ == sys::solClient_fieldType_SOLCLIENT_STRING;
-        let value = if is_text { text(field.value.string) } else { None };
-        Some((text(name), value))
+        Some((text(name), value_text(&field)))
+    }
+}
+
+/// A value as text: numbers in decimal, booleans as `true` or `false`, bytes as they are if they are UTF-8, else in
+/// base64. `None` for what has no text: null, maps, streams and destinations.
+///
+/// # Safety
+/// The library has filled in the field, and the message that it is of is still there.
+unsafe fn value_text(field: &sys::solClient_field) -> Option<String> {
+    let value = &field.value;
+    // SAFETY: the type says which member is in use; what it points to belongs to the message.
+    unsafe {
+        Some(match field.type_ {
+            sys::solClient_fieldType_SOLCLIENT_BOOL => (value.boolean != 0).to_string(),
+            sys::solClient_fieldType_SOLCLIENT_UINT8 => value.uint8.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_INT8 => value.int8.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_UINT16 => value.uint16.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_INT16 => value.int16.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_UINT32 => value.uint32.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_INT32 => value.int32.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_UINT64 => value.uint64.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_INT64 => value.int64.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_FLOAT => value.float32.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_DOUBLE => value.float64.to_string(),
+            sys::solClient_fieldType_SOLCLIENT_WCHAR => {
+                char::from_u32(u32::try_from(value.wchar).ok()?)?.to_string()
+            }
+            sys::solClient_fieldType_SOLCLIENT_STRING => text(value.string)?,
+            sys::solClient_fieldType_SOLCLIENT_BYTEARRAY if value.bytearray.is_null() => {
+                String::new()
+            }
+            sys::solClient_fieldType_SOLCLIENT_BYTEARRAY => {
+                bytes_text(slice::from_raw_parts(value.bytearray, field.length as usize))
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn bytes_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => BASE64_STANDARD.encode(bytes),
     }
 }
 
@@ -203,4 +245,58 @@ fn probe_layout() -> bool {
         sys::solClient_replicationGroupMessageId_fromString(&mut id, size, text.as_ptr())
     };
     code == OK && pair(&id) == known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::{Outbound, check, initialize};
+
+    /// The properties of a message to which `add` has added some.
+    fn properties(add: impl FnOnce(sys::solClient_opaqueContainer_pt)) -> Vec<(String, String)> {
+        initialize().unwrap();
+        let message = Outbound::new("t", b"{}").unwrap();
+        let mut map = ptr::null_mut();
+        // SAFETY: the message is alive until the end of this function; the map is closed before it is read.
+        unsafe {
+            check(sys::solClient_msg_createUserPropertyMap(message.raw(), &mut map, 256)).unwrap();
+            add(map);
+            check(sys::solClient_container_closeMapStream(&mut map)).unwrap();
+            Delivery::new(message.raw()).properties()
+        }
+    }
+
+    #[test]
+    fn a_property_of_any_type_keeps_its_value() {
+        // SAFETY: the map is open; the library copies names and values.
+        let found = properties(|map| unsafe {
+            let bytes = [0xff, 0x00];
+            for code in [
+                sys::solClient_container_addInt64(
+                    map,
+                    1_706_000_000_000,
+                    c"cdc_timestamp".as_ptr(),
+                ),
+                sys::solClient_container_addUint8(map, 200, c"byte".as_ptr()),
+                sys::solClient_container_addBoolean(map, 1, c"__deleted".as_ptr()),
+                sys::solClient_container_addDouble(map, 0.5, c"share".as_ptr()),
+                sys::solClient_container_addByteArray(map, bytes.as_ptr(), 2, c"raw".as_ptr()),
+                sys::solClient_container_addByteArray(map, b"abc".as_ptr(), 3, c"text".as_ptr()),
+                sys::solClient_container_addString(map, c"100".as_ptr(), c"cdc_scn".as_ptr()),
+                sys::solClient_container_addNull(map, c"nothing".as_ptr()),
+            ] {
+                check(code).unwrap();
+            }
+        });
+        let expected = [
+            ("cdc_timestamp", "1706000000000"),
+            ("byte", "200"),
+            ("__deleted", "true"),
+            ("share", "0.5"),
+            ("raw", "/wA="),
+            ("text", "abc"),
+            ("cdc_scn", "100"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
 }

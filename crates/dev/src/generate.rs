@@ -8,10 +8,15 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tidemark_base::config_file::load_as;
-use tidemark_base::{Secret, on_signal};
-use tidemark_solace::{PublishConfig, SolaceConfig};
+use tidemark_base::{Secret, chain, on_signal};
+use tidemark_solace::{PublishConfig, SolaceConfig, SolaceError, try_to_consume};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::generator::{Config, Published, Rate, publish, write_ndjson};
+
+/// Between two looks for the queue.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// `tidemark generate`.
 #[derive(Debug, clap::Args)]
@@ -105,8 +110,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         writeln!(out, "wrote {count} events to {}", path.display())?;
         return Ok(());
     }
-    let broker = target(arguments)?;
-    let published = publish(&generated, &broker, on_signal()?).await?;
+    let shutdown = on_signal()?;
+    let broker = target(arguments, &shutdown).await?;
+    let published = publish(&generated, &broker, shutdown).await?;
     report(&published, &mut out)
 }
 
@@ -123,8 +129,11 @@ enum Source {
     File {},
 }
 
-/// Where to publish to.
-fn target(arguments: Arguments) -> anyhow::Result<PublishConfig> {
+/// Where to publish to. With a processor's configuration, once its queue is there: what is published before is lost.
+async fn target(
+    arguments: Arguments,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<PublishConfig> {
     let window = arguments.window;
     let Some(path) = arguments.config else {
         return Ok(PublishConfig {
@@ -136,14 +145,31 @@ fn target(arguments: Arguments) -> anyhow::Result<PublishConfig> {
         });
     };
     match load_as::<ProcessorConfig>(&path)?.source {
-        Source::Solace(solace) => Ok(PublishConfig {
-            host: solace.host,
-            vpn: solace.vpn,
-            username: solace.username,
-            password: solace.password,
-            window,
-        }),
+        Source::Solace(solace) => {
+            shutdown.run_until_cancelled(wait_for_queue(&solace)).await;
+            Ok(PublishConfig {
+                host: solace.host,
+                vpn: solace.vpn,
+                username: solace.username,
+                password: solace.password,
+                window,
+            })
+        }
         Source::File {} => bail!("{}: [source] is a file, not a broker", path.display()),
+    }
+}
+
+/// Returns when the broker has the queue, or refuses to say.
+async fn wait_for_queue(source: &SolaceConfig) {
+    let mut is_told = false;
+    while let Err(error @ (SolaceError::UnknownQueue { .. } | SolaceError::Unreachable { .. })) =
+        try_to_consume(source).await
+    {
+        if !is_told {
+            warn!(error = chain(&error), queue = source.queue, "waiting for the queue");
+        }
+        is_told = true;
+        tokio::time::sleep(RETRY_WAIT).await;
     }
 }
 

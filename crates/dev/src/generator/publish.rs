@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
+use tidemark_base::{Recovery, chain};
+use tidemark_solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::backpressure::Backpressure;
 use super::{Config, Event, Generator, GeneratorError, SalesTable};
-use tidemark_solace::{Failure, Outgoing, PublishConfig, PublishError, Publisher};
 
 /// Partitioned queues keep messages with the same value of this user property in order.
 const PARTITION_KEY: &str = "JMSXGroupID";
@@ -20,6 +22,8 @@ const PARTITION_KEY: &str = "JMSXGroupID";
 const CHUNK: u64 = 1_000;
 /// How often a limited rate is topped up.
 const TICK: Duration = Duration::from_millis(20);
+/// Between two attempts to reach a broker that is not there.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How long a cancelled run waits for the answers to what it has sent.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -46,16 +50,19 @@ impl Published {
 /// Publishes until the configured end or until `cancel`, and waits for the broker's answers.
 ///
 /// Messages that the broker rejects are counted, not retried. A broken connection is restored, and what was
-/// not acknowledged is sent again; if it stays broken the function waits, until `cancel`.
+/// not acknowledged is sent again; a broker that is not there, at first or later, is waited for until `cancel`.
 ///
 /// # Errors
-/// If the broker cannot be reached at first or refuses the login, or a message cannot be expressed.
+/// If the broker refuses the login, or a message cannot be expressed.
 pub async fn publish(
     config: &Config,
     broker: &PublishConfig,
     cancel: CancellationToken,
 ) -> Result<Published, GeneratorError> {
-    let publisher = Arc::new(Publisher::connect(broker).await?);
+    let connected = cancel.run_until_cancelled(connect(broker)).await;
+    let Some(publisher) = connected.transpose()?.map(Arc::new) else {
+        return Ok(Published::default());
+    };
     let mut run = Run::new(config, Arc::clone(&publisher), cancel.clone());
     let progress = progress_bar(config.events);
     tokio::select! {
@@ -73,6 +80,23 @@ pub async fn publish(
         rejections: settled.rejections,
         per_table: run.per_table,
     })
+}
+
+/// Connects, again and again while the broker cannot be reached.
+async fn connect(broker: &PublishConfig) -> Result<Publisher, PublishError> {
+    let mut is_told = false;
+    loop {
+        match Publisher::connect(broker).await {
+            Err(error) if error.recovery() == Recovery::Retry => {
+                if !is_told {
+                    warn!(error = chain(&error), "waiting for the broker");
+                }
+                is_told = true;
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+            decided => return decided,
+        }
+    }
 }
 
 /// Shown on a terminal only.
@@ -190,4 +214,69 @@ fn send_event(publisher: &Publisher, number: u64, event: &Event) -> Result<(), P
         sent_at_ms: sent_at.timestamp_millis(),
     };
     publisher.send(number, &message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tidemark_base::Secret;
+    use tidemark_broker::{Config as BrokerConfig, QueueConfig};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::generator::Rate;
+
+    fn target(address: SocketAddr) -> PublishConfig {
+        PublishConfig {
+            host: format!("tcp://{address}"),
+            vpn: "default".to_owned(),
+            username: "u".to_owned(),
+            password: Secret::new("p"),
+            window: 255,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_comes_later_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let early = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = early.local_addr().unwrap();
+        let queue = QueueConfig {
+            name: "cdc".to_owned(),
+            topics: vec!["cdc/oracle/>".to_owned()],
+            ..QueueConfig::default()
+        };
+        let broker = BrokerConfig {
+            listen: address,
+            data_dir: folder.path().to_owned(),
+            queues: vec![queue],
+            ..BrokerConfig::default()
+        };
+        let stop = CancellationToken::new();
+        let serving = async {
+            // The first attempt meets somebody who hangs up.
+            drop(early.accept().await.unwrap());
+            drop(early);
+            let listener = TcpListener::bind(address).await.unwrap();
+            tidemark_broker::run(broker, listener, stop.clone()).await.unwrap();
+        };
+        let config = Config { rate: Rate::Max, events: Some(50), ..Config::default() };
+        let publishing = async {
+            let published = publish(&config, &target(address), CancellationToken::new()).await;
+            stop.cancel();
+            published.unwrap()
+        };
+        let (published, ()) = tokio::join!(publishing, serving);
+        assert_eq!((published.sent, published.acknowledged), (50, 50));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn waiting_for_a_broker_ends_when_it_is_cancelled() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let published = publish(&Config::default(), &target(nobody), cancel).await.unwrap();
+        assert_eq!(published.sent, 0);
+    }
 }

@@ -22,6 +22,9 @@ const FIRST_PRODUCTS: u64 = 50;
 const LIVE_ORDERS: usize = 50_000;
 const LIVE_ITEMS: usize = 100_000;
 const LIVE_OTHERS: usize = 100_000;
+/// Orders above 10,000, for which the shipped alert is.
+const HIGH_VALUE_SHARE: f64 = 0.02;
+const HIGH_VALUE_CENTS: std::ops::Range<u64> = 1_000_001..2_500_000;
 /// Updates of products that change the key, which Oracle sees as delete and create.
 const KEY_CHANGE_SHARE: f64 = 0.002;
 /// Updates that change the XML too.
@@ -52,7 +55,9 @@ pub(super) struct Shop {
     transaction: u64,
     /// By the time of the first event, unless it is given.
     first_scn: Option<u64>,
-    /// Item deletes that came with their orders, to be taken off those made for their own sake.
+    /// Items that came with their orders, to be taken off those made for their own sake.
+    first_items: u64,
+    /// Item deletes that came with their orders, likewise.
     cascaded_deletes: u64,
     waiting: VecDeque<Event>,
     now_us: i64,
@@ -71,6 +76,7 @@ impl Shop {
             next_ids: [1; 5],
             transaction: 0,
             first_scn: config.first_scn,
+            first_items: 0,
             cascaded_deletes: 0,
             waiting: VecDeque::new(),
             now_us: 0,
@@ -140,7 +146,7 @@ impl Shop {
             customer,
             date_us: self.order_date_us(),
             status: STATUSES[0],
-            total_cents: self.rng.random_range(500..500_000),
+            total_cents: self.total_cents(),
             shipping,
             details: self.document(order_details),
             created_us: now_us,
@@ -151,6 +157,17 @@ impl Shop {
             for item in items {
                 self.items.remove(item);
             }
+        }
+        self.add_item_of(id);
+        self.first_items += 1;
+    }
+
+    /// Most orders are small; a few are large enough for an alert.
+    fn total_cents(&mut self) -> u64 {
+        if self.rng.random_bool(HIGH_VALUE_SHARE) {
+            self.rng.random_range(HIGH_VALUE_CENTS)
+        } else {
+            self.rng.random_range(500..500_000)
         }
     }
 
@@ -173,7 +190,7 @@ impl Shop {
         let address = changes_address.then(|| shipping_info(&mut self.rng, self.config.xml_items));
         let details = if changes_address { self.document(order_details) } else { None };
         let status = STATUSES[self.rng.random_range(1..STATUSES.len())];
-        let total = self.rng.random_range(500..500_000);
+        let total = self.total_cents();
         let Some((order, _)) = self.orders.get_mut(id) else { return };
         let mut before = order.clone();
         order.status = status;
@@ -216,6 +233,10 @@ impl Shop {
             self.cascaded_deletes -= 1;
             return;
         }
+        if operation == Operation::Create && self.first_items > 0 {
+            self.first_items -= 1;
+            return;
+        }
         let picked = self.items.pick(&mut self.rng);
         match (operation, picked) {
             (Operation::Update, Some(id)) => self.update_item(id),
@@ -225,11 +246,18 @@ impl Shop {
     }
 
     fn add_item(&mut self) {
-        let order = self.orders.pick(&mut self.rng);
-        let product = self.products.pick(&mut self.rng);
-        let (Some(order), Some(product)) = (order, product) else {
-            let shipping = shipping_info(&mut self.rng, self.config.xml_items);
-            return self.add_order(Document::Text(shipping), None);
+        match self.orders.pick(&mut self.rng) {
+            Some(order) => self.add_item_of(order),
+            None => {
+                let shipping = shipping_info(&mut self.rng, self.config.xml_items);
+                self.add_order(Document::Text(shipping), None);
+            }
+        }
+    }
+
+    fn add_item_of(&mut self, order: u64) {
+        let Some(product) = self.products.pick(&mut self.rng) else {
+            return self.add_product(Operation::Create);
         };
         let price_cents = self.products.get_mut(product).map_or(100, |product| product.price_cents);
         let id = self.next_id(SalesTable::OrderItems);

@@ -76,6 +76,26 @@ fn tables_and_operations_have_their_shares() {
     }
 }
 
+#[test]
+fn every_order_comes_with_an_item_and_a_few_orders_are_worth_an_alert() {
+    let events = events(&config(20_000));
+    let mut totals = Vec::new();
+    for pair in events.windows(2) {
+        if (pair[0].table, pair[0].operation) != (SalesTable::Orders, Operation::Create) {
+            continue;
+        }
+        let order = &json(&pair[0])["after"];
+        assert_eq!((pair[1].table, pair[1].operation), (SalesTable::OrderItems, Operation::Create));
+        assert_eq!(json(&pair[1])["after"]["ORDER_ID"], order["ORDER_ID"]);
+        totals.push(order["TOTAL_AMOUNT"].as_str().unwrap().parse::<f64>().unwrap());
+    }
+    let share = |limit: f64| {
+        100.0 * totals.iter().filter(|total| **total > limit).count() as f64 / totals.len() as f64
+    };
+    assert!((1.0..3.0).contains(&share(10_000.0)), "{} % are above 10,000", share(10_000.0));
+    assert_eq!(share(25_000.0), 0.0);
+}
+
 /// What the events leave behind, checked as they come.
 #[derive(Default)]
 struct Referee {

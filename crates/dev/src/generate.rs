@@ -13,7 +13,9 @@ use tidemark_solace::{PublishConfig, SolaceConfig, SolaceError, try_to_consume};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::generator::{Config, Published, Rate, publish, write_ndjson};
+use crate::generator::{
+    Bursts, Config, OperationMix, Published, Rate, TableMix, publish, write_ndjson,
+};
 
 /// Between two looks for the queue.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -24,6 +26,15 @@ pub struct Arguments {
     /// Events: `5000/min`, `100/s`, or `max`.
     #[arg(long, default_value = "5000/min")]
     rate: Rate,
+    /// Events beside those of the rate, all at once and again and again: `5000/10s`.
+    #[arg(long, value_name = "EVENTS/TIME")]
+    bursts: Option<Bursts>,
+    /// Shares of orders, items, customers, products and audit entries. Default: 40,40,10,8,2.
+    #[arg(long, value_name = "SHARES")]
+    tables: Option<TableMix>,
+    /// Shares of creates, updates and deletes in all tables. Default: each table has its own.
+    #[arg(long, value_name = "SHARES")]
+    operations: Option<OperationMix>,
     /// Ends after this many messages.
     #[arg(long)]
     events: Option<u64>,
@@ -42,6 +53,9 @@ pub struct Arguments {
     /// Share of orders dated 10 s to 4 min in the past.
     #[arg(long, default_value_t = 0.02)]
     late: f64,
+    /// Share of orders dated up to 9 s in the past.
+    #[arg(long, default_value_t = 0.03)]
+    out_of_order: f64,
     /// Share of orders dated 2099-01-01.
     #[arg(long, default_value_t = 0.0)]
     misdated: f64,
@@ -54,6 +68,9 @@ pub struct Arguments {
     /// Writes more columns with XML: ORDER_DETAILS of orders, ADDRESSES of customers.
     #[arg(long)]
     documents: bool,
+    /// Writes Debezium's "unavailable value" where XML did not change.
+    #[arg(long)]
+    unchanged_lobs: bool,
     /// What SCNs begin with. Default: the time of the first event, so that those of a later run are higher.
     #[arg(long)]
     first_scn: Option<u64>,
@@ -87,19 +104,23 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let generated = Config {
         seed: arguments.seed,
         rate: arguments.rate,
+        bursts: arguments.bursts,
+        tables: arguments.tables.unwrap_or_default(),
+        operations: arguments.operations,
         events: arguments.events,
         duration: arguments.duration,
         heed: arguments.heed.clone(),
         faults: arguments.faults,
         late: arguments.late,
+        out_of_order: arguments.out_of_order,
         misdated: arguments.misdated,
         xml_items: arguments.xml_items,
         with_schema: arguments.with_schema,
         documents: arguments.documents,
+        unchanged_lobs: arguments.unchanged_lobs,
         first_scn: arguments.first_scn,
         start_time: arguments.start_time,
         clock_rate: arguments.clock_rate,
-        ..Config::default()
     };
     let mut out = std::io::stdout();
     if let Some(path) = &arguments.output {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use url::Url;
 
+use super::mix::{Bursts, OperationMix, TableMix};
 use super::rate::Rate;
 
 /// What to generate.
@@ -12,6 +13,11 @@ use super::rate::Rate;
 pub struct Config {
     pub seed: u64,
     pub rate: Rate,
+    /// Events beside those of the rate.
+    pub bursts: Option<Bursts>,
+    pub tables: TableMix,
+    /// Operations on all tables but the audit log; `None`: each table has a mix of its own.
+    pub operations: Option<OperationMix>,
     /// Ends after this many messages (tombstones are messages); `None`: does not end by itself.
     pub events: Option<u64>,
     /// Ends after this time.
@@ -47,6 +53,9 @@ impl Default for Config {
         Self {
             seed: 1,
             rate: Rate::PerSecond(5_000.0 / 60.0),
+            bursts: None,
+            tables: TableMix::default(),
+            operations: None,
             events: None,
             duration: None,
             heed: None,

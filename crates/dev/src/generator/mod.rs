@@ -9,6 +9,7 @@ mod documents;
 mod envelope;
 mod event;
 mod live;
+mod mix;
 mod ndjson;
 mod operation;
 mod publish;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use config::Config;
 pub use event::{Event, Fault};
+pub use mix::{Bursts, MixError, OperationMix, TableMix};
 pub use ndjson::write_ndjson;
 pub use operation::Operation;
 pub use publish::{Published, publish};

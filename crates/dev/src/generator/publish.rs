@@ -156,8 +156,10 @@ impl Run {
             }
             // What a pause has left out is not made up for.
             let paused = backpressure.as_ref().map_or(Duration::ZERO, |seen| seen.paused);
-            let due = match config.rate.due_after(started.elapsed() - paused) {
-                Some(due) => due.saturating_sub(self.sent()).min(CHUNK),
+            let elapsed = started.elapsed() - paused;
+            let burst = config.bursts.map_or(0, |bursts| bursts.due_after(elapsed));
+            let due = match config.rate.due_after(elapsed) {
+                Some(due) => (due + burst).saturating_sub(self.sent()).min(CHUNK),
                 None => CHUNK,
             };
             if due > 0 && self.send(due).await? < due {

@@ -12,6 +12,7 @@ use super::documents::{addresses, order_details};
 use super::envelope::{Change, EnvelopeWriter, topic};
 use super::event::{Event, Fault};
 use super::live::Live;
+use super::mix::OperationMix;
 use super::operation::Operation;
 use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
 use super::shipping::{broken_shipping_info, shipping_info};
@@ -105,26 +106,22 @@ impl Shop {
         if self.config.faults > 0.0 && self.rng.random_bool(self.config.faults) {
             return self.make_fault();
         }
-        match self.rng.random_range(0..100) {
-            0..40 => self.change_orders(),
-            40..80 => self.change_items(),
-            80..90 => self.change_customers(),
-            90..98 => self.change_products(),
-            _ => self.add_audit_entry(),
+        match self.config.tables.pick(&mut self.rng) {
+            SalesTable::Orders => self.change_orders(),
+            SalesTable::OrderItems => self.change_items(),
+            SalesTable::Customers => self.change_customers(),
+            SalesTable::Products => self.change_products(),
+            SalesTable::AuditLog => self.add_audit_entry(),
         }
     }
 
-    /// `c` or `u` or `d` with the shares that the table has.
-    fn operation(&mut self, creates: u32, updates: u32) -> Operation {
-        match self.rng.random_range(0..100) {
-            share if share < creates => Operation::Create,
-            share if share < creates + updates => Operation::Update,
-            _ => Operation::Delete,
-        }
+    /// What the next change is, where a table has `usual` ones.
+    fn operation(&mut self, usual: OperationMix) -> Operation {
+        self.config.operations.unwrap_or(usual).pick(&mut self.rng)
     }
 
     fn change_orders(&mut self) {
-        let operation = self.operation(70, 25);
+        let operation = self.operation(OperationMix::new(70, 25, 5));
         let picked = self.orders.pick(&mut self.rng);
         match (operation, picked) {
             (Operation::Update, Some(id)) => self.update_order(id),
@@ -228,7 +225,7 @@ impl Shop {
     }
 
     fn change_items(&mut self) {
-        let operation = self.operation(80, 15);
+        let operation = self.operation(OperationMix::new(80, 15, 5));
         if operation == Operation::Delete && self.cascaded_deletes > 0 {
             self.cascaded_deletes -= 1;
             return;
@@ -288,7 +285,7 @@ impl Shop {
     }
 
     fn change_customers(&mut self) {
-        let operation = self.operation(20, 75);
+        let operation = self.operation(OperationMix::new(20, 75, 5));
         let picked = self.customers.pick(&mut self.rng);
         match (operation, picked) {
             (Operation::Update, Some(id)) => self.update_customer(id, None),
@@ -342,7 +339,7 @@ impl Shop {
     }
 
     fn change_products(&mut self) {
-        let operation = self.operation(10, 85);
+        let operation = self.operation(OperationMix::new(10, 85, 5));
         let picked = self.products.pick(&mut self.rng);
         match (operation, picked) {
             (Operation::Update, Some(id)) if self.rng.random_bool(KEY_CHANGE_SHARE) => {

@@ -12,9 +12,9 @@ use super::failure::Failure;
 use super::ffi::{
     Delivery, Flow, FlowEvent, FlowHandler, Properties, Session, SessionEvent, SessionHandler,
 };
-use super::flow::{flow_properties, no_connection, refusal};
 use super::session::{self, SessionSettings};
 use crate::SolaceError;
+use crate::consumer::flow::{flow_properties, no_connection, refusal};
 use crate::{Message, Receipt};
 
 /// Room for events beside the messages.

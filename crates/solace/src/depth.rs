@@ -1,6 +1,7 @@
 //! How many messages wait in the queue: lag as a number.
 
 use metrics::gauge;
+use tidemark_base::chain;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -8,7 +9,6 @@ use tracing::{info, warn};
 use super::config::SolaceConfig;
 use super::semp::{self, QueueReport, SempError};
 use crate::names;
-use tidemark_base::chain;
 
 /// Keeps the metrics of the queue up to date until `shutdown`, if the configuration says where to ask. What it
 /// can't ask is a warning, once: the messages come all the same.

@@ -5,7 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::operation::Operation;
+use super::event::Operation;
 use super::row::{Kind, Row, SalesTable, columns, documents, put};
 
 const SCHEMA: &str = "SALES";

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::operation::Operation;
 use super::row::SalesTable;
 
 /// A message to publish.
@@ -25,4 +24,26 @@ pub enum Fault {
     BrokenXml,
     /// Not an error: a column that the table got later.
     ExtraColumn,
+}
+
+/// What a change does to its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// A row of a snapshot.
+    Read,
+    Create,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    /// The letter of the envelope's `op` field.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Read => "r",
+            Self::Create => "c",
+            Self::Update => "u",
+            Self::Delete => "d",
+        }
+    }
 }

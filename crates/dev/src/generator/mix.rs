@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::operation::Operation;
+use super::event::Operation;
 use super::row::SalesTable;
 
 /// Shares of [`SalesTable::ALL`], in that order: `40,40,10,8,2`.

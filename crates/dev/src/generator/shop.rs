@@ -10,10 +10,9 @@ use rand::{RngExt, SeedableRng};
 use super::config::Config;
 use super::documents::{addresses, order_details};
 use super::envelope::{Change, EnvelopeWriter, topic};
-use super::event::{Event, Fault};
+use super::event::{Event, Fault, Operation};
 use super::live::Live;
 use super::mix::OperationMix;
-use super::operation::Operation;
 use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
 use super::shipping::{broken_shipping_info, shipping_info};
 

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use solace_rs_sys as sys;
 
-use super::OK;
+use super::library::OK;
 use crate::Offset;
 
 /// Length of the text form of an offset, with its NUL.
@@ -250,7 +250,8 @@ fn probe_layout() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ffi::{Outbound, check, initialize};
+    use crate::ffi::Outbound;
+    use crate::ffi::library::{check, initialize};
 
     /// The properties of a message to which `add` has added some.
     fn properties(add: impl FnOnce(sys::solClient_opaqueContainer_pt)) -> Vec<(String, String)> {

@@ -8,25 +8,24 @@
 //! Callbacks run on the library's thread. They must not block, and no panic may leave them.
 #![expect(unsafe_code, reason = "the client library has a C interface")]
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use solace_rs_sys as sys;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 mod delivery;
+mod library;
 mod outbound;
 mod properties;
 
 pub(super) use delivery::Delivery;
+use library::{check, event_failure, initialize};
 pub(super) use outbound::Outbound;
 pub(super) use properties::Properties;
-
-const OK: sys::solClient_returnCode_t = sys::solClient_returnCode_SOLCLIENT_OK;
-const IN_PROGRESS: sys::solClient_returnCode_t = sys::solClient_returnCode_SOLCLIENT_IN_PROGRESS;
 
 /// The header's macros for "no file descriptor functions": the library's own thread does the work.
 const NO_FD_FUNCTIONS: sys::solClient_context_createFuncInfo_t =
@@ -76,68 +75,6 @@ pub(super) enum FlowEvent {
     Active,
     Inactive,
     Other,
-}
-
-/// Starts the library once per process.
-fn initialize() -> Result<(), Failure> {
-    static STARTED: OnceLock<Result<(), Failure>> = OnceLock::new();
-    STARTED.get_or_init(start_library).clone()
-}
-
-fn start_library() -> Result<(), Failure> {
-    // SAFETY: null properties mean the defaults; the log callback is a function for ever.
-    let code = unsafe {
-        sys::solClient_log_setCallback(Some(on_log), ptr::null_mut());
-        sys::solClient_initialize(
-            sys::solClient_log_level_SOLCLIENT_LOG_NOTICE,
-            ptr::null_mut::<*const c_char>(),
-        )
-    };
-    check(code)
-}
-
-/// The library's own log, kept at debug: what matters arrives as events and return codes.
-unsafe extern "C" fn on_log(info: sys::solClient_log_callbackInfo_pt, _: *mut c_void) {
-    // SAFETY: the library passes a valid record with a NUL-terminated text, or null.
-    let text = unsafe { info.as_ref() }.map(|info| unsafe { text_of(info.msg_p) });
-    if let Some(text) = text {
-        let logged = catch_unwind(|| tracing::debug!(text = text.trim_end(), "client library"));
-        drop(logged);
-    }
-}
-
-/// # Safety
-/// `text` is null or points to a NUL-terminated string.
-unsafe fn text_of(text: *const c_char) -> String {
-    if text.is_null() {
-        return String::new();
-    }
-    // SAFETY: not null, and the caller's promise.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
-}
-
-fn check(code: sys::solClient_returnCode_t) -> Result<(), Failure> {
-    if code == OK || code == IN_PROGRESS { Ok(()) } else { Err(last_failure(code)) }
-}
-
-/// What the library says about the last failed call on this thread.
-fn last_failure(code: sys::solClient_returnCode_t) -> Failure {
-    // SAFETY: the library returns a record of this thread, which stays until its next call.
-    let info = unsafe { sys::solClient_getLastErrorInfo().as_ref() };
-    let Some(info) = info else { return Failure::new(0, "", format!("return code {code}")) };
-    // SAFETY: both texts are NUL-terminated and static or part of the record.
-    let (name, text) = unsafe {
-        (text_of(sys::solClient_subCodeToString(info.subCode)), text_of(info.errorStr.as_ptr()))
-    };
-    Failure::new(info.subCode, &name, text)
-}
-
-/// The failure that an event carries: the subcode of the thread, the broker's own words.
-fn event_failure(info: *const c_char) -> Failure {
-    // SAFETY: the library passes null or a NUL-terminated text.
-    let words = unsafe { text_of(info) };
-    let last = last_failure(OK);
-    if words.is_empty() { last } else { last.with_text(words) }
 }
 
 /// The library's thread; sessions run on it.

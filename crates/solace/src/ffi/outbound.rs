@@ -5,7 +5,7 @@ use std::ptr;
 
 use solace_rs_sys as sys;
 
-use super::check;
+use super::library::check;
 use crate::failure::Failure;
 
 /// Bytes that the user property map starts with; it grows.

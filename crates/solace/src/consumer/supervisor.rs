@@ -7,13 +7,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bound::Bound;
-use super::config::SolaceConfig;
-use super::failure::Failure;
-use super::ffi::{Flow, FlowEvent, Session, SessionEvent};
+use super::event::SourceEvent;
 use super::flow::{Receiver, Signal, Signals, flow_properties, no_connection, provision, refusal};
 use super::inbox::{Inbox, Valve};
-use super::session::{self, SessionSettings};
-use crate::{PressureGauge, SolaceError, SourceEvent};
+use super::pressure::PressureGauge;
+use crate::SolaceError;
+use crate::config::SolaceConfig;
+use crate::failure::Failure;
+use crate::ffi::{Flow, FlowEvent, Session, SessionEvent};
+use crate::session::{self, SessionSettings};
 use tidemark_base::{Recovery, chain};
 
 /// Keeps a flow bound, whatever happens to the connection.

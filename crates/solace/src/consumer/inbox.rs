@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::Message;
-use crate::{Pressure, PressureGauge, SolaceError, SourceEvent};
+use super::event::SourceEvent;
+use super::pressure::{Pressure, PressureGauge};
+use crate::{Message, SolaceError};
 
 /// What the library's callbacks have delivered and the consumer has not received yet.
 ///

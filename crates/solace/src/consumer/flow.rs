@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use solace_rs_sys as sys;
+use tidemark_base::chain;
 use tokio::sync::mpsc;
 
-use super::config::{Access, SolaceConfig};
-use super::failure::Failure;
-use super::ffi::{
+use super::event::SourceEvent;
+use super::inbox::Inbox;
+use crate::config::{Access, SolaceConfig};
+use crate::failure::Failure;
+use crate::ffi::{
     Delivery, FlowEvent, FlowHandler, Properties, Session, SessionEvent, SessionHandler,
 };
-use super::inbox::Inbox;
-use crate::{Message, Receipt};
-use crate::{SolaceError, SourceEvent};
-use tidemark_base::chain;
+use crate::{Message, Receipt, SolaceError};
 
 /// How long the library may keep acknowledgements to itself: what a kill brings back.
 const ACK_TIMER_MS: &str = "100";
@@ -104,7 +104,7 @@ impl FlowHandler for Receiver {
 }
 
 /// A consumer of the queue, by client acknowledgement.
-pub(super) fn flow_properties(config: &SolaceConfig) -> Result<Properties, Failure> {
+pub(crate) fn flow_properties(config: &SolaceConfig) -> Result<Properties, Failure> {
     let mut properties = Properties::new();
     let mut set = |name: &'static [u8], value: &str| properties.set(name, value);
     set(sys::SOLCLIENT_FLOW_PROP_BIND_BLOCKING, "0")?;
@@ -156,8 +156,8 @@ fn text(constant: &'static [u8]) -> &'static str {
 }
 
 /// The broker's answer to an attempt to provision or bind, by what to do about it.
-pub(super) fn refusal(config: &SolaceConfig, action: &'static str, source: Failure) -> SolaceError {
-    use super::failure::Cause;
+pub(crate) fn refusal(config: &SolaceConfig, action: &'static str, source: Failure) -> SolaceError {
+    use crate::failure::Cause;
     let queue = config.queue.clone();
     match source.cause() {
         Cause::Login => login_refused(config, source),
@@ -169,8 +169,8 @@ pub(super) fn refusal(config: &SolaceConfig, action: &'static str, source: Failu
 }
 
 /// The outcome of an attempt to connect, by what to do about it.
-pub(super) fn no_connection(config: &SolaceConfig, source: Failure) -> SolaceError {
-    if source.cause() == super::failure::Cause::Login {
+pub(crate) fn no_connection(config: &SolaceConfig, source: Failure) -> SolaceError {
+    if source.cause() == crate::failure::Cause::Login {
         return login_refused(config, source);
     }
     SolaceError::Unreachable { host: config.host.clone(), source }

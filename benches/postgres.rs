@@ -178,7 +178,7 @@ impl<'a> Bench<'a> {
         let schema = schema.to_owned();
         let config = PostgresConfig { schema, ..PostgresConfig::from_url(self.postgres.url()) };
         let mut sink = PostgresSink::new(config, conformance::PIPELINE, conformance::QUEUE)?;
-        sink.apply_ods(&[("01_tables.sql".to_owned(), TABLES.to_owned())]).await?;
+        sink.schema_admin().apply_ods(&[("01_tables.sql".to_owned(), TABLES.to_owned())]).await?;
         sink.check_targets(&[orders()], &[totals(), conformance::log()]).await?;
         Ok(sink)
     }

@@ -128,7 +128,7 @@ async fn datafusion_agrees(shop: &Shop) {
     for (_, text) in &mut tables {
         *text = format!("SET LOCAL search_path = scratch; {text}");
     }
-    scratch.apply_ods(&tables).await.expect("tables");
+    scratch.schema_admin().apply_ods(&tables).await.expect("tables");
     let targets: Vec<_> = transforms.results().cloned().collect();
     scratch.check_targets(&sql.tables, &targets).await.expect("targets");
     let names: Vec<String> = results.iter().map(|result| result.table.target.clone()).collect();

@@ -85,7 +85,7 @@ impl Scene {
     async fn start(server: &PostgresServer) -> PostgresSink {
         let config = PostgresConfig::from_url(server.url());
         let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
-        sink.apply_ods(&crate::files(&[("01_people.sql", DDL)])).await.unwrap();
+        sink.schema_admin().apply_ods(&crate::files(&[("01_people.sql", DDL)])).await.unwrap();
         sink.check_targets(&[], &[people()]).await.unwrap();
         sink
     }

@@ -173,7 +173,7 @@ async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkErr
     let rows = |parts: Vec<Changelog>| parts.iter().map(Changelog::len).sum();
     Ok(match question {
         "the files that are applied" => {
-            sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await?;
+            sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await?;
             1
         }
         "columns" => {
@@ -186,8 +186,8 @@ async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkErr
             rows(sink.newest_rows(&table, (&table.key, &keys), 10).await?.unwrap())
         }
         "the history of keys" => rows(sink.history(&table, &keys).await?),
-        "rows of the ledger" => sink.committed_epochs(None, 10).await?.len(),
-        _ => sink.schema_changes().await?.len() + 1,
+        "rows of the ledger" => sink.ledger_reader().committed_epochs(None, 10).await?.len(),
+        _ => sink.ledger_reader().schema_changes().await?.len() + 1,
     })
 }
 

@@ -31,7 +31,7 @@ use tidemark::sink::conformance::{
     self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage, epoch, log, orders,
     totals,
 };
-use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
+use tidemark::sink::postgres::{PostgresConfig, PostgresSink, SchemaAdmin};
 use tidemark::sink::{ResultCounts, Sink, SinkError};
 use tokio_postgres::Client;
 
@@ -67,7 +67,7 @@ impl Database {
 
     async fn sink_at(&self, config: PostgresConfig, queue: &str) -> PostgresSink {
         let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
-        sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
+        sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
         sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
         sink
     }
@@ -97,7 +97,7 @@ impl Stage for PostgresStage {
         let schema = self.schema.clone();
         let config = PostgresConfig { schema, ..self.config.clone() };
         let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
-        sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
+        sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
         sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
         Box::new(sink)
     }
@@ -171,7 +171,7 @@ async fn rows_land_with_everything_that_the_event_had() {
     assert_eq!([3, 4, 5].map(|at| row.get::<_, &str>(at)), ["UNKNOWN_ENVELOPE", "decode", "a"]);
     assert_eq!(row.get::<_, i32>(7), 0);
 
-    let rows = sink.committed_epochs(None, 10).await.unwrap();
+    let rows = sink.ledger_reader().committed_epochs(None, 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].epoch, &*rows[0].queue, rows[0].dead_letters), (commit.epoch, QUEUE, 1));
     assert_eq!(rows[0].offsets, commit.offsets);
@@ -239,8 +239,11 @@ async fn compaction_changes_nothing_but_the_number_of_ledger_rows() {
         sink.commit(&epoch(number).created(id, 1, "x").build()).await.unwrap();
     }
     let before = sink.resume().await.unwrap();
-    assert_eq!(sink.compact_ledger(conformance::epoch(3).build().epoch).await.unwrap(), 3);
-    assert_eq!(sink.compact_ledger(epoch(100).build().epoch).await.unwrap(), 2);
+    assert_eq!(
+        sink.ledger_reader().compact_ledger(conformance::epoch(3).build().epoch).await.unwrap(),
+        3
+    );
+    assert_eq!(sink.ledger_reader().compact_ledger(epoch(100).build().epoch).await.unwrap(), 2);
     let after = sink.resume().await.unwrap();
     assert_eq!((before.epoch, &before.offsets), (after.epoch, &after.offsets));
     assert_eq!(before.spools, after.spools);
@@ -258,20 +261,20 @@ async fn migrations_are_applied_once_and_never_edited() {
     let client = server.client().await;
     let config =
         PostgresConfig { schema: "Ods \"1".to_owned(), ..PostgresConfig::from_url(server.url()) };
-    let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
+    let mut admin = SchemaAdmin::new(config, PIPELINE).unwrap();
     let (first, second) =
         ("CREATE TABLE a (i int);", "INSERT INTO a VALUES (1); INSERT INTO a VALUES (2)");
-    sink.apply_ods(&files(&[("2.sql", second), ("1.sql", first)])).await.unwrap();
-    sink.apply_ods(&files(&[("1.sql", first), ("2.sql", second)])).await.unwrap();
+    admin.apply_ods(&files(&[("2.sql", second), ("1.sql", first)])).await.unwrap();
+    admin.apply_ods(&files(&[("1.sql", first), ("2.sql", second)])).await.unwrap();
     assert_eq!(count(&client, "\"Ods \"\"1\".a").await, 2);
 
-    let error = sink.apply_ods(&files(&[("1.sql", "CREATE TABLE b (i int)")])).await.unwrap_err();
+    let error = admin.apply_ods(&files(&[("1.sql", "CREATE TABLE b (i int)")])).await.unwrap_err();
     assert!(matches!(&error, SinkError::MigrationChanged { file } if file == "1.sql"), "{error:?}");
     assert!(error.to_string().contains("new file"));
     let broken = "INSERT INTO a VALUES (3); INSERT INTO a VALUES ('x')";
-    let error = sink.apply_ods(&files(&[("3.sql", broken)])).await.unwrap_err();
+    let error = admin.apply_ods(&files(&[("3.sql", broken)])).await.unwrap_err();
     assert!(error.to_string().starts_with("3.sql cannot be applied: invalid input"), "{error}");
-    let error = sink.apply_ods(&files(&[("4.sql", "COMMIT; SELECT 1")])).await.unwrap_err();
+    let error = admin.apply_ods(&files(&[("4.sql", "COMMIT; SELECT 1")])).await.unwrap_err();
     assert!(error.to_string().contains("take out its COMMIT"), "{error}");
     assert_eq!(count(&client, "\"Ods \"\"1\".a").await, 2);
 }
@@ -286,7 +289,7 @@ async fn wrong_targets_are_all_named_at_once() {
           operation text, source_ts timestamp, extra_fields jsonb, event_id text,
           region text NOT NULL);
         CREATE TABLE order_totals (order_id bigint UNIQUE, status text);";
-    sink.apply_ods(&files(&[("1.sql", targets)])).await.unwrap();
+    sink.schema_admin().apply_ods(&files(&[("1.sql", targets)])).await.unwrap();
     let error = sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap_err();
     assert_eq!(error.recovery(), Recovery::Hold);
     let SinkError::Targets { problems } = error else { panic!("{error:?}") };

@@ -145,7 +145,7 @@ async fn without_the_option_the_message_names_it() {
         number += 1;
         assert!(number < 100, "the pooler goes round");
         let answer = async {
-            sink.apply_ods(&[]).await?;
+            sink.schema_admin().apply_ods(&[]).await?;
             sink.check_targets(&[orders()], &[conformance::totals()]).await?;
             sink.commit(&epoch(number).created(number, 1, "x").upserted(1, "x").build()).await
         };

@@ -139,8 +139,8 @@ impl Scene {
         let config =
             PostgresConfig { schema: schema.to_owned(), ..PostgresConfig::from_url(server.url()) };
         let client = server.client().await;
-        let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
-        sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
+        let sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
+        sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
         client.batch_execute(&format!("SET search_path = {schema}; {ddl}")).await.unwrap();
         let mut scene = Self { sink, client };
         scene.check().await;
@@ -252,7 +252,7 @@ async fn one_bad_result_row_in_ten_thousand_is_a_dead_letter_and_the_rest_is_com
                 // NUL in the row: no jsonb.
                 assert!(text.contains(part), "{code}: {part} in {text}");
             }
-            let row = scene.sink.committed_epochs(None, 1).await.unwrap().remove(0);
+            let row = scene.sink.ledger_reader().committed_epochs(None, 1).await.unwrap().remove(0);
             assert_eq!(row.dead_letters, 1, "{code}");
         }
     }

@@ -89,7 +89,7 @@ async fn clerk(server: &PostgresServer, schema: &str) -> PostgresSink {
     let url = server.url().replace("postgres@", "clerk@");
     let config = PostgresConfig { schema: schema.to_owned(), ..PostgresConfig::from_url(url) };
     let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
-    sink.apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
+    sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
     sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
     sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
     sink

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{LANDING, PIPELINE, QUEUE, epoch, orders};
-use tidemark::sink::postgres::{Outbox, PostgresConfig, PostgresSink, SslMode};
+use tidemark::sink::postgres::{Outbox, PostgresConfig, SchemaAdmin, SslMode};
 use tidemark::sink::{Sink, SinkError};
 
 use crate::Database;
@@ -52,8 +52,7 @@ fn config(server: &PostgresServer, user: &str, mode: SslMode) -> PostgresConfig 
 
 /// What a first connection comes to.
 async fn first(config: &PostgresConfig) -> Result<(), SinkError> {
-    let mut sink = PostgresSink::new(config.clone(), PIPELINE, QUEUE).unwrap();
-    sink.apply_ods(&[]).await
+    SchemaAdmin::new(config.clone(), PIPELINE).unwrap().apply_ods(&[]).await
 }
 
 /// The sentence of a refusal, which is for somebody who has to do something.

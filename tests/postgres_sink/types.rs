@@ -20,8 +20,8 @@ use crate::postgres::{Durability, PostgresServer};
 
 pub(crate) async fn sink_with(server: &PostgresServer, ddl: &str) -> PostgresSink {
     let config = PostgresConfig::from_url(server.url());
-    let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
-    sink.apply_ods(&[("1.sql".to_owned(), ddl.to_owned())]).await.unwrap();
+    let sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
+    sink.schema_admin().apply_ods(&[("1.sql".to_owned(), ddl.to_owned())]).await.unwrap();
     sink
 }
 

@@ -16,7 +16,7 @@ use crate::diagnosis::{Finding, Verdict};
 use crate::model::{Channel, ResultTable, SchemaChange};
 use crate::pipeline::{Sql, load_sql_with};
 use crate::resilience::chain;
-use crate::sink::postgres::{PostgresSink, Requirements, examine};
+use crate::sink::postgres::{Requirements, SchemaAdmin, examine};
 use crate::sink::rest;
 use crate::source::SourceConfig;
 use crate::source::solace::semp::SempAccess;
@@ -122,8 +122,8 @@ async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<F
 /// is none is found later.
 async fn registry(config: &Config) -> Vec<SchemaChange> {
     let (sink, pipeline) = (config.sink.postgres.clone(), config.pipeline.as_str());
-    match PostgresSink::new(sink, pipeline, "") {
-        Ok(mut sink) => sink.schema_changes().await.unwrap_or_default(),
+    match SchemaAdmin::new(sink, pipeline) {
+        Ok(mut admin) => admin.schema_changes().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{Landing, ResultTable, SchemaChange, SourceTable, Table, regis
 use crate::pipeline::sql_folder::Sql;
 use crate::resilience::chain;
 use crate::sink::SinkError;
-use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::SchemaAdmin;
 use crate::telemetry::names;
 use crate::transform::{SqlError, Transforms};
 
@@ -51,11 +51,11 @@ impl DiscoveredTables {
     pub(in crate::pipeline) async fn landing(
         sql: &Sql,
         registry: &[SchemaChange],
-        sink: &mut PostgresSink,
+        admin: &mut SchemaAdmin,
     ) -> Result<Self, SinkError> {
         let mut discovered = Self::of(sql, registry);
         for table in std::mem::take(&mut discovered.tables) {
-            match sink.admit(&table).await {
+            match admin.admit(&table).await {
                 Ok(()) => discovered.tables.push(table),
                 Err(error @ SinkError::Targets { .. }) => {
                     discovered.withdraw(&table, chain(&error));

@@ -17,7 +17,7 @@ use crate::pipeline::error::PipelineError;
 use crate::pipeline::sql_folder::Sql;
 use crate::resilience::chain;
 use crate::sink::SinkError;
-use crate::sink::postgres::{PostgresSink, Unfit};
+use crate::sink::postgres::{SchemaAdmin, Unfit};
 use crate::transform::Transforms;
 
 /// How often the catalog is asked whether a target fits again; it costs a few look-ups per result that waits.
@@ -43,7 +43,7 @@ pub(in crate::pipeline) struct WaitsForTarget {
 /// What is wrong in files on whose columns events have no say, and a target that is away.
 pub(in crate::pipeline) async fn plan(
     config: &Config,
-    sink: &mut PostgresSink,
+    admin: &mut SchemaAdmin,
     (tables, registry): (&[Arc<Table>], &[SchemaChange]),
     sql: &Sql,
 ) -> Result<Fitted, PipelineError> {
@@ -56,8 +56,8 @@ pub(in crate::pipeline) async fn plan(
             reasons.insert(result.name.clone(), chain(&error));
         }
     }
-    let refused = sink.create_each(&learned).await?;
-    let unfit = sink.unfit(&learned).await?;
+    let refused = admin.create_each(&learned).await?;
+    let unfit = admin.unfit(&learned).await?;
     let has_table = |result: &ResultTable| unfit.get(&result.name).is_none_or(|it| !it.is_missing);
     let waits = |result: Arc<ResultTable>| WaitsForTarget { has_table: has_table(&result), result };
     reasons.extend(unfit.iter().map(|(result, unfit)| (result.clone(), unfit.reason.clone())));
@@ -72,10 +72,10 @@ pub(in crate::pipeline) async fn plan(
 /// # Errors
 /// If the target is away.
 pub(in crate::pipeline) async fn unfit(
-    sink: &mut PostgresSink,
+    admin: &mut SchemaAdmin,
     transforms: &Transforms,
 ) -> Result<BTreeSet<String>, SinkError> {
-    Ok(sink.unfit(&learned(transforms)).await?.into_keys().collect())
+    Ok(admin.unfit(&learned(transforms)).await?.into_keys().collect())
 }
 
 /// The results on whose columns events have a say.
@@ -128,7 +128,7 @@ impl TargetWatcher {
         }
         // A connection for each look, because nothing may come of it for weeks.
         let (target, pipeline) = (config.sink.postgres.clone(), config.pipeline.clone());
-        let connect = move || PostgresSink::new(target.clone(), pipeline.as_str(), "");
+        let connect = move || SchemaAdmin::new(target.clone(), pipeline.as_str());
         let creates = config.sink.postgres.create_tables;
         connect()?;
         let task = tokio::spawn(async move {
@@ -157,7 +157,7 @@ impl Drop for TargetWatcher {
 }
 
 async fn wait(
-    connect: impl Fn() -> Result<PostgresSink, SinkError>,
+    connect: impl Fn() -> Result<SchemaAdmin, SinkError>,
     waiting: &[WaitsForTarget],
     creates: bool,
 ) {
@@ -166,8 +166,8 @@ async fn wait(
     loop {
         tokio::time::sleep(INTERVAL).await;
         // While the target is away, others say so.
-        let Ok(mut sink) = connect() else { continue };
-        let Ok(unfit) = sink.unfit(&results).await else { continue };
+        let Ok(mut admin) = connect() else { continue };
+        let Ok(unfit) = admin.unfit(&results).await else { continue };
         let mended = waiting.iter().find(|waits| match unfit.get(&waits.result.name) {
             None => true,
             // Somebody has dropped it, so that it is created anew.

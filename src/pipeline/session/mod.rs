@@ -81,7 +81,7 @@ pub(in crate::pipeline) async fn run_session<S: Source + 'static>(
     let ending = shutdown.child_token();
     let committer = tokio::spawn(committer.run(ending.clone()));
     let checkpoints = Checkpoints::open(&config.checkpoint, &config.pipeline)?;
-    let checkpointing = CheckpointWriter::spawn(config, checkpoints, queue, health)?;
+    let checkpointing = CheckpointWriter::spawn(config, checkpoints, health)?;
     let fitting = TargetWatcher::watch(config, started.waits_for_target)?;
     let processor = started.processor;
     let mut session = Session { collector, processor, jobs, fitting, has_stood_by: false };

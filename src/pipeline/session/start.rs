@@ -86,21 +86,23 @@ async fn attempt(
     let new_sink =
         || PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue);
     let mut sink = new_sink()?;
-    sink.apply_ods(&sql.ods).await?;
-    let registry = sink.schema_changes().await?;
-    let discovered = DiscoveredTables::landing(sql, &registry, &mut sink).await?;
+    let mut admin = sink.schema_admin();
+    admin.apply_ods(&sql.ods).await?;
+    let registry = admin.schema_changes().await?;
+    let discovered = DiscoveredTables::landing(sql, &registry, &mut admin).await?;
     discovered.tell();
-    let altered = sink.alter(&discovered.and_declared(sql), &registry).await?;
+    let altered = admin.alter(&discovered.and_declared(sql), &registry).await?;
     column_promotion::tell(&altered);
     let fitted =
-        target_compatibility::plan(config, &mut sink, (&altered.tables, &registry), sql).await?;
+        target_compatibility::plan(config, &mut admin, (&altered.tables, &registry), sql).await?;
     let (transforms, waits_for_target) = (fitted.transforms, fitted.waiting);
     pending_transforms::tell(&transforms, health);
     let tables = transforms.tables().to_vec();
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     check_results(config, &results)?;
-    sink.create_missing(&results).await?;
-    sink.create_extracted(&sql.tables).await?;
+    admin.create_missing(&results).await?;
+    admin.create_extracted(&sql.tables).await?;
+    drop(admin);
     sink.check_targets(&tables, &results).await?;
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = new_sink()?;

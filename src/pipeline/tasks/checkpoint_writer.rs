@@ -13,7 +13,7 @@ use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::Config;
 use crate::model::{Epoch, LedgerEntry};
 use crate::resilience::{Failpoint, chain, failpoint};
-use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::LedgerReader;
 use crate::sink::{LedgerRow, SinkError};
 use crate::telemetry::{Condition, Health, names};
 
@@ -39,12 +39,10 @@ impl CheckpointWriter {
     pub(in crate::pipeline) fn spawn(
         config: &Config,
         checkpoints: Checkpoints,
-        queue: &str,
         health: &Health,
     ) -> Result<Self, SinkError> {
         // A connection of its own: a slow checkpoint must not delay a commit.
-        let ledger =
-            PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue)?;
+        let ledger = LedgerReader::new(config.sink.postgres.clone(), config.pipeline.as_str())?;
         let stop = CancellationToken::new();
         let writer = Writer {
             ledger,
@@ -98,7 +96,7 @@ async fn run(
 }
 
 struct Writer {
-    ledger: PostgresSink,
+    ledger: LedgerReader,
     checkpoints: Checkpoints,
     pipeline: String,
     /// The newest epoch in a checkpoint, once it is known.

@@ -17,7 +17,7 @@ use crate::pipeline::schema::target_compatibility::check_results;
 use crate::pipeline::schema::target_compatibility::{self, WaitsForTarget};
 use crate::pipeline::sql_folder::{Sql, load_sql_with};
 use crate::resilience::{Recovery, chain};
-use crate::sink::postgres::PostgresSink;
+use crate::sink::postgres::SchemaAdmin;
 use crate::telemetry::names;
 use crate::transform::{SqlError, Transforms, read_folder};
 
@@ -118,16 +118,16 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     let policy = config.decode.unknown_tables;
     let sql = load_sql_with(&config.sql.folder, &config.xml, policy).await;
     let sql = sql.map_err(PipelineError::Sql)?;
-    let mut sink = PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), "")?;
-    let registry = sink.schema_changes().await?;
-    let discovered = DiscoveredTables::landing(&sql, &registry, &mut sink).await?;
+    let mut admin = SchemaAdmin::new(config.sink.postgres.clone(), config.pipeline.as_str())?;
+    let registry = admin.schema_changes().await?;
+    let discovered = DiscoveredTables::landing(&sql, &registry, &mut admin).await?;
     let transforms = discovered.plan(&sql, &registry).await.map_err(PipelineError::Sql)?;
     let running = running.plan(&registry).await.map_err(PipelineError::Sql)?;
     refuse_waiting(&transforms, &running)?;
-    let was_unfit = target_compatibility::unfit(&mut sink, &running).await?;
-    sink.apply_ods(&sql.ods).await?;
+    let was_unfit = target_compatibility::unfit(&mut admin, &running).await?;
+    admin.apply_ods(&sql.ods).await?;
     let tables = discovered.and_declared(&sql);
-    let fitted = target_compatibility::plan(config, &mut sink, (&tables, &registry), &sql).await?;
+    let fitted = target_compatibility::plan(config, &mut admin, (&tables, &registry), &sql).await?;
     let transforms = fitted.transforms;
     let waited = |result: &str| {
         was_unfit.contains(result) || running.pending().iter().any(|known| known.result == result)
@@ -135,9 +135,9 @@ async fn check(config: &Config, running: &Sql) -> Result<Sql, PipelineError> {
     refuse_unfit(&transforms, fitted.waiting.iter().filter(|it| !waited(&it.result.name)))?;
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     check_results(config, &results)?;
-    sink.create_missing(&results).await?;
-    sink.create_extracted(&sql.tables).await?;
-    sink.check_targets(transforms.tables(), &results).await?;
+    admin.create_missing(&results).await?;
+    admin.create_extracted(&sql.tables).await?;
+    admin.check_targets(transforms.tables(), &results).await?;
     Ok(sql)
 }
 

@@ -12,10 +12,10 @@ use super::schema::catalog;
 use super::schema::landing_columns::target_name;
 use super::schema::system_tables::DEAD_LETTERS;
 use super::target::landing;
-use super::target::result::ResultTarget;
+use super::target::result::{ResultTarget, with_table};
 use super::target::row_write::{RowOrigin, RowWrite, WriteMethod};
 use super::target::table::TargetTable;
-use crate::model::{Changelog, Channel, ResultTable, Table};
+use crate::model::{Changelog, ResultTable, Table};
 use crate::sink::SinkError;
 
 /// Checked targets by the names of their tables and results.
@@ -25,10 +25,15 @@ pub(super) struct Targets {
     pub(super) results: HashMap<String, ResultTarget>,
     pub(super) dead_letters: Option<TargetTable>,
     /// What they were checked for.
-    pub(super) spec: TargetSpec,
+    spec: TargetSpec,
 }
 
-pub(super) type TargetSpec = (Vec<Arc<Table>>, Vec<Arc<ResultTable>>);
+/// What is going to be written.
+#[derive(Default, Clone)]
+pub(super) struct TargetSpec {
+    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) results: Vec<Arc<ResultTable>>,
+}
 
 impl Targets {
     /// # Errors
@@ -39,12 +44,11 @@ impl Targets {
         spec: TargetSpec,
     ) -> Result<Self, SinkError> {
         let (mut checked, mut problems) = (Self::default(), Vec::new());
-        let (tables, results) = &spec;
-        for table in tables {
+        for table in &spec.tables {
             let target = landing_target(connection, schema, table, &mut problems).await?;
             checked.landing.extend(target.map(|target| (table.name.clone(), target)));
         }
-        for result in results.iter().filter(|result| result.channel == Channel::Table) {
+        for result in with_table(&spec.results) {
             let name = &result.target;
             if let Some(catalog) = catalog_of(connection, schema, name, &mut problems).await? {
                 let target = ResultTarget::check(result, schema, &catalog, &mut problems);
@@ -59,6 +63,19 @@ impl Targets {
         }
         checked.spec = spec;
         Ok(checked)
+    }
+
+    /// Checks again for the same: somebody may have altered the tables.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; the targets stay as they were then.
+    pub(super) async fn refresh(
+        &mut self,
+        connection: &Connection,
+        schema: &str,
+    ) -> Result<(), SinkError> {
+        *self = Self::read(connection, schema, self.spec.clone()).await?;
+        Ok(())
     }
 
     /// # Errors

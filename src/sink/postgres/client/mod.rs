@@ -4,6 +4,7 @@ pub(super) mod connection;
 pub(super) mod error;
 pub(super) mod quote;
 pub(super) mod response_deadline;
+pub(super) mod session;
 pub(super) mod sqlstate;
 pub(super) mod tls;
 pub(super) mod watchdog;

@@ -42,8 +42,7 @@ impl Watchdog {
                 None => false,
             }
         };
-        // Boxed: each layer of futures would hold it once more.
-        self.deadline.enforce_unless(is_working, doing, Box::pin(work)).await
+        self.deadline.enforce_unless(is_working, doing, work).await
     }
 }
 

@@ -4,132 +4,195 @@
 //! reason the CHECK constraints are evaluated; if that is not enough, the rows are written in a transaction that is
 //! rolled back.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::with_savepoints::try_out;
 use crate::model::Changelog;
-use crate::sink::postgres::PostgresSink;
 use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::client::session::{Connector, Session};
+use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::refused_rows::messages::of_landing;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::refused_rows::type_checks::misfits;
 use crate::sink::postgres::schema::landing_columns::target_name;
 use crate::sink::postgres::target::row_write::RowWrite;
+use crate::sink::postgres::targets::Targets;
 use crate::sink::{PreflightLevel, RefusedRow, SinkError};
 
 /// Epochs in a row without a refused row after which a table is looked at less, and then not at all.
-pub(crate) const TRIALS: u32 = 200;
+const EPOCHS: u32 = 200;
 
-pub(crate) async fn refused(
-    sink: &mut PostgresSink,
-    landing: &[Changelog],
-) -> Result<Vec<RefusedRow>, SinkError> {
-    let mut told = by_types(sink, landing)?;
-    let has_told = told.iter().any(|refusals| !refusals.is_empty());
-    if has_told || landing.iter().any(|changelog| is_tried(sink, changelog)) {
-        let mut connection = sink.connect().await?;
-        if has_told {
-            // Somebody may have widened the column.
-            sink.check_again(&connection).await?;
-            told = by_types(sink, landing)?;
-        }
-        for (at, refusals) in tried(sink, &mut connection, landing).await? {
-            told[at] = refusals;
-        }
-        sink.connection = Some(connection);
-    }
-    let mut rows = Vec::new();
-    for (changelog, refusals) in landing.iter().zip(told) {
-        let refused: Vec<RefusedRow> = refusals.iter().map(|r| of_landing(changelog, r)).collect();
-        let first = refused.first().map_or("", |row| row.message.as_str());
-        let counts = (refused.len(), changelog.len());
-        let name = target_name(&changelog.table).unwrap_or(&changelog.table.name);
-        sink.floods.note(name, counts, first)?;
-        rows.extend(refused);
-    }
-    Ok(rows)
+/// What finds refused rows before they are applied, and where it has had to.
+pub(crate) struct Preflight {
+    /// By the names of tables that have refused rows, with how many epochs this lasts.
+    levels: HashMap<String, (PreflightLevel, u32)>,
+    floods: FloodGauge,
+    connector: Connector,
+    /// For the rows of two tables at the same time; opened when that is needed.
+    second_connection: Option<Connection>,
+    /// Trials of two tables have waited for each other: one after the other, from then on.
+    trials_conflict: bool,
 }
 
-fn is_tried(sink: &PostgresSink, changelog: &Changelog) -> bool {
-    sink.preflight_levels.contains_key(&changelog.table.name)
+impl Preflight {
+    pub(crate) fn new(connector: Connector) -> Self {
+        Self {
+            levels: HashMap::new(),
+            floods: FloodGauge::new(connector.config.max_refused_percent),
+            connector,
+            second_connection: None,
+            trials_conflict: false,
+        }
+    }
+
+    /// Looks at the rows of these tables, at least so.
+    pub(crate) fn raise<'a>(
+        &mut self,
+        tables: impl IntoIterator<Item = (&'a String, PreflightLevel)>,
+    ) {
+        for (table, level) in tables {
+            let known = self.levels.get(table).map_or(level, |(known, _)| *known);
+            self.levels.insert(table.clone(), (known.max(level), EPOCHS));
+        }
+    }
+
+    pub(crate) async fn refused(
+        &mut self,
+        session: &mut Session,
+        targets: &mut Targets,
+        landing: &[Changelog],
+    ) -> Result<Vec<RefusedRow>, SinkError> {
+        let doing = "looking for rows that are refused";
+        let writes = encoded(targets, landing)?;
+        let (mut rejected, mut tried) = (rejected_by_types(&writes), Vec::new());
+        if rejected.iter().any(|refusals| !refusals.is_empty()) {
+            let schema = session.schema().to_owned();
+            let look = async |connection: &mut Connection| {
+                // Somebody may have widened the column.
+                targets.refresh(connection, &schema).await?;
+                let writes = encoded(targets, landing)?;
+                rejected = rejected_by_types(&writes);
+                self.try_out(connection, landing, &writes).await
+            };
+            tried = session.with_connection(doing, look).await?;
+        } else if landing.iter().any(|it| self.levels.contains_key(&it.table.name)) {
+            let look = async |connection: &mut Connection| {
+                self.try_out(connection, landing, &writes).await
+            };
+            tried = session.with_connection(doing, look).await?;
+        }
+        for TrialResult { at, refusals } in tried {
+            rejected[at] = refusals;
+        }
+        let mut rows = Vec::new();
+        for (changelog, refusals) in landing.iter().zip(rejected) {
+            let refused: Vec<RefusedRow> =
+                refusals.iter().map(|refusal| of_landing(changelog, refusal)).collect();
+            let first = refused.first().map_or("", |row| row.message.as_str());
+            let counts = (refused.len(), changelog.len());
+            let name = target_name(&changelog.table).unwrap_or(&changelog.table.name);
+            self.floods.note(name, counts, first)?;
+            rows.extend(refused);
+        }
+        Ok(rows)
+    }
+
+    /// Looks at the rows of tables that have refused some, those of two tables at the same time.
+    async fn try_out(
+        &mut self,
+        connection: &mut Connection,
+        landing: &[Changelog],
+        writes: &[Option<RowWrite<'_>>],
+    ) -> Result<Vec<TrialResult>, SinkError> {
+        let mut second = self.second_connection.take().filter(|second| !second.is_closed());
+        let mut tasks = self.tasks(landing, writes);
+        let trials = tasks.iter().filter(|task| task.level == PreflightLevel::Trial).count();
+        if trials > 1 && second.is_none() && !self.trials_conflict {
+            second = self.connector.open().await.ok();
+            // One connection does it too.
+            self.trials_conflict = second.is_none();
+        }
+        let is_divided = trials > 1 && !self.trials_conflict;
+        let others = if is_divided { split_off_half(&mut tasks) } else { Vec::new() };
+        let is_beside = !others.is_empty();
+        let found = match &mut second {
+            Some(second) if is_beside => {
+                let (found, beside) = futures::join!(run(connection, &tasks), run(second, &others));
+                found.and_then(|mut found| {
+                    found.extend(beside?);
+                    Ok(found)
+                })
+            }
+            _ => run(connection, &tasks).await,
+        };
+        // Triggers of two tables may wait for each other, and would again.
+        self.trials_conflict |= is_beside && matches!(found, Err(SinkError::Interrupted { .. }));
+        let found = found?;
+        self.second_connection = second;
+        for TrialResult { at, refusals } in &found {
+            self.adapt(&landing[*at].table.name, refusals);
+        }
+        Ok(found)
+    }
+
+    fn tasks<'a>(
+        &self,
+        landing: &[Changelog],
+        writes: &'a [Option<RowWrite<'a>>],
+    ) -> Vec<TrialTask<'a>> {
+        let task = |(at, (changelog, write)): (usize, (&Changelog, &'a Option<RowWrite<'a>>))| {
+            let (level, _) = self.levels.get(&changelog.table.name)?;
+            Some(TrialTask { at, row_write: write.as_ref()?, level: *level })
+        };
+        landing.iter().zip(writes).enumerate().filter_map(task).collect()
+    }
+
+    /// How a table is looked at from now on, after these rows of it were refused.
+    fn adapt(&mut self, name: &str, refusals: &[RowRefusal]) {
+        let Some((level, left)) = self.levels.get(name).copied() else { return };
+        let needed = refusals.iter().map(|refusal| refusal.found_by).max();
+        let next = match (level, needed) {
+            (_, Some(needed)) if needed == level => Some((level, EPOCHS)),
+            (level, _) if left > 1 => Some((level, left - 1)),
+            (PreflightLevel::Trial, _) => Some((PreflightLevel::Checks, EPOCHS)),
+            (PreflightLevel::Checks, _) => None,
+        };
+        match next {
+            Some(next) => self.levels.insert(name.to_owned(), next),
+            None => self.levels.remove(name),
+        };
+    }
+}
+
+/// The rows of each changelog that lands somewhere. The stamp fits, whatever it is.
+fn encoded<'a>(
+    targets: &'a Targets,
+    landing: &'a [Changelog],
+) -> Result<Vec<Option<RowWrite<'a>>>, SinkError> {
+    let encode = |changelog| targets.landing_write(changelog, SystemTime::UNIX_EPOCH);
+    landing.iter().map(encode).collect()
 }
 
 /// For each changelog the rows that the types of its target refuse.
-fn by_types(sink: &PostgresSink, landing: &[Changelog]) -> Result<Vec<Vec<RowRefusal>>, SinkError> {
-    let of_changelog = |changelog: &Changelog| {
-        // The stamp fits, whatever it is.
-        let row_write = sink.targets.landing_write(changelog, SystemTime::UNIX_EPOCH)?;
-        Ok(row_write.map_or_else(Vec::new, |row_write| misfits(&row_write.rows)))
+fn rejected_by_types(writes: &[Option<RowWrite<'_>>]) -> Vec<Vec<RowRefusal>> {
+    let misfits = |write: &Option<RowWrite<'_>>| {
+        write.as_ref().map_or_else(Vec::new, |write| misfits(&write.rows))
     };
-    landing.iter().map(of_changelog).collect()
-}
-
-fn is_written(sink: &PostgresSink, changelog: &Changelog) -> bool {
-    let level = sink.preflight_levels.get(&changelog.table.name);
-    level.is_some_and(|(level, _)| *level == PreflightLevel::Trial)
+    writes.iter().map(misfits).collect()
 }
 
 /// A changelog to be looked at, by its place in the epoch.
 struct TrialTask<'a> {
     at: usize,
-    row_write: RowWrite<'a>,
+    row_write: &'a RowWrite<'a>,
     level: PreflightLevel,
 }
 
-/// Refused rows by the places of their changelogs.
-type Found = Vec<(usize, Vec<RowRefusal>)>;
-
-/// Looks at the rows of distrusted tables, those of two tables at the same time.
-async fn tried(
-    sink: &mut PostgresSink,
-    connection: &mut Connection,
-    landing: &[Changelog],
-) -> Result<Found, SinkError> {
-    let mut second = sink.second.take().filter(|second| !second.is_closed());
-    let trials = landing.iter().filter(|changelog| is_written(sink, changelog)).count();
-    if trials > 1 && second.is_none() && !sink.trials_conflict {
-        second = Connection::open(&sink.config, &sink.deadline).await.ok();
-        // One connection does it too.
-        sink.trials_conflict = second.is_none();
-    }
-    let mut tasks = tasks(sink, landing)?;
-    let others = match trials > 1 && !sink.trials_conflict {
-        true => split_off_half(&mut tasks),
-        false => Vec::new(),
-    };
-    let is_beside = !others.is_empty();
-    let found = match &mut second {
-        Some(second) if is_beside => {
-            let (found, beside) = futures::join!(run(connection, &tasks), run(second, &others));
-            found.and_then(|mut found| {
-                found.extend(beside?);
-                Ok(found)
-            })
-        }
-        _ => run(connection, &tasks).await,
-    };
-    drop((tasks, others));
-    // Triggers of two tables may wait for each other, and would again.
-    sink.trials_conflict |= is_beside && matches!(found, Err(SinkError::Interrupted { .. }));
-    let found = found?;
-    sink.second = second;
-    for (at, refusals) in &found {
-        trust(sink, &landing[*at].table.name, refusals);
-    }
-    Ok(found)
-}
-
-fn tasks<'a>(
-    sink: &'a PostgresSink,
-    landing: &'a [Changelog],
-) -> Result<Vec<TrialTask<'a>>, SinkError> {
-    let mut tasks = Vec::new();
-    for (at, changelog) in landing.iter().enumerate() {
-        let Some((level, _)) = sink.preflight_levels.get(&changelog.table.name) else { continue };
-        let row_write = sink.targets.landing_write(changelog, SystemTime::UNIX_EPOCH)?;
-        tasks.extend(row_write.map(|row_write| TrialTask { at, row_write, level: *level }));
-    }
-    Ok(tasks)
+/// Its refused rows.
+struct TrialResult {
+    at: usize,
+    refusals: Vec<RowRefusal>,
 }
 
 /// Tasks with about half of the rows.
@@ -151,26 +214,14 @@ fn split_off_half<'a>(tasks: &mut Vec<TrialTask<'a>>) -> Vec<TrialTask<'a>> {
     others
 }
 
-async fn run(connection: &mut Connection, tasks: &[TrialTask<'_>]) -> Result<Found, SinkError> {
+async fn run(
+    connection: &mut Connection,
+    tasks: &[TrialTask<'_>],
+) -> Result<Vec<TrialResult>, SinkError> {
     let mut found = Vec::new();
     for task in tasks {
-        found.push((task.at, try_out(connection, &task.row_write, task.level).await?));
+        let refusals = try_out(connection, task.row_write, task.level).await?;
+        found.push(TrialResult { at: task.at, refusals });
     }
     Ok(found)
-}
-
-/// How a table is looked at from now on, after these rows of it were refused.
-fn trust(sink: &mut PostgresSink, name: &str, refusals: &[RowRefusal]) {
-    let Some((level, left)) = sink.preflight_levels.get(name).copied() else { return };
-    let needed = refusals.iter().map(|refusal| refusal.found_by).max();
-    let next = match (level, needed) {
-        (_, Some(needed)) if needed == level => Some((level, TRIALS)),
-        (level, _) if left > 1 => Some((level, left - 1)),
-        (PreflightLevel::Trial, _) => Some((PreflightLevel::Checks, TRIALS)),
-        (PreflightLevel::Checks, _) => None,
-    };
-    match next {
-        Some(next) => sink.preflight_levels.insert(name.to_owned(), next),
-        None => sink.preflight_levels.remove(name),
-    };
 }

@@ -3,11 +3,11 @@
 //! Row by row, each in a savepoint, so that each says what became of it. There are few, and nobody waits for them
 //! but who has asked.
 
+use super::plan::EpochPlan;
 use super::replay_outcomes;
 use super::transaction::{CommitFailure, CommitOutcome, EpochWrite, roll_back};
 use super::with_savepoints::begin;
-use crate::model::{EpochCommit, Mending, ReplayOutcome, Replayed, RowLetter};
-use crate::sink::postgres::PostgresSink;
+use crate::model::{Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::refused_rows::messages;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
@@ -21,23 +21,22 @@ struct RepairTask<'m, 'a> {
     letters: &'m [RowLetter],
 }
 
-impl PostgresSink {
+impl EpochPlan<'_> {
     /// Makes the targets hold the rows of `commit.mended`, and settles their letters.
-    pub(crate) async fn mend(
+    pub(crate) async fn repair(
         &self,
         connection: &mut Connection,
-        commit: &EpochCommit,
     ) -> Result<CommitOutcome, CommitFailure> {
         let write = EpochWrite {
-            epoch: commit.epoch,
-            ledger_row: self.ledger.insert(commit).map_err(CommitFailure::NotCommitted)?,
+            epoch: self.commit.epoch,
+            ledger_row: self.ledger.insert(self.commit).map_err(CommitFailure::NotCommitted)?,
             writes: Vec::new(),
             truncates: Vec::new(),
         };
-        let written = self.write_mended(connection, &write, commit).await;
+        let written = self.write_mended(connection, &write).await;
         match written.map_err(CommitFailure::NotCommitted)? {
             CommitOutcome::NotAbove => Ok(CommitOutcome::NotAbove),
-            CommitOutcome::Committed => write.finish(connection, &self.ledger).await,
+            CommitOutcome::Committed => write.finish(connection, self.ledger).await,
         }
     }
 
@@ -46,23 +45,21 @@ impl PostgresSink {
         &self,
         connection: &mut Connection,
         write: &EpochWrite<'_>,
-        commit: &EpochCommit,
     ) -> Result<CommitOutcome, SinkError> {
+        let Self { ledger, schema, targets, commit, .. } = *self;
         begin(connection).await?;
-        if !self.ledger.is_taken(connection, &write.ledger_row).await? {
+        if !ledger.is_taken(connection, &write.ledger_row).await? {
             roll_back(connection).await?;
             return Ok(CommitOutcome::NotAbove);
         }
         let mut writes = Vec::new();
         for mending in &commit.mended {
-            let target = self.targets.result_of(&mending.changes.table)?;
+            let target = targets.result_of(&mending.changes.table)?;
             writes.push(target.mending(&mending.changes, commit.closed_at)?);
         }
         let mut settled = commit.replayed.clone();
         settled.extend(mend_all(connection, &tasks(&commit.mended, &writes)).await?);
-        if let Some(bound) =
-            replay_outcomes::update(&self.config.schema, &settled, commit.closed_at)
-        {
+        if let Some(bound) = replay_outcomes::update(schema, &settled, commit.closed_at) {
             bound.execute(connection).await?;
         }
         Ok(CommitOutcome::Committed)

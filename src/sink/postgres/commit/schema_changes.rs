@@ -7,6 +7,7 @@ use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, Source
 use crate::sink::SinkError;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::client::session::Session;
 use crate::sink::postgres::schema::system_tables::{SCHEMA_CHANGES, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
 
@@ -55,6 +56,16 @@ pub(crate) async fn read(
     let rows = client.query_typed(&sql, &[(&pipeline, Type::TEXT)]).await;
     let rows = rows.map_err(|error| classify("reading the schema registry", error))?;
     rows.iter().map(change).collect()
+}
+
+/// As [`read`], with a connection for it.
+pub(crate) async fn read_alone(
+    session: &mut Session,
+    pipeline: &str,
+) -> Result<Vec<SchemaChange>, SinkError> {
+    let schema = session.schema().to_owned();
+    let doing = "reading the schema changes";
+    session.with_connection(doing, async |open| read(&open.client, &schema, pipeline).await).await
 }
 
 fn change(row: &Row) -> Result<SchemaChange, SinkError> {

@@ -54,6 +54,11 @@ pub(crate) enum CommitFailure {
 }
 
 impl EpochWrite<'_> {
+    /// Adds statements without rows of the epoch.
+    pub(crate) fn add(&mut self, statements: impl IntoIterator<Item = BoundStatement>) {
+        self.writes.extend(statements.into_iter().map(TargetWrite::Statement));
+    }
+
     /// As fast as it can be. After [`CommitFailure::NotCommitted`] the transaction may still be open.
     pub(crate) async fn run(
         &self,

@@ -13,17 +13,15 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::client::response_deadline::ResponseDeadline;
+use crate::sink::postgres::client::session::Session;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 
 /// The dead letters of one pipeline.
 pub struct LetterStore {
-    config: PostgresConfig,
+    session: Session,
     pipeline: String,
     pub(crate) table: String,
-    /// `None` before the first call and after an error.
-    connection: Option<Connection>,
 }
 
 /// Which dead letters; what is empty or `None` says nothing.
@@ -127,7 +125,7 @@ impl LetterStore {
     /// Does not connect yet.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
         let table = quote::table(&config.schema, DEAD_LETTERS);
-        Self { config, pipeline: pipeline.into(), table, connection: None }
+        Self { session: Session::unchecked(config), pipeline: pipeline.into(), table }
     }
 
     /// At most `limit` letters.
@@ -317,25 +315,16 @@ impl LetterStore {
             ]);
         }
         params.extend(more);
-        let deadline = ResponseDeadline::new(&self.config);
-        let known = self.connection.take().filter(|open| !open.is_closed());
-        let asked = async {
+        let asked = async |connection: &mut Connection| {
             let failed = |error| classify(doing, error);
-            let mut connection = match known {
-                Some(connection) => connection,
-                None => Connection::open(&self.config, &deadline).await?,
-            };
             // A pooler in transaction mode keeps a prepared statement no longer than that.
             connection.begin("").await.map_err(failed)?;
             let statement = connection.prepare(sql).await.map_err(failed)?;
             let rows = connection.client.query(&statement, &params).await.map_err(failed)?;
             connection.commit().await.map_err(failed)?;
-            let read = rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(failed)?;
-            Ok((connection, read))
+            rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(failed)
         };
-        let (connection, read) = deadline.enforce(doing, asked).await?;
-        self.connection = Some(connection);
-        Ok(read)
+        self.session.with_connection(doing, asked).await
     }
 }
 

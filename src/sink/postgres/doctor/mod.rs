@@ -24,7 +24,7 @@ use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::schema::landing_columns;
 use crate::sink::postgres::schema::system_tables::MIGRATIONS;
-use crate::sink::postgres::targets::Targets;
+use crate::sink::postgres::targets::{TargetSpec, Targets};
 
 /// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
 const CONNECTIONS: i64 = 6;
@@ -228,7 +228,7 @@ async fn targets(
     config: &PostgresConfig,
     wanted: &Requirements<'_>,
 ) -> Result<Vec<Finding>, SinkError> {
-    let spec = (wanted.tables.to_vec(), wanted.results.to_vec());
+    let spec = TargetSpec { tables: wanted.tables.to_vec(), results: wanted.results.to_vec() };
     let problems = match Targets::read(connection, &config.schema, spec).await {
         Ok(_) => return Ok(vec![Finding::ok("tables, types and keys of all targets fit")]),
         Err(SinkError::Targets { problems }) => problems,

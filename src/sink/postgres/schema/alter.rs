@@ -263,7 +263,8 @@ async fn run(
     let failed = |error| classify(DOING, error);
     let limit = format!("; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
     connection.begin(&limit).await.map_err(failed)?;
-    connection.client.batch_execute(sql).await.map_err(failed)?;
+    let altered = connection.client.batch_execute(sql);
+    connection.deadline.record_after(altered).await.map_err(failed)?;
     let journal = format!(
         "INSERT INTO {} (pipeline, epoch, source_schema, source_table, column_name, change, seen_type, event_id) \
          SELECT $1, COALESCE((SELECT max(epoch) FROM {} WHERE pipeline = $1), 0), $2, $3, $4, $5, $6, $7",

@@ -1,0 +1,109 @@
+//! From what an epoch holds to the parts of its transaction.
+
+use super::ledger::Ledger;
+use super::transaction::EpochWrite;
+use super::{replay_outcomes, schema_changes};
+use crate::model::{Channel, EpochCommit, ResultChanges, ResultTable};
+use crate::sink::SinkError;
+use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::outbox::{self, resends};
+use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite, WriteMethod};
+use crate::sink::postgres::target::rows::BoundStatement;
+use crate::sink::postgres::target::truncate;
+use crate::sink::postgres::targets::Targets;
+
+/// An epoch, and what is known of where it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct EpochPlan<'a> {
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) schema: &'a str,
+    pub(crate) targets: &'a Targets,
+    /// Spools of the order that are surely in the database.
+    pub(crate) known_spools: usize,
+    pub(crate) commit: &'a EpochCommit,
+}
+
+impl<'a> EpochPlan<'a> {
+    /// The parts of the transaction. Results of which `is_whole` are written whole, the others by what their
+    /// targets are said to hold.
+    pub(crate) fn prepare(
+        &self,
+        is_whole: impl Fn(&ResultTable) -> bool,
+    ) -> Result<EpochWrite<'a>, SinkError> {
+        let Self { ledger, schema, targets, commit, .. } = *self;
+        let mut write = EpochWrite {
+            epoch: commit.epoch,
+            ledger_row: ledger.insert(commit)?,
+            writes: Vec::new(),
+            truncates: Vec::new(),
+        };
+        if commit.spools.spools().len() > self.known_spools {
+            write.add([ledger.insert_spools(commit)]);
+        }
+        for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
+            let row_write = targets.landing_write(changelog, commit.closed_at)?;
+            write.writes.extend(row_write.map(TargetWrite::Rows));
+            if let Some(target) = targets.landing.get(&changelog.table.name) {
+                write.truncates.extend(truncate::statements(changelog, target));
+            }
+        }
+        for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
+            if changes.table.channel != Channel::Table {
+                self.post(changes, &mut write)?;
+                continue;
+            }
+            let target = targets.result_of(&changes.table)?;
+            if changes.is_new_definition {
+                write.add(target.delete_all());
+                write.add([ledger.define_result(&changes.table)]);
+                let names = std::slice::from_ref(&changes.table.name);
+                write.add([ledger.close_gaps(names)]);
+            }
+            if let Some((rows, sql)) = target.deletes(changes)? {
+                let (method, origin) =
+                    (WriteMethod::Statement(sql.to_owned()), RowOrigin::Deletes(changes));
+                write.writes.push(TargetWrite::Rows(RowWrite { rows, method, origin }));
+            }
+            let writes = if is_whole(&changes.table) {
+                vec![target.whole(changes, commit.closed_at)?]
+            } else {
+                target.by_difference(changes, commit.closed_at)?
+            };
+            write.writes.extend(writes.into_iter().map(TargetWrite::Rows));
+        }
+        if !commit.retired.is_empty() {
+            write.add([ledger.retire_results(&commit.retired)]);
+            write.add([ledger.close_gaps(&commit.retired)]);
+        }
+        write.add(self.dead_letters()?);
+        let settled = replay_outcomes::update(schema, &commit.replayed, commit.closed_at);
+        write.add(settled);
+        let place = (schema, ledger.pipeline.as_str());
+        write.add(resends::statements(commit, place)?);
+        if !commit.schema_changes.is_empty() {
+            write.add([schema_changes::insert(schema, &ledger.pipeline, commit)?]);
+        }
+        Ok(write)
+    }
+
+    /// Adds what is to be posted, and notes a new definition.
+    fn post(&self, changes: &ResultChanges, write: &mut EpochWrite<'_>) -> Result<(), SinkError> {
+        let Self { ledger, schema, commit, .. } = *self;
+        if changes.is_new_definition {
+            write.add([ledger.define_result(&changes.table)]);
+        }
+        let place = (schema, ledger.pipeline.as_str());
+        let rows = outbox::inserts(changes, commit, place)?;
+        write.add(rows);
+        Ok(())
+    }
+
+    fn dead_letters(&self) -> Result<Vec<BoundStatement>, SinkError> {
+        let Self { ledger, targets, commit, .. } = *self;
+        if commit.dead_letters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let target = targets.dead_letters()?;
+        letter_table::inserts(commit, target, (&ledger.pipeline, &ledger.run_id))
+    }
+}

@@ -1,0 +1,171 @@
+//! The sink of a pipeline: epochs are committed, and landing tables read.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+
+use super::client::connection::Connection;
+use super::client::error::classify;
+use super::client::session::Session;
+use super::commit::preflight::Preflight;
+use super::commit::{Committer, schema_changes};
+use super::config::PostgresConfig;
+use super::ledger_reader::LedgerReader;
+use super::read::{history, newest_rows, snapshot};
+use super::schema::landing_columns::target_name;
+use super::schema_admin::SchemaAdmin;
+use super::target::landing;
+use super::targets::{TargetSpec, Targets};
+use crate::model::{Changelog, EpochCommit, LedgerPosition, ResultTable, Table};
+use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError};
+
+/// The sink of one pipeline and queue in one schema of a Postgres database.
+pub struct PostgresSink {
+    queue: String,
+    session: Session,
+    targets: Targets,
+    preflight: Preflight,
+    committer: Committer,
+}
+
+impl PostgresSink {
+    /// Does not connect yet.
+    ///
+    /// # Errors
+    /// [`SinkError::Config`] with everything that is wrong.
+    pub fn new(
+        config: PostgresConfig,
+        pipeline: impl Into<String>,
+        queue: impl Into<String>,
+    ) -> Result<Self, SinkError> {
+        let session = Session::new(config)?;
+        Ok(Self {
+            queue: queue.into(),
+            preflight: Preflight::new(session.connector().clone()),
+            committer: Committer::new(session.config(), pipeline.into()),
+            targets: Targets::default(),
+            session,
+        })
+    }
+
+    /// Prepares the tables of this sink, by a connection of its own.
+    pub fn schema_admin(&self) -> SchemaAdmin {
+        let session = Session::unchecked(self.session.config().clone());
+        SchemaAdmin::over(session, self.committer.pipeline().to_owned())
+    }
+
+    /// Reads the ledger of this sink, by a connection of its own.
+    pub fn ledger_reader(&self) -> LedgerReader {
+        let session = Session::unchecked(self.session.config().clone());
+        LedgerReader::over(session, self.committer.pipeline().to_owned())
+    }
+
+    /// Compares the target tables in the database with what will be written to them.
+    ///
+    /// # Errors
+    /// [`SinkError::Targets`] with all problems at once; the targets of before then stay in use.
+    pub async fn check_targets(
+        &mut self,
+        tables: &[Arc<Table>],
+        results: &[Arc<ResultTable>],
+    ) -> Result<(), SinkError> {
+        let schema = self.session.schema().to_owned();
+        let spec = TargetSpec { tables: tables.to_vec(), results: results.to_vec() };
+        let Self { session, targets, committer, .. } = self;
+        let check = async |open: &mut Connection| {
+            *targets = Targets::read(open, &schema, spec).await?;
+            committer.read_gaps(open).await
+        };
+        session.with_connection("reading the catalog", check).await
+    }
+
+    /// Rows of these tables are looked at before they are applied, until that was for nothing for a while.
+    pub fn raise_preflight<'a>(
+        &mut self,
+        tables: impl IntoIterator<Item = (&'a String, PreflightLevel)>,
+    ) {
+        self.preflight.raise(tables);
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    fn name(&self) -> &str {
+        "postgres"
+    }
+
+    async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
+        let schema = self.session.schema().to_owned();
+        let Self { session, committer, queue, .. } = self;
+        let read = async |open: &mut Connection| {
+            let failed = |error| classify("reading the ledger", error);
+            let snapshot = "ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            open.begin(snapshot).await.map_err(failed)?;
+            let mut position = committer.position(open, queue).await?;
+            let pipeline = committer.pipeline();
+            position.schema_changes = schema_changes::read(&open.client, &schema, pipeline).await?;
+            open.commit().await.map_err(failed)?;
+            Ok(position)
+        };
+        session.with_connection("reading the ledger", read).await
+    }
+
+    async fn bootstrap(
+        &mut self,
+        table: &Arc<Table>,
+        since: Option<i64>,
+    ) -> Result<Vec<Changelog>, SinkError> {
+        let schema = self.session.schema().to_owned();
+        let target = self.targets.landing.get(&table.name);
+        let read = async |open: &mut Connection| {
+            snapshot::read(open, (&schema, target), table, since).await
+        };
+        self.session.with_connection(&format!("reading {}", table.name), read).await
+    }
+
+    async fn newest_rows(
+        &mut self,
+        table: &Arc<Table>,
+        asked: (&[usize], &RecordBatch),
+        limit: usize,
+    ) -> Result<Option<Vec<Changelog>>, SinkError> {
+        if target_name(table).is_none() || asked.1.num_rows() == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let target = self.targets.landing_of(table)?;
+        let read = async |open: &mut Connection| {
+            newest_rows::read(open, (table, target), asked, limit).await
+        };
+        self.session.with_connection(&format!("looking for rows of {}", table.name), read).await
+    }
+
+    async fn history(
+        &mut self,
+        table: &Arc<Table>,
+        keys: &RecordBatch,
+    ) -> Result<Vec<Changelog>, SinkError> {
+        if target_name(table).is_none() || keys.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let target = self.targets.landing_of(table)?;
+        let read = async |open: &mut Connection| history::read(open, (table, target), keys).await;
+        self.session.with_connection(&format!("reading the history of {}", table.name), read).await
+    }
+
+    fn needs_old_values(&self, table: &Table) -> Vec<usize> {
+        let target = self.targets.landing.get(&table.name);
+        target.map_or_else(Vec::new, |target| landing::needs_old_values(table, target))
+    }
+
+    async fn refused(&mut self, landing: &[Changelog]) -> Result<Vec<RefusedRow>, SinkError> {
+        self.preflight.refused(&mut self.session, &mut self.targets, landing).await
+    }
+
+    async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
+        let deadline = self.session.connector().deadline.clone();
+        let doing = format!("committing epoch {}", commit.epoch);
+        let written = self.committer.write(&mut self.session, &mut self.targets, commit);
+        deadline.enforce(&doing, written).await
+    }
+}

@@ -1,36 +1,33 @@
 //! A sink in memory, with the semantics of the real one, for tests of other parts.
 
+mod landed;
 mod mended;
 mod truncate;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub use landed::{TextRow, text_row};
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 
-use super::{BOOTSTRAP_ROWS, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
+use self::landed::{history, holding, newest};
+use super::{LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::model::{
-    Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Offset, Operation,
-    Position, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, Scn, SpoolOrder,
-    SystemColumn, Table, extract,
+    Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Replayed, ResultChanges,
+    ResultMode, ResultTable, SchemaChange, SpoolOrder, Table,
 };
-
-/// The values of some columns of one row, as text.
-pub type TextRow = Vec<Option<String>>;
 
 /// What the sinks of a test write to. Clones share it, so that a test can look inside while a
 /// pipeline owns the sink, and "restart" by asking for another sink.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryTarget(Arc<Mutex<State>>);
+pub struct MemoryTarget(Arc<Mutex<TargetState>>);
 
 /// What happens to the commits to come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fault {
+pub enum CommitFault {
     #[default]
     None,
     /// Refused with a retryable error, as look-ups are; nothing is written.
@@ -40,10 +37,10 @@ pub enum Fault {
 }
 
 #[derive(Debug, Default, Clone)]
-struct State {
+struct TargetState {
     /// Landed changelogs by landing table.
     landing: HashMap<String, Vec<Changelog>>,
-    results: HashMap<String, Rows>,
+    results: HashMap<String, ResultRows>,
     dead_letters: Vec<DeadLetter>,
     replayed: Vec<Replayed>,
     /// By pipeline.
@@ -54,12 +51,12 @@ struct State {
     schema_changes: HashMap<String, Vec<SchemaChange>>,
     /// By pipeline and queue.
     spools: HashMap<(String, String), SpoolOrder>,
-    fault: Fault,
+    fault: CommitFault,
 }
 
 /// The rows of a result target, each as a batch of one row.
 #[derive(Debug, Clone)]
-enum Rows {
+enum ResultRows {
     Appended(Vec<RecordBatch>),
     ByKey(BTreeMap<TextRow, RecordBatch>),
 }
@@ -71,8 +68,8 @@ impl MemoryTarget {
         MemorySink { target: self.clone(), pipeline, queue, run_id: new_run_id() }
     }
 
-    /// Lets the next commits fail, until it is set to [`Fault::None`] again.
-    pub fn set_fault(&self, fault: Fault) {
+    /// Lets the next commits fail, until it is set to [`CommitFault::None`] again.
+    pub fn set_fault(&self, fault: CommitFault) {
         self.state().fault = fault;
     }
 
@@ -85,8 +82,8 @@ impl MemoryTarget {
     pub fn result(&self, target: &str) -> Vec<RecordBatch> {
         match self.state().results.get(target) {
             None => Vec::new(),
-            Some(Rows::Appended(rows)) => rows.clone(),
-            Some(Rows::ByKey(rows)) => rows.values().cloned().collect(),
+            Some(ResultRows::Appended(rows)) => rows.clone(),
+            Some(ResultRows::ByKey(rows)) => rows.values().cloned().collect(),
         }
     }
 
@@ -104,7 +101,7 @@ impl MemoryTarget {
         self.state().ledger.get(pipeline).cloned().unwrap_or_default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TargetState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,7 +154,7 @@ impl Sink for MemorySink {
         asked: (&[usize], &RecordBatch),
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        if self.target.state().fault == Fault::Unavailable {
+        if self.target.state().fault == CommitFault::Unavailable {
             return Err(unavailable(format!("looking for rows of {}", table.name)));
         }
         let Landing::History(name) = &table.options.landing else { return Ok(Some(Vec::new())) };
@@ -175,7 +172,7 @@ impl Sink for MemorySink {
         table: &Arc<Table>,
         keys: &RecordBatch,
     ) -> Result<Vec<Changelog>, SinkError> {
-        if self.target.state().fault == Fault::Unavailable {
+        if self.target.state().fault == CommitFault::Unavailable {
             return Err(unavailable(format!("reading the history of {}", table.name)));
         }
         let Landing::History(name) = &table.options.landing else { return Ok(Vec::new()) };
@@ -186,7 +183,7 @@ impl Sink for MemorySink {
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut state = self.target.state();
         let unavailable = || unavailable(format!("committing epoch {}", commit.epoch));
-        if state.fault == Fault::Unavailable {
+        if state.fault == CommitFault::Unavailable {
             return Err(unavailable());
         }
         let ledger = state.ledger.get(&self.pipeline).map_or(&[][..], Vec::as_slice);
@@ -215,10 +212,10 @@ impl Sink for MemorySink {
         next.ledger.entry(self.pipeline.clone()).or_default().push(self.ledger_row(commit));
         let place = (self.pipeline.clone(), commit.queue.clone());
         next.spools.insert(place, commit.spools.clone());
-        next.fault = Fault::None;
+        next.fault = CommitFault::None;
         let answer = match state.fault {
-            Fault::LosesAnswer => Err(unavailable()),
-            Fault::None | Fault::Unavailable => Ok(()),
+            CommitFault::LosesAnswer => Err(unavailable()),
+            CommitFault::None | CommitFault::Unavailable => Ok(()),
         };
         *state = next;
         answer
@@ -243,7 +240,7 @@ impl MemorySink {
     }
 }
 
-impl State {
+impl TargetState {
     fn apply(&mut self, commit: &EpochCommit) -> Result<(), ArrowError> {
         for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
             if let Landing::History(name) = &changelog.table.options.landing {
@@ -272,14 +269,16 @@ impl State {
         let upserts = (0..changes.upserts.num_rows()).map(|row| changes.upserts.slice(row, 1));
         match &changes.table.mode {
             ResultMode::Append => {
-                let rows = self.results.entry(name).or_insert_with(|| Rows::Appended(Vec::new()));
-                if let Rows::Appended(rows) = rows {
+                let rows =
+                    self.results.entry(name).or_insert_with(|| ResultRows::Appended(Vec::new()));
+                if let ResultRows::Appended(rows) = rows {
                     rows.extend(upserts);
                 }
             }
             ResultMode::Keyed { key } => {
-                let rows = self.results.entry(name).or_insert_with(|| Rows::ByKey(BTreeMap::new()));
-                let Rows::ByKey(rows) = rows else { return Ok(()) };
+                let rows =
+                    self.results.entry(name).or_insert_with(|| ResultRows::ByKey(BTreeMap::new()));
+                let ResultRows::ByKey(rows) = rows else { return Ok(()) };
                 if changes.is_new_definition {
                     rows.clear();
                 }
@@ -304,136 +303,8 @@ pub fn place(result: &ResultTable) -> &str {
     }
 }
 
-/// Some columns of a row as text.
-pub fn text_row(batch: &RecordBatch, row: usize, columns: &[usize]) -> Result<TextRow, ArrowError> {
-    let text = |array: &ArrayRef| {
-        array.is_valid(row).then(|| array_value_to_string(array, row)).transpose()
-    };
-    columns.iter().map(|column| text(batch.column(*column))).collect()
-}
-
 fn unavailable(doing: String) -> SinkError {
     SinkError::Unavailable { doing, source: "the test wants this to fail".into() }
-}
-
-/// The newest row per key, of those that hold one of the keys in some columns.
-fn holding(
-    table: &Arc<Table>,
-    landed: &[Changelog],
-    (columns, keys): (&[usize], &RecordBatch),
-) -> Result<Vec<Changelog>, ArrowError> {
-    let all: Vec<usize> = (0..keys.num_columns()).collect();
-    let asked = (0..keys.num_rows()).map(|row| text_row(keys, row, &all));
-    let asked: BTreeSet<TextRow> = asked.collect::<Result<_, _>>()?;
-    let mut holding = Vec::new();
-    for changelog in newest(table, landed, None)? {
-        let is_gone = (0..changelog.len()).map(|row| {
-            let held = text_row(&changelog.batch, row, columns)?;
-            let is_asked = asked.contains(&held) && held.iter().all(Option::is_some);
-            Ok(!is_asked || changelog.operations[row] == Operation::Delete)
-        });
-        let rest = changelog.clone().without(&is_gone.collect::<Result<Vec<_>, ArrowError>>()?);
-        holding.extend((!rest.is_empty()).then_some(rest));
-    }
-    Ok(holding)
-}
-
-/// The newest row per key by position, of those whose time is not before `since`.
-fn newest(
-    table: &Arc<Table>,
-    landed: &[Changelog],
-    since: Option<i64>,
-) -> Result<Vec<Changelog>, ArrowError> {
-    let (all, rows) = landed_rows(table, landed)?;
-    let mut by_key: BTreeMap<TextRow, usize> = BTreeMap::new();
-    for (row, (position, ..)) in rows.iter().enumerate() {
-        let newest = by_key.entry(text_row(&all, row, &table.key)?).or_insert(row);
-        if rows[*newest].0 < *position {
-            *newest = row;
-        }
-    }
-    let times = all.column(table.system_column(SystemColumn::SourceTs));
-    let times = times.as_primitive::<TimestampMicrosecondType>();
-    let is_recent = |row: &u64| {
-        since.is_none_or(|since| {
-            times.is_valid(*row as usize) && times.value(*row as usize) >= since
-        })
-    };
-    let chosen: Vec<u64> = by_key.into_values().map(|row| row as u64).filter(is_recent).collect();
-    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, (&all, &rows), chosen)).collect()
-}
-
-/// All rows of some keys, by key and position.
-fn history(
-    table: &Arc<Table>,
-    landed: &[Changelog],
-    keys: &RecordBatch,
-) -> Result<Vec<Changelog>, ArrowError> {
-    let (all, rows) = landed_rows(table, landed)?;
-    let columns: Vec<usize> = (0..keys.num_columns()).collect();
-    let asked = (0..keys.num_rows()).map(|row| text_row(keys, row, &columns));
-    let asked: BTreeSet<TextRow> = asked.collect::<Result<_, _>>()?;
-    let mut chosen = Vec::new();
-    for (row, (position, ..)) in rows.iter().enumerate() {
-        let key = text_row(&all, row, &table.key)?;
-        if asked.contains(&key) {
-            chosen.push((key, *position, row as u64));
-        }
-    }
-    chosen.sort_unstable();
-    let chosen: Vec<u64> = chosen.into_iter().map(|(.., row)| row).collect();
-    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, (&all, &rows), chosen)).collect()
-}
-
-/// What a landed row has besides its columns.
-type LandedRow = (Position, Offset, Operation, Option<Scn>);
-
-fn landed_rows(
-    table: &Table,
-    landed: &[Changelog],
-) -> Result<(RecordBatch, Vec<LandedRow>), ArrowError> {
-    let landed_batches = landed.iter().map(|changelog| as_landed(table, changelog));
-    let landed_batches = landed_batches.collect::<Result<Vec<_>, _>>()?;
-    let all = concat_batches(&table.changelog_schema(), &landed_batches)?;
-    let of_rows = |changelog: &Changelog| -> Vec<LandedRow> {
-        let Changelog { positions, offsets, operations, scns, .. } = changelog;
-        (0..changelog.len())
-            .map(|row| (positions[row], offsets[row], operations[row], scns[row]))
-            .collect()
-    };
-    Ok((all, landed.iter().flat_map(of_rows).collect()))
-}
-
-/// Landing tables hold the declared columns; what queries read of `extra_fields` may be others now.
-fn as_landed(table: &Table, changelog: &Changelog) -> Result<RecordBatch, ArrowError> {
-    let (batch, of) = (&changelog.batch, &changelog.table);
-    let extra_fields = batch.column(of.system_column(SystemColumn::ExtraFields));
-    let mut columns = batch.columns()[..of.declared().len()].to_vec();
-    columns.extend(extract(table, extra_fields.as_string()));
-    columns.extend_from_slice(&batch.columns()[of.columns.len()..]);
-    RecordBatch::try_new(table.changelog_schema(), columns)
-}
-
-fn picked(
-    table: &Arc<Table>,
-    (all, rows): (&RecordBatch, &[LandedRow]),
-    chosen: &[u64],
-) -> Result<Changelog, ArrowError> {
-    let batch = take_record_batch(all, &UInt64Array::from(chosen.to_vec()))?;
-    let mut columns = batch.columns().to_vec();
-    columns[table.system_column(SystemColumn::Topic)] =
-        Arc::new(StringArray::from(vec![""; chosen.len()]));
-    let chosen: Vec<_> = chosen.iter().map(|row| rows[*row as usize]).collect();
-    Ok(Changelog {
-        table: Arc::clone(table),
-        batch: RecordBatch::try_new(batch.schema(), columns)?,
-        offsets: chosen.iter().map(|row| row.1).collect(),
-        positions: chosen.iter().map(|row| row.0).collect(),
-        operations: chosen.iter().map(|row| row.2).collect(),
-        scns: chosen.iter().map(|row| row.3).collect(),
-        unchanged: Vec::new(),
-        truncations: Vec::new(),
-    })
 }
 
 #[cfg(test)]
@@ -476,7 +347,7 @@ mod tests {
         }
 
         async fn set_broken(&mut self, is_broken: bool) {
-            self.0.set_fault(if is_broken { Fault::Unavailable } else { Fault::None });
+            self.0.set_fault(if is_broken { CommitFault::Unavailable } else { CommitFault::None });
         }
     }
 
@@ -490,7 +361,7 @@ mod tests {
         let target = MemoryTarget::default();
         let mut sink = target.sink("p", "q");
         let epoch = conformance::epoch(1).created(1, 1, "new").build();
-        target.set_fault(Fault::LosesAnswer);
+        target.set_fault(CommitFault::LosesAnswer);
         sink.commit(&epoch).await.unwrap_err();
         assert_eq!(target.ledger("p").len(), 1);
         sink.commit(&epoch).await.unwrap();

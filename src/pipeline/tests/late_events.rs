@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{DeadLetter, ErrorType, Late, Operation, Phase};
-use crate::sink::memory::Fault;
+use crate::sink::memory::CommitFault;
 use crate::telemetry::Condition;
 
 const MINUTE: i64 = 60_000_000;
@@ -251,7 +251,7 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
     let (health, shutdown) = (Health::default(), CancellationToken::new());
     let (mut processor, mut sink) =
         processor_with(&stage.sql, &stage.target, &health, &shutdown).await;
-    stage.target.set_fault(Fault::Unavailable);
+    stage.target.set_fault(CommitFault::Unavailable);
     let blocked = async || {
         while health.readiness().ready {
             tokio::task::yield_now().await;
@@ -261,7 +261,7 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
     let messages = stage.messages(&[order(1, LATER, "paid")]);
     let repair = async {
         assert!(blocked().await.contains("looking for rows of orders"));
-        stage.target.set_fault(Fault::None);
+        stage.target.set_fault(CommitFault::None);
     };
     let none = HashMap::new();
     let (job, ()) = tokio::join!(processor.process(messages, &none), repair);
@@ -269,7 +269,7 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
     assert!(health.readiness().ready);
     assert_eq!(stage.target.dead_letters().len(), 1);
 
-    stage.target.set_fault(Fault::Unavailable);
+    stage.target.set_fault(CommitFault::Unavailable);
     let messages = stage.messages(&[order(1, LATER, "paid")]);
     let stop = async {
         blocked().await;

@@ -1,9 +1,11 @@
+//! The newest row of each key, read back.
+
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 
-use super::{QUEUE, START, Stage, epoch, orders, scn};
+use super::stage::{QUEUE, START, Stage, epoch, orders, scn};
 use crate::model::{Table, TableOptions};
 use crate::sink::Sink;
 

@@ -1,4 +1,6 @@
-use super::{KEYED, QUEUE, Stage, epoch, texts};
+//! Keys that are deleted and written again.
+
+use super::stage::{KEYED, QUEUE, Stage, epoch, texts};
 
 pub(super) async fn a_key_that_comes_back_ends_as_it_says(stage: &mut dyn Stage) {
     let mut sink = stage.sink(QUEUE).await;

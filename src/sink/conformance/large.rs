@@ -1,9 +1,11 @@
+//! Epochs of very many rows.
+
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 
-use super::{APPENDED, KEYED, LANDING, QUEUE, Stage, epoch, orders, texts};
+use super::stage::{APPENDED, KEYED, LANDING, QUEUE, Stage, epoch, orders, texts};
 use crate::model::Changelog;
 
 const ROWS: u64 = 100_000;

@@ -1,9 +1,11 @@
+//! Rows found by their keys, and their histories.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 
-use super::{QUEUE, Stage, epoch, orders, scn};
+use super::stage::{QUEUE, Stage, epoch, orders, scn};
 use crate::model::{Changelog, Operation, Table, TableOptions};
 use crate::sink::Sink;
 

@@ -1,5 +1,7 @@
+//! Truncates, and values that an event did not carry.
+
 use super::bootstrap::newest;
-use super::{LANDING, QUEUE, Stage, epoch};
+use super::stage::{LANDING, QUEUE, Stage, epoch};
 use crate::model::{Cell, Changelog};
 
 pub(super) async fn a_truncate_deletes_what_is_older(stage: &mut dyn Stage) {

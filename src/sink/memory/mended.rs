@@ -1,3 +1,5 @@
+//! What becomes of the letters about repaired rows.
+
 use crate::model::{Mending, ReplayOutcome, Replayed, RowLetter};
 
 /// Nothing is refused here: each row is written, and that is what its newest letter asked for.

@@ -1,10 +1,12 @@
+//! Truncates: deletes of all rows that were current.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::error::ArrowError;
 
-use super::newest;
+use super::landed::newest;
 use crate::model::{Changelog, Operation, SystemColumn, Truncation};
 
 /// A delete of every row that was current when the source emptied the table.

@@ -7,7 +7,7 @@ use crate::model::{Epoch, Receipt};
 use crate::pipeline::target_retry::FIRST_WAIT;
 use crate::sink::SinkError;
 use crate::sink::conformance::epoch;
-use crate::sink::memory::{Fault, MemoryTarget};
+use crate::sink::memory::{CommitFault, MemoryTarget};
 use crate::telemetry::Condition;
 
 /// Remembers what was acknowledged, and how many epochs the target held at that moment.
@@ -36,7 +36,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn with_fault(fault: Fault) -> Self {
+    fn with_fault(fault: CommitFault) -> Self {
         let target = MemoryTarget::default();
         target.set_fault(fault);
         Self::on(target)
@@ -87,7 +87,7 @@ fn receipt(id: u64) -> Receipt {
 
 #[tokio::test]
 async fn messages_are_acknowledged_after_their_commit_in_the_order_of_the_jobs() {
-    let bench = Bench::with_fault(Fault::None);
+    let bench = Bench::with_fault(CommitFault::None);
     assert!(bench.send(1).await);
     // Every message of this one was committed before.
     assert!(bench.jobs.send(Job { commit: None, receipts: vec![receipt(2)] }).await);
@@ -100,13 +100,13 @@ async fn messages_are_acknowledged_after_their_commit_in_the_order_of_the_jobs()
 
 #[tokio::test]
 async fn a_target_that_is_away_is_tried_again_and_nothing_is_acknowledged_meanwhile() {
-    let bench = Bench::with_fault(Fault::Unavailable);
+    let bench = Bench::with_fault(CommitFault::Unavailable);
     let started = Instant::now();
     assert!(bench.send(1).await);
     bench.failed().await;
     assert_eq!((bench.acked(), bench.target.ledger("p").len()), (vec![], 0));
     assert!(bench.health.readiness().conditions[&Condition::Target].contains("not available"));
-    bench.target.set_fault(Fault::None);
+    bench.target.set_fault(CommitFault::None);
     bench.idle().await;
     assert_eq!(bench.acked(), [(1, 1)]);
     assert!(started.elapsed() >= FIRST_WAIT / 2, "{:?}", started.elapsed());
@@ -115,7 +115,7 @@ async fn a_target_that_is_away_is_tried_again_and_nothing_is_acknowledged_meanwh
 
 #[tokio::test]
 async fn an_epoch_whose_answer_was_lost_is_written_once_and_acknowledged() {
-    let bench = Bench::with_fault(Fault::LosesAnswer);
+    let bench = Bench::with_fault(CommitFault::LosesAnswer);
     assert!(bench.send(1).await);
     bench.idle().await;
     assert_eq!((bench.acked(), bench.target.ledger("p").len()), (vec![(1, 1)], 1));
@@ -139,7 +139,7 @@ async fn an_error_that_waiting_does_not_heal_ends_the_committer_unacknowledged()
 
 #[tokio::test]
 async fn a_stopped_committer_tells_whether_it_had_committed() {
-    let bench = Bench::with_fault(Fault::None);
+    let bench = Bench::with_fault(CommitFault::None);
     assert!(bench.send(1).await);
     bench.idle().await;
     let other = epoch(2).created(9, 9, "of another processor").build();
@@ -152,7 +152,7 @@ async fn a_stopped_committer_tells_whether_it_had_committed() {
 
 #[tokio::test]
 async fn shutdown_while_the_target_is_away_gives_the_epoch_up_unacknowledged() {
-    let bench = Bench::with_fault(Fault::Unavailable);
+    let bench = Bench::with_fault(CommitFault::Unavailable);
     assert!(bench.send(1).await);
     assert!(bench.send(2).await);
     bench.failed().await;

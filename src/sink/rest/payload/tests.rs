@@ -1,3 +1,5 @@
+//! What bodies, lanes and keys come out of changes.
+
 use std::sync::Arc;
 use std::time::Duration;
 

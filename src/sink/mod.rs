@@ -12,6 +12,7 @@
 pub mod conformance;
 mod error;
 pub mod memory;
+pub mod outbox;
 pub mod postgres;
 pub mod rest;
 

@@ -9,9 +9,10 @@ use url::Url;
 
 use super::auth::Credentials;
 use super::config::RestConfig;
-use super::{OutboxRow, retry_after};
+use super::retry_after;
 use crate::resilience::chain;
 use crate::sink::SinkError;
+use crate::sink::outbox::OutboxRow;
 
 /// The most bytes of an answer that are looked at.
 const ANSWER_BYTES: usize = 2 << 10;

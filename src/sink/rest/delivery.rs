@@ -7,12 +7,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Backlog;
 use super::client::{PostOutcome, RestClient};
 use super::config::RestConfig;
 use super::lanes::{LaneRules, Lanes};
-use super::{Backlog, OutboxRow, RejectedRequest};
 use crate::resilience::{Backoff, BreakerState, chain};
 use crate::sink::SinkError;
+use crate::sink::outbox::{OutboxRow, RejectedRequest};
 use crate::sink::postgres::{Outbox, Turn};
 use crate::telemetry::{Condition, Health, names};
 

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::OutboxRow;
 use crate::resilience::{Backoff, BreakerState, CircuitBreaker};
+use crate::sink::outbox::OutboxRow;
 
 /// How often a lane looks whether another one's probe has closed the breaker.
 const PROBE_LOOK: Duration = Duration::from_millis(50);

@@ -9,6 +9,7 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::model::{EpochCommit, ResultChanges};
 use crate::sink::SinkError;
+use crate::sink::outbox::{OutboxRow, RejectedRequest, RenderedRequest, render};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
@@ -16,7 +17,6 @@ use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::schema::system_tables::{DEAD_LETTERS, OUTBOX, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
-use crate::sink::rest::{OutboxRow, RejectedRequest, RenderedRequest, render};
 
 /// The most rows in one statement.
 const STATEMENT_ROWS: usize = 1_000;

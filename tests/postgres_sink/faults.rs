@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use tidemark::model::{Changelog, EpochCommit};
+use tidemark::model::{Changelog, EpochCommit, NewColumns};
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch, log, orders, totals};
 use tidemark::sink::postgres::{Outbox, Pooler, PostgresConfig, PostgresSink};
@@ -156,7 +156,7 @@ async fn a_fault_while_reading_is_tried_again() {
 }
 
 /// What the sink asks, and a part of the statement that asks it.
-const QUESTIONS: [(&str, &[&str]); 8] = [
+const QUESTIONS: [(&str, &[&str]); 10] = [
     ("the files that are applied", &["tidemark_migrations", "checksum"]),
     ("columns", &["pg_attribute", "attidentity"]),
     ("the ledger", &["tidemark_spools"]),
@@ -165,6 +165,8 @@ const QUESTIONS: [(&str, &[&str]); 8] = [
     ("the history of keys", &["ORDER BY newest.\"order_id\""]),
     ("rows of the ledger", &["LIMIT", "tidemark_ledger"]),
     ("schema changes", &["tidemark_schema_changes", "SELECT"]),
+    ("a table that no file declares", &["pg_attribute", "attidentity"]),
+    ("fields that no file declares", &["pg_attribute", "attidentity"]),
 ];
 
 async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkError> {
@@ -187,12 +189,21 @@ async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkErr
         }
         "the history of keys" => rows(sink.history(&table, &keys).await?),
         "rows of the ledger" => sink.ledger_reader().committed_epochs(None, 10).await?.len(),
-        _ => sink.ledger_reader().schema_changes().await?.len() + 1,
+        "schema changes" => sink.ledger_reader().schema_changes().await?.len() + 1,
+        "a table that no file declares" => {
+            sink.schema_admin().admit(&table).await?;
+            1
+        }
+        _ => {
+            let mut altering = (*table).clone();
+            altering.options.new_columns = NewColumns::Alter;
+            sink.schema_admin().alter(&[Arc::new(altering)], &[]).await?.tables.len()
+        }
     })
 }
 
 #[tokio::test]
-async fn no_read_waits_for_ever_behind_a_proxy_that_forwards_nothing() {
+async fn nothing_waits_for_ever_behind_a_proxy_that_forwards_nothing() {
     let database = Database::start(Durability::Off).await;
     let proxy = FaultProxy::start(database.server.port()).await;
     let config = impatient(database.server.url_through(proxy.port));

@@ -9,14 +9,14 @@ mod differences;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 mod faults;
-mod nights;
+mod server_faults;
 mod pooled;
 #[path = "../support/pooler.rs"]
 mod pooler;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod refused;
-mod repairs;
+mod schema_repairs;
 mod rest;
 mod rest_access;
 #[path = "../support/small_disk.rs"]

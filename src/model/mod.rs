@@ -32,8 +32,9 @@ mod window;
 
 pub use changelog::{Cell, Changelog, Operation, Truncation};
 pub use dead_letters::{
-    DeadLetter, ErrorType, Mending, Phase, RefusedRequest, RefusedResultRow, ReplayOutcome,
-    ReplayRequest, Replayed, Resent, RowLetter, cell_text, row_json, rows_of, texts_of,
+    DeadLetter, ErrorType, LetterStatus, Mending, Phase, RefusedRequest, RefusedResultRow,
+    ReplayOutcome, ReplayRequest, Replayed, Resent, RowLetter, cell_text, row_json, rows_of,
+    texts_of,
 };
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{Epoch, EpochCommit, LedgerEntry, LedgerPosition};

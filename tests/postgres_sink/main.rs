@@ -9,16 +9,16 @@ mod differences;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 mod faults;
-mod server_faults;
 mod pooled;
 #[path = "../support/pooler.rs"]
 mod pooler;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod refused;
-mod schema_repairs;
 mod rest;
 mod rest_access;
+mod schema_repairs;
+mod server_faults;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 mod staged;

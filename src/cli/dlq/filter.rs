@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 
+use crate::model::LetterStatus;
 use crate::sink::postgres::LetterFilter;
 
 /// Which dead letters. Several values of one option: any of them; several options: all of them.
@@ -36,8 +37,6 @@ pub(super) struct Filter {
     until: Option<String>,
 }
 
-const STATUSES: [&str; 5] = ["dead", "requested", "queued", "replayed", "superseded"];
-
 impl Filter {
     pub(super) fn of_id(id: i64) -> Self {
         Self { ids: vec![id], ..Self::default() }
@@ -56,25 +55,29 @@ impl Filter {
     pub(super) fn open_ones(&self) -> anyhow::Result<LetterFilter> {
         let mut filter = self.any_status()?;
         if self.statuses.is_empty() {
-            filter.statuses = STATUSES[..3].iter().map(|status| (*status).to_owned()).collect();
+            filter.statuses = LetterStatus::OPEN.to_vec();
         }
         Ok(filter)
     }
 
     /// Whatever became of the letters, unless the status is given.
     pub(super) fn any_status(&self) -> anyhow::Result<LetterFilter> {
-        let unknown = |status: &&String| *status != "all" && !STATUSES.contains(&status.as_str());
-        if let Some(status) = self.statuses.iter().find(unknown) {
-            bail!("there is no status {status}: it is one of {}, or all", STATUSES.join(", "));
-        }
         let is_all = self.statuses.iter().any(|status| status == "all");
+        let known = |status: &&String| *status != "all";
+        let statuses = self.statuses.iter().filter(known).map(|text| {
+            LetterStatus::parse(text).with_context(|| {
+                let known = LetterStatus::ALL.map(LetterStatus::as_str).join(", ");
+                format!("there is no status {text}: it is one of {known}, or all")
+            })
+        });
+        let statuses: Vec<LetterStatus> = statuses.collect::<anyhow::Result<_>>()?;
         let now = SystemTime::now();
         let time = |text: &Option<String>| text.as_deref().map(|text| time(text, now)).transpose();
         Ok(LetterFilter {
             ids: self.ids.clone(),
             error_types: self.error_types.iter().map(|kind| kind.to_uppercase()).collect(),
             phases: self.phases.iter().map(|phase| phase.to_lowercase()).collect(),
-            statuses: if is_all { Vec::new() } else { self.statuses.clone() },
+            statuses: if is_all { Vec::new() } else { statuses },
             table: self.table.clone(),
             topic: self.topic.clone(),
             since: time(&self.since)?,
@@ -116,11 +119,11 @@ mod tests {
     #[test]
     fn without_a_status_letters_that_are_settled_are_left_out() {
         let filter = Filter { error_types: vec!["late_event".to_owned()], ..Filter::default() };
-        assert_eq!(filter.open_ones().unwrap().statuses, ["dead", "requested", "queued"]);
-        assert_eq!(filter.any_status().unwrap().statuses, [""; 0]);
+        assert_eq!(filter.open_ones().unwrap().statuses, LetterStatus::OPEN);
+        assert!(filter.any_status().unwrap().statuses.is_empty());
         assert_eq!(filter.any_status().unwrap().error_types, ["LATE_EVENT"]);
         let all = Filter { statuses: vec!["all".to_owned()], ..Filter::default() };
-        assert_eq!(all.open_ones().unwrap().statuses, [""; 0]);
+        assert!(all.open_ones().unwrap().statuses.is_empty());
         let wrong = Filter { statuses: vec!["gone".to_owned()], ..Filter::default() };
         assert!(wrong.open_ones().unwrap_err().to_string().contains("no status gone"));
         assert!(Filter::default().is_empty() && !wrong.is_empty());

@@ -28,7 +28,7 @@ pub(super) fn list(letters: &[StoredLetter], json: bool) -> String {
         vec![
             letter.id.to_string(),
             time(letter.last_failure),
-            letter.status.clone(),
+            letter.status.to_string(),
             letter.error_type.clone(),
             letter.phase.clone(),
             letter.table.clone().unwrap_or_else(|| letter.topic.clone()),
@@ -51,7 +51,7 @@ pub(super) fn counts(counts: &[LetterCount], json: bool) -> anyhow::Result<Strin
     rows.extend(counts.iter().map(|count| {
         vec![
             count.count.to_string(),
-            count.status.clone(),
+            count.status.to_string(),
             count.error_type.clone(),
             count.phase.clone(),
             count.table.clone().unwrap_or_default(),
@@ -73,7 +73,7 @@ pub(super) fn letter(letter: &StoredLetter, json: bool) -> String {
         ("id", letter.id.to_string()),
         ("event", letter.event_id.clone().unwrap_or_else(none)),
         ("topic", letter.topic.clone()),
-        ("status", letter.status.clone()),
+        ("status", letter.status.to_string()),
         ("type", letter.error_type.clone()),
         ("phase", letter.phase.clone()),
         ("table", letter.table.clone().unwrap_or_else(none)),

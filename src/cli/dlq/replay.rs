@@ -9,6 +9,7 @@ use tidemark_base::on_signal;
 
 use super::filter::Filter;
 use super::render::{self, print};
+use crate::model::LetterStatus;
 use crate::sink::postgres::{LetterFilter, LetterOrder, LetterState, LetterStore};
 
 #[derive(Debug, Args)]
@@ -43,7 +44,7 @@ pub(super) async fn run(
     }
     let mut filter = arguments.filter.any_status()?;
     let settled = settled(letters, &filter).await?;
-    filter.statuses = vec!["dead".to_owned()];
+    filter.statuses = vec![LetterStatus::Dead];
     if arguments.dry_run {
         let found = letters.list(&filter, LetterOrder::After(i64::MIN), arguments.limit).await?;
         return print(&render::list(&found, json));
@@ -93,14 +94,13 @@ const QUEUED: &str = "queued for delivery";
 
 /// It is back in the outbox, and the API has not answered about it.
 fn is_queued(state: &LetterState) -> bool {
-    state.status == "queued"
+    state.status == LetterStatus::Queued
 }
 
 /// How many letters of the filter need no replay any more.
 async fn settled(letters: &mut LetterStore, filter: &LetterFilter) -> anyhow::Result<i64> {
     let counts = letters.count(filter).await?;
-    let is_settled = |status: &str| status == "replayed" || status == "superseded";
-    Ok(counts.iter().filter(|c| is_settled(&c.status)).map(|c| c.count).sum())
+    Ok(counts.iter().filter(|c| c.status.is_settled()).map(|c| c.count).sum())
 }
 
 /// Tells outcomes as they come; what `waiting` still holds at the end has none.
@@ -139,11 +139,7 @@ async fn follow(
 }
 
 fn outcome(state: &LetterState) -> &'static str {
-    match state.status.as_str() {
-        "replayed" => "replayed",
-        "superseded" => "superseded",
-        _ => FAILED,
-    }
+    if state.status.is_settled() { state.status.as_str() } else { FAILED }
 }
 
 fn line(state: &LetterState, outcome: &str, json: bool) -> String {
@@ -175,12 +171,12 @@ fn line(state: &LetterState, outcome: &str, json: bool) -> String {
 mod tests {
     use super::*;
 
-    fn state(status: &str) -> LetterState {
+    fn state(status: LetterStatus) -> LetterState {
         LetterState {
             id: 7,
             event_id: Some("rmid1:1".to_owned()),
             phase: "schema".to_owned(),
-            status: status.to_owned(),
+            status,
             error_type: "SCHEMA_MISMATCH".to_owned(),
             message: "column amount".to_owned(),
         }
@@ -188,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_outcome_tells_a_reason_only_if_it_failed() {
-        let (good, bad) = (state("replayed"), state("dead"));
+        let (good, bad) = (state(LetterStatus::Replayed), state(LetterStatus::Dead));
         assert_eq!(line(&good, outcome(&good), false), "7  replayed\n");
         let told = line(&bad, outcome(&bad), false);
         assert_eq!(told, "7  failed again  SCHEMA_MISMATCH: column amount\n");

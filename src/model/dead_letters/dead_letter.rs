@@ -60,6 +60,8 @@ pub enum ErrorType {
     QueryFailed,
     /// The target refuses a row: a constraint, or a value that its column can't hold.
     RowRefused,
+    /// Not of events: the REST API refuses a request.
+    RestRefused,
 }
 
 impl ErrorType {
@@ -81,6 +83,7 @@ impl ErrorType {
             Self::LateEvent => Phase::Late,
             Self::QueryFailed => Phase::Sql,
             Self::RowRefused => Phase::Sink,
+            Self::RestRefused => Phase::Rest,
         }
     }
 
@@ -101,6 +104,7 @@ impl ErrorType {
             Self::LateEvent => "LATE_EVENT",
             Self::QueryFailed => "QUERY_FAILED",
             Self::RowRefused => "ROW_REFUSED",
+            Self::RestRefused => "REST_REFUSED",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod dead_letter;
 mod replay;
 mod row_text;
+mod status;
 
 pub use dead_letter::{DeadLetter, ErrorType, Phase};
 pub use replay::{
@@ -10,3 +11,4 @@ pub use replay::{
     RowLetter,
 };
 pub use row_text::{cell_text, row_json, rows_of, texts_of};
+pub use status::LetterStatus;

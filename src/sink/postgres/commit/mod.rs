@@ -5,7 +5,6 @@ pub(super) mod ledger;
 pub(super) mod plan;
 pub(super) mod preflight;
 pub(super) mod repair;
-pub(super) mod replay_outcomes;
 pub(super) mod schema_changes;
 pub(super) mod transaction;
 pub(super) mod with_savepoints;

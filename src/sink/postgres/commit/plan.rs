@@ -1,11 +1,11 @@
 //! From what an epoch holds to the parts of its transaction.
 
 use super::ledger::Ledger;
+use super::schema_changes;
 use super::transaction::EpochWrite;
-use super::{replay_outcomes, schema_changes};
 use crate::model::{Channel, EpochCommit, ResultChanges, ResultTable};
 use crate::sink::SinkError;
-use crate::sink::postgres::dead_letters::letter_table;
+use crate::sink::postgres::dead_letters::{letter_table, replay_outcomes};
 use crate::sink::postgres::outbox::{self, resends};
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite, WriteMethod};
 use crate::sink::postgres::target::rows::BoundStatement;

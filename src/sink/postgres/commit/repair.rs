@@ -4,11 +4,11 @@
 //! but who has asked.
 
 use super::plan::EpochPlan;
-use super::replay_outcomes;
 use super::transaction::{CommitFailure, CommitOutcome, EpochWrite, roll_back};
 use super::with_savepoints::begin;
 use crate::model::{Mending, ReplayOutcome, Replayed, RowLetter};
 use crate::sink::postgres::client::connection::Connection;
+use crate::sink::postgres::dead_letters::replay_outcomes;
 use crate::sink::postgres::refused_rows::messages;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite};

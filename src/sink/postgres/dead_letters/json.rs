@@ -54,6 +54,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::LetterStatus;
 
     fn letter(payload: &'static [u8]) -> StoredLetter {
         let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
@@ -73,7 +74,7 @@ mod tests {
             last_failure: at,
             consumer_id: None,
             pipeline: Some("sales".to_owned()),
-            status: "dead".to_owned(),
+            status: LetterStatus::Dead,
             settled_at: None,
             published_at: None,
         }

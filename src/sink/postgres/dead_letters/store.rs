@@ -1,14 +1,17 @@
 //! Dead letters as they are looked at, asked for again, published and thrown away.
 //!
-//! Epochs write them (`dead_letters`) and say what became of those that were processed again (`replayed`).
+//! Epochs write them ([`super::letter_table`]) and say what became of those that were processed again
+//! ([`super::replay_outcomes`]).
 
+use std::error::Error as StdError;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql, Type, accepts};
 
 use super::letter_table::CAN_COME_BACK;
+use crate::model::LetterStatus::{self, Dead, Requested};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
@@ -30,7 +33,7 @@ pub struct LetterFilter {
     pub ids: Vec<i64>,
     pub error_types: Vec<String>,
     pub phases: Vec<String>,
-    pub statuses: Vec<String>,
+    pub statuses: Vec<LetterStatus>,
     /// `SCHEMA.TABLE` or `TABLE`, in any case.
     pub table: Option<String>,
     /// With `*` for any characters.
@@ -62,7 +65,7 @@ pub struct StoredLetter {
     pub consumer_id: Option<String>,
     pub pipeline: Option<String>,
     /// `dead`, `requested`, `queued` (in the outbox), `replayed` or `superseded`.
-    pub status: String,
+    pub status: LetterStatus,
     pub settled_at: Option<SystemTime>,
     pub published_at: Option<SystemTime>,
 }
@@ -70,7 +73,7 @@ pub struct StoredLetter {
 /// How many dead letters are alike.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LetterCount {
-    pub status: String,
+    pub status: LetterStatus,
     pub error_type: String,
     pub phase: String,
     pub table: Option<String>,
@@ -88,7 +91,7 @@ pub struct LetterState {
     /// `None` for a row of a result.
     pub event_id: Option<String>,
     pub phase: String,
-    pub status: String,
+    pub status: LetterStatus,
     pub error_type: String,
     pub message: String,
 }
@@ -172,8 +175,8 @@ impl LetterStore {
         limit: i64,
     ) -> Result<Vec<i64>, SinkError> {
         let sql = format!(
-            "UPDATE {table} SET status = 'requested', pipeline = $1 WHERE id IN (\
-             SELECT id FROM {table} WHERE {WHERE} AND status = 'dead' AND {CAN_COME_BACK} \
+            "UPDATE {table} SET status = '{Requested}', pipeline = $1 WHERE id IN (\
+             SELECT id FROM {table} WHERE {WHERE} AND status = '{Dead}' AND {CAN_COME_BACK} \
              ORDER BY id {LIMIT} FOR UPDATE) RETURNING id",
             table = self.table
         );
@@ -187,7 +190,7 @@ impl LetterStore {
     /// As [`Self::list`].
     pub async fn withdraw(&mut self, ids: &[i64]) -> Result<usize, SinkError> {
         let sql = format!(
-            "UPDATE {} SET status = 'dead' WHERE status = 'requested' AND pipeline = $1 \
+            "UPDATE {} SET status = '{Dead}' WHERE status = '{Requested}' AND pipeline = $1 \
              AND id = ANY ($2::bigint[]) RETURNING id",
             self.table
         );
@@ -203,7 +206,7 @@ impl LetterStore {
     pub async fn answered(&mut self, ids: &[i64]) -> Result<Vec<LetterState>, SinkError> {
         let sql = format!(
             "SELECT id, event_id, phase, status, error_type, error_message FROM {} \
-             WHERE pipeline = $1 AND id = ANY ($2::bigint[]) AND status <> 'requested' ORDER BY id",
+             WHERE pipeline = $1 AND id = ANY ($2::bigint[]) AND status <> '{Requested}' ORDER BY id",
             self.table
         );
         self.ask("waiting for a replay", &sql, None, &[&ids], letter_state).await
@@ -243,7 +246,7 @@ impl LetterStore {
     /// As [`Self::list`].
     pub async fn has_requests(&mut self) -> Result<bool, SinkError> {
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM {} WHERE status = 'requested' AND pipeline = $1)",
+            "SELECT EXISTS (SELECT FROM {} WHERE status = '{Requested}' AND pipeline = $1)",
             self.table
         );
         let asked = self.ask("looking for replays", &sql, None, &[], |row| row.try_get(0)).await?;
@@ -300,14 +303,16 @@ impl LetterStore {
     ) -> Result<Vec<T>, SinkError> {
         let table = filter.and_then(|filter| filter.table.as_ref().map(|t| t.to_uppercase()));
         let topic = filter.and_then(|filter| filter.topic.as_ref().map(|t| like(t)));
+        let statuses: Vec<&str> =
+            filter.iter().flat_map(|it| &it.statuses).map(|status| status.as_str()).collect();
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&self.pipeline];
         if let Some(filter) = filter {
-            let LetterFilter { ids, error_types, phases, statuses, since, until, .. } = filter;
+            let LetterFilter { ids, error_types, phases, since, until, .. } = filter;
             params.extend::<[&(dyn ToSql + Sync); 8]>([
                 ids,
                 error_types,
                 phases,
-                statuses,
+                &statuses,
                 &table,
                 &topic,
                 since,
@@ -339,6 +344,15 @@ fn like(pattern: &str) -> String {
         }
     }
     like
+}
+
+impl<'a> FromSql<'a> for LetterStatus {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        let text = std::str::from_utf8(raw)?;
+        Self::parse(text).ok_or_else(|| format!("no status of a dead letter: {text}").into())
+    }
+
+    accepts!(TEXT, VARCHAR);
 }
 
 pub(crate) fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {

@@ -15,6 +15,7 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::dead_letters::request_letters;
 use crate::sink::postgres::schema::system_tables::{DEAD_LETTERS, OUTBOX, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
 
@@ -62,9 +63,6 @@ pub(crate) fn inserts(
     };
     Ok(rows.chunks(STATEMENT_ROWS).map(bind).collect())
 }
-
-/// Refused requests that nothing final has become of; as in the index of `own_tables`.
-const IS_OPEN: &str = "k.phase = 'rest' AND k.status IN ('dead', 'requested', 'queued')";
 
 /// The outbox of one pipeline.
 pub struct Outbox {
@@ -184,8 +182,9 @@ impl Turn {
     async fn finds_letters(&self) -> Result<bool, SinkError> {
         let failed = |error| classify("looking for refused requests", error);
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM {} k WHERE k.pipeline = $1 AND {IS_OPEN})",
-            self.dead_letters
+            "SELECT EXISTS (SELECT FROM {} k WHERE k.pipeline = $1 AND {})",
+            self.dead_letters,
+            request_letters::is_open()
         );
         let pipeline: [(&(dyn ToSql + Sync), Type); 1] = [(&self.pipeline, Type::TEXT)];
         let row = self.connection.client.query_typed_one(&sql, &pipeline).await;
@@ -223,39 +222,12 @@ impl Turn {
         Ok(())
     }
 
-    /// A letter is found by the idempotency key of its request, and older ones by their lane and their place, which
-    /// a request keeps that comes back.
     fn settle_sql(&self) -> String {
+        let outbox = &self.table;
         format!(
-            "WITH refused AS ( \
-               SELECT o.*, r.reason, 'rest:' || o.idempotency_key AS event_id \
-               FROM unnest($2::bigint[], $3::text[]) AS r(id, reason) JOIN {outbox} o ON o.id = r.id \
-             ), again AS ( \
-               UPDATE {dead} k SET status = 'dead', settled_at = NULL, error_message = o.reason, last_failure = $4 \
-               FROM refused o WHERE $6 AND k.pipeline = o.pipeline AND k.event_id = o.event_id RETURNING k.event_id \
-             ), dead AS ( \
-               INSERT INTO {dead} (original_topic, error_type, error_message, phase, original_payload, \
-               properties, event_id, first_failure, last_failure, consumer_id, pipeline) \
-               SELECT o.path, 'REST_REFUSED', o.reason, 'rest', convert_to(o.body, 'UTF8'), \
-               jsonb_build_object('result', o.result, 'operation', o.operation, 'idempotency_key', \
-               o.idempotency_key, 'lane', o.lane, 'place', o.id), o.event_id, $4, $4, o.pipeline, o.pipeline \
-               FROM refused o WHERE o.event_id NOT IN (SELECT event_id FROM again) ON CONFLICT DO NOTHING \
-             ), delivered AS ( \
-               SELECT o.pipeline, o.result, o.lane, 'rest:' || o.idempotency_key AS event_id, o.id FROM {outbox} o \
-               WHERE $6 AND o.id = ANY ($1::bigint[]) AND o.id <> ALL ($2) \
-             ), replayed AS ( \
-               UPDATE {dead} k SET status = 'replayed', settled_at = $4 FROM delivered o \
-               WHERE k.pipeline = o.pipeline AND k.event_id = o.event_id AND {IS_OPEN} \
-             ), superseded AS ( \
-               UPDATE {dead} k SET status = 'superseded', settled_at = $4 FROM delivered o \
-               LEFT JOIN {dead} own ON own.pipeline = o.pipeline AND own.event_id = o.event_id \
-               WHERE o.result = ANY ($5) AND k.pipeline = o.pipeline AND k.properties->>'lane' = o.lane \
-               AND {IS_OPEN} AND k.status <> 'queued' \
-               AND (k.properties->>'place')::bigint < COALESCE((own.properties->>'place')::bigint, o.id) \
-             ), gone AS (DELETE FROM {outbox} WHERE id = ANY ($1) AND NOT is_once) \
+            "WITH {settling}, gone AS (DELETE FROM {outbox} WHERE id = ANY ($1) AND NOT is_once) \
              UPDATE {outbox} SET delivered_at = $4, body = '' WHERE id = ANY ($1) AND is_once",
-            dead = self.dead_letters,
-            outbox = self.table
+            settling = request_letters::settling(&self.dead_letters, outbox),
         )
     }
 

@@ -7,6 +7,7 @@
 use crate::model::{EpochCommit, Resent};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::dead_letters::request_letters::{is_queued, queue, supersede};
 use crate::sink::postgres::schema::system_tables::{DEAD_LETTERS, OUTBOX, epoch_number};
 use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 
@@ -27,20 +28,8 @@ pub(crate) fn statements(
         params.extend(more);
         BoundStatement { table: OUTBOX.to_owned(), sql, params }
     };
-    let (all, queued) = (ids(|_| true), format!("{IS_ASKED} AND k.status = 'queued'"));
-    let queue = format!(
-        "UPDATE {dead} AS k SET status = 'queued', retry_count = retry_count + 1 \
-         WHERE {IS_ASKED} AND k.status = 'requested'"
-    );
-    let supersede = format!(
-        "UPDATE {dead} AS k SET status = 'superseded', settled_at = $3::timestamptz \
-         FROM (SELECT o.lane, max(COALESCE({PLACE}, o.id)) AS place FROM {outbox} o \
-           LEFT JOIN {dead} r ON r.pipeline = o.pipeline AND r.event_id = 'rest:' || o.idempotency_key \
-           WHERE o.pipeline = $1 AND o.delivered_at IS NULL GROUP BY o.lane) AS newest \
-         WHERE {queued} AND newest.lane = k.properties->>'lane' \
-         AND newest.place > (k.properties->>'place')::bigint",
-        PLACE = "(r.properties->>'place')::bigint"
-    );
+    let (all, queued) = (ids(|_| true), is_queued());
+    let (queue, supersede) = (queue(&dead), supersede(&dead, &outbox));
     // The key of a request that is sent once stays when it is answered.
     let make_room = format!(
         "DELETE FROM {outbox} AS o USING {dead} AS k WHERE {queued} AND o.pipeline = k.pipeline \
@@ -61,6 +50,3 @@ pub(crate) fn statements(
         bound(insert, all, vec![Box::new(epoch), Box::new(ids(|resent| resent.is_once))]),
     ])
 }
-
-/// The letters at hand.
-const IS_ASKED: &str = "k.pipeline = $1::text AND k.id = ANY ($2::bigint[])";

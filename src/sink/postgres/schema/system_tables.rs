@@ -88,15 +88,14 @@ pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
     (DEAD_LETTERS, DEAD_LETTERS_DDL),
 ];
 
+/// Where the letters of a key are found that nothing final has become of.
+pub(crate) const OPEN_REQUESTS: &str = "(pipeline, (properties->>'lane')) WHERE phase = 'rest' AND status IN ('dead', 'requested', 'queued')";
+
 /// Name, table and definition. What waits in the outbox is found without the rows that stay in it, and refused
 /// requests are found by their keys.
 const INDEXES: [(&str, &str, &str); 2] = [
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
-    (
-        "tidemark_refused_requests",
-        DEAD_LETTERS,
-        "(pipeline, (properties->>'lane')) WHERE phase = 'rest' AND status IN ('dead', 'requested', 'queued')",
-    ),
+    ("tidemark_refused_requests", DEAD_LETTERS, OPEN_REQUESTS),
 ];
 
 /// Creates the indexes of the sink's own tables that are missing. An installation of before lacks them, and runs

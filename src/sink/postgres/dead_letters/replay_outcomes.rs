@@ -2,21 +2,28 @@
 
 use std::time::SystemTime;
 
+use super::letter_table;
+use crate::model::LetterStatus::{self, Dead};
 use crate::model::{ErrorType, ReplayOutcome, Replayed};
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 use crate::sink::postgres::target::rows::BoundStatement;
 
 /// What changes of one letter; `None` stays as it is.
-#[derive(Default)]
 struct LetterUpdate {
-    status: &'static str,
+    status: LetterStatus,
     error_type: Option<&'static str>,
     message: Option<String>,
     phase: Option<&'static str>,
     table: Option<String>,
     column: Option<String>,
+}
+
+impl LetterUpdate {
+    fn new(status: LetterStatus) -> Self {
+        let (error_type, message, phase, table, column) = (None, None, None, None, None);
+        Self { status, error_type, message, phase, table, column }
+    }
 }
 
 /// Goes by the id alone: whoever has asked may have taken it back, and this is what happened all the same.
@@ -29,8 +36,8 @@ pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Opti
         settled.iter().map(|replayed| update_of(&replayed.outcome)).collect();
     let sql = format!(
         "UPDATE {} AS letter SET status = given.status, \
-         settled_at = CASE WHEN given.status = 'dead' THEN settled_at ELSE $8::timestamptz END, \
-         last_failure = CASE WHEN given.status = 'dead' THEN $8 ELSE last_failure END, \
+         settled_at = CASE WHEN given.status = '{Dead}' THEN settled_at ELSE $8::timestamptz END, \
+         last_failure = CASE WHEN given.status = '{Dead}' THEN $8 ELSE last_failure END, \
          retry_count = retry_count + 1, \
          error_type = COALESCE(given.error_type, letter.error_type), \
          error_message = COALESCE(given.message, letter.error_message), \
@@ -52,14 +59,12 @@ pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Opti
         sql,
         params: vec![
             Box::new(ids),
-            Box::new(updates.iter().map(|update_of| update_of.status).collect::<Vec<_>>()),
-            Box::new(
-                updates.iter().map(|update_of| owned(update_of.error_type)).collect::<Vec<_>>(),
-            ),
-            Box::new(texts(|update_of| update_of.message.clone())),
-            Box::new(updates.iter().map(|update_of| owned(update_of.phase)).collect::<Vec<_>>()),
-            Box::new(texts(|update_of| update_of.table.clone())),
-            Box::new(texts(|update_of| update_of.column.clone())),
+            Box::new(updates.iter().map(|update| update.status.as_str()).collect::<Vec<_>>()),
+            Box::new(updates.iter().map(|update| owned(update.error_type)).collect::<Vec<_>>()),
+            Box::new(texts(|update| update.message.clone())),
+            Box::new(updates.iter().map(|update| owned(update.phase)).collect::<Vec<_>>()),
+            Box::new(texts(|update| update.table.clone())),
+            Box::new(texts(|update| update.column.clone())),
             Box::new(at),
         ],
     })
@@ -67,17 +72,14 @@ pub(crate) fn update(schema: &str, settled: &[Replayed], at: SystemTime) -> Opti
 
 fn update_of(outcome: &ReplayOutcome) -> LetterUpdate {
     match outcome {
-        ReplayOutcome::Applied => LetterUpdate { status: "replayed", ..LetterUpdate::default() },
-        ReplayOutcome::Superseded => {
-            LetterUpdate { status: "superseded", ..LetterUpdate::default() }
-        }
+        ReplayOutcome::Applied => LetterUpdate::new(LetterStatus::Replayed),
+        ReplayOutcome::Superseded => LetterUpdate::new(LetterStatus::Superseded),
         ReplayOutcome::NotTried(reason) => LetterUpdate {
-            status: "dead",
             message: Some(letter_table::printable(reason)),
-            ..LetterUpdate::default()
+            ..LetterUpdate::new(LetterStatus::Dead)
         },
         ReplayOutcome::RefusedAgain { column, message } => LetterUpdate {
-            status: "dead",
+            status: LetterStatus::Dead,
             error_type: Some(ErrorType::RowRefused.as_str()),
             message: Some(letter_table::printable(message)),
             phase: Some(ErrorType::RowRefused.phase().as_str()),
@@ -85,7 +87,7 @@ fn update_of(outcome: &ReplayOutcome) -> LetterUpdate {
             column: column.as_deref().map(letter_table::printable),
         },
         ReplayOutcome::Failed(letter) => LetterUpdate {
-            status: "dead",
+            status: LetterStatus::Dead,
             error_type: Some(letter.error_type.as_str()),
             message: Some(letter_table::printable(&letter.message)),
             phase: Some(letter.phase().as_str()),

@@ -11,6 +11,7 @@ use super::config::PostgresConfig;
 use super::doctor::compatibility::{Unfit, unfit};
 use super::schema::alter::{self, Altered};
 use super::schema::{catalog, create, migrations};
+use super::target::problem::refuse;
 use super::target::result::with_table;
 use super::targets::{self, TargetSpec, Targets};
 use crate::model::{ResultTable, SchemaChange, Table};
@@ -133,8 +134,7 @@ impl SchemaAdmin {
             Ok(problems)
         };
         let doing = format!("creating the landing table of {}", table.name);
-        let problems = self.session.with_connection(&doing, admit).await?;
-        if problems.is_empty() { Ok(()) } else { Err(SinkError::Targets { problems }) }
+        refuse(&self.session.with_connection(&doing, admit).await?)
     }
 
     /// Gives fields that no file declares columns in the landing tables that want it, unless the configuration

@@ -6,15 +6,15 @@ use std::time::SystemTime;
 
 use super::client::connection::Connection;
 use super::client::error::classify;
-use super::client::quote;
 use super::dead_letters::letter_table;
 use super::schema::catalog;
 use super::schema::landing_columns::target_name;
 use super::schema::system_tables::DEAD_LETTERS;
 use super::target::landing;
+use super::target::problem::{TargetProblem, refuse};
 use super::target::result::{ResultTarget, with_table};
 use super::target::row_write::{RowOrigin, RowWrite, WriteMethod};
-use super::target::table::TargetTable;
+use super::target::table::{FoundTable, TargetTable};
 use crate::model::{Changelog, ResultTable, Table};
 use crate::sink::SinkError;
 
@@ -43,6 +43,20 @@ impl Targets {
         schema: &str,
         spec: TargetSpec,
     ) -> Result<Self, SinkError> {
+        let (targets, problems) = Self::check(connection, schema, spec).await?;
+        refuse(&problems)?;
+        Ok(targets)
+    }
+
+    /// The targets, and what is wrong with them; if anything is, they are not to be used.
+    ///
+    /// # Errors
+    /// If the catalog can't be read.
+    pub(super) async fn check(
+        connection: &Connection,
+        schema: &str,
+        spec: TargetSpec,
+    ) -> Result<(Self, Vec<TargetProblem>), SinkError> {
         let (mut checked, mut problems) = (Self::default(), Vec::new());
         for table in &spec.tables {
             let target = landing_target(connection, schema, table, &mut problems).await?;
@@ -58,11 +72,8 @@ impl Targets {
         let dlq = catalog_of(connection, schema, DEAD_LETTERS, &mut problems).await?;
         checked.dead_letters =
             dlq.map(|catalog| letter_table::check(schema, &catalog, &mut problems));
-        if !problems.is_empty() {
-            return Err(SinkError::Targets { problems });
-        }
         checked.spec = spec;
-        Ok(checked)
+        Ok((checked, problems))
     }
 
     /// Checks again for the same: somebody may have altered the tables.
@@ -120,24 +131,26 @@ pub(super) async fn landing_target(
     connection: &Connection,
     schema: &str,
     table: &Table,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<TargetProblem>,
 ) -> Result<Option<TargetTable>, SinkError> {
     let Some(name) = target_name(table) else { return Ok(None) };
     let catalog = catalog_of(connection, schema, name, problems).await?;
-    Ok(catalog.map(|catalog| landing::check(table, schema, (name, &catalog), problems)))
+    Ok(catalog.map(|catalog| {
+        let found = FoundTable { schema, name, catalog: &catalog };
+        landing::check(table, &found, problems)
+    }))
 }
 
 async fn catalog_of(
     connection: &Connection,
     schema: &str,
     table: &str,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<TargetProblem>,
 ) -> Result<Option<catalog::CatalogTable>, SinkError> {
     let read = catalog::read(&connection.client, schema, table).await;
     let catalog = read.map_err(|error| classify("reading the catalog", error))?;
     if catalog.is_none() {
-        let (schema, table) = quote::split(schema, table);
-        problems.push(format!("{table}: there is no such table in schema {schema}"));
+        problems.push(TargetProblem::no_table(schema, table));
     }
     Ok(catalog)
 }

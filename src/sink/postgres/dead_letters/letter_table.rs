@@ -12,8 +12,9 @@ use crate::sink::postgres::refused_rows::messages::RefusedResult;
 use crate::sink::postgres::schema::catalog::CatalogTable;
 use crate::sink::postgres::schema::column_types::stamp_type;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
+use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::target::rows::{BoundStatement, EncodedRows, micros};
-use crate::sink::postgres::target::table::{ColumnSpec, Rounding, TargetTable};
+use crate::sink::postgres::target::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
 
 /// In place of the topic of a refused row of a result, before the result's name.
 pub(crate) const OF_RESULT: &str = "result/";
@@ -36,7 +37,7 @@ const LONGEST_NUMBER: usize = 300;
 pub(crate) fn check(
     schema: &str,
     catalog: &CatalogTable,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<TargetProblem>,
 ) -> TargetTable {
     let stamp = stamp_type();
     let wanted: Vec<ColumnSpec<'_>> = [
@@ -60,10 +61,15 @@ pub(crate) fn check(
     // Not written here, but the others who use the table need them.
     for name in ["id", "retry_count", "status", "settled_at", "published_at"] {
         if !catalog.columns.contains_key(name) {
-            problems.push(format!("{DEAD_LETTERS}.{name}: the column is missing; {FILE} adds it"));
+            problems.push(TargetProblem::MissingLetterColumn {
+                table: DEAD_LETTERS,
+                column: name,
+                file: FILE,
+            });
         }
     }
-    TargetTable::check((schema, DEAD_LETTERS), catalog, &wanted, Rounding::Refused, problems)
+    let found = FoundTable { schema, name: DEAD_LETTERS, catalog };
+    TargetTable::check(&found, &wanted, Rounding::Refused, problems)
 }
 
 /// The statements that add an epoch's dead letters.

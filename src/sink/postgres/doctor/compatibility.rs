@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::remedies;
 use crate::model::ResultTable;
-use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::catalog;
+use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::target::result::ResultTarget;
 
 /// Why the table of a result does not take its rows.
@@ -29,8 +29,7 @@ pub(crate) fn unfit(
             ResultTarget::check(result, schema, catalog, &mut problems);
         }
         None => {
-            let (schema, table) = quote::split(schema, &result.target);
-            problems.push(format!("{table}: there is no such table in schema {schema}"));
+            problems.push(TargetProblem::no_table(schema, &result.target));
         }
     }
     if problems.is_empty() {
@@ -38,6 +37,7 @@ pub(crate) fn unfit(
     }
     let expected = remedies::ExpectedTargets::new(schema, &[], std::slice::from_ref(result));
     let fixes: Vec<String> = problems.iter().map(|problem| expected.fix(problem)).collect();
+    let problems: Vec<String> = problems.iter().map(TargetProblem::to_string).collect();
     let (problems, fixes) = (problems.join("; "), fixes.join(" "));
     let reason = format!(
         "its target does not take its rows, and it waits: {problems}; give the column in the SELECT a type that stays \

@@ -24,6 +24,7 @@ use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::schema::landing_columns;
 use crate::sink::postgres::schema::system_tables::MIGRATIONS;
+use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::targets::{TargetSpec, Targets};
 
 /// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
@@ -229,21 +230,18 @@ async fn targets(
     wanted: &Requirements<'_>,
 ) -> Result<Vec<Finding>, SinkError> {
     let spec = TargetSpec { tables: wanted.tables.to_vec(), results: wanted.results.to_vec() };
-    let problems = match Targets::read(connection, &config.schema, spec).await {
-        Ok(_) => return Ok(vec![Finding::ok("tables, types and keys of all targets fit")]),
-        Err(SinkError::Targets { problems }) => problems,
-        Err(error) => return Err(error),
-    };
-    let known = remedies::ExpectedTargets::new(&config.schema, wanted.tables, wanted.results);
-    let is_made = |problem: &String| config.create_tables && known.is_made_at_start(problem);
-    let finding = |problem: String| match is_made(&problem) {
-        true => Finding::ok(format!("{problem}: the next start creates it")),
-        false => {
-            let fix = known.fix(&problem);
-            Finding::problem(problem, fix)
+    let (_, problems) = Targets::check(connection, &config.schema, spec).await?;
+    if problems.is_empty() {
+        return Ok(vec![Finding::ok("tables, types and keys of all targets fit")]);
+    }
+    let expected = remedies::ExpectedTargets::new(&config.schema, wanted.tables, wanted.results);
+    let finding = |problem: &TargetProblem| {
+        if config.create_tables && expected.is_made_at_start(problem) {
+            return Finding::ok(format!("{problem}: the next start creates it"));
         }
+        Finding::problem(problem.to_string(), expected.fix(problem))
     };
-    Ok(problems.into_iter().map(finding).collect())
+    Ok(problems.iter().map(finding).collect())
 }
 
 /// Look-ups go by key, and by the column of a reference; without an index each reads the whole table.

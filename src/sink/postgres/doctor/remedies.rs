@@ -14,6 +14,7 @@ use crate::sink::postgres::schema::landing_columns::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name,
 };
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
+use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::target::result::with_table;
 
 /// What targets look like that fit, by their names.
@@ -36,47 +37,58 @@ impl<'a> ExpectedTargets<'a> {
     }
 
     /// Whether the problem is a table that a start makes by itself.
-    pub(crate) fn is_made_at_start(&self, problem: &str) -> bool {
-        let name =
-            |(table, rest): (&str, &str)| rest.contains("no such table").then(|| table.to_owned());
-        let missing = problem.split_once(": ").and_then(name);
-        missing.is_some_and(|name| self.of_result(&name).is_some())
+    pub(crate) fn is_made_at_start(&self, problem: &TargetProblem) -> bool {
+        matches!(problem, TargetProblem::NoTable { table, .. } if self.of_result(table).is_some())
     }
 
-    /// A problem begins with `TABLE: ` or `TABLE.COLUMN: `.
-    pub(crate) fn fix(&self, problem: &str) -> String {
-        let Some((place, what)) = problem.split_once(": ") else { return REPAIR.to_owned() };
-        if what.contains("no such table") {
-            return self.create(place);
+    /// What to run, or else what to do.
+    pub(crate) fn fix(&self, problem: &TargetProblem) -> String {
+        match problem {
+            TargetProblem::NoTable { table, .. } => self.create(table),
+            TargetProblem::NoUniqueKey { table, key } => {
+                let list = quote::idents(key.iter().map(String::as_str));
+                format!("ALTER TABLE {} ADD PRIMARY KEY ({list});", self.table(table))
+            }
+            TargetProblem::NullableKey { table, key } => {
+                let alter = |column: &String| format!("ALTER {} SET NOT NULL", quote::ident(column));
+                let alters: Vec<String> = key.iter().map(alter).collect();
+                format!("ALTER TABLE {} {};", self.table(table), alters.join(", "))
+            }
+            TargetProblem::UnfilledColumn { table, column } => {
+                let (table, column) = (self.table(table), quote::ident(column));
+                format!("ALTER TABLE {table} ALTER {column} DROP NOT NULL;")
+            }
+            TargetProblem::GeneratedColumn { table, column } => {
+                let (table, column) = (self.table(table), quote::ident(column));
+                format!("ALTER TABLE {table} ALTER {column} DROP EXPRESSION;")
+            }
+            TargetProblem::MissingLetterColumn { file, .. } => bring_up_to_date(file),
+            TargetProblem::MissingColumn { table, column, .. } => {
+                self.with_type(table, column, |table, column, sql_type| {
+                    format!("ALTER TABLE {table} ADD COLUMN {column} {sql_type};")
+                })
+            }
+            TargetProblem::WrongType { table, column, .. }
+            | TargetProblem::RoundingType { table, column, .. } => {
+                self.with_type(table, column, |table, column, sql_type| {
+                    format!(
+                        "ALTER TABLE {table} ALTER {column} TYPE {sql_type} USING {column}::{sql_type};"
+                    )
+                })
+            }
         }
-        if what.contains("primary key or unique index") {
-            let columns = what.rsplit_once('(').map_or("", |(_, list)| list.trim_end_matches(')'));
-            let list = quote::idents(columns.split(", "));
-            return format!("ALTER TABLE {} ADD PRIMARY KEY ({list});", self.table(place));
-        }
-        if what.contains("must be NOT NULL") {
-            let columns = what.trim_start_matches('(').split(')').next().unwrap_or_default();
-            let alter = |column: &str| format!("ALTER {} SET NOT NULL", quote::ident(column));
-            let alters: Vec<String> = columns.split(", ").map(alter).collect();
-            return format!("ALTER TABLE {} {};", self.table(place), alters.join(", "));
-        }
-        let Some((table, column)) = place.rsplit_once('.') else { return REPAIR.to_owned() };
-        let (sql_table, name) = (self.table(table), quote::ident(column));
-        if what.contains("nothing fills it") {
-            return format!("ALTER TABLE {sql_table} ALTER {name} DROP NOT NULL;");
-        }
-        if what.contains("is generated") {
-            return format!("ALTER TABLE {sql_table} ALTER {name} DROP EXPRESSION;");
-        }
-        let is_missing = what.contains("is missing");
+    }
+
+    /// A statement with the quoted names of table and column, and the type that the column should have.
+    fn with_type(
+        &self,
+        table: &str,
+        column: &str,
+        statement: impl Fn(&str, &str, &str) -> String,
+    ) -> String {
         match self.type_of(table, column) {
-            Some(sql) if is_missing => format!("ALTER TABLE {sql_table} ADD COLUMN {name} {sql};"),
-            Some(sql) => {
-                format!("ALTER TABLE {sql_table} ALTER {name} TYPE {sql} USING {name}::{sql};")
-            }
-            None if table == DEAD_LETTERS => {
-                format!("apply {} of this version to the database", letter_table::FILE)
-            }
+            Some(sql_type) => statement(&self.table(table), &quote::ident(column), &sql_type),
+            None if table == DEAD_LETTERS => bring_up_to_date(letter_table::FILE),
             None => REPAIR.to_owned(),
         }
     }
@@ -139,6 +151,10 @@ impl<'a> ExpectedTargets<'a> {
     }
 }
 
+fn bring_up_to_date(file: &str) -> String {
+    format!("apply {file} of this version to the database")
+}
+
 const REPAIR: &str = "repair the table as the message says, in a new file of sql/ods";
 
 /// What a landing table has besides the declared columns.
@@ -153,4 +169,57 @@ fn landing_columns(table: &Table) -> Vec<(String, DataType)> {
     ]
     .map(|(name, kind)| (table.free_name(name), kind))
     .to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::conformance::{orders, totals};
+
+    #[test]
+    fn each_problem_has_its_statement() {
+        let (tables, results) = ([orders()], [totals()]);
+        let expected = ExpectedTargets::new("ods", &tables, &results);
+        let (table, column) = ("order_totals".to_owned(), "status".to_owned());
+        let key = vec!["order_id".to_owned()];
+        let (actual, wanted) = ("bytea".to_owned(), "text".to_owned());
+        let cases = [
+            (
+                TargetProblem::MissingColumn {
+                    table: table.clone(),
+                    column: column.clone(),
+                    wanted: wanted.clone(),
+                },
+                "ALTER TABLE \"ods\".\"order_totals\" ADD COLUMN \"status\" text;",
+            ),
+            (
+                TargetProblem::WrongType {
+                    table: table.clone(),
+                    column: column.clone(),
+                    actual,
+                    wanted,
+                },
+                "ALTER TABLE \"ods\".\"order_totals\" ALTER \"status\" TYPE text USING \"status\"::text;",
+            ),
+            (
+                TargetProblem::UnfilledColumn { table: table.clone(), column },
+                "ALTER TABLE \"ods\".\"order_totals\" ALTER \"status\" DROP NOT NULL;",
+            ),
+            (
+                TargetProblem::NoUniqueKey { table: table.clone(), key: key.clone() },
+                "ALTER TABLE \"ods\".\"order_totals\" ADD PRIMARY KEY (\"order_id\");",
+            ),
+            (
+                TargetProblem::NullableKey { table, key },
+                "ALTER TABLE \"ods\".\"order_totals\" ALTER \"order_id\" SET NOT NULL;",
+            ),
+        ];
+        for (problem, fix) in cases {
+            assert_eq!(expected.fix(&problem), fix, "{problem}");
+        }
+        let missing = TargetProblem::no_table("ods", "order_totals");
+        assert!(expected.is_made_at_start(&missing));
+        assert!(expected.fix(&missing).starts_with("CREATE TABLE"), "{missing}");
+        assert!(!expected.is_made_at_start(&TargetProblem::no_table("ods", "orders_history")));
+    }
 }

@@ -7,11 +7,12 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
+use super::problem::TargetProblem;
 use super::rows::EncodedRows;
-use super::table::{ColumnSpec, Rounding, TargetTable};
+use super::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
 use crate::model::{Changelog, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
-use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable};
+use crate::sink::postgres::schema::catalog::CatalogColumn;
 use crate::sink::postgres::schema::column_types::field_type;
 use crate::sink::postgres::schema::landing_columns::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE,
@@ -28,10 +29,10 @@ const FROM_BATCH: [(SystemColumn, &str); 4] = [
 /// Checks a table's landing target.
 pub(crate) fn check(
     table: &Table,
-    schema: &str,
-    (name, catalog): (&str, &CatalogTable),
-    problems: &mut Vec<String>,
+    found: &FoundTable<'_>,
+    problems: &mut Vec<TargetProblem>,
 ) -> TargetTable {
+    let catalog = found.catalog;
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
     let type_of = |column| match column {
         SystemColumn::SourceTs | SystemColumn::EventTime => &timestamp,
@@ -71,7 +72,7 @@ pub(crate) fn check(
     let columns = placed.iter().filter(fits);
     wanted
         .extend(columns.map(|(placed, data_type)| ColumnSpec { name: &placed.column, data_type }));
-    TargetTable::check((schema, name), catalog, &wanted, Rounding::Refused, problems)
+    TargetTable::check(found, &wanted, Rounding::Refused, problems)
 }
 
 /// The columns that fields are written to.

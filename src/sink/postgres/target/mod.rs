@@ -3,6 +3,7 @@
 pub(super) mod check_statement;
 pub(super) mod column;
 pub(super) mod landing;
+pub(super) mod problem;
 pub(super) mod result;
 pub(super) mod row_write;
 pub(super) mod rows;

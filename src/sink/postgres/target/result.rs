@@ -9,9 +9,10 @@ use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
 use super::column::TargetColumn;
+use super::problem::TargetProblem;
 use super::row_write::{RowOrigin, RowWrite, WriteMethod};
 use super::rows::{BoundStatement, EncodedRows};
-use super::table::{ColumnSpec, Rounding, TargetTable};
+use super::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
 use crate::model::{Channel, ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
@@ -51,23 +52,23 @@ impl ResultTarget {
         result: &ResultTable,
         schema: &str,
         catalog: &CatalogTable,
-        problems: &mut Vec<String>,
+        problems: &mut Vec<TargetProblem>,
     ) -> Self {
         let fields = result.schema.fields().iter();
         let wanted: Vec<ColumnSpec<'_>> =
             fields.map(|f| ColumnSpec { name: f.name(), data_type: f.data_type() }).collect();
-        let place = (schema, result.target.as_str());
+        let found = FoundTable { schema, name: &result.target, catalog };
         let before = problems.len();
-        let target = TargetTable::check(place, catalog, &wanted, Rounding::Allowed, problems);
+        let target = TargetTable::check(&found, &wanted, Rounding::Allowed, problems);
         let ResultMode::Keyed { key } = &result.mode else {
             return Self { target, keyed: None };
         };
         let names: Vec<&str> =
             key.iter().map(|at| result.schema.field(*at).name().as_str()).collect();
-        let unique = match unique_key(catalog, &names) {
+        let unique = match unique_key(&found, &names) {
             Ok(unique) => unique,
             Err(problem) => {
-                problems.push(format!("{}: {problem}", result.target));
+                problems.push(problem);
                 return Self { target, keyed: None };
             }
         };
@@ -250,20 +251,23 @@ impl Sorted {
 }
 
 /// The unique index that makes `ON CONFLICT` of these columns possible.
-fn unique_key<'a>(catalog: &'a CatalogTable, key: &[&str]) -> Result<&'a UniqueKey, String> {
+fn unique_key<'a>(found: &FoundTable<'a>, key: &[&str]) -> Result<&'a UniqueKey, TargetProblem> {
+    let FoundTable { name, catalog, .. } = *found;
+    let place = || (name.to_owned(), key.iter().map(|column| (*column).to_owned()).collect());
     let mut sorted = key.to_vec();
     sorted.sort_unstable();
     let fitting = || catalog.unique_keys.iter().filter(|unique| unique.columns == sorted);
-    let list = key.join(", ");
     if fitting().next().is_none() {
-        return Err(format!("needs a primary key or unique index on exactly ({list})"));
+        let (table, key) = place();
+        return Err(TargetProblem::NoUniqueKey { table, key });
     }
     let has_nullable =
         key.iter().any(|name| catalog.columns.get(*name).is_some_and(|c| c.is_nullable));
     // Under a plain unique index NULL never conflicts, so every change of such a key would add a row.
-    fitting()
-        .find(|unique| unique.nulls_are_equal || !has_nullable)
-        .ok_or_else(|| format!("({list}) must be NOT NULL, or its unique index NULLS NOT DISTINCT"))
+    fitting().find(|unique| unique.nulls_are_equal || !has_nullable).ok_or_else(|| {
+        let (table, key) = place();
+        TargetProblem::NullableKey { table, key }
+    })
 }
 
 fn on_conflict(target: &TargetTable, key: &[&str]) -> String {

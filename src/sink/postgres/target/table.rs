@@ -6,6 +6,7 @@ use arrow::datatypes::DataType;
 
 use super::check_statement::CheckStatement;
 use super::column::TargetColumn;
+use super::problem::TargetProblem;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, ColumnLimits};
 use crate::sink::postgres::schema::column_types::{STAMP, stamp_type, type_name};
@@ -15,6 +16,16 @@ use crate::sink::postgres::schema::wire_format::Wire;
 pub(crate) struct ColumnSpec<'a> {
     pub(crate) name: &'a str,
     pub(crate) data_type: &'a DataType,
+}
+
+/// A table that is there.
+#[derive(Clone, Copy)]
+pub(crate) struct FoundTable<'a> {
+    /// Of the sink; the name may have another one.
+    pub(crate) schema: &'a str,
+    /// As the configuration has it.
+    pub(crate) name: &'a str,
+    pub(crate) catalog: &'a CatalogTable,
 }
 
 /// A table whose columns take what the sink writes.
@@ -45,15 +56,15 @@ pub(crate) enum Rounding {
 impl TargetTable {
     /// Matches what is wanted with what is there; what does not match goes to `problems`.
     pub(crate) fn check(
-        (schema, name): (&str, &str),
-        catalog: &CatalogTable,
+        found: &FoundTable<'_>,
         wanted: &[ColumnSpec<'_>],
         rounding: Rounding,
-        problems: &mut Vec<String>,
+        problems: &mut Vec<TargetProblem>,
     ) -> Self {
+        let FoundTable { schema, name, catalog } = *found;
         let mut columns = Vec::new();
         for column in wanted {
-            match check_column(catalog, column, rounding) {
+            match check_column(found, column, rounding) {
                 Ok((wire, there)) => columns.push(TargetColumn {
                     name: column.name.to_owned(),
                     wire,
@@ -63,7 +74,7 @@ impl TargetTable {
                     refusing_type: (there.is_domain || wire == Wire::Literal)
                         .then(|| there.bare_type.clone()),
                 }),
-                Err(problem) => problems.push(format!("{name}.{}: {problem}", column.name)),
+                Err(problem) => problems.push(problem),
             }
         }
         let is_wanted = |name: &str| wanted.iter().any(|column| column.name == name);
@@ -87,7 +98,8 @@ impl TargetTable {
             .collect();
         missing.sort_unstable();
         problems.extend(missing.into_iter().map(|column| {
-            format!("{name}.{column}: is NOT NULL without a default, and nothing fills it")
+            let (table, column) = (name.to_owned(), column.to_owned());
+            TargetProblem::UnfilledColumn { table, column }
         }));
         let sql_name = quote::table(schema, name);
         let (in_schema, bare) = quote::split(schema, name);
@@ -168,26 +180,28 @@ impl From<TargetTable> for Cow<'_, TargetTable> {
 }
 
 fn check_column<'a>(
-    catalog: &'a CatalogTable,
+    found: &FoundTable<'a>,
     wanted: &ColumnSpec<'_>,
     rounding: Rounding,
-) -> Result<(Wire, &'a CatalogColumn), String> {
+) -> Result<(Wire, &'a CatalogColumn), TargetProblem> {
     let data_type = wanted.data_type;
-    let there = catalog.columns.get(wanted.name).ok_or_else(|| {
-        format!("the column is missing; its type would be {}", sql_name(data_type))
-    })?;
+    let (table, column, wanted) =
+        (found.name.to_owned(), wanted.name.to_owned(), sql_name(data_type));
+    let Some(there) = found.catalog.columns.get(&column) else {
+        return Err(TargetProblem::MissingColumn { table, column, wanted });
+    };
     if there.is_generated {
-        return Err("the column is generated, so it cannot be written".to_owned());
+        return Err(TargetProblem::GeneratedColumn { table, column });
     }
-    let wire = Some(there.wire).filter(|wire| wire.accepts(data_type)).ok_or_else(|| {
-        format!("the column is {}, which cannot take {}", there.type_name, sql_name(data_type))
-    })?;
+    let actual = there.type_name.clone();
+    let Some(wire) = Some(there.wire).filter(|wire| wire.accepts(data_type)) else {
+        return Err(TargetProblem::WrongType { table, column, actual, wanted });
+    };
     if let (DataType::Decimal128(_, scale), Some(target), Rounding::Refused) =
         (data_type, there.limits.digits, rounding)
         && i32::from(*scale) > target.1
     {
-        let wanted = sql_name(data_type);
-        return Err(format!("the column is {}, which would round {wanted}", there.type_name));
+        return Err(TargetProblem::RoundingType { table, column, actual, wanted });
     }
     Ok((wire, there))
 }

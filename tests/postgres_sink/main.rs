@@ -115,14 +115,15 @@ impl Stage for PostgresStage {
     async fn set_broken(&mut self, is_broken: bool) {
         // The serialization failure comes with the last statement of all: at COMMIT.
         let schema = &self.schema;
-        let sql = match is_broken {
-            true => format!(
+        let sql = if is_broken {
+            format!(
                 "CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS
                    $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END $$;
                  CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON {schema}.{LANDING}
                    INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {schema}.refuse()"
-            ),
-            false => format!("DROP TRIGGER refuse ON {schema}.{LANDING}"),
+            )
+        } else {
+            format!("DROP TRIGGER refuse ON {schema}.{LANDING}")
         };
         self.client.batch_execute(&sql).await.unwrap();
     }

@@ -166,9 +166,10 @@ fn with_a_bad_row(
 ) -> EpochCommit {
     let mut builder = epoch(1);
     for id in 1..=ROWS {
-        builder = match id == BAD {
-            true => add(builder, id, BAD_KEY, class.bad_status),
-            false => add(builder, id, id as i64, "fine"),
+        builder = if id == BAD {
+            add(builder, id, BAD_KEY, class.bad_status)
+        } else {
+            add(builder, id, id as i64, "fine")
         };
     }
     builder.build()
@@ -197,9 +198,10 @@ async fn one_bad_landing_row_in_ten_thousand_is_found_and_costs_itself() {
         assert_eq!(count(&scene.client, LANDING).await, before, "{code}: nothing is written");
         let bad = commit.landing[0].offsets[BAD as usize - 1];
         assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [bad], "{code}");
-        let found_by = match class.is_told_before || code == "23514" {
-            true => PreflightLevel::Checks,
-            false => PreflightLevel::Trial,
+        let found_by = if class.is_told_before || code == "23514" {
+            PreflightLevel::Checks
+        } else {
+            PreflightLevel::Trial
         };
         assert_eq!(rows[0].level, found_by, "{code}");
         let message = &rows[0].message;

@@ -253,9 +253,10 @@ fn operation(operations: Option<&ArrayRef>, row: usize) -> &'static str {
 fn key_text(batch: &RecordBatch, row: usize, columns: &[usize]) -> Result<String, ArrowError> {
     let text = |column: &usize| {
         let array = batch.column(*column);
-        match array.is_valid(row) {
-            true => array_value_to_string(array, row),
-            false => Ok("\u{2400}".to_owned()),
+        if array.is_valid(row) {
+            array_value_to_string(array, row)
+        } else {
+            Ok("\u{2400}".to_owned())
         }
     };
     Ok(columns.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\u{1f}"))

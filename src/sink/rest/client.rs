@@ -107,16 +107,18 @@ impl RestClient {
         if status.is_success() {
             return PostOutcome::Delivered;
         }
-        let reason = match body.is_empty() {
-            true => format!("the API answers {status}"),
-            false => format!("the API answers {status}: {body}"),
+        let reason = if body.is_empty() {
+            format!("the API answers {status}")
+        } else {
+            format!("the API answers {status}: {body}")
         };
         if status == StatusCode::UNAUTHORIZED {
             self.credentials.forget_token().await;
         }
-        match is_about_the_row(status) {
-            true => PostOutcome::RejectedRequest { reason },
-            false => PostOutcome::Failed { reason, retry_after },
+        if is_about_the_row(status) {
+            PostOutcome::RejectedRequest { reason }
+        } else {
+            PostOutcome::Failed { reason, retry_after }
         }
     }
 }

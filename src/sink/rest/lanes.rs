@@ -150,10 +150,7 @@ impl Lanes {
         if !wait.is_zero() || path.breaker.state() != BreakerState::HalfOpen {
             return wait;
         }
-        match std::mem::replace(&mut path.is_probing, true) {
-            false => Duration::ZERO,
-            true => PROBE_LOOK,
-        }
+        if std::mem::replace(&mut path.is_probing, true) { PROBE_LOOK } else { Duration::ZERO }
     }
 
     fn path(&mut self, path: &str) -> &mut PathState {

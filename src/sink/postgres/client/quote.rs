@@ -6,9 +6,10 @@ pub(crate) fn ident(name: &str) -> String {
 /// Quotes a text, whatever is in it.
 pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    match text.contains('\\') {
-        true => format!(" E'{}'", quoted.replace('\\', "\\\\")),
-        false => format!("'{quoted}'"),
+    if text.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
     }
 }
 

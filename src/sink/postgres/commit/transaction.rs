@@ -125,11 +125,10 @@ impl EpochWrite<'_> {
         let rest = prepared.iter().map(|(statement, request)| request.run(told, statement));
         let (begun, inserted, rest) = futures::join!(
             async {
-                match is_begun {
-                    true => Ok(()),
-                    false => {
-                        client.batch_execute(&format!("BEGIN {READ_COMMITTED}; {BY_INDEX}")).await
-                    }
+                if is_begun {
+                    Ok(())
+                } else {
+                    client.batch_execute(&format!("BEGIN {READ_COMMITTED}; {BY_INDEX}")).await
                 }
             },
             execute(told, &ledger_row, &self.ledger_row),

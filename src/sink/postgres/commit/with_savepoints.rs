@@ -125,10 +125,7 @@ impl RefusalPolicy<'_> {
             }
         }
         self.gaps.extend(results.iter().map(|row| row.result.clone()));
-        match landing.is_empty() {
-            true => Ok(results),
-            false => Err(SinkError::RowsRefused { rows: landing }),
-        }
+        if landing.is_empty() { Ok(results) } else { Err(SinkError::RowsRefused { rows: landing }) }
     }
 }
 

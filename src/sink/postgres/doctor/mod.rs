@@ -94,12 +94,13 @@ async fn server(client: &Client) -> Result<Vec<Finding>, Error> {
                pg_size_pretty(pg_database_size(current_database()))";
     let row = client.query_one(sql, &[]).await?;
     let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-    let mut findings = vec![match number >= 140_000 {
-        true => Finding::ok(format!("connected to PostgreSQL {version}")),
-        false => Finding::problem(
+    let mut findings = vec![if number >= 140_000 {
+        Finding::ok(format!("connected to PostgreSQL {version}"))
+    } else {
+        Finding::problem(
             format!("the server is PostgreSQL {version}"),
             "upgrade the server to PostgreSQL 14 or newer",
-        ),
+        )
     }];
     if row.try_get::<_, bool>(2)? {
         findings.push(Finding::problem(

@@ -18,14 +18,15 @@ pub(super) async fn usage(client: &Client, schema: &str) -> Result<Option<Findin
     let (user, database): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let (user, name) = (quote::ident(&user), quote::ident(schema));
     if !row.try_get::<_, bool>(2)? {
-        return Ok(Some(match row.try_get::<_, bool>(3)? {
-            true => Finding::ok(format!("the next start creates schema {schema}")),
-            false => Finding::problem(
+        return Ok(Some(if row.try_get::<_, bool>(3)? {
+            Finding::ok(format!("the next start creates schema {schema}"))
+        } else {
+            Finding::problem(
                 format!("there is no schema {schema}, and the user may not create it"),
                 format!(
                     "CREATE SCHEMA {name} AUTHORIZATION {user}; as a user who may, in database {database}"
                 ),
-            ),
+            )
         }));
     }
     let sql = "SELECT has_schema_privilege($1, 'USAGE')";

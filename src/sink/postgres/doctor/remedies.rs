@@ -144,9 +144,10 @@ impl<'a> ExpectedTargets<'a> {
     }
 
     fn sql_type(&self, table: &Table, column: &str, kind: &DataType) -> Option<String> {
-        match column == table.free_name(EXTRA_FIELDS) {
-            true => Some("jsonb".to_owned()),
-            false => type_name(kind),
+        if column == table.free_name(EXTRA_FIELDS) {
+            Some("jsonb".to_owned())
+        } else {
+            type_name(kind)
         }
     }
 }

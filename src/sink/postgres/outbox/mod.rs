@@ -95,18 +95,15 @@ impl Outbox {
         let connection = Connection::open(&self.config, deadline).await?;
         let failed = |error| classify("asking for the turn to deliver the outbox", error);
         let name = format!("{} {}", self.config.schema, self.pipeline);
-        let (holder, has_turn) = match connection.is_pooled() {
-            false => {
-                let name: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
-                let asked = connection.client.query_typed_one(LOCK, &name).await;
-                (None, asked.and_then(|row| row.try_get(0)).map_err(failed)?)
-            }
-            true => {
-                let mut holder = Connection::open(&self.config, deadline).await?;
-                holder.begin(HOLD).await.map_err(failed)?;
-                let has_turn = held(&holder, &name).await.map_err(failed)?;
-                (Some(holder), has_turn)
-            }
+        let (holder, has_turn) = if connection.is_pooled() {
+            let mut holder = Connection::open(&self.config, deadline).await?;
+            holder.begin(HOLD).await.map_err(failed)?;
+            let has_turn = held(&holder, &name).await.map_err(failed)?;
+            (Some(holder), has_turn)
+        } else {
+            let name: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
+            let asked = connection.client.query_typed_one(LOCK, &name).await;
+            (None, asked.and_then(|row| row.try_get(0)).map_err(failed)?)
         };
         if !has_turn {
             return Ok(None);

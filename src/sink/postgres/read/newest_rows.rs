@@ -47,13 +47,12 @@ pub(crate) async fn read(
             break;
         }
     }
-    let changelogs = match found.len() > limit {
-        true => None,
-        false => {
-            let chunks = found.chunks(BOOTSTRAP_ROWS);
-            let changelogs = chunks.map(|rows| snapshot::changelog(table, &landing.name, rows));
-            Some(changelogs.collect::<Result<Vec<_>, _>>()?)
-        }
+    let changelogs = if found.len() > limit {
+        None
+    } else {
+        let chunks = found.chunks(BOOTSTRAP_ROWS);
+        let changelogs = chunks.map(|rows| snapshot::changelog(table, &landing.name, rows));
+        Some(changelogs.collect::<Result<Vec<_>, _>>()?)
     };
     // Rows keep their statements, which must be gone before the transaction is.
     drop(found);
@@ -74,23 +73,25 @@ fn select((table, newest): (&Table, &str), columns: &[usize], wanted: &TargetTab
     let (keys, asked) = (names(&table.key), names(columns));
     let landing = &wanted.sql_name;
     let is_by_key = columns == table.key;
-    let found = match is_by_key {
-        true => format!("SELECT DISTINCT {} FROM wanted", keys.join(", ")),
-        false => format!(
+    let found = if is_by_key {
+        format!("SELECT DISTINCT {} FROM wanted", keys.join(", "))
+    } else {
+        format!(
             "SELECT DISTINCT {} FROM wanted JOIN {landing} AS landed ON {}",
             keys.iter().map(|key| format!("landed.{key}")).collect::<Vec<_>>().join(", "),
             same(&asked, "landed", "wanted"),
-        ),
+        )
     };
     // IS TRUE keeps it a hashed look-up: as a join, the plan that serves all numbers of keys compares
     // each row with each key.
-    let still_asked = match is_by_key {
-        true => String::new(),
-        false => format!(
+    let still_asked = if is_by_key {
+        String::new()
+    } else {
+        format!(
             "AND ((newest.{}) IN (SELECT {} FROM wanted)) IS TRUE ",
             asked.join(", newest."),
             asked.join(", "),
-        ),
+        )
     };
     let own = |name: &str| quote::ident(&table.free_name(name));
     format!(

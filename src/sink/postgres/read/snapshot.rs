@@ -92,9 +92,10 @@ pub(crate) fn newest_columns(table: &Table, target: Option<&TargetTable>) -> Str
         name => format!("{}::{sql_type}", column(&table.free_name(name))),
     });
     let scn = table.free_name(SOURCE_SCN);
-    let scn = match target.is_some_and(|target| target.has_column(&scn)) {
-        true => column(&scn),
-        false => "NULL".to_owned(),
+    let scn = if target.is_some_and(|target| target.has_column(&scn)) {
+        column(&scn)
+    } else {
+        "NULL".to_owned()
     };
     declared.chain(own).chain([format!("{scn}::bigint")]).collect::<Vec<_>>().join(", ")
 }

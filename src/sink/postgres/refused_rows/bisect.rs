@@ -51,13 +51,12 @@ pub(crate) async fn rejected_upfront(
         return Ok(Vec::new());
     }
     let mut rejected = misfits(&row_write.rows);
-    let broken = match rejected.is_empty() {
-        true => check_evaluation::broken(connection, row_write).await?,
-        false => {
-            let (rest, rows) = without(row_write, &rejected)?;
-            let broken = check_evaluation::broken(connection, &rest).await?;
-            broken.into_iter().map(|(row, error)| (rows[row], error)).collect()
-        }
+    let broken = if rejected.is_empty() {
+        check_evaluation::broken(connection, row_write).await?
+    } else {
+        let (rest, rows) = without(row_write, &rejected)?;
+        let broken = check_evaluation::broken(connection, &rest).await?;
+        broken.into_iter().map(|(row, error)| (rows[row], error)).collect()
     };
     let broken = broken.into_iter().map(|(row, error)| {
         let error = DataError { row: Some(row), ..error };

@@ -73,9 +73,10 @@ fn sentence(key: &str, error: &DataError) -> String {
 fn key_text(batch: &RecordBatch, key: &[usize], row: usize) -> String {
     let schema = batch.schema();
     let cell = |at: &usize| {
-        let value = match batch.column(*at).is_null(row) {
-            true => "NULL".to_owned(),
-            false => cell_text(batch.column(*at), row),
+        let value = if batch.column(*at).is_null(row) {
+            "NULL".to_owned()
+        } else {
+            cell_text(batch.column(*at), row)
         };
         format!("{} = {value}", schema.field(*at).name())
     };

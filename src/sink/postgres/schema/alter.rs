@@ -226,9 +226,10 @@ fn statement(
     let sql_type = known.and_then(|known| type_name(&known.data_type()));
     let sql_type = sql_type.unwrap_or_else(|| "jsonb".to_owned());
     let (table, column) = (quote::table(schema, table), quote::ident(column));
-    match is_new {
-        true => format!("ALTER TABLE {table} ADD COLUMN {column} {sql_type}"),
-        false => format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {sql_type}"),
+    if is_new {
+        format!("ALTER TABLE {table} ADD COLUMN {column} {sql_type}")
+    } else {
+        format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {sql_type}")
     }
 }
 

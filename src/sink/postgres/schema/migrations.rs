@@ -69,9 +69,10 @@ async fn is_applied(
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&file, Type::TEXT), (&text, Type::TEXT)];
     let row = connection.client.query_typed_opt(&sql, &params).await.map_err(failed)?;
     let Some(row) = row else { return Ok(false) };
-    match row.try_get(0).map_err(failed)? {
-        true => Ok(true),
-        false => Err(SinkError::MigrationChanged { file: file.to_owned() }),
+    if row.try_get(0).map_err(failed)? {
+        Ok(true)
+    } else {
+        Err(SinkError::MigrationChanged { file: file.to_owned() })
     }
 }
 

@@ -409,9 +409,10 @@ fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
 /// Each list as Postgres reads an array: `{"a","b",NULL}`.
 fn array_literals(lists: &ListArray) -> Result<StringArray, ArrowError> {
     let literal = |items: ArrayRef| {
-        let item = |at: usize| match items.is_null(at) {
-            true => Ok("NULL".to_owned()),
-            false => {
+        let item = |at: usize| {
+            if items.is_null(at) {
+                Ok("NULL".to_owned())
+            } else {
                 let text = array_value_to_string(&items, at)?;
                 Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
             }

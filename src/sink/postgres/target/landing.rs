@@ -104,12 +104,11 @@ pub(crate) fn rows<'a>(
     let placed = newest_placed(table).into_iter();
     let placed: Vec<&Placed> = placed.filter(|it| target.has_column(&it.column)).collect();
     let extra_fields = batch.column(table.system_column(SystemColumn::ExtraFields));
-    let (columns, rest) = match placed.is_empty() {
-        true => (Vec::new(), ArrayRef::clone(extra_fields)),
-        false => {
-            let (columns, rest) = place(extra_fields.as_string(), &placed);
-            (columns, Arc::new(rest) as ArrayRef)
-        }
+    let (columns, rest) = if placed.is_empty() {
+        (Vec::new(), ArrayRef::clone(extra_fields))
+    } else {
+        let (columns, rest) = place(extra_fields.as_string(), &placed);
+        (columns, Arc::new(rest) as ArrayRef)
     };
     arrays.extend(FROM_BATCH.map(|(column, _)| match column {
         SystemColumn::ExtraFields => ArrayRef::clone(&rest),

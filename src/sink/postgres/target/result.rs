@@ -239,9 +239,10 @@ impl Sorted {
             }
         }
         for (columns, rows) in by_columns {
-            match rows.len() >= WORTH_A_STATEMENT && !columns.is_empty() {
-                true => sorted.differing.push((columns, rows)),
-                false => sorted.rest.extend(rows),
+            if rows.len() >= WORTH_A_STATEMENT && !columns.is_empty() {
+                sorted.differing.push((columns, rows))
+            } else {
+                sorted.rest.extend(rows)
             }
         }
         // In the order of their keys, as the batch is.
@@ -310,10 +311,11 @@ fn on_difference(target: &TargetTable, key: &[&str]) -> String {
 fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> String {
     let names: Vec<String> = key.columns.iter().map(|column| quote::ident(&column.name)).collect();
     // Not `IS NOT DISTINCT FROM`: no index serves it.
-    let same = |name: &String| match nulls_are_equal {
-        false => format!("kept.{name} = gone.{name}"),
-        true => {
+    let same = |name: &String| {
+        if nulls_are_equal {
             format!("(kept.{name} = gone.{name} OR (kept.{name} IS NULL AND gone.{name} IS NULL))")
+        } else {
+            format!("kept.{name} = gone.{name}")
         }
     };
     format!(

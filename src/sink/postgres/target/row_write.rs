@@ -133,10 +133,7 @@ impl RowWrite<'_> {
 
     /// To be called once in a transaction, and outside of savepoints, before [`Self::write`].
     pub(crate) async fn check_columns(&self, connection: &mut Connection) -> Result<(), SinkError> {
-        match self.tells_rows() {
-            true => self.rows.check_columns(connection).await,
-            false => Ok(()),
-        }
+        if self.tells_rows() { self.rows.check_columns(connection).await } else { Ok(()) }
     }
 
     /// Some of the rows, in the way that tells most about a row that is refused.

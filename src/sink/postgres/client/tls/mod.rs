@@ -153,9 +153,10 @@ fn certificates(
     };
     let all = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
     let all = all.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    match all.is_empty() {
-        true => Err(TlsError::Empty { option, path: path.to_owned(), what: "certificate" }),
-        false => Ok(all),
+    if all.is_empty() {
+        Err(TlsError::Empty { option, path: path.to_owned(), what: "certificate" })
+    } else {
+        Ok(all)
     }
 }
 
@@ -173,10 +174,7 @@ fn system_authorities() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if let Some(error) = found.errors.first() {
         tracing::debug!(%error, "a part of the certificate store can't be read");
     }
-    match found.certs.is_empty() {
-        true => Err(TlsError::NoAuthorities),
-        false => Ok(found.certs),
-    }
+    if found.certs.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(found.certs) }
 }
 
 fn refused(error: TlsError) -> SinkError {
@@ -282,9 +280,10 @@ fn failed(error: io::Error, authorities: String) -> TlsError {
             CertificateError::NotValidForNameContext { expected, presented } => {
                 TlsError::OtherName {
                     expected: expected.to_str().into_owned(),
-                    presented: match presented.is_empty() {
-                        true => "no name at all".to_owned(),
-                        false => presented.join(", "),
+                    presented: if presented.is_empty() {
+                        "no name at all".to_owned()
+                    } else {
+                        presented.join(", ")
                     },
                 }
             }

@@ -1,3 +1,5 @@
+//! Why a sink could not do what it was asked, and what the pipeline does about it.
+
 use std::error::Error as StdError;
 
 use crate::model::{Epoch, Offset};
@@ -6,7 +8,7 @@ use crate::resilience::Recovery;
 /// Attempts at a target that is away, before it is left alone for a while.
 pub(super) const ATTEMPTS_AWAY: u32 = 10;
 
-type Cause = Box<dyn StdError + Send + Sync>;
+type BoxedCause = Box<dyn StdError + Send + Sync>;
 
 /// Why a sink could not do what it was asked; one variant per decision of the pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +18,7 @@ pub enum SinkError {
     Unavailable {
         doing: String,
         #[source]
-        source: Cause,
+        source: BoxedCause,
     },
     /// The target is there and gave this transaction up: a lock, a timeout, a deadlock, no space.
     #[error("the target gave up {doing}: {reason}")]
@@ -26,7 +28,7 @@ pub enum SinkError {
         /// Failures in a row after which the target is left alone for a while; `None`: as configured.
         attempts: Option<u32>,
         #[source]
-        source: Cause,
+        source: BoxedCause,
     },
     /// COMMIT was answered, and the ledger shows that nothing was written.
     #[error("epoch {epoch} was rolled back by the target although every statement succeeded")]
@@ -43,7 +45,7 @@ pub enum SinkError {
         message: String,
         advice: &'static str,
         #[source]
-        source: Option<Cause>,
+        source: Option<BoxedCause>,
     },
     /// A value that the target's column cannot hold, or a constraint that a row violates.
     #[error(transparent)]
@@ -70,7 +72,7 @@ pub enum SinkError {
         file: String,
         message: String,
         #[source]
-        source: Option<Cause>,
+        source: Option<BoxedCause>,
     },
     /// Landing or ledger hold something that this program did not write.
     #[error("{table} holds {what}")]
@@ -118,7 +120,7 @@ pub struct DataError {
     pub row: Option<usize>,
     pub message: String,
     #[source]
-    pub source: Option<Cause>,
+    pub source: Option<BoxedCause>,
 }
 
 fn in_column(column: &Option<String>) -> String {

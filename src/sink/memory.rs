@@ -14,7 +14,7 @@ use arrow::error::ArrowError;
 use async_trait::async_trait;
 
 use self::landed::{history, holding, newest};
-use super::{LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
+use super::{KeyQuery, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::model::{
     Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Replayed, ResultChanges,
     ResultMode, ResultTable, SchemaChange, SpoolOrder, Table,
@@ -151,14 +151,14 @@ impl Sink for MemorySink {
     async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        asked: (&[usize], &RecordBatch),
+        query: KeyQuery<'_>,
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError> {
         if self.target.state().fault == CommitFault::Unavailable {
             return Err(unavailable(format!("looking for rows of {}", table.name)));
         }
         let Landing::History(name) = &table.options.landing else { return Ok(Some(Vec::new())) };
-        let rows = holding(table, &self.target.landed(name), asked);
+        let rows = holding(table, &self.target.landed(name), query);
         let rows = rows.map_err(|error| SinkError::Unreadable {
             table: name.clone(),
             what: error.to_string(),

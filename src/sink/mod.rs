@@ -75,17 +75,15 @@ pub trait Sink: Send {
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError>;
 
-    /// The newest landed rows, deletes left out, that hold one of `keys` in `columns`; `None` if these
-    /// are more than `limit`.
+    /// The newest landed rows, deletes left out, that hold one of the keys; `None` if these are more than `limit`.
     ///
-    /// Shape: `columns` are positions in the table's columns and `keys` has their values, each key once,
-    /// as many as one likes; NULL finds nothing. A row counts if its newest version, by position, holds
+    /// A row counts if its newest version, by position, holds
     /// the key. The answer is as that of [`Self::bootstrap`], and empty for a table that lands nowhere.
     /// What another sink value is committing is not seen before it is committed.
     async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        (columns, keys): (&[usize], &RecordBatch),
+        query: KeyQuery<'_>,
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError>;
 
@@ -119,6 +117,15 @@ pub trait Sink: Send {
     /// transaction. A refused landing row is [`SinkError::RowsRefused`]: its event has to come again as a
     /// dead letter, computed without the row.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
+}
+
+/// Which landed rows are looked for: those that hold one of `keys` in `columns`.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyQuery<'a> {
+    /// Positions in the table's columns.
+    pub columns: &'a [usize],
+    /// The values of these columns, each key once, as many as one likes; NULL finds nothing.
+    pub keys: &'a RecordBatch,
 }
 
 /// The most rows in one changelog of [`Sink::bootstrap`].

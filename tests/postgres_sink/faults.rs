@@ -8,7 +8,7 @@ use tidemark::model::{Changelog, EpochCommit, NewColumns};
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch, log, orders, totals};
 use tidemark::sink::postgres::{Outbox, Pooler, PostgresConfig, PostgresSink};
-use tidemark::sink::{Sink, SinkError};
+use tidemark::sink::{KeyQuery, Sink, SinkError};
 use tokio_postgres::Client;
 
 use crate::fault_proxy::{Fault, FaultProxy, Step};
@@ -185,7 +185,8 @@ async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkErr
         "the ledger" => sink.resume().await?.offsets.count() as usize,
         "the newest rows" => rows(sink.bootstrap(&table, None).await?),
         "rows by their keys" => {
-            rows(sink.newest_rows(&table, (&table.key, &keys), 10).await?.unwrap())
+            let query = KeyQuery { columns: &table.key, keys: &keys };
+            rows(sink.newest_rows(&table, query, 10).await?.unwrap())
         }
         "the history of keys" => rows(sink.history(&table, &keys).await?),
         "rows of the ledger" => sink.ledger_reader().committed_epochs(None, 10).await?.len(),

@@ -10,7 +10,7 @@ use tidemark::model::{
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
 use tidemark::sink::postgres::{Outbox, PostgresConfig};
 use tidemark::sink::rest::{Backlog, Delivery, RestConfig};
-use tidemark::sink::{Sink, SinkError};
+use tidemark::sink::{KeyQuery, Sink, SinkError};
 use tidemark::telemetry::{Condition, Health};
 use tidemark_base::Secret;
 use tidemark_broker::api::{Faults, Received, Store, serve};
@@ -125,10 +125,10 @@ impl Sink for Posting {
     async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        asked: (&[usize], &arrow::array::RecordBatch),
+        query: KeyQuery<'_>,
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        self.inner.newest_rows(table, asked, limit).await
+        self.inner.newest_rows(table, query, limit).await
     }
 
     async fn history(

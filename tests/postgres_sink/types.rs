@@ -9,12 +9,12 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use tidemark::model::{
-    Changelog, Channel, Column, Landing, Offset, Operation, Position, ResultChanges, ResultMode,
-    ResultTable, SystemColumn, Table, TableOptions,
+    Changelog, Channel, Column, EpochCommit, Landing, Offset, Operation, Position, ResultChanges,
+    ResultMode, ResultTable, SystemColumn, Table, TableOptions,
 };
-use tidemark::sink::Sink;
 use tidemark::sink::conformance::{PIPELINE, QUEUE, SPOOL, START, epoch, orders};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
+use tidemark::sink::{KeyQuery, Sink};
 
 use crate::postgres::{Durability, PostgresServer};
 
@@ -49,6 +49,10 @@ fn columns_of_all_types() -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
+fn landed(number: u64, changelog: &Changelog) -> EpochCommit {
+    EpochCommit { landing: vec![changelog.clone()], ..epoch(number).build() }
+}
+
 #[tokio::test]
 async fn every_declared_type_comes_back_from_its_landing_table() {
     let server = PostgresServer::start(Durability::Off).await;
@@ -81,9 +85,7 @@ async fn every_declared_type_comes_back_from_its_landing_table() {
 
     // Three rows go by statement, and 600 rows of new keys by COPY.
     let few = changelog(&table, columns.iter().map(|(_, array)| Arc::clone(array)).collect(), 1);
-    let mut commit = epoch(1).build();
-    commit.landing = vec![few.clone()];
-    sink.commit(&commit).await.unwrap();
+    sink.commit(&landed(1, &few)).await.unwrap();
     let rows = arrow::array::UInt64Array::from_iter_values((0..600).map(|row| row % 3));
     let mut many: Vec<ArrayRef> = columns
         .iter()
@@ -91,9 +93,7 @@ async fn every_declared_type_comes_back_from_its_landing_table() {
         .collect();
     many[0] = Arc::new(Int64Array::from_iter_values(4..604));
     let many = changelog(&table, many, 4);
-    let mut commit = epoch(2).build();
-    commit.landing = vec![many.clone()];
-    sink.commit(&commit).await.unwrap();
+    sink.commit(&landed(2, &many)).await.unwrap();
 
     let read = sink.bootstrap(&table, None).await.unwrap();
     assert_eq!(read.len(), 1);
@@ -112,7 +112,8 @@ async fn every_declared_type_comes_back_from_its_landing_table() {
     let key = (0..columns.len()).collect();
     let keyed = Arc::new(Table { key, ..(*table).clone() });
     let keys = few.batch.project(&keyed.key).unwrap();
-    let found = sink.newest_rows(&keyed, (&keyed.key, &keys), 10).await.unwrap().unwrap();
+    let query = KeyQuery { columns: &keyed.key, keys: &keys };
+    let found = sink.newest_rows(&keyed, query, 10).await.unwrap().unwrap();
     let mut found: Vec<u64> = found.iter().flat_map(|c| &c.offsets).map(|o| o.id).collect();
     found.sort();
     assert_eq!(found, [1, 3]);

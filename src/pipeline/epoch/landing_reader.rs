@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +13,7 @@ use crate::pipeline::epoch::diversion::{Diversion, take_out};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::resilience::{CircuitBreaker, Recovery};
-use crate::sink::{RefusedRow, Sink, SinkError};
+use crate::sink::{KeyQuery, RefusedRow, Sink, SinkError};
 use crate::state::KeysOf;
 use crate::telemetry::{Health, names};
 
@@ -90,10 +89,10 @@ impl LandingReader {
     pub(in crate::pipeline) async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        asked: (&[usize], &RecordBatch),
+        query: KeyQuery<'_>,
         limit: usize,
     ) -> Result<Option<Option<Vec<Changelog>>>, PipelineError> {
-        self.ask(table, async |landing| landing.newest_rows(table, asked, limit).await).await
+        self.ask(table, async |landing| landing.newest_rows(table, query, limit).await).await
     }
 
     /// As [`Sink::history`], of several tables. Waits and gives up as [`Self::newest_rows`].

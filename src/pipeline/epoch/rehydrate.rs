@@ -15,6 +15,7 @@ use metrics::counter;
 
 use crate::decode::Decoded;
 use crate::model::{Changelog, KeyBytes, Message, Offset, Table, TableDelta};
+use crate::sink::KeyQuery;
 use crate::state::{MissingRows, StateError, StateStores};
 use crate::telemetry::names;
 
@@ -126,8 +127,8 @@ impl<'a> Rehydration<'a> {
         for table in &tables {
             let Some(wanted) = self.wanted.remove(&table.name) else { continue };
             let keys = concatenated(table, &table.key, &wanted.keys)?;
-            let Some(rows) = landed.newest_rows(table, (&table.key, &keys), self.rest).await?
-            else {
+            let query = KeyQuery { columns: &table.key, keys: &keys };
+            let Some(rows) = landed.newest_rows(table, query, self.rest).await? else {
                 return Ok(false);
             };
             let Some(rows) = rows else {
@@ -168,8 +169,8 @@ impl<'a> Rehydration<'a> {
             return Ok(true);
         }
         let keys = key_column(parents, &needs, (table, reference.column))?;
-        let asked: (&[usize], _) = (&[reference.column], &keys);
-        let Some(rows) = landed.newest_rows(table, asked, self.rest).await? else {
+        let query = KeyQuery { columns: &[reference.column], keys: &keys };
+        let Some(rows) = landed.newest_rows(table, query, self.rest).await? else {
             return Ok(false);
         };
         let Some(rows) = rows else {

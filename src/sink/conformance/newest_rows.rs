@@ -7,7 +7,7 @@ use arrow::datatypes::Int64Type;
 
 use super::stage::{QUEUE, Stage, epoch, orders, scn};
 use crate::model::{Changelog, Operation, Table, TableOptions};
-use crate::sink::Sink;
+use crate::sink::{KeyQuery, Sink};
 
 pub(super) async fn the_newest_rows_of_keys_are_found_unless_they_are_deleted(
     stage: &mut dyn Stage,
@@ -25,30 +25,30 @@ pub(super) async fn the_newest_rows_of_keys_are_found_unless_they_are_deleted(
             .build(),
     ];
     let mut other = stage.sink(QUEUE).await;
-    assert_eq!(found(&mut *other, (&[0], &order_ids(&[1, 2]))).await, []);
+    assert_eq!(found(&mut *other, by(&[0], &order_ids(&[1, 2]))).await, []);
     for commit in &commits {
         sink.commit(commit).await.expect("the epoch is committed");
     }
     let expected = [(1, "a", 1), (3, "back", 7)].map(|(k, status, id)| (k, status.to_owned(), id));
-    let by_key = found(&mut *other, (&[0], &order_ids(&[99, 1, 3, 2, 4]))).await;
+    let by_key = found(&mut *other, by(&[0], &order_ids(&[99, 1, 3, 2, 4]))).await;
     assert_eq!(by_key, expected);
-    assert_eq!(found(&mut *other, (&[0], &order_ids(&[]))).await, []);
+    assert_eq!(found(&mut *other, by(&[0], &order_ids(&[]))).await, []);
     let many: Vec<i64> = (0..10_000).filter(|key| *key != 5).collect();
-    assert_eq!(found(&mut *other, (&[0], &order_ids(&many))).await, expected);
+    assert_eq!(found(&mut *other, by(&[0], &order_ids(&many))).await, expected);
     // By another column: what the newest version says counts.
     let status = orders().schema().project(&[1]).expect("the second column");
     let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), None]));
     let status = RecordBatch::try_new(Arc::new(status), vec![texts]).expect("the status alone");
     let expected = [(1, "a", 1), (5, "b", 10)].map(|(k, status, id)| (k, status.to_owned(), id));
-    assert_eq!(found(&mut *other, (&[1], &status)).await, expected);
+    assert_eq!(found(&mut *other, by(&[1], &status)).await, expected);
 
     let mut limited = async |limit| {
-        let rows = other.newest_rows(&orders(), (&[0], &order_ids(&[1, 3])), limit).await;
+        let rows = other.newest_rows(&orders(), by(&[0], &order_ids(&[1, 3])), limit).await;
         rows.expect("the landing table can be read").is_some()
     };
     assert!(limited(2).await && !limited(1).await);
     let nowhere = Table { options: TableOptions::default(), ..Arc::unwrap_or_clone(orders()) };
-    let rows = other.newest_rows(&Arc::new(nowhere), (&[0], &order_ids(&[1])), 1).await;
+    let rows = other.newest_rows(&Arc::new(nowhere), by(&[0], &order_ids(&[1])), 1).await;
     assert!(rows.expect("nothing to look into").expect("no rows").is_empty());
 }
 
@@ -87,10 +87,14 @@ pub(super) async fn the_history_of_keys_is_told_in_order(stage: &mut dyn Stage) 
     assert!(rows.expect("nothing to look into").is_empty());
 }
 
+fn by<'a>(columns: &'a [usize], keys: &'a RecordBatch) -> KeyQuery<'a> {
+    KeyQuery { columns, keys }
+}
+
 /// Key, status and message id of what is found, by key.
-async fn found(sink: &mut dyn Sink, asked: (&[usize], &RecordBatch)) -> Vec<(i64, String, u64)> {
+async fn found(sink: &mut dyn Sink, query: KeyQuery<'_>) -> Vec<(i64, String, u64)> {
     let rows =
-        sink.newest_rows(&orders(), asked, 100).await.expect("the landing table can be read");
+        sink.newest_rows(&orders(), query, 100).await.expect("the landing table can be read");
     let mut found = Vec::new();
     for changelog in rows.expect("not many rows") {
         assert_eq!(changelog.batch.schema(), orders().changelog_schema());

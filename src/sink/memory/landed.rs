@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 use crate::model::{Changelog, Offset, Operation, Position, Scn, SystemColumn, Table, extract};
-use crate::sink::BOOTSTRAP_ROWS;
+use crate::sink::{BOOTSTRAP_ROWS, KeyQuery};
 
 /// The values of some columns of one row, as text.
 pub type TextRow = Vec<Option<String>>;
@@ -27,8 +27,9 @@ pub fn text_row(batch: &RecordBatch, row: usize, columns: &[usize]) -> Result<Te
 pub(super) fn holding(
     table: &Arc<Table>,
     landed: &[Changelog],
-    (columns, keys): (&[usize], &RecordBatch),
+    query: KeyQuery<'_>,
 ) -> Result<Vec<Changelog>, ArrowError> {
+    let KeyQuery { columns, keys } = query;
     let all: Vec<usize> = (0..keys.num_columns()).collect();
     let asked = (0..keys.num_rows()).map(|row| text_row(keys, row, &all));
     let asked: BTreeSet<TextRow> = asked.collect::<Result<_, _>>()?;
@@ -67,7 +68,7 @@ pub(super) fn newest(
         })
     };
     let chosen: Vec<u64> = by_key.into_values().map(|row| row as u64).filter(is_recent).collect();
-    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, (&all, &rows), chosen)).collect()
+    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, &all, &rows, chosen)).collect()
 }
 
 /// All rows of some keys, by key and position.
@@ -89,7 +90,7 @@ pub(super) fn history(
     }
     chosen.sort_unstable();
     let chosen: Vec<u64> = chosen.into_iter().map(|(.., row)| row).collect();
-    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, (&all, &rows), chosen)).collect()
+    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, &all, &rows, chosen)).collect()
 }
 
 /// What a landed row has besides its columns.
@@ -123,7 +124,8 @@ fn as_landed(table: &Table, changelog: &Changelog) -> Result<RecordBatch, ArrowE
 
 fn picked(
     table: &Arc<Table>,
-    (all, rows): (&RecordBatch, &[LandedRow]),
+    all: &RecordBatch,
+    rows: &[LandedRow],
     chosen: &[u64],
 ) -> Result<Changelog, ArrowError> {
     let batch = take_record_batch(all, &UInt64Array::from(chosen.to_vec()))?;

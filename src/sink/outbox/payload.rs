@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    Channel, Epoch, Payload, PriorRow, RestChannel, ResultChanges, ResultMode, Sends,
+    Channel, Epoch, EpochCommit, Payload, PriorRow, RestChannel, ResultChanges, ResultMode, Sends,
 };
 use crate::sink::SinkError;
 
@@ -43,13 +43,15 @@ type JsonFields = BTreeMap<String, Box<RawValue>>;
 /// If a column has a type that JSON has no form for.
 pub(in crate::sink) fn render(
     changes: &ResultChanges,
-    (pipeline, epoch, closed_at): (&str, Epoch, SystemTime),
+    pipeline: &str,
+    commit: &EpochCommit,
 ) -> Result<Vec<RenderedRequest>, SinkError> {
     let Channel::Rest(rest) = &changes.table.channel else { return Ok(Vec::new()) };
     if changes.is_new_definition {
         return Ok(Vec::new());
     }
     let result = changes.table.name.as_str();
+    let (epoch, closed_at) = (commit.epoch, commit.closed_at);
     let renderer = Renderer { rest, pipeline, result, epoch, closed_at };
     renderer.rows(changes).map_err(|problem| SinkError::Targets {
         problems: vec![format!("{result}: its rows can't be written as JSON: {problem}")],
@@ -121,7 +123,7 @@ impl Renderer<'_> {
             let times = seen.entry(identity.clone()).or_default();
             let idempotency_key = self.idempotency_key(&identity, *times);
             *times += 1;
-            let body = self.body(&lines[row], operation, (event_id, &idempotency_key))?;
+            let body = self.body(&lines[row], operation, event_id, &idempotency_key)?;
             let lane = format!("{}\u{1f}{key}", self.result).replace('\0', "\u{fffd}");
             rows.push(RenderedRequest { lane, operation, idempotency_key, body });
         }
@@ -138,7 +140,8 @@ impl Renderer<'_> {
         &self,
         line: &str,
         operation: &'static str,
-        (event_id, idempotency_key): (Option<&str>, &str),
+        event_id: Option<&str>,
+        idempotency_key: &str,
     ) -> Result<String, RenderError> {
         if self.rest.payload == Payload::Row {
             return Ok(line.to_owned());

@@ -1,3 +1,5 @@
+//! The `[sink.postgres]` section.
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Reads and compacts the ledger of a pipeline, beside its processor.
 
-use super::client::session::Session;
+use super::client::session::DatabaseSession;
 use super::commit::ledger::Ledger;
 use super::commit::schema_changes;
 use super::config::PostgresConfig;
@@ -9,7 +9,7 @@ use crate::sink::{LedgerRow, SinkError, new_run_id};
 
 /// What a pipeline has committed, by a connection of its own.
 pub struct LedgerReader {
-    session: Session,
+    session: DatabaseSession,
     ledger: Ledger,
 }
 
@@ -19,10 +19,10 @@ impl LedgerReader {
     /// # Errors
     /// [`SinkError::Config`] with everything that is wrong.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Result<Self, SinkError> {
-        Ok(Self::over(Session::new(config)?, pipeline.into()))
+        Ok(Self::over(DatabaseSession::new(config)?, pipeline.into()))
     }
 
-    pub(super) fn over(session: Session, pipeline: String) -> Self {
+    pub(super) fn over(session: DatabaseSession, pipeline: String) -> Self {
         let ledger = Ledger::new(session.schema(), pipeline, new_run_id());
         Self { session, ledger }
     }

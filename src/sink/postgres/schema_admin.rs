@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::client::connection::Connection;
 use super::client::error::classify;
-use super::client::session::Session;
+use super::client::session::DatabaseSession;
 use super::commit::schema_changes;
 use super::config::PostgresConfig;
 use super::doctor::compatibility::{Unfit, unfit};
-use super::schema::alter::{self, Altered};
+use super::schema::alter::{self, AlterScope, Altered};
 use super::schema::{catalog, create, migrations};
 use super::target::problem::refuse;
 use super::target::result::with_table;
@@ -20,7 +20,7 @@ use crate::sink::SinkError;
 
 /// Prepares the tables of a pipeline, by a connection of its own.
 pub struct SchemaAdmin {
-    session: Session,
+    session: DatabaseSession,
     pipeline: String,
 }
 
@@ -30,10 +30,10 @@ impl SchemaAdmin {
     /// # Errors
     /// [`SinkError::Config`] with everything that is wrong.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Result<Self, SinkError> {
-        Ok(Self::over(Session::new(config)?, pipeline.into()))
+        Ok(Self::over(DatabaseSession::new(config)?, pipeline.into()))
     }
 
-    pub(super) fn over(session: Session, pipeline: String) -> Self {
+    pub(super) fn over(session: DatabaseSession, pipeline: String) -> Self {
         Self { session, pipeline }
     }
 
@@ -149,10 +149,10 @@ impl SchemaAdmin {
     ) -> Result<Altered, SinkError> {
         let may_alter = self.session.config().create_tables;
         let schema = self.session.schema().to_owned();
-        let place = (schema.as_str(), self.pipeline.as_str(), may_alter);
+        let scope = AlterScope { schema: &schema, pipeline: &self.pipeline, may_alter };
         self.session
             .with_connection("altering landing tables", async |open| {
-                alter::alter(open, place, tables, registry).await
+                alter::alter(open, scope, tables, registry).await
             })
             .await
     }

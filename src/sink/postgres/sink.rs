@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::client::connection::Connection;
 use super::client::error::classify;
-use super::client::session::Session;
+use super::client::session::DatabaseSession;
 use super::commit::preflight::Preflight;
-use super::commit::{Committer, schema_changes};
+use super::commit::{EpochCommitter, schema_changes};
 use super::config::PostgresConfig;
 use super::ledger_reader::LedgerReader;
 use super::read::{history, newest_rows, snapshot};
@@ -18,15 +18,15 @@ use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
 use crate::model::{Changelog, EpochCommit, LedgerPosition, ResultTable, Table};
-use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError};
+use crate::sink::{KeyQuery, PreflightLevel, RefusedRow, Sink, SinkError};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
 pub struct PostgresSink {
     queue: String,
-    session: Session,
+    session: DatabaseSession,
     targets: Targets,
     preflight: Preflight,
-    committer: Committer,
+    committer: EpochCommitter,
 }
 
 impl PostgresSink {
@@ -39,11 +39,11 @@ impl PostgresSink {
         pipeline: impl Into<String>,
         queue: impl Into<String>,
     ) -> Result<Self, SinkError> {
-        let session = Session::new(config)?;
+        let session = DatabaseSession::new(config)?;
         Ok(Self {
             queue: queue.into(),
             preflight: Preflight::new(session.connector().clone()),
-            committer: Committer::new(session.config(), pipeline.into()),
+            committer: EpochCommitter::new(session.config(), pipeline.into()),
             targets: Targets::default(),
             session,
         })
@@ -51,13 +51,13 @@ impl PostgresSink {
 
     /// Prepares the tables of this sink, by a connection of its own.
     pub fn schema_admin(&self) -> SchemaAdmin {
-        let session = Session::unchecked(self.session.config().clone());
+        let session = DatabaseSession::unchecked(self.session.config().clone());
         SchemaAdmin::over(session, self.committer.pipeline().to_owned())
     }
 
     /// Reads the ledger of this sink, by a connection of its own.
     pub fn ledger_reader(&self) -> LedgerReader {
-        let session = Session::unchecked(self.session.config().clone());
+        let session = DatabaseSession::unchecked(self.session.config().clone());
         LedgerReader::over(session, self.committer.pipeline().to_owned())
     }
 
@@ -101,7 +101,7 @@ impl Sink for PostgresSink {
         let read = async |open: &mut Connection| {
             let failed = |error| classify("reading the ledger", error);
             let snapshot = "ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            open.begin(snapshot).await.map_err(failed)?;
+            open.begin(snapshot, "").await.map_err(failed)?;
             let mut position = committer.position(open, queue).await?;
             let pipeline = committer.pipeline();
             position.schema_changes = schema_changes::read(&open.client, &schema, pipeline).await?;
@@ -118,24 +118,23 @@ impl Sink for PostgresSink {
     ) -> Result<Vec<Changelog>, SinkError> {
         let schema = self.session.schema().to_owned();
         let target = self.targets.landing.get(&table.name);
-        let read = async |open: &mut Connection| {
-            snapshot::read(open, (&schema, target), table, since).await
-        };
+        let read =
+            async |open: &mut Connection| snapshot::read(open, &schema, target, table, since).await;
         self.session.with_connection(&format!("reading {}", table.name), read).await
     }
 
     async fn newest_rows(
         &mut self,
         table: &Arc<Table>,
-        asked: (&[usize], &RecordBatch),
+        query: KeyQuery<'_>,
         limit: usize,
     ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        if target_name(table).is_none() || asked.1.num_rows() == 0 {
+        if target_name(table).is_none() || query.keys.num_rows() == 0 {
             return Ok(Some(Vec::new()));
         }
         let target = self.targets.landing_of(table)?;
         let read = async |open: &mut Connection| {
-            newest_rows::read(open, (table, target), asked, limit).await
+            newest_rows::read(open, table, target, query, limit).await
         };
         self.session.with_connection(&format!("looking for rows of {}", table.name), read).await
     }
@@ -149,7 +148,7 @@ impl Sink for PostgresSink {
             return Ok(Vec::new());
         }
         let target = self.targets.landing_of(table)?;
-        let read = async |open: &mut Connection| history::read(open, (table, target), keys).await;
+        let read = async |open: &mut Connection| history::read(open, table, target, keys).await;
         self.session.with_connection(&format!("reading the history of {}", table.name), read).await
     }
 

@@ -1,3 +1,5 @@
+//! How full the outbox is.
+
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};

@@ -22,7 +22,7 @@ const ANSWER_BYTES: usize = 2 << 10;
 pub(super) enum PostOutcome {
     Delivered,
     /// The API says that the row is wrong.
-    RejectedRequest {
+    Refused {
         reason: String,
     },
     /// The API, the way to it or our rights are at fault.
@@ -116,7 +116,7 @@ impl RestClient {
             self.credentials.forget_token().await;
         }
         if is_about_the_row(status) {
-            PostOutcome::RejectedRequest { reason }
+            PostOutcome::Refused { reason }
         } else {
             PostOutcome::Failed { reason, retry_after }
         }

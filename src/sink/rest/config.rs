@@ -1,3 +1,5 @@
+//! The `[sink.rest]` section.
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -237,7 +237,7 @@ impl DeliveryRound<'_> {
                 answered.push(row.id);
                 "delivered"
             }
-            PostOutcome::RejectedRequest { reason } => {
+            PostOutcome::Refused { reason } => {
                 warn!(
                     path = row.path,
                     idempotency_key = row.idempotency_key,
@@ -249,7 +249,7 @@ impl DeliveryRound<'_> {
                 "refused"
             }
             PostOutcome::Failed { reason, retry_after } => {
-                self.lanes.failed(row, (reason, retry_after), Instant::now());
+                self.lanes.failed(row, reason, retry_after, Instant::now());
                 "failed"
             }
         };

@@ -115,7 +115,8 @@ impl Lanes {
     pub(super) fn failed(
         &mut self,
         row: &OutboxRow,
-        (reason, retry_after): (String, Option<Duration>),
+        reason: String,
+        retry_after: Option<Duration>,
         now: Instant,
     ) {
         let (limit, attempts) = (self.rules.breaker_failures, self.rules.attempts);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     fn fail(lanes: &mut Lanes, row: &OutboxRow, after: Option<u64>, now: Instant) {
-        lanes.failed(row, ("503".into(), after.map(Duration::from_secs)), now);
+        lanes.failed(row, "503".into(), after.map(Duration::from_secs), now);
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn changes(
 
 fn rendered(changes: &ResultChanges, epoch: Epoch) -> Vec<RenderedRequest> {
     let closed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
-    render(changes, ("sales", epoch, closed_at)).unwrap()
+    let commit = EpochCommit { closed_at, ..crate::sink::conformance::epoch(epoch.0).build() };
+    render(changes, "sales", &commit).unwrap()
 }
 
 fn rest(sends: Sends, payload: Payload) -> RestChannel {

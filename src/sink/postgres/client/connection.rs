@@ -1,3 +1,5 @@
+//! One connection with its prepared statements, directly or through a pooler.
+
 use std::collections::{HashMap, HashSet};
 
 use futures::future::join_all;
@@ -114,12 +116,15 @@ impl Connection {
         self.settings.is_some()
     }
 
-    /// Begins a transaction, `with` its characteristics and further statements.
-    pub(crate) async fn begin(&mut self, with: &str) -> Result<(), tokio_postgres::Error> {
+    /// Begins a transaction with these characteristics, and runs further statements in the same round trip.
+    pub(crate) async fn begin(
+        &mut self,
+        characteristics: &str,
+        statements: &str,
+    ) -> Result<(), tokio_postgres::Error> {
         self.forget_statements();
-        let (characteristics, more) = with.split_once(';').unwrap_or((with, ""));
         let settings = self.settings.as_deref().unwrap_or_default();
-        self.client.batch_execute(&format!("BEGIN {characteristics}; {settings}{more}")).await
+        self.client.batch_execute(&format!("BEGIN {characteristics}; {settings}{statements}")).await
     }
 
     /// The same for work that takes as long as its tables are large: the time limit of statements is for epochs.

@@ -78,11 +78,11 @@ pub(crate) fn is_connection_lost(error: &Error) -> bool {
 
 /// Message, detail and place in one line.
 fn sentence(db: &DbError) -> String {
-    in_one_line((db.message(), db.code().code()), [db.detail(), db.hint(), db.where_()])
+    in_one_line(db.message(), db.code().code(), [db.detail(), db.hint(), db.where_()])
 }
 
 /// Message and code, and what there is of detail, hint and context.
-pub(crate) fn in_one_line((message, code): (&str, &str), more: [Option<&str>; 3]) -> String {
+pub(crate) fn in_one_line(message: &str, code: &str, more: [Option<&str>; 3]) -> String {
     let mut text = format!("{message} ({code})");
     // The whole row has no place in a log; a dead letter has it anyway.
     let is_told = |more: &&str| !more.starts_with("Failing row contains") && !more.is_empty();

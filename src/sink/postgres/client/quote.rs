@@ -1,3 +1,5 @@
+//! Names and texts as SQL writes them.
+
 /// Quotes an identifier, whatever is in it. The only place where names enter SQL text.
 pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -22,13 +22,13 @@ impl Connector {
 }
 
 /// The work of one sink value, one call after the other.
-pub(crate) struct Session {
+pub(crate) struct DatabaseSession {
     connector: Connector,
     /// `None` before the first call, after an error, and while a call has it.
     connection: Option<Connection>,
 }
 
-impl Session {
+impl DatabaseSession {
     /// Does not connect yet.
     ///
     /// # Errors

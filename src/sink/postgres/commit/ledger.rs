@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::error::Error as StdError;
+use std::time::SystemTime;
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
@@ -13,6 +14,7 @@ use crate::model::{
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify, is_unique_violation};
 use crate::sink::postgres::client::quote;
+use crate::sink::postgres::dead_letters::letter_table::WrittenBy;
 use crate::sink::postgres::schema::system_tables::{
     COMMITTED, GAPS, LEDGER, RESULTS, SPOOLS, epoch_number,
 };
@@ -36,6 +38,11 @@ impl Ledger {
         let [ledger, spools, committed, results, gaps] =
             [LEDGER, SPOOLS, COMMITTED, RESULTS, GAPS].map(|table| quote::table(schema, table));
         Self { pipeline, run_id, ledger, spools, committed, results, gaps }
+    }
+
+    /// Who writes letters of an epoch that was closed then.
+    pub(crate) fn written_by(&self, closed_at: SystemTime) -> WrittenBy<'_> {
+        WrittenBy { pipeline: &self.pipeline, run_id: &self.run_id, closed_at }
     }
 
     /// The ledger row of an epoch. It is inserted only if the epoch is above all others: compaction

@@ -16,14 +16,14 @@ use self::transaction::{CommitFailure, CommitOutcome, roll_back};
 use self::with_savepoints::RefusalPolicy;
 use crate::model::{Epoch, EpochCommit, LedgerPosition};
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::client::session::Session;
+use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::targets::Targets;
 use crate::sink::{SinkError, new_run_id};
 
 /// Commits the epochs of one run.
-pub(super) struct Committer {
+pub(super) struct EpochCommitter {
     schema: String,
     ledger: Ledger,
     floods: FloodGauge,
@@ -32,7 +32,7 @@ pub(super) struct Committer {
     known_spools: usize,
 }
 
-impl Committer {
+impl EpochCommitter {
     pub(super) fn new(config: &PostgresConfig, pipeline: String) -> Self {
         Self {
             schema: config.schema.clone(),
@@ -67,7 +67,7 @@ impl Committer {
     /// Writes an epoch, and finds out what became of it.
     pub(super) async fn write(
         &mut self,
-        session: &mut Session,
+        session: &mut DatabaseSession,
         targets: &mut Targets,
         commit: &EpochCommit,
     ) -> Result<(), SinkError> {

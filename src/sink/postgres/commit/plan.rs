@@ -78,8 +78,7 @@ impl<'a> EpochPlan<'a> {
         write.add(self.dead_letters()?);
         let settled = replay_outcomes::update(schema, &commit.replayed, commit.closed_at);
         write.add(settled);
-        let place = (schema, ledger.pipeline.as_str());
-        write.add(resends::statements(commit, place)?);
+        write.add(resends::statements(commit, schema, &ledger.pipeline)?);
         if !commit.schema_changes.is_empty() {
             write.add([schema_changes::insert(schema, &ledger.pipeline, commit)?]);
         }
@@ -92,9 +91,7 @@ impl<'a> EpochPlan<'a> {
         if changes.is_new_definition {
             write.add([ledger.define_result(&changes.table)]);
         }
-        let place = (schema, ledger.pipeline.as_str());
-        let rows = outbox::inserts(changes, commit, place)?;
-        write.add(rows);
+        write.add(outbox::inserts(changes, commit, schema, &ledger.pipeline)?);
         Ok(())
     }
 
@@ -104,6 +101,6 @@ impl<'a> EpochPlan<'a> {
             return Ok(Vec::new());
         }
         let target = targets.dead_letters()?;
-        letter_table::inserts(commit, target, (&ledger.pipeline, &ledger.run_id))
+        letter_table::inserts(commit, target, ledger.written_by(commit.closed_at))
     }
 }

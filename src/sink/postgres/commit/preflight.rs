@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::with_savepoints::try_out;
 use crate::model::Changelog;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::client::session::{Connector, Session};
+use crate::sink::postgres::client::session::{Connector, DatabaseSession};
 use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::refused_rows::messages::of_landing;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
@@ -59,7 +59,7 @@ impl Preflight {
 
     pub(crate) async fn refused(
         &mut self,
-        session: &mut Session,
+        session: &mut DatabaseSession,
         targets: &mut Targets,
         landing: &[Changelog],
     ) -> Result<Vec<RefusedRow>, SinkError> {
@@ -90,9 +90,8 @@ impl Preflight {
             let refused: Vec<RefusedRow> =
                 refusals.iter().map(|refusal| of_landing(changelog, refusal)).collect();
             let first = refused.first().map_or("", |row| row.message.as_str());
-            let counts = (refused.len(), changelog.len());
             let name = target_name(&changelog.table).unwrap_or(&changelog.table.name);
-            self.floods.note(name, counts, first)?;
+            self.floods.note(name, refused.len(), changelog.len(), first)?;
             rows.extend(refused);
         }
         Ok(rows)

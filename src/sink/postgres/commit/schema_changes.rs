@@ -7,7 +7,7 @@ use crate::model::{EpochCommit, SchemaChange, SchemaChangeKind, SeenType, Source
 use crate::sink::SinkError;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::client::session::Session;
+use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::schema::system_tables::{SCHEMA_CHANGES, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
 
@@ -60,7 +60,7 @@ pub(crate) async fn read(
 
 /// As [`read`], with a connection for it.
 pub(crate) async fn read_alone(
-    session: &mut Session,
+    session: &mut DatabaseSession,
     pipeline: &str,
 ) -> Result<Vec<SchemaChange>, SinkError> {
     let schema = session.schema().to_owned();

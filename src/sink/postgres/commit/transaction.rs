@@ -6,14 +6,13 @@
 //! transaction, and the ledger row says the same.
 
 use futures::future::join_all;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Error, Statement};
 
 use super::ledger::Ledger;
 use crate::model::Epoch;
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify, classify_write, is_unique_violation};
-use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::schema::system_tables::{LEDGER, epoch_number};
 use crate::sink::postgres::target::row_write::{PendingStatement, TargetWrite};
 use crate::sink::postgres::target::rows::BoundStatement;
@@ -103,7 +102,7 @@ impl EpochWrite<'_> {
         let begin = |error| classify("beginning a transaction", error);
         let is_begun = connection.is_pooled();
         if is_begun {
-            connection.begin(&format!("{READ_COMMITTED};{BY_INDEX}")).await.map_err(begin)?;
+            connection.begin(READ_COMMITTED, BY_INDEX).await.map_err(begin)?;
         }
         let all = || requests.iter().flat_map(|(_, requests)| requests);
         let texts = std::iter::once(self.ledger_row.sql.as_str()).chain(all().map(|r| &*r.sql));
@@ -118,11 +117,11 @@ impl EpochWrite<'_> {
             let statement = statement.map_err(|error| classify_write(request.table, error))?;
             prepared.push((statement, request));
         }
+        let connection = &*connection;
         let client = &connection.client;
-        let told = (client, &connection.deadline);
         // Requests go out in the order in which their futures are polled first, and `join!` and
         // `join_all` poll in order; the answers come in the same order.
-        let rest = prepared.iter().map(|(statement, request)| request.run(told, statement));
+        let rest = prepared.iter().map(|(statement, request)| request.run(connection, statement));
         let (begun, inserted, rest) = futures::join!(
             async {
                 if is_begun {
@@ -131,7 +130,7 @@ impl EpochWrite<'_> {
                     client.batch_execute(&format!("BEGIN {READ_COMMITTED}; {BY_INDEX}")).await
                 }
             },
-            execute(told, &ledger_row, &self.ledger_row),
+            execute(connection, &ledger_row, &self.ledger_row),
             join_all(rest),
         );
         begun.map_err(begin)?;
@@ -208,11 +207,13 @@ async fn prepare(
 }
 
 async fn execute(
-    (client, deadline): (&Client, &ResponseDeadline),
+    connection: &Connection,
     statement: &Statement,
     bound: &BoundStatement,
 ) -> Result<u64, Error> {
-    deadline.record_after(client.execute(statement, &bound.values())).await
+    let values = bound.values();
+    let executed = connection.client.execute(statement, &values);
+    connection.deadline.record_after(executed).await
 }
 
 /// Ends a transaction that is open, failed or not there.

@@ -81,7 +81,7 @@ impl EpochWrite<'_> {
         refused.retain(|(_, refusals)| !refusals.is_empty());
         self.truncate(connection).await?;
         let results = policy.apply(&refused)?;
-        self.write_letters(connection, ledger, (&results, policy)).await?;
+        self.write_letters(connection, ledger, &results, policy).await?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -89,12 +89,12 @@ impl EpochWrite<'_> {
         &self,
         connection: &mut Connection,
         ledger: &Ledger,
-        (results, policy): (&[RefusedResult], &RefusalPolicy<'_>),
+        results: &[RefusedResult],
+        policy: &RefusalPolicy<'_>,
     ) -> Result<(), SinkError> {
         let (Some(target), false) = (policy.letters, results.is_empty()) else { return Ok(()) };
-        let written_by = (ledger.pipeline.as_str(), ledger.run_id.as_str(), policy.closed_at);
-        let inserts = letter_table::of_results(results, target, written_by)?;
-        for bound in inserts {
+        let written_by = ledger.written_by(policy.closed_at);
+        for bound in letter_table::of_results(results, target, written_by)? {
             bound.execute(connection).await?;
         }
         ledger.add_dead_letters(self.epoch, results.len())?.execute(connection).await?;
@@ -110,9 +110,9 @@ impl RefusalPolicy<'_> {
         let (mut landing, mut results): (Vec<RefusedRow>, Vec<RefusedResult>) =
             (Vec::new(), Vec::new());
         for (row_write, refusals) in refused {
-            let counts = (refusals.len(), row_write.rows.count());
             let first = refusals.first().map_or_else(String::new, |r| r.error.to_string());
-            self.floods.note(row_write.rows.table(), counts, &first)?;
+            let rows = &row_write.rows;
+            self.floods.note(rows.table(), refusals.len(), rows.count(), &first)?;
             match row_write.origin {
                 RowOrigin::Landing(changelog) => {
                     landing.extend(refusals.iter().map(|r| messages::of_landing(changelog, r)));
@@ -131,8 +131,8 @@ impl RefusalPolicy<'_> {
 
 /// Deferred constraints are checked at once, so that the row is known that violates one.
 pub(crate) async fn begin(connection: &mut Connection) -> Result<(), SinkError> {
-    let with = format!("{READ_COMMITTED}; {BY_INDEX}; SET CONSTRAINTS ALL IMMEDIATE");
-    let begun = connection.begin(&with).await;
+    let statements = format!("{BY_INDEX}; SET CONSTRAINTS ALL IMMEDIATE");
+    let begun = connection.begin(READ_COMMITTED, &statements).await;
     begun.map_err(|error| classify("beginning a transaction", error))
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn try_out(
     begin(connection).await?;
     let mut refusals = rejected_upfront(connection, row_write).await?;
     if level == PreflightLevel::Trial {
-        refusals = write_others(connection, (row_write, refusals), Aim::Trial).await?;
+        refusals = write_others(connection, row_write, refusals, Aim::Trial).await?;
     }
     roll_back(connection).await?;
     Ok(refusals)

@@ -72,11 +72,19 @@ pub(crate) fn check(
     TargetTable::check(&found, &wanted, Rounding::Refused, problems)
 }
 
+/// The run that writes letters, and the end of its epoch.
+#[derive(Clone, Copy)]
+pub(crate) struct WrittenBy<'a> {
+    pub(crate) pipeline: &'a str,
+    pub(crate) run_id: &'a str,
+    pub(crate) closed_at: SystemTime,
+}
+
 /// The statements that add an epoch's dead letters.
 pub(crate) fn inserts(
     commit: &EpochCommit,
     target: &TargetTable,
-    (pipeline, run_id): (&str, &str),
+    written_by: WrittenBy<'_>,
 ) -> Result<Vec<BoundStatement>, SinkError> {
     let letters = &commit.dead_letters;
     if letters.is_empty() {
@@ -92,14 +100,14 @@ pub(crate) fn inserts(
         properties: properties(letter),
         event_id: Some(letter.offset.to_string()),
     });
-    rows(&written.collect::<Vec<_>>(), target, (pipeline, run_id, commit.closed_at))
+    rows(&written.collect::<Vec<_>>(), target, written_by)
 }
 
 /// The statements that add the refused rows of results: letters without an event.
 pub(crate) fn of_results(
     refused: &[RefusedResult],
     target: &TargetTable,
-    written_by: (&str, &str, SystemTime),
+    written_by: WrittenBy<'_>,
 ) -> Result<Vec<BoundStatement>, SinkError> {
     let written = refused.iter().map(|row| LetterRow {
         topic: format!("{OF_RESULT}{}", row.result),
@@ -129,8 +137,9 @@ struct LetterRow<'a> {
 fn rows(
     letters: &[LetterRow<'_>],
     target: &TargetTable,
-    (pipeline, run_id, closed_at): (&str, &str, SystemTime),
+    written_by: WrittenBy<'_>,
 ) -> Result<Vec<BoundStatement>, SinkError> {
+    let WrittenBy { pipeline, run_id, closed_at } = written_by;
     let text = |value: fn(&LetterRow<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(letters.iter().map(value).collect::<StringArray>())
     };

@@ -16,13 +16,13 @@ use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::client::session::Session;
+use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 
 /// The dead letters of one pipeline.
 pub struct LetterStore {
-    session: Session,
+    session: DatabaseSession,
     pipeline: String,
     pub(crate) table: String,
 }
@@ -128,7 +128,7 @@ impl LetterStore {
     /// Does not connect yet.
     pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
         let table = quote::table(&config.schema, DEAD_LETTERS);
-        Self { session: Session::unchecked(config), pipeline: pipeline.into(), table }
+        Self { session: DatabaseSession::unchecked(config), pipeline: pipeline.into(), table }
     }
 
     /// At most `limit` letters.
@@ -323,7 +323,7 @@ impl LetterStore {
         let asked = async |connection: &mut Connection| {
             let failed = |error| classify(doing, error);
             // A pooler in transaction mode keeps a prepared statement no longer than that.
-            connection.begin("").await.map_err(failed)?;
+            connection.begin("", "").await.map_err(failed)?;
             let statement = connection.prepare(sql).await.map_err(failed)?;
             let rows = connection.client.query(&statement, &params).await.map_err(failed)?;
             connection.commit().await.map_err(failed)?;

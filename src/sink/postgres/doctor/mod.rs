@@ -45,7 +45,7 @@ pub async fn examine(
         Err(error) => return Ok(vec![Finding::problem(chain(&error), no_connection(&error))]),
     };
     let failed = |error| classify("examining the database", error);
-    connection.begin("READ ONLY").await.map_err(failed)?;
+    connection.begin("READ ONLY", "").await.map_err(failed)?;
     let client = &connection.client;
     let mut findings = server(client).await.map_err(failed)?;
     if let Some(closed) = privileges::usage(client, &config.schema).await.map_err(failed)? {
@@ -110,13 +110,13 @@ async fn server(client: &Client) -> Result<Vec<Finding>, Error> {
     }
     let (free, of_role): (i64, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
     let (user, most): (String, i64) = (row.try_get(5)?, row.try_get(6)?);
-    findings.push(connections(free, of_role, (&user, most)));
+    findings.push(connections(free, of_role, &user, most));
     findings.push(space(client, &row.try_get::<_, String>(7)?).await?);
     Ok(findings)
 }
 
 /// Of the server and of the role; ours counts among those in use.
-fn connections(free: i64, of_role: Option<i64>, (user, most): (&str, i64)) -> Finding {
+fn connections(free: i64, of_role: Option<i64>, user: &str, most: i64) -> Finding {
     let missing = |free: i64| CONNECTIONS - free;
     match of_role {
         Some(left) if left < CONNECTIONS => Finding::problem(
@@ -300,10 +300,10 @@ mod tests {
 
     #[test]
     fn connections_are_counted_for_server_and_role() {
-        assert_eq!(connections(50, None, ("u", 100)).verdict, Verdict::Ok);
-        let of_role = connections(50, Some(2), ("u", 100));
+        assert_eq!(connections(50, None, "u", 100).verdict, Verdict::Ok);
+        let of_role = connections(50, Some(2), "u", 100);
         assert!(of_role.fix.unwrap().starts_with("ALTER ROLE \"u\" CONNECTION LIMIT"));
-        let of_server = connections(1, Some(90), ("u", 100)).fix.unwrap();
+        let of_server = connections(1, Some(90), "u", 100).fix.unwrap();
         assert_eq!(of_server, "ALTER SYSTEM SET max_connections = 105; then restart the server");
     }
 

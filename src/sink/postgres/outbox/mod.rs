@@ -24,8 +24,8 @@ const STATEMENT_ROWS: usize = 1_000;
 /// One process per pipeline and schema posts, as long as it holds this lock.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('tidemark outbox'), hashtext($1))";
 /// A transaction that is open as long as the turn lasts. It reads nothing, so it keeps nothing from VACUUM.
-const HOLD: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY; \
-     SET LOCAL idle_in_transaction_session_timeout = 0";
+const HOLD: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
+const NO_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// The statements that add the changes of a result to the outbox.
 ///
@@ -34,9 +34,10 @@ const HOLD: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY; \
 pub(crate) fn inserts(
     changes: &ResultChanges,
     commit: &EpochCommit,
-    (schema, pipeline): (&str, &str),
+    schema: &str,
+    pipeline: &str,
 ) -> Result<Vec<BoundStatement>, SinkError> {
-    let rows = render(changes, (pipeline, commit.epoch, commit.closed_at))?;
+    let rows = render(changes, pipeline, commit)?;
     let sql = format!(
         "INSERT INTO {} (pipeline, epoch, result, path, is_once, lane, operation, idempotency_key, body) \
          SELECT $1::text, $2::bigint, $3::text, $4::text, $5::boolean, r.lane, r.operation, r.key, r.body \
@@ -97,7 +98,7 @@ impl Outbox {
         let name = format!("{} {}", self.config.schema, self.pipeline);
         let (holder, has_turn) = if connection.is_pooled() {
             let mut holder = Connection::open(&self.config, deadline).await?;
-            holder.begin(HOLD).await.map_err(failed)?;
+            holder.begin(HOLD, NO_TIMEOUT).await.map_err(failed)?;
             let has_turn = held(&holder, &name).await.map_err(failed)?;
             (Some(holder), has_turn)
         } else {

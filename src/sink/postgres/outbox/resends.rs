@@ -14,7 +14,8 @@ use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 /// The statements that put the requests of an epoch back, with their keys and their bytes, and tell their letters.
 pub(crate) fn statements(
     commit: &EpochCommit,
-    (schema, pipeline): (&str, &str),
+    schema: &str,
+    pipeline: &str,
 ) -> Result<Vec<BoundStatement>, SinkError> {
     if commit.resent.is_empty() {
         return Ok(Vec::new());

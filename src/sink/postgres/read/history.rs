@@ -22,7 +22,8 @@ use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 /// chunk at hand is kept twice.
 pub(crate) async fn read(
     connection: &mut Connection,
-    (table, landing): (&Arc<Table>, &TargetTable),
+    table: &Arc<Table>,
+    landing: &TargetTable,
     keys: &RecordBatch,
 ) -> Result<Vec<Changelog>, SinkError> {
     let doing = format!("reading the history of {}", landing.name);
@@ -31,7 +32,7 @@ pub(crate) async fn read(
     let wanted = TargetTable { columns: of_key, is_stamped: false, ..landing.clone() };
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = EncodedRows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
-    let sql = select(table, (landing, &wanted));
+    let sql = select(table, landing, &wanted);
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
     let mut changelogs = Vec::new();
     for bound in bound.bind(&sql)? {
@@ -49,7 +50,7 @@ pub(crate) async fn read(
 }
 
 /// One index look-up per key, if there is an index on the key and `change_seq`.
-fn select(table: &Table, (landing, wanted): (&TargetTable, &TargetTable)) -> String {
+fn select(table: &Table, landing: &TargetTable, wanted: &TargetTable) -> String {
     let keys: Vec<String> =
         table.key.iter().map(|at| quote::ident(&table.columns[*at].name)).collect();
     let same: Vec<String> = keys.iter().map(|key| format!("newest.{key} = wanted.{key}")).collect();

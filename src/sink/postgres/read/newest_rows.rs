@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -16,15 +15,17 @@ use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::landing_columns::{CHANGE_SEQ, OPERATION};
 use crate::sink::postgres::target::rows::EncodedRows;
 use crate::sink::postgres::target::table::TargetTable;
-use crate::sink::{BOOTSTRAP_ROWS, SinkError};
+use crate::sink::{BOOTSTRAP_ROWS, KeyQuery, SinkError};
 
 /// One statement, unless the keys are too many or too large for one; `None`: more than `limit` rows.
 pub(crate) async fn read(
     connection: &mut Connection,
-    (table, landing): (&Arc<Table>, &TargetTable),
-    (columns, keys): (&[usize], &RecordBatch),
+    table: &Arc<Table>,
+    landing: &TargetTable,
+    query: KeyQuery<'_>,
     limit: usize,
 ) -> Result<Option<Vec<Changelog>>, SinkError> {
+    let KeyQuery { columns, keys } = query;
     let doing = format!("looking for rows of {}", landing.name);
     let failed = |error| classify(&doing, error);
     let of_key = columns.iter().map(|at| landing.columns[*at].clone()).collect();
@@ -32,7 +33,7 @@ pub(crate) async fn read(
     let arrays = keys.columns().iter().map(Arc::clone).collect();
     let bound = EncodedRows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let newest = snapshot::newest_columns(table, Some(landing));
-    let sql = select((table, &newest), columns, &wanted);
+    let sql = select(table, columns, &newest, &wanted);
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
     let mut found: Vec<Row> = Vec::new();
     for bound in bound.bind(&sql)? {
@@ -62,7 +63,7 @@ pub(crate) async fn read(
 
 /// One index look-up per key, if there is an index on the key and `change_seq`; other columns need one
 /// of their own. A row counts if its newest version holds the value, whatever older ones held.
-fn select((table, newest): (&Table, &str), columns: &[usize], wanted: &TargetTable) -> String {
+fn select(table: &Table, columns: &[usize], newest: &str, wanted: &TargetTable) -> String {
     let names = |columns: &[usize]| -> Vec<String> {
         columns.iter().map(|at| quote::ident(&table.columns[*at].name)).collect()
     };

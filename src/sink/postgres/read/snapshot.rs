@@ -37,7 +37,8 @@ pub(crate) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
 /// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
 pub(crate) async fn read(
     connection: &mut Connection,
-    (schema, target): (&str, Option<&TargetTable>),
+    schema: &str,
+    target: Option<&TargetTable>,
     table: &Arc<Table>,
     since: Option<i64>,
 ) -> Result<Vec<Changelog>, SinkError> {
@@ -46,7 +47,7 @@ pub(crate) async fn read(
     let failed = |error| classify(&doing, error);
     connection.begin_long(READ_ONLY).await.map_err(failed)?;
     let columns = newest_columns(table, target);
-    let sql = select((table, &columns), &quote::table(schema, name), since.is_some());
+    let sql = select(table, &columns, &quote::table(schema, name), since.is_some());
     let since = since.map(|since| since.saturating_sub(POSTGRES_EPOCH_MICROS));
     let since = since.iter().map(|since| (since, Type::INT8));
     let rows = connection.client.query_typed_raw(&sql, since).await.map_err(failed)?;
@@ -149,7 +150,7 @@ fn carried(table: &Table, landing: &str, column: &str) -> String {
     )
 }
 
-fn select((table, columns): (&Table, &str), landing: &str, has_since: bool) -> String {
+fn select(table: &Table, columns: &str, landing: &str, has_since: bool) -> String {
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
     let own_name = |name: &str| quote::ident(&table.free_name(name));
     let (seq, ts) = (own_name(CHANGE_SEQ), own_name(SOURCE_TS));

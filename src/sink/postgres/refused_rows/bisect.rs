@@ -38,7 +38,7 @@ pub(crate) async fn write_fitting(
     row_write: &RowWrite<'_>,
 ) -> Result<Vec<RowRefusal>, SinkError> {
     let rejected = rejected_upfront(connection, row_write).await?;
-    write_others(connection, (row_write, rejected), Aim::Commit).await
+    write_others(connection, row_write, rejected, Aim::Commit).await
 }
 
 /// The rows that are refused whatever else is written, as far as that can be told without writing them.
@@ -70,7 +70,8 @@ pub(crate) async fn rejected_upfront(
 /// Writes all rows but those of `rejected`, which come back with those that are refused now.
 pub(crate) async fn write_others(
     connection: &mut Connection,
-    (row_write, mut rejected): (&RowWrite<'_>, Vec<RowRefusal>),
+    row_write: &RowWrite<'_>,
+    mut rejected: Vec<RowRefusal>,
     aim: Aim,
 ) -> Result<Vec<RowRefusal>, SinkError> {
     if rejected.is_empty() {

@@ -37,7 +37,7 @@ pub(crate) async fn broken(
         };
         let is_confirmed = match known {
             Some(known) => *known,
-            None => is_refused(connection, row_write, (row, &broken_check.name)).await?,
+            None => is_refused(connection, row_write, row, &broken_check.name).await?,
         };
         confirmed[check] = Some(is_confirmed);
         if is_confirmed {
@@ -55,7 +55,7 @@ async fn ask(
 ) -> Result<Option<Vec<(usize, usize)>>, SinkError> {
     let failed = |error| classify("looking for rows that break a constraint", error);
     let bind = |range: Range<usize>| {
-        let bound = row_write.rows.bind_columns((&checks.sql, &checks.columns), range.clone());
+        let bound = row_write.rows.bind_columns(&checks.sql, &checks.columns, range.clone());
         bound.map(|bound| (range.start, bound))
     };
     let bound: Result<Vec<_>, _> = row_write.rows.ranges().into_iter().map(bind).collect();
@@ -95,7 +95,8 @@ async fn ask(
 async fn is_refused(
     connection: &mut Connection,
     row_write: &RowWrite<'_>,
-    (row, check): (usize, &str),
+    row: usize,
+    check: &str,
 ) -> Result<bool, SinkError> {
     row_write.check_columns(connection).await?;
     connection.savepoint("SAVEPOINT checks").await?;

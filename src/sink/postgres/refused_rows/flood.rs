@@ -28,7 +28,8 @@ impl FloodGauge {
     pub(crate) fn note(
         &mut self,
         table: &str,
-        (refused, rows): (usize, usize),
+        refused: usize,
+        rows: usize,
         first: &str,
     ) -> Result<(), SinkError> {
         let (of_before, refused_before) = self.recent.get(table).copied().unwrap_or_default();
@@ -56,18 +57,18 @@ mod tests {
     #[test]
     fn more_than_the_share_of_an_epoch_is_a_flood_and_few_rows_never_are() {
         let mut gauge = FloodGauge::new(10);
-        gauge.note("t", (20, 20), "").unwrap();
-        assert!(gauge.note("t", (1, 1), "").is_err(), "one row an epoch adds up");
-        gauge.note("t", (0, 5000), "").unwrap();
-        gauge.note("t", (50, 5000), "").unwrap();
-        let flood = gauge.note("t", (600, 5000), "id = 7: too long").unwrap_err();
+        gauge.note("t", 20, 20, "").unwrap();
+        assert!(gauge.note("t", 1, 1, "").is_err(), "one row an epoch adds up");
+        gauge.note("t", 0, 5000, "").unwrap();
+        gauge.note("t", 50, 5000, "").unwrap();
+        let flood = gauge.note("t", 600, 5000, "id = 7: too long").unwrap_err();
         assert!(flood.to_string().contains("id = 7: too long"), "{flood}");
-        gauge.note("t", (0, 5000), "").unwrap();
-        gauge.note("other", (20, 20), "").unwrap();
+        gauge.note("t", 0, 5000, "").unwrap();
+        gauge.note("other", 20, 20, "").unwrap();
     }
 
     #[test]
     fn everything_may_be_diverted_if_the_operator_says_so() {
-        FloodGauge::new(100).note("t", (5000, 5000), "").unwrap();
+        FloodGauge::new(100).note("t", 5000, 5000, "").unwrap();
     }
 }

@@ -95,7 +95,7 @@ async fn write_staged(
     let told = connection.client.query_typed(&told_sql(), &[]).await;
     connection.deadline.record_activity();
     let told = told.map_err(failed)?;
-    let refusals = told.iter().map(|row| refusal(row_write, (row, write), range.start));
+    let refusals = told.iter().map(|row| refusal(row_write, row, write, range.start));
     refusals.collect::<Result<_, _>>().map_err(failed)
 }
 
@@ -246,7 +246,8 @@ fn told_sql() -> String {
 /// What the server said of a row; `start` is the first row in the temporary table.
 fn refusal(
     row_write: &RowWrite<'_>,
-    (told, write): (&Row, &str),
+    told: &Row,
+    write: &str,
     start: usize,
 ) -> Result<RowRefusal, Error> {
     let number: i32 = told.try_get("n")?;
@@ -260,12 +261,12 @@ fn refusal(
     });
     let (detail, hint) = (text("detail")?, text("hint")?);
     let more = [detail.as_deref(), hint.as_deref(), context.as_deref()];
-    let said = (message.as_deref().unwrap_or_default(), code.as_deref().unwrap_or_default());
+    let (message, code) = (message.unwrap_or_default(), code.unwrap_or_default());
     let error = DataError {
         table: text("table_name")?.or_else(|| Some(row_write.rows.table().to_owned())),
         column: text("column_name")?,
         row: Some(row),
-        message: in_one_line(said, more),
+        message: in_one_line(&message, &code, more),
         source: None,
     };
     Ok(RowRefusal { row, error, found_by: PreflightLevel::Trial })

@@ -60,13 +60,30 @@ struct AlterStep {
     is_new: bool,
 }
 
+/// Whose landing tables may be altered, if at all.
+#[derive(Clone, Copy)]
+pub(crate) struct AlterScope<'a> {
+    pub(crate) schema: &'a str,
+    pub(crate) pipeline: &'a str,
+    pub(crate) may_alter: bool,
+}
+
+/// A landing table, and the fields that events have shown.
+struct FieldsOfTable<'a> {
+    scope: AlterScope<'a>,
+    /// Of the landing table.
+    name: &'a str,
+    table: &'a Table,
+    fields: &'a [&'a SchemaChange],
+}
+
 /// Gives fields their columns where tables want it.
 ///
 /// # Errors
 /// If the target is away.
 pub(crate) async fn alter(
     connection: &mut Connection,
-    (schema, pipeline, may_alter): (&str, &str, bool),
+    scope: AlterScope<'_>,
     tables: &[Arc<Table>],
     registry: &[SchemaChange],
 ) -> Result<Altered, SinkError> {
@@ -75,19 +92,18 @@ pub(crate) async fn alter(
         let is_altered = |change: &SchemaChange| {
             change.kind == SchemaChangeKind::Altered && change.source == table.source
         };
-        let alters = may_alter && table.options.new_columns == NewColumns::Alter;
+        let alters = scope.may_alter && table.options.new_columns == NewColumns::Alter;
         // Whoever does not want more of them still has those that are there.
         let name = target_name(table).filter(|_| alters || registry.iter().any(is_altered));
         let mut table = Arc::clone(table);
         if let Some(name) = name.map(str::to_owned) {
-            let read = catalog::read(&connection.client, schema, &name).await;
+            let read = catalog::read(&connection.client, scope.schema, &name).await;
             if let Some(catalog) = read.map_err(|error| classify(DOING, error))? {
                 let fields = fields(&table, registry);
                 let (mut placed, steps) = plan(&table, &catalog, &fields);
-                let place = (schema, pipeline, name.as_str());
                 let steps = if alters { steps } else { forgo(&mut placed, &steps) };
-                take(connection, place, (&table, &fields), (&mut placed, steps), &mut altered)
-                    .await?;
+                let of = FieldsOfTable { scope, name: &name, table: &table, fields: &fields };
+                take(connection, &of, &mut placed, steps, &mut altered).await?;
                 Arc::make_mut(&mut table).options.placed = placed;
             }
         }
@@ -172,13 +188,15 @@ fn forgo(placed: &mut Vec<Placed>, steps: &[AlterStep]) -> Vec<AlterStep> {
 /// Takes the steps; what can't be done is taken back from `placed`.
 async fn take(
     connection: &mut Connection,
-    (schema, pipeline, name): (&str, &str, &str),
-    (table, fields): (&Table, &[&SchemaChange]),
-    (placed, steps): (&mut Vec<Placed>, Vec<AlterStep>),
+    of: &FieldsOfTable<'_>,
+    placed: &mut Vec<Placed>,
+    steps: Vec<AlterStep>,
     altered: &mut Altered,
 ) -> Result<(), SinkError> {
+    let FieldsOfTable { scope, name, table, fields } = *of;
     let (mut missing, mut given_up) = (HashSet::new(), None);
-    for AlterStep { placed: at, known, is_new } in steps {
+    for step in steps {
+        let AlterStep { placed: at, known, is_new } = step;
         let Placed { field, column, .. } = placed[at].clone();
         let Some(taught) = fields.iter().find(|change| change.column == field) else { continue };
         let change = SchemaChange {
@@ -188,10 +206,10 @@ async fn take(
             seen: known.map_or(SeenType::Json, SeenType::Sure),
             offset: taught.offset,
         };
-        let sql = statement(schema, name, (&column, known, is_new));
+        let sql = statement(&quote::table(scope.schema, name), &column, &step);
         let failed = match given_up.clone() {
             Some(reason) => Some(reason),
-            None => match attempt(connection, (schema, pipeline), (&sql, &change)).await? {
+            None => match attempt(connection, scope, &sql, &change).await? {
                 Some(error) => {
                     let reason = chain(&error);
                     // Another wait for a lock of the table would take as long.
@@ -218,15 +236,11 @@ async fn take(
     Ok(())
 }
 
-fn statement(
-    schema: &str,
-    table: &str,
-    (column, known, is_new): (&str, Option<SureType>, bool),
-) -> String {
-    let sql_type = known.and_then(|known| type_name(&known.data_type()));
+fn statement(table: &str, column: &str, step: &AlterStep) -> String {
+    let sql_type = step.known.and_then(|known| type_name(&known.data_type()));
     let sql_type = sql_type.unwrap_or_else(|| "jsonb".to_owned());
-    let (table, column) = (quote::table(schema, table), quote::ident(column));
-    if is_new {
+    let column = quote::ident(column);
+    if step.is_new {
         format!("ALTER TABLE {table} ADD COLUMN {column} {sql_type}")
     } else {
         format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {sql_type}")
@@ -237,12 +251,13 @@ fn statement(
 /// times.
 async fn attempt(
     connection: &mut Connection,
-    place: (&str, &str),
-    step: (&str, &SchemaChange),
+    scope: AlterScope<'_>,
+    sql: &str,
+    change: &SchemaChange,
 ) -> Result<Option<SinkError>, SinkError> {
     let mut wait = FIRST_WAIT;
     for attempt in 1.. {
-        let Err(error) = run(connection, place, step).await else { return Ok(None) };
+        let Err(error) = run(connection, scope, sql, change).await else { return Ok(None) };
         if connection.is_closed() {
             return Err(error);
         }
@@ -258,12 +273,14 @@ async fn attempt(
 
 async fn run(
     connection: &mut Connection,
-    (schema, pipeline): (&str, &str),
-    (sql, change): (&str, &SchemaChange),
+    scope: AlterScope<'_>,
+    sql: &str,
+    change: &SchemaChange,
 ) -> Result<(), SinkError> {
+    let AlterScope { schema, pipeline, .. } = scope;
     let failed = |error| classify(DOING, error);
-    let limit = format!("; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
-    connection.begin(&limit).await.map_err(failed)?;
+    let limit = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
+    connection.begin("", &limit).await.map_err(failed)?;
     let altered = connection.client.batch_execute(sql);
     connection.deadline.record_after(altered).await.map_err(failed)?;
     let journal = format!(

@@ -1,3 +1,5 @@
+//! Tables as the catalog of the database describes them.
+
 use std::collections::HashMap;
 
 use tokio_postgres::types::{ToSql, Type};
@@ -103,7 +105,7 @@ pub(crate) async fn read(
         let has_trigger: bool = row.try_get(8)?;
         let is_required = is_not_null && !has_trigger;
         let (base, own): (u32, u32) = (row.try_get(2)?, row.try_get(7)?);
-        let limits = limits((base, row.try_get(6)?), is_required);
+        let limits = limits(base, row.try_get(6)?, is_required);
         let column = CatalogColumn {
             type_name: row.try_get(1)?,
             bare_type: row.try_get(9)?,
@@ -131,7 +133,7 @@ pub(crate) async fn read(
 }
 
 /// What the modifier of a type says, which of a domain is that of the type it is made of.
-fn limits((oid, modifier): (u32, i32), is_required: bool) -> ColumnLimits {
+fn limits(oid: u32, modifier: i32, is_required: bool) -> ColumnLimits {
     let mut limits = ColumnLimits { is_required, ..ColumnLimits::default() };
     // Postgres counts the length of its header in.
     let length = modifier - 4;

@@ -31,7 +31,7 @@ pub(crate) async fn create_missing(
     }
     let sql = definition(schema, result)
         .map_err(|problem| SinkError::Targets { problems: vec![problem] })?;
-    connection.begin("").await.map_err(failed)?;
+    connection.begin("", "").await.map_err(failed)?;
     connection.client.batch_execute(&sql).await.map_err(failed)?;
     connection.commit().await.map_err(failed)?;
     tracing::info!(result = result.name, table = result.target, "created the table of a result");

@@ -24,8 +24,8 @@ pub(crate) async fn apply(
     let mut files: Vec<&(String, String)> = files.iter().collect();
     files.sort();
     for (file, text) in files {
-        if !is_applied(connection, schema, (file, text)).await? {
-            apply_file(connection, schema, (file, text)).await?;
+        if !is_applied(connection, schema, file, text).await? {
+            apply_file(connection, schema, file, text).await?;
         }
     }
     create_own(connection, schema, system_tables::AFTER_FILES).await?;
@@ -59,7 +59,8 @@ async fn begin(connection: &mut Connection, schema: &str) -> Result<(), SinkErro
 async fn is_applied(
     connection: &Connection,
     schema: &str,
-    (file, text): (&str, &str),
+    file: &str,
+    text: &str,
 ) -> Result<bool, SinkError> {
     let failed = |error| classify(DOING, error);
     let sql = format!(
@@ -79,12 +80,13 @@ async fn is_applied(
 async fn apply_file(
     connection: &mut Connection,
     schema: &str,
-    (file, text): (&str, &str),
+    file: &str,
+    text: &str,
 ) -> Result<(), SinkError> {
     let failed = |error| classify(DOING, error);
     begin(connection, schema).await?;
     // Another processor may have been at it until now.
-    if is_applied(connection, schema, (file, text)).await? {
+    if is_applied(connection, schema, file, text).await? {
         return connection.roll_back().await.map_err(failed);
     }
     let transaction = transaction_id(connection).await?;

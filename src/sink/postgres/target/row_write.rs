@@ -3,14 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
 
 use super::rows::{BoundStatement, EncodedRows, FEW_ROWS};
 use crate::model::{Changelog, ResultChanges};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
-use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::{DataError, SinkError};
 
 /// One part.
@@ -62,9 +61,10 @@ impl PendingStatement<'_> {
     /// statements before it meanwhile.
     pub(crate) async fn run(
         &self,
-        (client, deadline): (&Client, &ResponseDeadline),
+        connection: &Connection,
         statement: &Statement,
     ) -> Result<u64, SinkError> {
+        let client = &connection.client;
         let ran = match &self.what {
             PendingValues::Statement(bound) => client.execute(statement, &bound.values()).await,
             PendingValues::Rows(rows, range) => {
@@ -72,7 +72,7 @@ impl PendingStatement<'_> {
                 client.execute(statement, &bound.values()).await
             }
         };
-        deadline.record_activity();
+        connection.deadline.record_activity();
         ran.map_err(|error| classify_write(self.table, error))
     }
 }

@@ -150,7 +150,8 @@ impl<'a> EncodedRows<'a> {
     /// The same with some of the columns.
     pub(crate) fn bind_columns(
         &self,
-        (sql, columns): (&str, &[usize]),
+        sql: &str,
+        columns: &[usize],
         range: Range<usize>,
     ) -> Result<BoundStatement, SinkError> {
         let columns = columns.iter().map(|at| (&self.cells[*at], &self.target.columns[*at]));

@@ -58,7 +58,8 @@ impl Verifier {
 impl Trusted {
     fn check(
         &self,
-        (certificate, others): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), Error> {
@@ -98,7 +99,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if let Some(trusted) = &self.trusted {
-            trusted.check((certificate, others), name, now)?;
+            trusted.check(certificate, others, name, now)?;
         }
         Ok(ServerCertVerified::assertion())
     }

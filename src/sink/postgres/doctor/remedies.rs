@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
-
-use crate::model::{ResultTable, Table};
+use crate::model::{ResultTable, SystemColumn, Table};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::schema::column_types::type_name;
 use crate::sink::postgres::schema::create;
-use crate::sink::postgres::schema::landing_columns::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_TS, target_name,
-};
+use crate::sink::postgres::schema::landing_columns::target_name;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
+use crate::sink::postgres::target::landing::LandingColumn;
 use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::target::result::with_table;
 
@@ -117,15 +114,11 @@ impl<'a> ExpectedTargets<'a> {
             return "start `tidemark run` once with a user that may create tables".to_owned();
         };
         let target = target_name(table).unwrap_or(name);
-        let own = landing_columns(table);
-        let declared = table.columns.iter().map(|c| (c.name.clone(), c.data_type.clone()));
-        let columns: Vec<String> = declared
-            .chain(own)
-            .map(|(name, kind)| {
-                let sql = self.sql_type(table, &name, &kind);
-                format!("{} {}", quote::ident(&name), sql.unwrap_or_else(|| "text".to_owned()))
-            })
-            .collect();
+        let columns = LandingColumn::list(table, |_| false).into_iter().map(|column| {
+            let sql_type = Self::landing_type(table, column).unwrap_or_else(|| "text".to_owned());
+            format!("{} {sql_type}", quote::ident(&column.name(table)))
+        });
+        let columns: Vec<String> = columns.collect();
         let stamp = "\"processed_at\" timestamptz NOT NULL DEFAULT now()";
         format!("CREATE TABLE {} ({}, {stamp});", self.table(target), columns.join(", "))
     }
@@ -136,18 +129,15 @@ impl<'a> ExpectedTargets<'a> {
             return type_name(field.data_type());
         }
         let table = self.of_table(table)?;
-        let declared = table.columns.iter().find(|declared| declared.name == column);
-        let declared = declared.map(|declared| declared.data_type.clone());
-        let own = || landing_columns(table).into_iter().find(|(name, _)| name == column);
-        let kind = declared.or_else(|| own().map(|(_, kind)| kind))?;
-        self.sql_type(table, column, &kind)
+        let columns = LandingColumn::list(table, |_| false);
+        let column = columns.into_iter().find(|known| known.name(table) == column)?;
+        Self::landing_type(table, column)
     }
 
-    fn sql_type(&self, table: &Table, column: &str, kind: &DataType) -> Option<String> {
-        if column == table.free_name(EXTRA_FIELDS) {
-            Some("jsonb".to_owned())
-        } else {
-            type_name(kind)
+    fn landing_type(table: &Table, column: LandingColumn<'_>) -> Option<String> {
+        match column {
+            LandingColumn::OfBatch(SystemColumn::ExtraFields) => Some("jsonb".to_owned()),
+            other => type_name(&other.data_type(table)),
         }
     }
 }
@@ -157,20 +147,6 @@ fn bring_up_to_date(file: &str) -> String {
 }
 
 const REPAIR: &str = "repair the table as the message says, in a new file of sql/ods";
-
-/// What a landing table has besides the declared columns.
-fn landing_columns(table: &Table) -> Vec<(String, DataType)> {
-    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
-    [
-        (OPERATION, DataType::Utf8),
-        (SOURCE_TS, timestamp),
-        (EXTRA_FIELDS, DataType::Utf8),
-        (EVENT_ID, DataType::Utf8),
-        (CHANGE_SEQ, DataType::Int64),
-    ]
-    .map(|(name, kind)| (table.free_name(name), kind))
-    .to_vec()
-}
 
 #[cfg(test)]
 mod tests {

@@ -12,19 +12,71 @@ use super::rows::EncodedRows;
 use super::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
 use crate::model::{Changelog, Placed, Scn, SystemColumn, Table, place};
 use crate::sink::SinkError;
-use crate::sink::postgres::schema::catalog::CatalogColumn;
 use crate::sink::postgres::schema::column_types::field_type;
 use crate::sink::postgres::schema::landing_columns::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE,
 };
 
-/// The changelog's own columns among them.
-const FROM_BATCH: [(SystemColumn, &str); 4] = [
-    (SystemColumn::Op, OPERATION),
-    (SystemColumn::SourceTs, SOURCE_TS),
-    (SystemColumn::ExtraFields, EXTRA_FIELDS),
-    (SystemColumn::EventId, EVENT_ID),
-];
+/// A column that is written. The order of [`LandingColumn::list`] is that of the checked target and of the rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LandingColumn<'a> {
+    /// By its place among the table's columns.
+    Declared(usize),
+    OfBatch(SystemColumn),
+    ChangeSeq,
+    Unavailable,
+    SourceScn,
+    /// A field of `extra_fields` that has a column of its own.
+    Promoted(&'a Placed),
+}
+
+impl<'a> LandingColumn<'a> {
+    /// All columns of a landing table, but those that it may lack and does not have.
+    pub(crate) fn list(table: &'a Table, has: impl Fn(Self) -> bool) -> Vec<Self> {
+        let declared = (0..table.declared().len()).map(Self::Declared);
+        let of_batch = [
+            SystemColumn::Op,
+            SystemColumn::SourceTs,
+            SystemColumn::ExtraFields,
+            SystemColumn::EventId,
+        ];
+        let optional = [Self::Unavailable, Self::SourceScn].into_iter();
+        let optional = optional.chain(newest_placed(table).into_iter().map(Self::Promoted));
+        declared
+            .chain(of_batch.map(Self::OfBatch))
+            .chain([Self::ChangeSeq])
+            .chain(optional.filter(|column| has(*column)))
+            .collect()
+    }
+
+    pub(crate) fn name(self, table: &Table) -> String {
+        let own = match self {
+            Self::Declared(at) => return table.columns[at].name.clone(),
+            Self::Promoted(placed) => return placed.column.clone(),
+            Self::OfBatch(SystemColumn::Op) => OPERATION,
+            Self::OfBatch(SystemColumn::SourceTs) => SOURCE_TS,
+            Self::OfBatch(SystemColumn::ExtraFields) => EXTRA_FIELDS,
+            Self::OfBatch(SystemColumn::EventId) => EVENT_ID,
+            Self::OfBatch(other @ (SystemColumn::EventTime | SystemColumn::Topic)) => other.name(),
+            Self::ChangeSeq => CHANGE_SEQ,
+            Self::Unavailable => UNAVAILABLE,
+            Self::SourceScn => SOURCE_SCN,
+        };
+        table.free_name(own)
+    }
+
+    pub(crate) fn data_type(self, table: &Table) -> DataType {
+        match self {
+            Self::Declared(at) => table.columns[at].data_type.clone(),
+            Self::Promoted(placed) => placed.data_type(),
+            Self::OfBatch(SystemColumn::SourceTs | SystemColumn::EventTime) => {
+                DataType::Timestamp(TimeUnit::Microsecond, None)
+            }
+            Self::OfBatch(_) | Self::Unavailable => DataType::Utf8,
+            Self::ChangeSeq | Self::SourceScn => DataType::Int64,
+        }
+    }
+}
 
 /// Checks a table's landing target.
 pub(crate) fn check(
@@ -32,46 +84,21 @@ pub(crate) fn check(
     found: &FoundTable<'_>,
     problems: &mut Vec<TargetProblem>,
 ) -> TargetTable {
-    let catalog = found.catalog;
-    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
-    let type_of = |column| match column {
-        SystemColumn::SourceTs | SystemColumn::EventTime => &timestamp,
-        SystemColumn::Op
-        | SystemColumn::EventId
-        | SystemColumn::Topic
-        | SystemColumn::ExtraFields => &DataType::Utf8,
+    let has = |column: LandingColumn<'_>| {
+        let there = found.catalog.columns.get(&column.name(table));
+        match column {
+            // Without its column a field stays in `extra_fields`.
+            LandingColumn::Promoted(placed) => there.is_some_and(|there| {
+                !there.is_generated && field_type(&there.type_name) == Some(placed.known)
+            }),
+            _ => there.is_some(),
+        }
     };
-    let mut wanted: Vec<ColumnSpec<'_>> = table
-        .declared()
-        .iter()
-        .map(|column| ColumnSpec { name: &column.name, data_type: &column.data_type })
-        .collect();
-    let names = FROM_BATCH.map(|(_, name)| table.free_name(name));
-    let own = FROM_BATCH.iter().zip(&names);
-    wanted.extend(own.map(|((column, _), name)| ColumnSpec { name, data_type: type_of(*column) }));
-    let change_seq = table.free_name(CHANGE_SEQ);
-    wanted.push(ColumnSpec { name: &change_seq, data_type: &DataType::Int64 });
-    let unavailable = table.free_name(UNAVAILABLE);
-    if catalog.columns.contains_key(&unavailable) {
-        wanted.push(ColumnSpec { name: &unavailable, data_type: &DataType::Utf8 });
-    }
-    let scn = table.free_name(SOURCE_SCN);
-    if catalog.columns.contains_key(&scn) {
-        wanted.push(ColumnSpec { name: &scn, data_type: &DataType::Int64 });
-    }
-    let placed = newest_placed(table).into_iter();
-    let placed: Vec<(&Placed, DataType)> =
-        placed.map(|placed| (placed, placed.data_type())).collect();
-    // Without its column a field stays in `extra_fields`.
-    let fits = |(placed, _): &&(&Placed, DataType)| {
-        let there = catalog.columns.get(&placed.column);
-        let is_as_placed =
-            |there: &CatalogColumn| field_type(&there.type_name) == Some(placed.known);
-        there.is_some_and(|there| !there.is_generated && is_as_placed(there))
-    };
-    let columns = placed.iter().filter(fits);
-    wanted
-        .extend(columns.map(|(placed, data_type)| ColumnSpec { name: &placed.column, data_type }));
+    let columns = LandingColumn::list(table, has).into_iter();
+    let columns: Vec<(String, DataType)> =
+        columns.map(|column| (column.name(table), column.data_type(table))).collect();
+    let wanted: Vec<ColumnSpec<'_>> =
+        columns.iter().map(|(name, data_type)| ColumnSpec { name, data_type }).collect();
     TargetTable::check(found, &wanted, Rounding::Refused, problems)
 }
 
@@ -96,34 +123,45 @@ pub(crate) fn rows<'a>(
     processed_at: SystemTime,
 ) -> Result<EncodedRows<'a>, SinkError> {
     let (table, batch) = (&changelog.table, &changelog.batch);
-    let mut arrays: Vec<ArrayRef> = batch.columns()[..table.declared().len()].to_vec();
-    let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
-    if names_unavailable {
-        blank_unavailable(changelog, target, &mut arrays)?;
-    }
-    let placed = newest_placed(table).into_iter();
-    let placed: Vec<&Placed> = placed.filter(|it| target.has_column(&it.column)).collect();
+    let columns = LandingColumn::list(table, |column| target.has_column(&column.name(table)));
+    let placed = columns.iter().filter_map(|column| match column {
+        LandingColumn::Promoted(placed) => Some(*placed),
+        _ => None,
+    });
+    let placed: Vec<&Placed> = placed.collect();
     let extra_fields = batch.column(table.system_column(SystemColumn::ExtraFields));
-    let (columns, rest) = if placed.is_empty() {
+    let (promoted, extra_fields) = if placed.is_empty() {
         (Vec::new(), ArrayRef::clone(extra_fields))
     } else {
-        let (columns, rest) = place(extra_fields.as_string(), &placed);
-        (columns, Arc::new(rest) as ArrayRef)
+        let (promoted, rest) = place(extra_fields.as_string(), &placed);
+        (promoted, Arc::new(rest) as ArrayRef)
     };
-    arrays.extend(FROM_BATCH.map(|(column, _)| match column {
-        SystemColumn::ExtraFields => ArrayRef::clone(&rest),
-        column => ArrayRef::clone(batch.column(table.system_column(column))),
-    }));
-    let positions = changelog.positions.iter().map(|position| position.0);
-    arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
-    if names_unavailable {
-        arrays.push(Arc::new(unavailable_names(changelog)));
+    let mut promoted = promoted.into_iter();
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
+    for column in columns {
+        arrays.extend(match column {
+            LandingColumn::Declared(at) => Some(ArrayRef::clone(batch.column(at))),
+            LandingColumn::OfBatch(SystemColumn::ExtraFields) => {
+                Some(ArrayRef::clone(&extra_fields))
+            }
+            LandingColumn::OfBatch(column) => {
+                Some(ArrayRef::clone(batch.column(table.system_column(column))))
+            }
+            LandingColumn::ChangeSeq => {
+                let positions = changelog.positions.iter().map(|position| position.0);
+                Some(Arc::new(Int64Array::from_iter_values(positions)) as ArrayRef)
+            }
+            LandingColumn::Unavailable => Some(Arc::new(unavailable_names(changelog)) as ArrayRef),
+            LandingColumn::SourceScn => {
+                let scns = changelog.scns.iter().map(|scn| scn.map(Scn::number));
+                Some(Arc::new(scns.collect::<Int64Array>()) as ArrayRef)
+            }
+            LandingColumn::Promoted(_) => promoted.next(),
+        });
     }
-    if target.has_column(&table.free_name(SOURCE_SCN)) {
-        let scns = changelog.scns.iter().map(|scn| scn.map(Scn::number));
-        arrays.push(Arc::new(scns.collect::<Int64Array>()));
+    if target.has_column(&table.free_name(UNAVAILABLE)) {
+        blank_unavailable(changelog, target, &mut arrays[..table.declared().len()])?;
     }
-    arrays.extend(columns);
     EncodedRows::new(target, arrays, processed_at)
 }
 

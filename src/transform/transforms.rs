@@ -21,7 +21,7 @@ pub struct Transforms {
     pub(crate) watermark: Option<i64>,
     pub(crate) views: Vec<MaintainedView>,
     /// What queries read of look-up tables.
-    pub(crate) enrichments: Vec<Arc<TemporalJoin>>,
+    pub(crate) temporal_joins: Vec<Arc<TemporalJoin>>,
     pub(crate) tables: Vec<Arc<Table>>,
     pub(crate) pending: Vec<PendingTransform>,
     /// Files whose columns events have a say in.
@@ -39,7 +39,7 @@ impl Transforms {
             watermark_cell: WatermarkCell::default(),
             watermark: None,
             views: Vec::new(),
-            enrichments: Vec::new(),
+            temporal_joins: Vec::new(),
             tables,
             pending: Vec::new(),
             learned: HashSet::new(),
@@ -83,7 +83,7 @@ impl Transforms {
         }
         let is_read =
             |e: &Arc<TemporalJoin>| self.views.iter().any(|v| v.reads_any(&[&e.view.name]));
-        self.enrichments.retain(is_read);
+        self.temporal_joins.retain(is_read);
     }
 
     /// Whether the files are to be planned anew, now that events have shown this column: one waits for it,
@@ -114,8 +114,8 @@ impl Transforms {
     /// The names of the tables, changelogs and results that each result reads.
     pub fn reads(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
         let declared = |name| {
-            let enrichment = self.enrichments.iter().find(|e| e.view.name == name);
-            enrichment.map_or(name, |enrichment| enrichment.looked_up.name.as_str())
+            let temporal_join = self.temporal_joins.iter().find(|e| e.view.name == name);
+            temporal_join.map_or(name, |temporal_join| temporal_join.looked_up.name.as_str())
         };
         self.views.iter().map(move |m| {
             let reads: BTreeSet<&str> = m.reads().map(declared).collect();
@@ -129,15 +129,15 @@ impl Transforms {
         let names = [table.name.as_str(), &changes];
         let is_looked_up =
             |e: &Arc<TemporalJoin>| e.looked_up.name == table.name || e.enriched.name == table.name;
-        let reads_all = self.enrichments.iter().any(is_looked_up);
+        let reads_all = self.temporal_joins.iter().any(is_looked_up);
         let is_read = |name: &str| self.views.iter().any(|m| m.reads_column(&names, name));
         let columns = table.columns.iter().enumerate();
         columns.filter(|(_, c)| reads_all || is_read(&c.name)).map(|(at, _)| at).collect()
     }
 
     /// What the state keeps of look-up tables, each once.
-    pub fn enrichments(&self) -> &[Arc<TemporalJoin>] {
-        &self.enrichments
+    pub fn temporal_joins(&self) -> &[Arc<TemporalJoin>] {
+        &self.temporal_joins
     }
 
     /// What a result reads of look-up tables.
@@ -145,7 +145,7 @@ impl Transforms {
         let views = self.views.iter().filter(move |m| m.table().name == result);
         views.flat_map(|m| {
             let is_read = |e: &&TemporalJoin| m.reads().any(|name| name == e.view.name);
-            self.enrichments.iter().map(|enrichment| &**enrichment).filter(is_read)
+            self.temporal_joins.iter().map(|temporal_join| &**temporal_join).filter(is_read)
         })
     }
 

@@ -57,7 +57,7 @@ pub(in crate::pipeline) async fn resume(
     if let Some(watermark) = position.watermark {
         stores.resume_watermark(watermark);
     }
-    look_up(sink, &mut stores, transforms.enrichments()).await?;
+    look_up(sink, &mut stores, transforms.temporal_joins()).await?;
     let written = &position.definitions;
     // Before ttl drops anything: a result with a new definition is computed over all rows.
     transforms.load(&stores, stores.clock().watermark).await?;

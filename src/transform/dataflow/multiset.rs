@@ -147,10 +147,10 @@ impl Multiset {
         let mut order: Vec<usize> = (0..lookup.columns.len()).collect();
         order.sort_unstable_by_key(|at| lookup.columns[*at]);
         let columns: Vec<usize> = order.iter().map(|at| lookup.columns[*at]).collect();
-        let index = self.indexes.iter().find(|index| index.columns == columns);
-        let index = index.ok_or_else(|| {
-            ArrowError::InvalidArgumentError(format!("rows are not indexed by {columns:?}"))
-        })?;
+        let missing =
+            || ArrowError::InvalidArgumentError(format!("rows are not indexed by {columns:?}"));
+        let index =
+            self.indexes.iter().find(|index| index.columns == columns).ok_or_else(missing)?;
         let typed = |at: &usize| {
             let data_type = self.schema.field(lookup.columns[*at]).data_type();
             arrow::compute::cast(&lookup.keys[*at], data_type)

@@ -131,8 +131,10 @@ fn encoding(columns: &[Column], one: &str) -> Result<(usize, WrittenAs), String>
     let (name, form) = one.split_once(' ').ok_or_else(|| {
         format!("'{one}' is not a column and its form, as in 'amount base64, created_at ms'")
     })?;
-    let at = columns.iter().position(|column| column.name == name);
-    let at = at.ok_or_else(|| format!("there is no column {name}"))?;
+    let at = columns
+        .iter()
+        .position(|column| column.name == name)
+        .ok_or_else(|| format!("there is no column {name}"))?;
     let forms: &[(&str, WrittenAs)] = match columns[at].data_type {
         DataType::Decimal128(_, _) | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
             &[("text", WrittenAs::Text), ("base64", WrittenAs::Base64)]

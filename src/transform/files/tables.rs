@@ -73,8 +73,10 @@ fn check_reference(file: &SqlFile, table: &Table, all: &[Arc<Table>]) -> Result<
     let problem = |text: &str| {
         file.error(None, format!("column {} REFERENCES {parent}, which {text}", column.name))
     };
-    let referenced = all.iter().find(|t| t.name == *parent && t.name != table.name);
-    let referenced = referenced.ok_or_else(|| problem("is not another declared table"))?;
+    let referenced = all
+        .iter()
+        .find(|t| t.name == *parent && t.name != table.name)
+        .ok_or_else(|| problem("is not another declared table"))?;
     match referenced.key.as_slice() {
         [key] if referenced.columns[*key].data_type == column.data_type => Ok(()),
         [_] => Err(problem("has a key of another type")),
@@ -91,8 +93,8 @@ fn parse_table(file: &SqlFile) -> Result<Table, SqlError> {
     let name = match create.name.0.as_slice() {
         [part] => part.as_ident().map(folded),
         _ => None,
-    };
-    let name = name.ok_or_else(|| file.error(None, "the table's name must be one identifier"))?;
+    }
+    .ok_or_else(|| file.error(None, "the table's name must be one identifier"))?;
     let mut columns = parse_columns(file, create)?;
     refuse_other_constraints(file, create)?;
     let key = parse_key(file, create, &columns)?;

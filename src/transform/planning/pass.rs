@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 
@@ -10,7 +11,7 @@ use super::parsed::{ParsedTransform, parse};
 use super::query::{QueryScope, plan_query};
 use super::session::session;
 use super::temporal_join::TemporalJoinRewriter;
-use super::undeclared::{MissingColumn, UndeclaredColumns};
+use super::undeclared::{ColumnResolver, MissingColumn};
 use crate::model::TemporalJoin;
 use crate::transform::files::SqlError;
 use crate::transform::files::SqlFile;
@@ -51,11 +52,11 @@ impl PlanningPass {
     fn note_blocked(
         &mut self,
         next: &ParsedTransform<'_>,
-        undeclared: &UndeclaredColumns,
+        resolver: &ColumnResolver,
         unplanned: &HashSet<String>,
     ) -> bool {
         let name = || next.file.name.clone();
-        if undeclared.has_taught(next, &self.transforms.learned) {
+        if resolver.has_taught(next, &self.transforms.learned) {
             self.transforms.learned.insert(name());
         }
         let read = next.references.intersection(unplanned).min();
@@ -65,19 +66,19 @@ impl PlanningPass {
 }
 
 /// Plans all files, in the order of what they read.
-pub(crate) async fn pass(undeclared: &UndeclaredColumns, files: &[SqlFile]) -> PlanningPass {
+pub(crate) async fn pass(resolver: &ColumnResolver, files: &[SqlFile]) -> PlanningPass {
     let mut pass = PlanningPass {
-        transforms: Transforms::over(undeclared.tables().to_vec()),
+        transforms: Transforms::over(resolver.tables().to_vec()),
         wrong: Vec::new(),
         needs: Vec::new(),
         absent: Vec::new(),
         blocked: Vec::new(),
     };
-    let context = session(&pass.transforms, undeclared.none());
+    let context = session(&pass.transforms, resolver.none());
     pass.transforms.state = context.state();
     let mut pending = Vec::new();
     for file in files {
-        match parse(&pass.transforms.state, file, undeclared.tables()) {
+        match parse(&pass.transforms.state, file, resolver.tables()) {
             Ok(parsed) => pending.push(parsed),
             Err(error) => pass.wrong.push((file.name.clone(), error)),
         }
@@ -97,11 +98,11 @@ pub(crate) async fn pass(undeclared: &UndeclaredColumns, files: &[SqlFile]) -> P
         };
         let next = pending.remove(ready);
         let name = next.file.name.clone();
-        if pass.note_blocked(&next, undeclared, &unplanned) {
+        if pass.note_blocked(&next, resolver, &unplanned) {
             unplanned.insert(name);
             continue;
         }
-        match plan_next(&next, undeclared, &mut pass.transforms).await {
+        match plan_next(&next, resolver, &mut pass.transforms).await {
             Ok(planned) => {
                 let result = planned.table();
                 let table = pass.transforms.live.add(&result.name, Arc::clone(&result.schema));
@@ -126,19 +127,19 @@ pub(crate) async fn pass(undeclared: &UndeclaredColumns, files: &[SqlFile]) -> P
 /// Plans a file whose turn it is.
 async fn plan_next(
     next: &ParsedTransform<'_>,
-    undeclared: &UndeclaredColumns,
+    resolver: &ColumnResolver,
     transforms: &mut Transforms,
 ) -> Result<MaintainedView, Unplanned> {
-    let state = match undeclared.of(&next.file.name) {
+    let state = match resolver.of(&next.file.name) {
         Some(visible) => session(transforms, visible).state(),
         None => transforms.state.clone(),
     };
-    let (plan, enrichments) = written(&state, next, undeclared, &mut transforms.live).await?;
-    let Transforms { tables, views, enrichments: all, .. } = transforms;
-    let visible = undeclared.of(&next.file.name).unwrap_or(undeclared.none());
-    let scope = QueryScope { tables, enrichments: &enrichments, visible };
+    let (plan, temporal_joins) = written(&state, next, resolver, &mut transforms.live).await?;
+    let Transforms { tables, views, temporal_joins: all, .. } = transforms;
+    let visible = resolver.of(&next.file.name).unwrap_or(resolver.none());
+    let scope = QueryScope { tables, temporal_joins: &temporal_joins, visible };
     let view = plan_query(&state, next, &plan, scope, views).await?;
-    let new: Vec<_> = enrichments.into_iter().filter(|e| !all.contains(e)).collect();
+    let new: Vec<_> = temporal_joins.into_iter().filter(|e| !all.contains(e)).collect();
     all.extend(new);
     Ok(view)
 }
@@ -151,22 +152,33 @@ fn cycle(pending: &ParsedTransform<'_>, waiting: &HashSet<String>) -> SqlError {
     pending.file.error(None, message)
 }
 
+/// Whether what a query could not be planned for may come.
+fn why_unplanned(
+    resolver: &ColumnResolver,
+    parsed: &ParsedTransform<'_>,
+    error: &DataFusionError,
+) -> Unplanned {
+    if let Some(missing) = resolver.missing(parsed, error) {
+        return Unplanned::Needs(missing);
+    }
+    match resolver.absent(parsed, error) {
+        Some(reason) => Unplanned::Absent(reason),
+        None => Unplanned::Wrong(planning_error(parsed.file, error)),
+    }
+}
+
 /// The query as it is written, with look-up tables seen as of what they enrich.
 async fn written(
     state: &SessionState,
-    pending: &ParsedTransform<'_>,
-    undeclared: &UndeclaredColumns,
+    parsed: &ParsedTransform<'_>,
+    resolver: &ColumnResolver,
     live: &mut LiveTables,
 ) -> Result<(LogicalPlan, Vec<Arc<TemporalJoin>>), Unplanned> {
-    let (file, lookups, tables) = (pending.file, &pending.header.lookup, undeclared.tables());
-    let planned = state.statement_to_plan(pending.statement.clone()).await;
-    let planned = planned.map_err(|error| match undeclared.missing(pending, &error) {
-        Some(missing) => Unplanned::Needs(missing),
-        None => match undeclared.absent(pending, &error) {
-            Some(reason) => Unplanned::Absent(reason),
-            None => Unplanned::Wrong(planning_error(file, &error)),
-        },
-    })?;
+    let (file, lookups, tables) = (parsed.file, &parsed.header.lookup, resolver.tables());
+    let planned = state
+        .statement_to_plan(parsed.statement.clone())
+        .await
+        .map_err(|error| why_unplanned(resolver, parsed, &error))?;
     if let Some(function) = unstable_function(&planned).map_err(|e| planning_error(file, &e))? {
         let message = format!(
             "calls {function}(), whose value depends on when it runs: the result could not be \
@@ -175,8 +187,8 @@ async fn written(
         return Err(file.error(None, message).into());
     }
     let mut rewriter = TemporalJoinRewriter { tables, lookups, live, found: Vec::new() };
-    let rewritten = rewriter.rewrite(planned);
-    let rewritten =
-        rewritten.map_err(|error| file.error(lookups.at, error.find_root().strip_backtrace()))?;
+    let rewritten = rewriter
+        .rewrite(planned)
+        .map_err(|error| file.error(lookups.at, error.find_root().strip_backtrace()))?;
     Ok((rewritten, rewriter.found))
 }

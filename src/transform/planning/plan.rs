@@ -2,7 +2,7 @@
 
 use super::pass::{PlanningPass, pass};
 use super::request::{PlanRequest, UndeclaredNames};
-use super::undeclared::UndeclaredColumns;
+use super::undeclared::ColumnResolver;
 use crate::transform::files::SqlError;
 use crate::transform::pending::PendingTransform;
 use crate::transform::transforms::Transforms;
@@ -14,14 +14,14 @@ impl Transforms {
     /// # Errors
     /// Everything that is wrong in any file, with file, line and column.
     pub async fn plan(request: PlanRequest<'_>) -> Result<Self, Vec<SqlError>> {
-        let mut undeclared = UndeclaredColumns::new(&request);
+        let mut resolver = ColumnResolver::new(&request);
         loop {
-            let pass = pass(&undeclared, request.files).await;
+            let pass = pass(&resolver, request.files).await;
             // Each turn finds one more column of a file, if there are any.
-            if undeclared.resolve(&pass.needs) {
+            if resolver.resolve(&pass.needs) {
                 continue;
             }
-            let planned = finish(pass, &undeclared)?;
+            let planned = finish(pass, &resolver)?;
             let must_be_complete = request.undeclared == UndeclaredNames::Refused;
             return if must_be_complete && !planned.pending.is_empty() {
                 Err(planned.pending.into_iter().map(|pending| pending.reason).collect())
@@ -33,7 +33,7 @@ impl Transforms {
 }
 
 /// What is wrong in a file that goes by what events have shown lets that file wait: the source may have changed.
-fn finish(pass: PlanningPass, undeclared: &UndeclaredColumns) -> Result<Transforms, Vec<SqlError>> {
+fn finish(pass: PlanningPass, resolver: &ColumnResolver) -> Result<Transforms, Vec<SqlError>> {
     let PlanningPass { mut transforms, wrong, needs, absent, blocked } = pass;
     let (may_wait, wrong): (Vec<_>, Vec<_>) =
         wrong.into_iter().partition(|(file, _)| transforms.may_wait(file));
@@ -41,7 +41,7 @@ fn finish(pass: PlanningPass, undeclared: &UndeclaredColumns) -> Result<Transfor
         return Err(wrong.into_iter().map(|(_, error)| error).collect());
     }
     let pending = &mut transforms.pending;
-    pending.extend(needs.into_iter().map(|(result, missing)| undeclared.pending(result, missing)));
+    pending.extend(needs.into_iter().map(|(result, missing)| resolver.pending(result, missing)));
     // Whatever registers a table starts everything over.
     let others = may_wait.into_iter().chain(absent);
     pending.extend(others.map(|(result, reason)| PendingTransform { result, reason, needs: None }));

@@ -26,7 +26,7 @@ use crate::transform::views::{MaintainedView, Maintenance, PlannedQuery, Upkeep,
 #[derive(Clone, Copy)]
 pub(crate) struct QueryScope<'a> {
     pub(crate) tables: &'a [Arc<Table>],
-    pub(crate) enrichments: &'a [Arc<TemporalJoin>],
+    pub(crate) temporal_joins: &'a [Arc<TemporalJoin>],
     pub(crate) visible: &'a VisibleColumns,
 }
 
@@ -106,14 +106,14 @@ fn upkeep(
     plan: &LogicalPlan,
     table: &ResultTable,
     state: &SessionState,
-    QueryScope { tables, enrichments, .. }: QueryScope<'_>,
+    QueryScope { tables, temporal_joins, .. }: QueryScope<'_>,
     earlier: &mut [MaintainedView],
 ) -> DataFusionResult<Upkeep> {
     let results: Vec<KeyedResult> = earlier.iter().filter_map(keyed).collect();
     let readable = Readable {
         state,
         tables: tables.iter().map(|table| (table.name.as_str(), table)).collect(),
-        views: enrichments.iter().map(|e| (e.view.name.as_str(), &e.view)).collect(),
+        views: temporal_joins.iter().map(|e| (e.view.name.as_str(), &e.view)).collect(),
         results: results.iter().map(|result| (result.table.name.as_str(), result)).collect(),
     };
     let mut indexes = Indexes::new();
@@ -178,11 +178,10 @@ impl IndexRequests for IndexCollector<'_> {
 fn describe(indexes: &Indexes, tables: &[Arc<Table>]) -> Vec<String> {
     let names = |(name, columns): &(String, Vec<usize>)| {
         let table = tables.iter().find(|table| table.name == *name);
-        let columns = table.map(|table| {
-            let columns = columns.iter().map(|column| table.columns[*column].name.as_str());
-            columns.collect::<Vec<_>>().join(", ")
-        });
-        format!("{name} ({})", columns.unwrap_or_default())
+        let names: Vec<&str> = table
+            .map(|table| columns.iter().map(|at| table.columns[*at].name.as_str()).collect())
+            .unwrap_or_default();
+        format!("{name} ({})", names.join(", "))
     };
     indexes.iter().map(names).collect()
 }
@@ -225,9 +224,9 @@ fn check_names(
 
 /// The names of what shows the rows of one epoch alone: changelogs, and what is appended from them.
 fn changes(tables: &[Arc<Table>], earlier: &[MaintainedView]) -> BTreeSet<String> {
-    let appended = earlier.iter().filter(|m| *m.maintenance() == Maintenance::Append);
-    let appended = appended.map(|m| m.table().name.clone());
-    tables.iter().map(|table| changes_name(&table.name)).chain(appended).collect()
+    let appended = earlier.iter().filter(|view| *view.maintenance() == Maintenance::Append);
+    let names = appended.map(|view| view.table().name.clone());
+    tables.iter().map(|table| changes_name(&table.name)).chain(names).collect()
 }
 
 /// The query's text and the definitions of what it reads.
@@ -238,7 +237,7 @@ fn definition(
     earlier: &[MaintainedView],
 ) -> String {
     let mut parts = vec![file.text.clone()];
-    let views = scope.enrichments.iter().map(|enrichment| &enrichment.view);
+    let views = scope.temporal_joins.iter().map(|temporal_join| &temporal_join.view);
     let tables: Vec<&Arc<Table>> = scope.tables.iter().chain(views).collect();
     for name in &reads.tables {
         let table = tables.iter().find(|table| table.name == *name);

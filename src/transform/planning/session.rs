@@ -8,10 +8,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::undeclared::VisibleColumns;
 use crate::model::{SystemColumn, Table};
-use crate::transform::Transforms;
 use crate::transform::files::changes_name;
 use crate::transform::functions::xml_rows;
 use crate::transform::live_table::{LiveTable, NarrowTable};
+use crate::transform::transforms::Transforms;
 
 /// A session over the tables and over the results that are planned. Of the columns that tables don't
 /// declare it has those of `visible`: one that appears must not change what other queries mean.

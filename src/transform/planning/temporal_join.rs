@@ -108,7 +108,7 @@ impl TemporalJoinRewriter<'_> {
                  same FROM and is no look-up table itself, or take it out of `-- lookup:`"
             ));
         }
-        let is_found = self.found.iter().any(|enrichment| enrichment.looked_up.name == name);
+        let is_found = self.found.iter().any(|temporal_join| temporal_join.looked_up.name == name);
         if is_found { Ok(()) } else { refuse(format!("looks up {name}, which it does not read")) }
     }
 
@@ -136,10 +136,10 @@ impl TemporalJoinRewriter<'_> {
             return Ok(Transformed::no(LogicalPlan::Join(join)));
         };
         let LookedUp { alias, table } = looked_up;
-        let enrichment = Arc::new(TemporalJoin::new(&found.enriched, found.columns, &table));
-        let view = self.view(&enrichment, alias.clone())?;
-        let own = enrichment.enriched.key.iter().map(|at| {
-            let name = &enrichment.enriched.columns[*at].name;
+        let temporal_join = Arc::new(TemporalJoin::new(&found.enriched, found.columns, &table));
+        let view = self.view(&temporal_join, alias.clone())?;
+        let own = temporal_join.enriched.key.iter().map(|at| {
+            let name = &temporal_join.enriched.columns[*at].name;
             let own = Expr::Column(Column::new(Some(found.relation.clone()), name));
             let same = Expr::Column(Column::new(Some(alias.clone()), key_name(name)));
             binary(own, same)
@@ -149,8 +149,8 @@ impl TemporalJoinRewriter<'_> {
             LookupSide::Right => (rest, Arc::new(view)),
             LookupSide::Left => (Arc::new(view), rest),
         };
-        if !self.found.contains(&enrichment) {
-            self.found.push(enrichment);
+        if !self.found.contains(&temporal_join) {
+            self.found.push(temporal_join);
         }
         let joined = Join::try_new(
             left,
@@ -180,7 +180,7 @@ impl TemporalJoinRewriter<'_> {
         join: &Join,
         LookedUp { alias, table }: &LookedUp,
         rest: &LogicalPlan,
-    ) -> Result<Option<Keys>> {
+    ) -> Result<Option<LookupKeys>> {
         let on = join.on.iter().map(|(left, right)| binary(left.clone(), right.clone()));
         let filter = join.filter.iter().flat_map(|f| split_conjunction_owned(f.clone()));
         let (mut partners, mut others) = (vec![None; table.key.len()], Vec::new());
@@ -215,7 +215,7 @@ impl TemporalJoinRewriter<'_> {
                 table.name, enriched.name
             ));
         }
-        Ok(Some(Keys { relation, enriched, columns, rest: others }))
+        Ok(Some(LookupKeys { relation, enriched, columns, rest: others }))
     }
 
     /// The table that `relation` is in the same FROM; none if it is something else, or a look-up table.
@@ -237,8 +237,8 @@ impl TemporalJoinRewriter<'_> {
         }
     }
 
-    fn view(&mut self, enrichment: &TemporalJoin, alias: TableReference) -> Result<LogicalPlan> {
-        let view = &enrichment.view;
+    fn view(&mut self, temporal_join: &TemporalJoin, alias: TableReference) -> Result<LogicalPlan> {
+        let view = &temporal_join.view;
         let live = self.live.add_view(view);
         let name = TableReference::bare(view.name.as_str());
         let scan = LogicalPlanBuilder::scan(name, provider_as_source(live), None)?;
@@ -247,7 +247,7 @@ impl TemporalJoinRewriter<'_> {
 }
 
 /// What a look-up goes by.
-struct Keys {
+struct LookupKeys {
     relation: TableReference,
     enriched: Arc<Table>,
     columns: Vec<usize>,

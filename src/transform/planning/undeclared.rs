@@ -51,18 +51,18 @@ impl VisibleColumns {
     /// What decides on the values of a table's undeclared columns; `None` if none are seen.
     pub(crate) fn description(&self, table: &Table) -> Option<String> {
         let declared = table.declared().len();
-        let extra = self.columns(table).into_iter().filter(|at| *at >= declared);
-        let extra = extra.map(|at| {
+        let described = |at: usize| {
             let (column, field) = (&table.columns[at], &table.options.extra[at - declared]);
             format!("{} {} of {field}", column.name, column.data_type)
-        });
-        let extra: Vec<String> = extra.collect();
+        };
+        let seen = self.columns(table).into_iter().filter(|at| *at >= declared);
+        let extra: Vec<String> = seen.map(described).collect();
         (!extra.is_empty()).then(|| format!("-- {} with {}", table.name, extra.join(", ")))
     }
 }
 
-/// The undeclared columns that are read, and by whom.
-pub(crate) struct UndeclaredColumns {
+/// Finds the undeclared columns that files read among those that events have shown, and keeps who reads them.
+pub(crate) struct ColumnResolver {
     /// With the columns that any file reads.
     tables: Vec<Arc<Table>>,
     shown: HashMap<SourceTable, HashMap<String, SeenType>>,
@@ -72,7 +72,7 @@ pub(crate) struct UndeclaredColumns {
     results: Option<HashSet<String>>,
 }
 
-impl UndeclaredColumns {
+impl ColumnResolver {
     pub(crate) fn new(request: &PlanRequest<'_>) -> Self {
         let mut shown: HashMap<SourceTable, HashMap<String, SeenType>> = HashMap::new();
         for change in request.registry {

@@ -171,8 +171,8 @@ impl Compiler<'_, '_> {
             .expressions
             .iter()
             .zip(names)
-            .map(|(expression, name)| Ok((self.physical(expression, &flagged.schema)?, name)));
-        let named = named.collect::<Result<Vec<_>, CompileError>>()?;
+            .map(|(expression, name)| Ok((self.physical(expression, &flagged.schema)?, name)))
+            .collect::<Result<Vec<_>, CompileError>>()?;
         Ok(Box::new(Project::new(flagged.input, named)?))
     }
 
@@ -204,8 +204,8 @@ impl Compiler<'_, '_> {
         let named = group
             .iter()
             .zip(names(&plan.schema))
-            .map(|(expression, name)| Ok((self.physical(expression, &flagged.schema)?, name)));
-        let named = named.collect::<Result<Vec<_>, CompileError>>()?;
+            .map(|(expression, name)| Ok((self.physical(expression, &flagged.schema)?, name)))
+            .collect::<Result<Vec<_>, CompileError>>()?;
         let physical_schema = SchemaRef::clone(flagged.input.schema());
         let call = |expression: &Expr| {
             let props = self.readable.state.execution_props();

@@ -15,7 +15,7 @@ use super::table::{Column, Landing, NewColumns, SourceTable, Table, TableOptions
 pub const CHANGE_ID: &str = "change_id";
 
 /// What PostgreSQL takes for a name, in bytes.
-const MAX_NAME: usize = 63;
+pub const MAX_NAME: usize = 63;
 
 /// Columns that changelogs and landing tables have of their own. `cdc_` and the name is what they are called
 /// beside a column of that name.

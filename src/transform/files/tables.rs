@@ -103,7 +103,22 @@ fn parse_table(file: &SqlFile) -> Result<Table, SqlError> {
     }
     let references = parse_reference(file, create, &columns)?;
     let (source, options) = parse_options(file, &name, create, &columns)?;
+    if let Landing::History(target) = &options.landing {
+        check_landing_names(file, target, &columns)?;
+    }
     Ok(Table { name, source, columns, key, options: TableOptions { references, ..options } })
+}
+
+/// What lands in PostgreSQL needs names that PostgreSQL can hold.
+fn check_landing_names(file: &SqlFile, target: &str, columns: &[Column]) -> Result<(), SqlError> {
+    file.check_postgres_name("the landing table", target)?;
+    for column in columns {
+        file.check_postgres_name("column", &column.name).map_err(|error| {
+            let advice = "leave the column out, and it is kept in extra_fields";
+            SqlError { message: format!("{}: {advice}", error.message), ..error }
+        })?;
+    }
+    Ok(())
 }
 
 /// Unquoted identifiers are lower case, as in Postgres.

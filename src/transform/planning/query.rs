@@ -50,6 +50,9 @@ pub(crate) async fn plan_query(
     let reads_changes = !reads.tables.is_empty() && reads.tables.is_subset(&changes);
     let mode = channel::mode(file, header, &schema)?;
     let (mode, channel) = channel::channel(file, header, mode, reads_changes)?;
+    if channel == Channel::Table {
+        check_target_names(file, &header.target, &schema)?;
+    }
     let (name, target) = (file.name.clone(), header.target.clone());
     let definition = definition(file, &reads, scope, earlier);
     let table = Arc::new(ResultTable { name, target, channel, schema, mode, definition });
@@ -188,6 +191,18 @@ fn describe(indexes: &Indexes, tables: &[Arc<Table>]) -> Vec<String> {
 
 fn has_groups(plan: &LogicalPlan) -> DataFusionResult<bool> {
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_))))
+}
+
+/// What is written to PostgreSQL needs names that PostgreSQL can hold.
+fn check_target_names(file: &SqlFile, target: &str, schema: &SchemaRef) -> Result<(), SqlError> {
+    file.check_postgres_name("the target", target)?;
+    for field in schema.fields() {
+        file.check_postgres_name("column", field.name()).map_err(|error| {
+            let message = format!("{}: rename it with AS", error.message);
+            SqlError { message, ..error }
+        })?;
+    }
+    Ok(())
 }
 
 /// Neither the file's name nor its target is anybody else's.

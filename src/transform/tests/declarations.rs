@@ -243,3 +243,33 @@ fn a_syntax_error_has_its_line_and_column() {
     let said = problem("CREATE TABLE t (\n  id BIGINT PRIMARY KEY\n  x INT\n)");
     assert!(said.starts_with("t.sql:3:3: ") && said.contains("found: x"), "{said}");
 }
+
+#[test]
+fn a_file_from_windows_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "\u{feff}-- a comment\r\nCREATE TABLE a (\r\n  id BIGINT PRIMARY KEY\r\n) WITH (source = 'S.A');\r\n";
+    std::fs::write(folder.path().join("a.sql"), text).unwrap();
+    let files = crate::transform::read_folder(folder.path()).unwrap();
+    assert_eq!(parse_tables(&files).unwrap()[0].name, "a");
+    std::fs::write(folder.path().join("a.sql"), text.replace("BIGINT", "WRONG")).unwrap();
+    let files = crate::transform::read_folder(folder.path()).unwrap();
+    assert_eq!(parse_tables(&files).unwrap_err()[0].at, Some((3, 3)));
+}
+
+#[test]
+fn a_name_that_postgres_would_cut_off_is_refused_where_it_stands() {
+    let (longest, long) = ("c".repeat(63), "c".repeat(64));
+    let parsed = |column: &str, options: &str| {
+        let text = format!(
+            "CREATE TABLE a (id BIGINT PRIMARY KEY,\n {column} VARCHAR)\nWITH (source = 'S.A'{options})"
+        );
+        parse_tables(&[file("a", &text)]).map_err(|errors| errors[0].to_string())
+    };
+    assert!(parsed(&longest, "").is_ok());
+    let error = parsed(&long, "").unwrap_err();
+    assert!(error.starts_with(&format!("a.sql:2:2: column {long} has 64 bytes")), "{error}");
+    // What lands nowhere may be called what the source calls it.
+    assert!(parsed(&long, ", landing = 'none'").is_ok());
+    let error = parsed("c", &format!(", landing_table = '{long}'")).unwrap_err();
+    assert!(error.contains(&format!("3:40: the landing table {long} has 64 bytes")), "{error}");
+}

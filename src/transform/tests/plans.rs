@@ -304,3 +304,20 @@ async fn the_shipped_files_can_be_planned() {
     assert!(crate::transform::read_folder(&folder.join("absent")).unwrap().is_empty());
     assert_eq!(tables().len(), 2);
 }
+
+#[tokio::test]
+async fn a_column_whose_name_postgres_would_cut_off_is_renamed_with_as() {
+    let long = "a".repeat(64);
+    let text = format!(
+        "-- writes: postgres t\n-- key: order_id\nSELECT order_id, amount AS {long} FROM orders"
+    );
+    let said = problem(&text).await;
+    let expected = format!(
+        "x.sql:3:28: column {long} has 64 bytes, and PostgreSQL keeps 63 of a name: rename"
+    );
+    assert!(said.starts_with(&expected), "{said}");
+    let said = problem(&text.replace("postgres t", &format!("postgres {}", "t".repeat(64)))).await;
+    assert!(said.starts_with("x.sql:1:21: the target ttt"), "{said}");
+    // An API has no such limit.
+    assert!(problems(&[("x", &text.replace("postgres t", "rest /t"))]).await.is_empty());
+}

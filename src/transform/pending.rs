@@ -7,7 +7,7 @@ use crate::model::{SchemaChange, SourceTable};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingTransform {
     pub result: String,
-    /// As in `orders_x.sql:4:8: needs column channel of table orders, ...`.
+    /// As in `orders_x.sql:4:8: unknown column channel in orders. ...`.
     pub reason: SqlError,
     /// The column, and the tables that may get it.
     pub(crate) needs: Option<(String, Vec<SourceTable>)>,

@@ -61,9 +61,10 @@ pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> Str
         let _ = writeln!(text, "{warning}");
     }
     let (tables, transforms) = (checked.sql.tables.len(), checked.sql.transforms.len());
-    let end = match warnings.len() {
-        0 => "fine".to_owned(),
-        count => format!("fine, with {count} warning(s)"),
+    let end = match (checked.transforms.pending().len(), warnings.len()) {
+        (0, 0) => "fine".to_owned(),
+        (0, count) => format!("fine, with {count} warning(s)"),
+        (pending, count) => format!("{pending} can't run yet, with {count} warning(s)"),
     };
     let _ = writeln!(text, "{tables} tables, {transforms} transforms: {end}");
     text

@@ -238,13 +238,13 @@ async fn a_file_that_waits_for_a_column_is_a_warning_with_its_line() {
     let text = report::text(&checked, &graph, &report::warnings(&checked));
     let text = text.replace(&format!("{}/", folder.path().display()), "");
     for lines in [
-        "transforms/named.sql:3:14: warning: needs column channel of table orders, which no event has shown",
+        "transforms/named.sql:3:14: warning: unknown column channel in orders. If events will add it",
         "\n  3 | SELECT o.id, o.channel, c.name",
-        "\n2 tables, 2 transforms: fine, with 2 warning(s)\n",
+        "\n2 tables, 2 transforms: 1 can't run yet, with 2 warning(s)\n",
     ] {
         assert!(text.contains(lines), "{lines}\nis not in\n{text}");
     }
     let strict = Arguments { strict: true, ..arguments(&folder) };
     let error = run(&strict).await.unwrap_err().to_string();
-    assert!(error.contains("needs column channel"), "{error}");
+    assert!(error.contains("unknown column channel"), "{error}");
 }

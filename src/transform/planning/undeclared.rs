@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
@@ -184,10 +185,12 @@ impl ColumnResolver {
         let message = match found.len() {
             0 => {
                 let names = names(tables.iter().map(|table| table.name.as_str()).collect());
+                let guess = nearest(column, tables)
+                    .map(|near| format!("; did you mean {near}?"))
+                    .unwrap_or_else(|| ".".to_owned());
                 format!(
-                    "needs column {column} of table {names}, which no event has shown and no file declares: \
-                     it waits for that ({})",
-                    error.message
+                    "unknown column {column} in {names}{guess} If events will add it, the transform waits \
+                     until then."
                 )
             }
             _ => {
@@ -245,6 +248,14 @@ impl ColumnResolver {
         let error = planning_error(pending.file, error);
         (!tables.is_empty()).then(|| MissingColumn { column: field.name.clone(), tables, error })
     }
+}
+
+/// The column of one of the tables whose name is so near that a slip of the hand makes one of the other.
+fn nearest<'a>(column: &str, tables: &'a [Arc<Table>]) -> Option<&'a str> {
+    let most = column.len() / 3;
+    let names = tables.iter().flat_map(|table| table.columns.iter().map(|c| c.name.as_str()));
+    let distances = names.map(|name| (levenshtein(column, name), name));
+    distances.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
 }
 
 /// Whether the field may be of a relation that has exactly these columns: however the query calls it, that

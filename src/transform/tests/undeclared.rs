@@ -52,14 +52,28 @@ async fn a_file_waits_for_its_column_and_its_readers_wait_for_it() {
     let transforms = known(&[seen("CUSTOMERS", "CHANNEL"), seen("ORDERS", "OTHER")], &texts).await;
     assert_eq!(transforms.results().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["all"]);
     let said = reasons(&transforms);
-    let expected =
-        "channels.sql:3:20: needs column channel of table orders, which no event has shown";
+    let expected = "channels.sql:3:20: unknown column channel in orders. If events will add it, the transform waits";
     assert!(said[0].starts_with(expected), "{said:?}");
     assert_eq!(said[1..], ["reader.sql: needs the result channels, which waits"]);
     assert!(transforms.awaits(&seen("ORDERS", "CHANNEL")));
     assert!(transforms.awaits(&seen("ORDERS", "channel")));
     assert!(!transforms.awaits(&seen("CUSTOMERS", "CHANNEL")));
     assert!(!transforms.awaits(&seen("ORDERS", "OTHER")));
+}
+
+#[tokio::test]
+async fn a_slip_of_the_hand_is_told_before_all_else() {
+    for (written, meant) in
+        [("amuont", Some("amount")), ("custmer_id", Some("customer_id")), ("channel", None)]
+    {
+        let text = format!(
+            "-- writes: postgres t\n-- key: order_id\nSELECT order_id, {written} FROM orders"
+        );
+        let said = reasons(&known(&[], &[("x", &text)]).await).remove(0);
+        let guess = meant.map_or(".".to_owned(), |meant| format!("; did you mean {meant}?"));
+        let expected = format!("x.sql:3:18: unknown column {written} in orders{guess} If events");
+        assert!(said.starts_with(&expected), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -89,10 +103,7 @@ async fn a_column_of_one_of_several_tables_is_found_if_only_one_has_it() {
     let of_one = known(&[seen("ORDERS", "CHANNEL")], &texts).await;
     assert_eq!(reasons(&of_one), Vec::<String>::new());
     let of_none = reasons(&known(&[], &texts).await);
-    assert!(
-        of_none[0].contains("needs column channel of table orders or customers"),
-        "{of_none:?}"
-    );
+    assert!(of_none[0].contains("unknown column channel in orders or customers"), "{of_none:?}");
     let of_both = known(&[seen("ORDERS", "CHANNEL"), seen("CUSTOMERS", "CHANNEL")], &texts).await;
     let of_both = reasons(&of_both);
     assert!(of_both[0].contains("which may be of orders or customers: write whose"), "{of_both:?}");

@@ -70,7 +70,7 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     shop.wait_for(published).await;
     let (status, ready) = get(&shop, "/ready").await.expect("a page");
     assert!(status.contains("200"), "{status}");
-    assert!(ready.contains("needs column loyalty_points of table customers"), "{ready}");
+    assert!(ready.contains("unknown column loyalty_points in customers"), "{ready}");
     assert!(ready.contains("needs the result loyal, which waits"), "{ready}");
     let (_, metrics) = get(&shop, "/metrics").await.expect("metrics");
     for line in [
@@ -87,7 +87,7 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     let faults = ["--rate", "max", "--events", "2000", "--seed", "2", "--faults", "0.1"];
     let published = publish(&shop, &faults).await;
     shop.wait_for(published).await;
-    while get(&shop, "/ready").await.is_none_or(|(_, ready)| ready.contains("needs column")) {
+    while get(&shop, "/ready").await.is_none_or(|(_, ready)| ready.contains("unknown column")) {
         pause().await;
     }
     let more = ["--rate", "max", "--events", "2000", "--seed", "3", "--faults", "0.1"];

@@ -150,7 +150,7 @@ impl Transforms {
         Ok(results)
     }
 
-    /// Every result, computed anew by DataFusion alone, whatever is kept: the referee.
+    /// Every result, recomputed by DataFusion alone, whatever is kept: the referee.
     ///
     /// # Errors
     /// If a query fails.

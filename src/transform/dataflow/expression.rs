@@ -28,8 +28,8 @@ pub(crate) fn evaluate(expression: &Expression, rows: &RecordBatch) -> Result<Ar
 
 /// Which rows satisfy a condition; NULL does not.
 pub(crate) fn mask(condition: &Expression, rows: &RecordBatch) -> Result<BooleanArray> {
-    let mask = evaluate(condition, rows)?;
-    let mask = mask.as_boolean();
+    let values = evaluate(condition, rows)?;
+    let mask = values.as_boolean();
     Ok((0..mask.len()).map(|row| Some(!mask.is_null(row) && mask.value(row))).collect())
 }
 

@@ -57,7 +57,7 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync {
     /// Brings the state up to date and tells how the rows have changed. Rows may cancel out.
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta>;
 
-    /// Whether rows can be found by these columns; what that needs is told to `requests`.
+    /// Whether rows can be found by these columns; adds what that needs to `requests`.
     fn prepare(&mut self, columns: &[usize], requests: &mut dyn IndexRequests) -> bool;
 
     /// The rows that a look-up finds, with all columns. Only by columns that were prepared.

@@ -90,8 +90,9 @@ pub fn read_folder(folder: &Path) -> Result<Vec<SqlFile>, SqlError> {
         if path.extension().is_none_or(|extension| extension != "sql") {
             continue;
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
-        let text = without_byte_order_mark(text);
+        let text = std::fs::read_to_string(&path)
+            .map(without_byte_order_mark)
+            .map_err(|e| unreadable(&path, e))?;
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         files.push(SqlFile { path, name, text });
     }

@@ -8,8 +8,8 @@ use crate::transform::pending::PendingTransform;
 use crate::transform::transforms::Transforms;
 
 impl Transforms {
-    /// Plans the transforms of a folder. What comes of it depends on the request alone, and can be handed on
-    /// from whoever checks the files to whoever runs them.
+    /// Plans the transforms of a folder. The result depends on the request alone: a check can hand it on
+    /// to the session that runs it.
     ///
     /// # Errors
     /// Everything that is wrong in any file, with file, line and column.

@@ -2,7 +2,7 @@
 //!
 //! What events have shown of them is in the schema registry. A column that is there is a field of
 //! `extra_fields`, and the query reads it as one: it sees the column, other queries and `SELECT *` don't. A
-//! column that nobody has seen lets its file wait, and nothing else.
+//! column that no event has shown lets its file wait, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! that [`super::xml_rows`] finds.
 //!
 //! The standard's table function sees the row to its left, which no plan of DataFusion does for a function. But
-//! the rows of one document are those of one row of a table, and that has a key: so the table is read once more
+//! the rows of one document are those of one row of a table, and that has a key: so the table is read a second time
 //! for its key and the rows of its document, and both are joined by the key.
 
 use std::ops::ControlFlow;

@@ -11,7 +11,7 @@ pub enum Maintenance {
     ByKey { lookups: Vec<String> },
     /// And the groups that these rows are in are brought up to date.
     ByGroup { lookups: Vec<String> },
-    /// Computed anew when a table that it reads has changed, and compared.
+    /// Recomputed when a table that it reads has changed, and compared.
     Recompute { reason: String },
 }
 

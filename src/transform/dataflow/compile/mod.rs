@@ -33,7 +33,7 @@ use crate::transform::dataflow::rows;
 /// Why a query can't be kept right from differences.
 #[derive(Debug)]
 pub(crate) enum CompileError {
-    /// It can be computed anew instead; as in `it has ...`.
+    /// It can be recomputed instead; as in `it has ...`.
     Recompute(String),
     /// It is wrong.
     Invalid(DataFusionError),

@@ -1,9 +1,9 @@
 //! Left rows without a match, and how they change.
 //!
-//! With n(l) the number of l's matches, l is there [n(l) = 0] times, and so it changes by
-//! `[n(l) = 0 now] - [n(l) = 0 before]`. A left row that changed is told by the matches that it has now. A left row that did not change is told
-//! only if the number of its matches went from none to some or back; these are among the rows with the
-//! keys of the right rows that changed.
+//! With n(l) the number of l's matches, l is there `[n(l) = 0]` times, and so it changes by
+//! `[n(l) = 0 now] - [n(l) = 0 before]`. For a left row that changed, its matches of now decide. A left row
+//! that did not change counts only if the number of its matches went from none to some or back; these are
+//! among the rows with the keys of the right rows that changed.
 
 use arrow::array::{RecordBatch, UInt32Array};
 use datafusion::error::Result;

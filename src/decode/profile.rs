@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 
 use super::debezium::{ColumnKind, Semantic};
 use super::decoder::Decoder;
+use super::rows::Evidence;
 
 /// How one column is decoded, as far as the events of its table have told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,27 +14,6 @@ pub struct ColumnProfile {
     /// What its values are taken for.
     pub reading: String,
     pub evidence: Evidence,
-}
-
-/// Where the reading of a column comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// The schema section of an event.
-    SchemaSection,
-    /// The option `encodings` of the table.
-    Declared,
-    /// The declared type, and the form of each value.
-    Form,
-}
-
-impl Evidence {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SchemaSection => "schema section",
-            Self::Declared => "option encodings",
-            Self::Form => "form of each value",
-        }
-    }
 }
 
 impl Decoder {
@@ -70,10 +50,10 @@ fn reading(kind: ColumnKind, semantic: Semantic) -> String {
         (ColumnKind::Binary, _) => "base64 or hexadecimal; refused if it may be both",
         (ColumnKind::Timestamp | ColumnKind::Date, Semantic::Text) => "ISO text",
         (ColumnKind::Timestamp, _) => {
-            "ISO text, struct, or a count whose size tells its unit (1971 to 2262); else refused"
+            "ISO text, struct, or a count whose size tells its unit (ms 1973 to 2262, µs and ns 1978 to 2262); else refused"
         }
         (ColumnKind::Date, _) => {
-            "ISO text, struct, or days since 1970; else by the size of the count"
+            "ISO text, struct, or days since 1970; else the unit in which the count is a midnight"
         }
         (_, Semantic::Text) => "decimal digits",
         (ColumnKind::Decimal { .. }, _) => {

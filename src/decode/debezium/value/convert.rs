@@ -9,7 +9,7 @@ use super::decimal::Exact;
 use super::encoding::{Encoding, Semantic};
 use super::error::ValueError;
 use super::json::Json;
-use super::number::exact;
+use super::number::{DecimalType, exact};
 use super::time::{self, Unit};
 use super::{binary, time_struct};
 use crate::model::scalar::Scalar;
@@ -74,7 +74,7 @@ pub(in crate::decode) fn convert(
         ColumnKind::Int64 => integer(&json, encoding, i64::MIN..=i64::MAX),
         ColumnKind::Float64 => float(&json, encoding).map(Value::Float),
         ColumnKind::Decimal { precision, scale } => {
-            let exact = exact(&json, encoding, Some(scale))?;
+            let exact = exact(&json, encoding, Some(DecimalType { precision, scale }))?;
             exact.at_precision(precision, scale).map(Value::Decimal)
         }
         ColumnKind::Text => text(json, encoding).map(Value::Text),

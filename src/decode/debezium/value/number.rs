@@ -11,14 +11,39 @@ use super::encoding::{Encoding, Semantic};
 use super::error::ValueError;
 use super::json::Json;
 
+/// The type of a DECIMAL column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DecimalType {
+    pub(super) precision: u8,
+    pub(super) scale: i8,
+}
+
+impl DecimalType {
+    fn holds(self, number: Exact) -> bool {
+        number.at_precision(self.precision, self.scale).is_ok()
+    }
+
+    /// Of a text that is a number as well as base64, the reading that the column can hold.
+    ///
+    /// # Errors
+    /// [`ValueError::AmbiguousDecimal`] if it holds both, or neither.
+    fn decide(self, digits: Exact, base64: Exact) -> Result<Exact, ValueError> {
+        match (self.holds(digits), self.holds(base64)) {
+            (true, false) => Ok(digits),
+            (false, true) => Ok(base64),
+            (true, true) | (false, false) => Err(ValueError::AmbiguousDecimal),
+        }
+    }
+}
+
 /// A number in any of its forms: JSON number, decimal text, base64, `VariableScaleDecimal`.
 ///
-/// Text that nobody told about is base64 only in a DECIMAL column, at its scale, and there it is refused if it
-/// is a number as well, such as `1234`.
+/// Text that nobody told about is base64 only in a DECIMAL column, at its scale. If it is a number as well,
+/// such as `1234`, the column must be able to hold only one of the two.
 pub(super) fn exact(
     json: &Json<'_>,
     encoding: Encoding,
-    declared_scale: Option<i8>,
+    declared: Option<DecimalType>,
 ) -> Result<Exact, ValueError> {
     let text = match json {
         Json::Number(number) => return Exact::parse(number),
@@ -30,35 +55,35 @@ pub(super) fn exact(
         (Semantic::Decimal { scale }, _) if !encoding.is_remembered => unscaled(text, scale),
         (Semantic::Decimal { scale }, Err(ValueError::Not { .. })) => unscaled(text, scale),
         // The connector may have been switched to text since: both readings are plausible.
-        (Semantic::Decimal { scale }, _) if unscaled(text, scale).is_ok() => {
-            Err(ValueError::AmbiguousDecimal)
-        }
-        (Semantic::Unknown | Semantic::Instant(_), parsed) => untold(text, parsed, declared_scale),
+        (Semantic::Decimal { scale }, parsed) => match (parsed, unscaled(text, scale), declared) {
+            (Ok(digits), Ok(base64), Some(declared)) => declared.decide(digits, base64),
+            (_, Ok(_), _) => Err(ValueError::AmbiguousDecimal),
+            (parsed, Err(_), _) => parsed,
+        },
+        (Semantic::Unknown | Semantic::Instant(_), parsed) => untold(text, parsed, declared),
         // A plain NUMBER, which is never base64 alone.
         (Semantic::VariableScale, parsed) => parsed,
         (Semantic::Base64 | Semantic::Base64Url | Semantic::Hex, _) => {
             Err(ValueError::Not { expected: "a number" })
         }
-        (Semantic::Decimal { .. } | Semantic::Text, parsed) => parsed,
+        (Semantic::Text, parsed) => parsed,
     }
 }
 
-/// Both readings are refused even if only one of them fits into the column: the other one may be the value,
-/// and too large for it.
 fn untold(
     text: &str,
     parsed: Result<Exact, ValueError>,
-    declared_scale: Option<i8>,
+    declared: Option<DecimalType>,
 ) -> Result<Exact, ValueError> {
-    let Some(scale) = declared_scale else {
+    let Some(declared) = declared else {
         let is_base64 = !text.is_empty() && STANDARD.decode(text).is_ok();
         return match parsed {
             Err(ValueError::Not { .. }) if is_base64 => Err(ValueError::UntoldBase64),
             parsed => parsed,
         };
     };
-    match (parsed, unscaled(text, scale.into())) {
-        (Ok(_), Ok(_)) => Err(ValueError::AmbiguousDecimal),
+    match (parsed, unscaled(text, declared.scale.into())) {
+        (Ok(digits), Ok(base64)) => declared.decide(digits, base64),
         (Err(ValueError::Not { .. }), base64) => base64,
         (parsed, _) => parsed,
     }

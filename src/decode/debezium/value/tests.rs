@@ -108,11 +108,28 @@ fn digits_that_may_be_base64_are_refused_where_nobody_says_what_they_are() {
         ("\"12345678\"", MONEY),
         ("\"1234\"", whole(38)),
         ("\"1234567890123456\"", whole(38)),
-        // The one is too large for the column, or the other: neither is proof.
-        ("\"1234\"", whole(6)),
-        ("\"1234\"", ColumnKind::Decimal { precision: 15, scale: 13 }),
+        // The column holds neither.
+        ("\"1234\"", whole(3)),
     ] {
         assert_eq!(plain(raw, kind), Err(ValueError::AmbiguousDecimal), "{raw} {kind:?}");
+    }
+    // In base64 it is another number, which the column does not hold, or the only one that it holds.
+    let held = [
+        ("\"1234\"", whole(6), 1234),
+        ("\"1234\"", ColumnKind::Decimal { precision: 15, scale: 13 }, -2_658_824),
+        ("\"12345678\"", ColumnKind::Decimal { precision: 10, scale: 2 }, 1_234_567_800),
+        ("\"1000\"", ColumnKind::Decimal { precision: 6, scale: 2 }, 100_000),
+    ];
+    for (raw, kind, unscaled) in held {
+        assert_eq!(plain(raw, kind), Ok(Value::Decimal(unscaled)), "{raw} {kind:?}");
+        let bytes = Semantic::Decimal {
+            scale: match kind {
+                ColumnKind::Decimal { scale, .. } => scale.into(),
+                _ => 0,
+            },
+        };
+        let remembered = Encoding { semantic: bytes, is_remembered: true };
+        assert_eq!(convert(raw, kind, remembered), Ok(Value::Decimal(unscaled)), "{raw} {kind:?}");
     }
     for (raw, unscaled) in
         [("1234", 123_400), ("\"1234.00\"", 123_400), ("\"123\"", 12_300), ("\"-123\"", -12_300)]
@@ -202,7 +219,29 @@ fn without_a_schema_the_magnitude_gives_the_unit_or_the_value_is_refused() {
         Ok(Value::Int(-2_208_988_800_000_000))
     );
     assert_eq!(plain("1.706e12", ColumnKind::Timestamp), Ok(Value::Int(MICROS)));
+    // 1978-01-07 and 1963-04-26 are the first and last that no coarser unit makes a date of Oracle.
+    for micros in [253_402_300_800_000, -210_866_803_200_001, 1_706_000_000_000_000] {
+        let raw = micros.to_string();
+        assert_eq!(plain(&raw, ColumnKind::Timestamp), Ok(Value::Int(micros)), "{raw}");
+        let nanos = format!("{raw}000");
+        assert_eq!(plain(&nanos, ColumnKind::Timestamp), Ok(Value::Int(micros)), "{nanos}");
+    }
     let ambiguous = [
+        // 0001-01-01, also as Java writes it, 0900, 1000, 1600, 4712 BC and 9999 in milliseconds.
+        "-62135596800000",
+        "-62135769600000",
+        "-33765897600000",
+        "-30610224000000",
+        "-11676096000000",
+        "-210863520000000",
+        "253370764800000",
+        "253402300799999",
+        // The same in microseconds.
+        "-62135596800000000",
+        "-62135769600000000",
+        "-11676096000000000",
+        "-210863520000000000",
+        "253402300799999999",
         "1",
         "19745",
         "1706000000",
@@ -264,6 +303,23 @@ fn dates_are_whole_days() {
     assert_eq!(plain("1705708800000", ColumnKind::Date), Ok(Value::Int(19_742)));
     assert_eq!(plain("1705708800001", ColumnKind::Date), Err(ValueError::TimeOfDay));
     assert_eq!(plain("3000000", ColumnKind::Date), Err(ValueError::AmbiguousTime));
+    // Far dates, where only one unit makes a midnight of the count.
+    for (raw, days) in [
+        ("-62135596800000", -719_162),
+        ("-11676096000000", -135_140),
+        ("253402214400000", 2_932_896),
+        ("253402214400000000", 2_932_896),
+        ("-62135596800000000", -719_162),
+        ("32503593600000", 376_199),
+        ("1705708800000000", 19_742),
+        ("1705708800000000000", 19_742),
+        ("-719162", -719_162),
+    ] {
+        assert_eq!(plain(raw, ColumnKind::Date), Ok(Value::Int(days)), "{raw}");
+    }
+    // 4707-11-29 in milliseconds, 1972-09-27 in microseconds.
+    assert_eq!(plain("86400000000000", ColumnKind::Date), Err(ValueError::AmbiguousTime));
+    assert_eq!(plain("253402214400001", ColumnKind::Date), Err(ValueError::TimeOfDay));
     let millis = known(Semantic::Instant(Unit::Millis));
     assert_eq!(convert("253402214400000", ColumnKind::Date, millis), Ok(Value::Int(2_932_896)));
 }
@@ -335,7 +391,9 @@ proptest! {
     #[test]
     fn an_instant_of_1974_to_2261_is_the_same_in_every_unit(millis in 126_230_400_000_i64..9_183_110_400_000) {
         let expected = Ok(Value::Int(millis * 1000));
-        for zeros in ["", "000", "000000"] {
+        // Until 1978 the finer units look like far dates of the coarser ones.
+        let units = if millis < 253_402_300_800 { &[""][..] } else { &["", "000", "000000"] };
+        for zeros in units {
             let raw = format!("{millis}{zeros}");
             prop_assert_eq!(plain(&raw, ColumnKind::Timestamp), expected.clone(), "{}", raw);
         }

@@ -1,12 +1,13 @@
 //! Instants as Debezium sends them: a count since 1970 in one of four units, or ISO text.
 
+use std::ops::RangeInclusive;
+
 use chrono::NaiveDate;
 
 use super::error::ValueError;
 
 pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
-const MILLIS_PER_DAY: i64 = 86_400_000;
 
 /// The unit of a count since 1970-01-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,39 +51,72 @@ const MIN_MICROS: u64 = 31_536_000_000_000;
 const MAX_MICROS: u64 = 9_223_372_036_854_775;
 const MIN_NANOS: u64 = 31_536_000_000_000_000;
 
-/// Days that stand for "for ever" in Oracle tables (2999-12-31, 3000-01-01, 4712-12-31 and
-/// 9999-12-31), counted since 1970: in one unit they look like an instant of the 1970s in the next.
-const FOREVER_DAYS: [i64; 4] = [376_199, 376_200, 1_001_859, 2_932_896];
+/// The instants that an Oracle table holds, in microseconds: from 4712 BC to 9999-12-31.
+const ORACLE_MICROS: RangeInclusive<i64> = FIRST_MICROS..=253_402_300_799_999_999;
+
+/// The last day that an Oracle table holds, 9999-12-31.
+const LAST_ORACLE_DAY: u64 = 2_932_896;
 
 /// Microseconds since 1970 of a count whose unit nobody told.
 ///
-/// The magnitude tells the unit for instants from 1971 (1973 in milliseconds) to 2262, and as far
-/// back before 1970; the ranges do not overlap. Zero is 1970-01-01 in every unit.
+/// The magnitude tells the unit for instants up to 2262, and as far back before 1970: in milliseconds from
+/// 1973 (before 1966) on, in the finer units from 1978 (before 1963) on. A count between these would be a far
+/// date of Oracle in the next coarser unit, such as 0001-01-01 or 9999-12-31. Zero is 1970-01-01 in every unit.
 ///
 /// # Errors
 /// [`ValueError::AmbiguousTime`] for everything else: a wrong unit is a wrong date.
 pub(super) fn micros_by_magnitude(count: i64) -> Result<i64, ValueError> {
-    let unit = match count.unsigned_abs() {
+    let (unit, coarser) = match count.unsigned_abs() {
         0 => return Ok(0),
-        MIN_MILLIS..=MAX_MILLIS => Unit::Millis,
-        MIN_MICROS..=MAX_MICROS if !is_forever(count) => Unit::Micros,
-        MIN_NANOS.. if !is_forever(count / 1000) => Unit::Nanos,
+        MIN_MILLIS..=MAX_MILLIS => (Unit::Millis, None),
+        MIN_MICROS..=MAX_MICROS => (Unit::Micros, Some(Unit::Millis)),
+        MIN_NANOS.. => (Unit::Nanos, Some(Unit::Micros)),
         _ => return Err(ValueError::AmbiguousTime),
     };
+    if coarser.is_some_and(|coarser| is_of_oracle(coarser, count)) {
+        return Err(ValueError::AmbiguousTime);
+    }
     unit.micros(count).ok_or(ValueError::OutOfRange)
 }
 
-fn is_forever(millis: i64) -> bool {
-    FOREVER_DAYS.contains(&millis.div_euclid(MILLIS_PER_DAY))
+fn is_of_oracle(unit: Unit, count: i64) -> bool {
+    unit.micros(count).is_some_and(|micros| ORACLE_MICROS.contains(&micros))
 }
 
-/// Days since 1970 of a count in a column declared as DATE, where a small count is days.
+/// Days since 1970 of a count in a column declared as DATE, where a small count is days. Of the units that a
+/// larger one may be in, that counts in which it is a midnight.
+///
+/// # Errors
+/// [`ValueError::AmbiguousTime`] if it is one in two units, or too small to tell;
+/// [`ValueError::TimeOfDay`] if it is one in none.
 pub(super) fn days_by_magnitude(count: i64) -> Result<i64, ValueError> {
-    let last_day = FOREVER_DAYS[3];
-    if count.unsigned_abs() <= last_day.unsigned_abs() {
+    if count.unsigned_abs() <= LAST_ORACLE_DAY {
         return Ok(count);
     }
-    days_of(micros_by_magnitude(count)?)
+    if count.unsigned_abs() < MIN_MILLIS {
+        return Err(ValueError::AmbiguousTime);
+    }
+    let units = [(Unit::Millis, MIN_MILLIS), (Unit::Micros, MIN_MICROS), (Unit::Nanos, MIN_NANOS)];
+    let is_possible =
+        |(unit, least): &(Unit, u64)| count.unsigned_abs() >= *least && is_of_oracle(*unit, count);
+    let possible = units.into_iter().filter(is_possible);
+    let mut days = possible.filter_map(|(unit, _)| days_of_count(count, unit));
+    match (days.next(), days.next()) {
+        (Some(days), None) => Ok(days),
+        (Some(_), Some(_)) => Err(ValueError::AmbiguousTime),
+        (None, _) => Err(ValueError::TimeOfDay),
+    }
+}
+
+/// `None` if the count is no midnight.
+fn days_of_count(count: i64, unit: Unit) -> Option<i64> {
+    let per_day = match unit {
+        Unit::Days => 1,
+        Unit::Millis => MICROS_PER_DAY / 1000,
+        Unit::Micros => MICROS_PER_DAY,
+        Unit::Nanos => MICROS_PER_DAY * 1000,
+    };
+    (count % per_day == 0).then_some(count / per_day)
 }
 
 /// # Errors

@@ -68,7 +68,7 @@ fn extracted(documents: &[String]) -> f64 {
         let mut rows = 0;
         for document in epoch {
             extractor.read(document).expect("XML");
-            rows += cells.append(&extractor, 0, MissingValue::Null).expect("rows");
+            rows += cells.append(&extractor, 0, MissingValue::Null).expect("rows").rows;
         }
         assert_eq!((cells.finish()[0].len(), rows), (3 * epoch.len(), 3 * epoch.len()));
     }

@@ -28,8 +28,9 @@ impl EpochRows<'_> {
         if bytes > MAX_EPOCH_BYTES {
             return Err(DecodeError::EpochTooLarge { bytes });
         }
+        let unread_parts = self.extracted.unread();
         let (extracted, kept) = self.extracted.finish();
         let changes = self.tables.into_iter().flatten().map(TableRows::finish).chain(extracted);
-        Ok(Decoded { changes: changes.collect(), kept, ..self.decoded })
+        Ok(Decoded { changes: changes.collect(), kept, unread_parts, ..self.decoded })
     }
 }

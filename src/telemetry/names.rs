@@ -18,6 +18,8 @@ pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
 pub const TRUNCATES: &str = "cdc_truncates_total";
 pub const UNAVAILABLE_VALUES: &str = "cdc_unavailable_values_total";
 pub const UNREAD_DOCUMENTS: &str = "cdc_unread_documents_total";
+pub const UNREAD_VALUES: &str = "cdc_unread_xml_values_total";
+pub const UNREAD_ATTRIBUTES: &str = "cdc_unread_xml_attributes_total";
 pub const LATE_ROWS: &str = "cdc_late_rows_total";
 pub const DOUBTED_TIMES: &str = "cdc_doubted_times_total";
 pub const PASSED: &str = "cdc_passed_messages_total";
@@ -69,7 +71,7 @@ pub(super) fn describe() {
         UNAVAILABLE_VALUES,
         "values that events did not carry because a LOB was unchanged, by table"
     );
-    describe_counter!(UNREAD_DOCUMENTS, "XML documents that could not be read, by extracted table");
+    describe_documents();
     describe_counter!(
         LATE_ROWS,
         "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"
@@ -117,6 +119,18 @@ fn describe_memory() {
     describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
     describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");
     describe_gauge!(LOOKUP_BYTES, "bytes that keeping what rows show takes, by view");
+}
+
+fn describe_documents() {
+    describe_counter!(UNREAD_DOCUMENTS, "XML documents that could not be read, by extracted table");
+    describe_counter!(
+        UNREAD_VALUES,
+        "values in XML that are not of their column's type, by extracted table: the default or NULL is in place"
+    );
+    describe_counter!(
+        UNREAD_ATTRIBUTES,
+        "attributes of the rows in XML that no column of the mapping reads, by extracted table"
+    );
 }
 
 fn describe_queue() {

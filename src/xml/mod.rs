@@ -26,4 +26,4 @@ pub use error::{XmlError, XmlLimits};
 pub use extraction::{Extraction, resolve};
 pub(crate) use extraction::{is_column, problems};
 pub use paths::{Shape, ShapeColumn};
-pub use shape_rows::ShapeRows;
+pub use shape_rows::{AppendedRows, ShapeRows};

@@ -13,6 +13,14 @@ use crate::model::scalar::{ColumnBuilder, Scalar};
 /// Characters of a value that a message shows.
 const MAX_SHOWN: usize = 60;
 
+/// What was appended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AppendedRows {
+    pub rows: usize,
+    /// Values that are not of their column's type, in place of which there is the default or NULL.
+    pub unread_values: usize,
+}
+
 /// Collects rows column by column.
 pub struct ShapeRows {
     shape: Arc<Shape>,
@@ -25,8 +33,8 @@ impl ShapeRows {
         Self { shape: Arc::clone(shape), builders: builders.collect() }
     }
 
-    /// Appends the rows that were found for the shape with this number; how many. Either all of a document's
-    /// rows are appended or none.
+    /// Appends the rows that were found for the shape with this number. Either all of a document's rows are
+    /// appended or none.
     ///
     /// # Errors
     /// What a column lacks or has that it can't hold, if `missing` is not to put up with it.
@@ -35,15 +43,15 @@ impl ShapeRows {
         found: &Extractor,
         number: usize,
         missing: MissingValue,
-    ) -> Result<usize, String> {
-        let cells = parsed(&self.shape.columns, found, number, missing)?;
+    ) -> Result<AppendedRows, String> {
+        let ParsedCells { cells, unread } = parsed(&self.shape.columns, found, number, missing)?;
         let width = self.shape.columns.len();
         for (at, builder) in self.builders.iter_mut().enumerate() {
             for cell in cells.iter().skip(at).step_by(width) {
                 builder.append(*cell);
             }
         }
-        Ok(found.row_count(number))
+        Ok(AppendedRows { rows: found.row_count(number), unread_values: unread })
     }
 
     /// Whether [`Self::append`] would succeed.
@@ -64,41 +72,56 @@ impl ShapeRows {
     }
 }
 
-/// Row by row.
+/// The values of all rows, row by row.
+struct ParsedCells<'a> {
+    cells: Vec<Scalar<'a>>,
+    unread: usize,
+}
+
 fn parsed<'a>(
     columns: &'a [ShapeColumn],
     found: &'a Extractor,
     number: usize,
     missing: MissingValue,
-) -> Result<Vec<Scalar<'a>>, String> {
+) -> Result<ParsedCells<'a>, String> {
+    let mut unread = 0;
     let mut cells = Vec::with_capacity(found.row_count(number) * columns.len());
     for (at, row) in found.rows(number).enumerate() {
         for (column, text) in columns.iter().zip(found.cells(row)) {
             let cell = cell(column, text, missing);
-            cells.push(cell.map_err(|reason| told(at, column, text, reason))?);
+            let cell = cell.map_err(|reason| told(at, column, text, reason))?;
+            unread += usize::from(cell.is_unread);
+            cells.push(cell.value);
         }
     }
-    Ok(cells)
+    Ok(ParsedCells { cells, unread })
+}
+
+struct ParsedCell<'a> {
+    value: Scalar<'a>,
+    is_unread: bool,
 }
 
 fn cell<'a>(
     column: &'a ShapeColumn,
     text: Option<&'a str>,
     missing: MissingValue,
-) -> Result<Scalar<'a>, &'static str> {
+) -> Result<ParsedCell<'a>, &'static str> {
     let parsed = match text {
         Some(text) => value::parse(text, &column.data_type),
         None => Ok(Scalar::Null),
     };
-    match (parsed, missing, &column.default) {
-        (Ok(Scalar::Null), MissingValue::Fail, _) => Err("is missing"),
-        (Err(reason), MissingValue::Fail, _) => Err(reason),
+    let is_unread = parsed.is_err();
+    let value = match (parsed, missing, &column.default) {
+        (Ok(Scalar::Null), MissingValue::Fail, _) => return Err("is missing"),
+        (Err(reason), MissingValue::Fail, _) => return Err(reason),
         (Ok(Scalar::Null) | Err(_), MissingValue::Default, Some(default)) => {
-            value::parse(default, &column.data_type)
+            value::parse(default, &column.data_type)?
         }
-        (Err(_), _, _) => Ok(Scalar::Null),
-        (Ok(parsed), _, _) => Ok(parsed),
-    }
+        (Err(_), _, _) => Scalar::Null,
+        (Ok(parsed), _, _) => parsed,
+    };
+    Ok(ParsedCell { value, is_unread })
 }
 
 fn told(at: usize, column: &ShapeColumn, text: Option<&str>, reason: &str) -> String {

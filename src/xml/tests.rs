@@ -233,7 +233,7 @@ fn all_shapes_of_a_document_are_found_in_one_pass() {
             let mut cells = ShapeRows::new(shape);
             assert_eq!(
                 cells.append(&extractor, at, MissingValue::Null),
-                Ok(extractor.row_count(at))
+                Ok(AppendedRows { rows: extractor.row_count(at), unread_values: 0 })
             );
             shown(&cells.finish())
         });
@@ -256,7 +256,10 @@ fn values_become_their_types_or_what_the_policy_says() {
     extractor.read("<r><i q='2' p='9.50'/><i q='two' p='1.5'/><i p='1.234'/></r>").unwrap();
     let append = |missing| {
         let mut cells = ShapeRows::new(&shape);
-        cells.append(&extractor, 0, missing).map(|_| shown(&cells.finish()))
+        let appended = cells.append(&extractor, 0, missing)?;
+        // `two` and `1.234`, whatever is in their place.
+        assert_eq!(appended, AppendedRows { rows: 3, unread_values: 2 });
+        Ok::<_, String>(shown(&cells.finish()))
     };
     assert_eq!(append(MissingValue::Null).unwrap(), ["2|9.50", "-|1.50", "-|-"]);
     assert_eq!(append(MissingValue::Default).unwrap(), ["2|9.50", "1|1.50", "1|-"]);
@@ -374,4 +377,29 @@ fn a_mapping_that_does_not_fit_its_table_is_refused_with_its_key() {
     assert!(problems[0].contains("late = 'drop'"), "{problems:?}");
     let all = resolved(&[("'DOC'", "'AMOUNT'"), ("'//i'", "''"), ("'@n'", "''")]).unwrap_err();
     assert_eq!(all.len(), 3, "{all:?}");
+}
+
+#[test]
+fn the_first_of_several_paths_that_is_there_counts_and_attributes_that_nothing_reads_are_counted() {
+    let paths = ["@unit_price | @price|price", "../@unit | ../unit/text()", "@id"];
+    let shape = shape(".//item", &paths);
+    let mut extractor = Extractor::new(std::slice::from_ref(&shape), XmlLimits::default());
+    let document = r#"<items unit="EUR" xmlns:x="urn:x"><unit>USD</unit>
+        <item id="1" unit_price="9.50" price="8"/><item id="2" price="8"><price>7</price></item>
+        <item id="3" colour="red" x:size="L" xmlns:y="urn:y"><price>7</price></item><item id="4"/></items>"#;
+    extractor.read(document).unwrap();
+    let mut cells = ShapeRows::new(&shape);
+    cells.append(&extractor, 0, MissingValue::Null).unwrap();
+    assert_eq!(shown(&cells.finish()), ["9.50|EUR|1", "8|EUR|2", "7|EUR|3", "-|EUR|4"]);
+    assert_eq!(extractor.unread_attributes(0), 2, "colour and size");
+    extractor.read("<items><unit>USD</unit><item/></items>").unwrap();
+    let mut cells = ShapeRows::new(&shape);
+    cells.append(&extractor, 0, MissingValue::Null).unwrap();
+    assert_eq!(
+        (shown(&cells.finish()), extractor.unread_attributes(0)),
+        (vec!["-|USD|-".to_owned()], 0)
+    );
+    for wrong in ["@a|", "|", "@a | a/.."] {
+        assert!(ShapeColumn::new("c", DataType::Utf8, wrong).is_err(), "{wrong}");
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::event_origin::EventOrigin;
-use super::extracted_rows::ExtractedRows;
+use super::extracted_rows::{ExtractedRows, UnreadParts};
 use super::route::Route;
 use super::row_images::ConvertedRow;
 use super::table_rows::DecodedRow;
@@ -168,6 +168,13 @@ impl ExtractedTables {
     /// Of the table that has most of them.
     pub(in crate::decode) fn bytes(&self) -> usize {
         self.rows.iter().flatten().map(ExtractedRows::bytes).max().unwrap_or_default()
+    }
+
+    /// By extracted table; those alone where there is something.
+    pub(in crate::decode) fn unread(&self) -> Vec<(String, UnreadParts)> {
+        let tables = self.rows.iter().flatten();
+        let unread = tables.map(|table| (table.name().to_owned(), table.unread));
+        unread.filter(|(_, unread)| *unread != UnreadParts::default()).collect()
     }
 
     pub(in crate::decode) fn finish(self) -> (Vec<Changelog>, KeptDocuments) {

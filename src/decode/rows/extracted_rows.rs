@@ -16,6 +16,15 @@ use crate::model::scalar::ColumnBuilder;
 use crate::model::{Changelog, Offset, Operation, Position};
 use crate::xml::{Extraction, Extractor, MissingValue, ShapeRows};
 
+/// What there is in documents beside the values that were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnreadParts {
+    /// Not of their column's type, so that there is the default or NULL.
+    pub values: usize,
+    /// Of elements of rows, and no column reads them.
+    pub attributes: usize,
+}
+
 /// Collects the rows of one extracted table in one epoch.
 pub(super) struct ExtractedRows {
     kind: Arc<Extraction>,
@@ -31,6 +40,7 @@ pub(super) struct ExtractedRows {
     positions: Vec<Position>,
     operations: Vec<Operation>,
     bytes: usize,
+    pub(super) unread: UnreadParts,
 }
 
 impl ExtractedRows {
@@ -51,6 +61,7 @@ impl ExtractedRows {
             positions: Vec::new(),
             operations: Vec::new(),
             bytes: 0,
+            unread: UnreadParts::default(),
             kind,
             shape,
         }
@@ -72,7 +83,10 @@ impl ExtractedRows {
             MissingValue::Fail => MissingValue::Null,
             other => other,
         };
-        let count = self.cells.append(extractor, self.shape, lenient).unwrap_or_default();
+        let appended = self.cells.append(extractor, self.shape, lenient).unwrap_or_default();
+        let count = appended.rows;
+        self.unread.values += appended.unread_values;
+        self.unread.attributes += extractor.unread_attributes(self.shape);
         for number in 1..=count {
             for (builder, at) in self.keys.iter_mut().zip(&self.kind.parent.key) {
                 builder.append(row.cells[*at].scalar());
@@ -86,6 +100,10 @@ impl ExtractedRows {
         self.offsets.extend(std::iter::repeat_n(origin.offset, count));
         self.positions.extend(std::iter::repeat_n(origin.position, count));
         self.operations.extend(std::iter::repeat_n(row.operation, count));
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.kind.table.name
     }
 
     pub(super) fn bytes(&self) -> usize {

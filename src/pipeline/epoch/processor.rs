@@ -195,9 +195,7 @@ impl Processor {
         }
         count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
         count_rows(&landed_only);
-        for table in decoded.unread_documents {
-            counter!(names::UNREAD_DOCUMENTS, "table" => table).increment(1);
-        }
+        count_unread(&decoded);
         let changes = self.stores.extract(decoded.changes, &decoded.kept)?;
         let (mut landing, deltas) = self.fold(changes)?;
         stages.done("fold");
@@ -420,6 +418,18 @@ fn count_rows(changes: &[Changelog]) {
     }
 }
 
+/// Counts what of documents was not read.
+fn count_unread(decoded: &Decoded) {
+    for table in &decoded.unread_documents {
+        counter!(names::UNREAD_DOCUMENTS, "table" => table.clone()).increment(1);
+    }
+    for (table, unread) in &decoded.unread_parts {
+        let (values, attributes) = (unread.values as u64, unread.attributes as u64);
+        counter!(names::UNREAD_VALUES, "table" => table.clone()).increment(values);
+        counter!(names::UNREAD_ATTRIBUTES, "table" => table.clone()).increment(attributes);
+    }
+}
+
 fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
     count_rows(changes);
     for letter in dead_letters {
@@ -430,6 +440,8 @@ fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Pas
         ("heartbeat", passed.heartbeats),
         ("transaction_marker", passed.transaction_markers),
         ("schema_change", passed.schema_changes),
+        ("notification", passed.notifications),
+        ("signal", passed.signals),
         ("unknown_table", passed.unknown_tables),
     ];
     for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {

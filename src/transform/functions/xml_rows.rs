@@ -128,9 +128,12 @@ impl Spec {
         let mut lengths = Vec::with_capacity(documents.len());
         for document in documents.as_string::<i32>() {
             let is_read = document.is_some_and(|document| extractor.read(document).is_ok());
-            let rows =
-                if is_read { cells.append(&extractor, 0, MissingValue::Default) } else { Ok(0) };
-            lengths.push(rows.map_err(DataFusionError::Execution)?);
+            let mut rows = 0;
+            if is_read {
+                let appended = cells.append(&extractor, 0, MissingValue::Default);
+                rows = appended.map_err(DataFusionError::Execution)?.rows;
+            }
+            lengths.push(rows);
         }
         let numbers = || lengths.iter().flat_map(|length| 1..=*length as i64);
         let mut arrays = cells.finish();

@@ -66,6 +66,16 @@ impl Attributes {
         Ok(())
     }
 
+    /// The local names of all but declarations of namespaces and what XML Schema itself has.
+    pub(super) fn names<'d>(&self, document: &'d str) -> impl Iterator<Item = &'d [u8]> {
+        let bytes = document.as_bytes();
+        let names = self.found.iter().map(move |attribute| &bytes[attribute.name.clone()]);
+        let is_own = |name: &&[u8]| {
+            !["xmlns", "xsi:", "xml:"].iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+        };
+        names.filter(is_own).map(local)
+    }
+
     /// The place of the value of an attribute, by its local name. Declarations of namespaces are none.
     pub(super) fn get(&self, document: &str, local_name: &[u8]) -> Option<Range<usize>> {
         let bytes = document.as_bytes();

@@ -53,6 +53,11 @@ impl Extractor {
         self.state.row_count(shape)
     }
 
+    /// How many attributes the rows of a shape have in their own elements that no column reads.
+    pub fn unread_attributes(&self, shape: usize) -> usize {
+        self.state.unread_attributes(shape)
+    }
+
     /// Bytes of all values of all rows.
     pub fn value_bytes(&self) -> usize {
         self.state.value_bytes()

@@ -6,7 +6,7 @@ use super::attributes::{Attributes, local};
 use super::input::{ScanInput, Tag};
 use super::text;
 use crate::xml::error::{XmlError, XmlLimits, XmlProblem};
-use crate::xml::paths::{ColumnPlace, PathEntry, PathOf, Program, ValuePart};
+use crate::xml::paths::{ColumnPlace, CompiledColumn, PathEntry, PathOf, Program, ValuePart};
 
 /// Where no instance is.
 const NONE: usize = usize::MAX;
@@ -34,6 +34,8 @@ pub(super) struct ScanState {
     rows: Vec<FoundRow>,
     /// Per shape.
     row_counts: Vec<usize>,
+    /// Attributes of the rows' own elements that no column reads, per shape.
+    unread_attributes: Vec<usize>,
     /// Per row: its instance for each group of its shape.
     row_instances: Vec<usize>,
     /// Text of elements, in document order.
@@ -107,6 +109,8 @@ impl ScanState {
     pub(super) fn clear(&mut self, program: &Program) {
         self.row_counts.clear();
         self.row_counts.resize(program.shapes.len(), 0);
+        self.unread_attributes.clear();
+        self.unread_attributes.resize(program.shapes.len(), 0);
         self.frames.clear();
         self.active.clear();
         self.counts.clear();
@@ -233,6 +237,9 @@ impl ScanState {
         }
         self.row_counts[shape] += 1;
         let compiled = &program.shapes[shape];
+        let is_read = |name: &[u8]| compiled.columns.iter().any(|column| column.is_attribute(name));
+        let unread = self.attributes.names(input.document).filter(|name| !is_read(name)).count();
+        self.unread_attributes[shape] += unread;
         let instance = self.new_instance(compiled.own_cells);
         self.instances[instance].is_used = true;
         let cells = self.instances[instance].cells;
@@ -421,6 +428,10 @@ impl ScanState {
         self.value_bytes
     }
 
+    pub(super) fn unread_attributes(&self, shape: usize) -> usize {
+        self.unread_attributes.get(shape).copied().unwrap_or(0)
+    }
+
     pub(super) fn row_count(&self, shape: usize) -> usize {
         self.row_counts.get(shape).copied().unwrap_or(0)
     }
@@ -434,17 +445,23 @@ impl ScanState {
         program: &'a Program,
         row: &'a FoundRow,
     ) -> impl Iterator<Item = Option<&'a str>> {
-        program.shapes[row.shape].columns.iter().map(move |column| {
-            let cells = match column.group {
-                None => row.cells,
-                Some(group) => self.instances.get(self.row_instances[row.instances + group])?.cells,
-            };
-            match self.cells[cells + column.slot] {
-                CellPlace::Missing | CellPlace::Open => None,
-                CellPlace::Text { start, length } => Some(&self.text[start..start + length]),
-                CellPlace::Value { start, length } => Some(&self.values[start..start + length]),
-            }
+        let shape = &program.shapes[row.shape];
+        let starts = std::iter::once(0).chain(shape.ends.iter().copied());
+        starts.zip(&shape.ends).map(move |(start, end)| {
+            shape.columns[start..*end].iter().find_map(|column| self.cell(row, column))
         })
+    }
+
+    fn cell(&self, row: &FoundRow, column: &CompiledColumn) -> Option<&str> {
+        let cells = match column.group {
+            None => row.cells,
+            Some(group) => self.instances.get(self.row_instances[row.instances + group])?.cells,
+        };
+        match self.cells[cells + column.slot] {
+            CellPlace::Missing | CellPlace::Open => None,
+            CellPlace::Text { start, length } => Some(&self.text[start..start + length]),
+            CellPlace::Value { start, length } => Some(&self.values[start..start + length]),
+        }
     }
 }
 

@@ -54,6 +54,14 @@ pub(in crate::xml) fn row_path(text: &str) -> Result<Vec<PathStep>, String> {
     Ok(steps)
 }
 
+/// One or more, as in `@unit_price | @price`: the first one that is there counts.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(in crate::xml) fn column_paths(text: &str) -> Result<Vec<ColumnPath>, String> {
+    text.split('|').map(column_path).collect()
+}
+
 /// As in `@id`, `name`, `street/text()`, `.`, `../@id`, `../../customer/name`, `phone[2]`, `.//city`.
 ///
 /// # Errors

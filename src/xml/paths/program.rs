@@ -26,7 +26,10 @@ pub(in crate::xml) struct Program {
 #[derive(Debug)]
 pub(in crate::xml) struct Compiled {
     row: Vec<CompiledStep>,
+    /// One for each path of a column.
     pub(in crate::xml) columns: Vec<CompiledColumn>,
+    /// Where the paths of each column of the shape end in `columns`.
+    pub(in crate::xml) ends: Vec<usize>,
     /// ShapeRows of its rows' own instances.
     pub(in crate::xml) own_cells: usize,
     /// Positions in [`Program::groups`], in rising order.
@@ -51,6 +54,12 @@ pub(in crate::xml) struct CompiledColumn {
 }
 
 impl CompiledColumn {
+    /// Whether it is an attribute of the row's own element.
+    pub(in crate::xml) fn is_attribute(&self, local_name: &[u8]) -> bool {
+        let is_it = matches!(&self.part, ValuePart::Attribute(name) if **name == *local_name);
+        is_it && self.up == 0 && self.steps.is_empty()
+    }
+
     /// Attributes of an element above the row are read when the row begins.
     pub(in crate::xml) fn is_attribute_above(&self) -> bool {
         self.up > 0 && self.steps.is_empty() && matches!(self.part, ValuePart::Attribute(_))
@@ -101,22 +110,29 @@ impl Program {
         let mut program = Self { shapes: Vec::new(), groups: Vec::new(), counted: Vec::new() };
         for (number, shape) in shapes.iter().enumerate() {
             let row = program.lines(&shape.row);
-            let mut compiled =
-                Compiled { row, columns: Vec::new(), own_cells: 0, groups: Vec::new() };
-            for (at, column) in shape.columns.iter().enumerate() {
-                let path = &column.path;
-                let steps = program.lines(&path.steps);
-                let (part, up) = (path.part.clone(), path.up);
-                let mut column = CompiledColumn { steps, part, up, slot: 0, group: None };
-                if up == 0 || column.is_attribute_above() {
-                    column.slot = compiled.own_cells;
-                    compiled.own_cells += 1;
-                } else {
-                    let (group, slot) = program.join_group(number, up, &mut compiled.groups);
-                    program.groups[compiled.groups[group]].columns.push(at);
-                    (column.group, column.slot) = (Some(group), slot);
+            let mut compiled = Compiled {
+                row,
+                columns: Vec::new(),
+                ends: Vec::new(),
+                own_cells: 0,
+                groups: Vec::new(),
+            };
+            for column in &shape.columns {
+                for path in &column.paths {
+                    let steps = program.lines(&path.steps);
+                    let (part, up) = (path.part.clone(), path.up);
+                    let mut column = CompiledColumn { steps, part, up, slot: 0, group: None };
+                    if up == 0 || column.is_attribute_above() {
+                        column.slot = compiled.own_cells;
+                        compiled.own_cells += 1;
+                    } else {
+                        let (group, slot) = program.join_group(number, up, &mut compiled.groups);
+                        program.groups[compiled.groups[group]].columns.push(compiled.columns.len());
+                        (column.group, column.slot) = (Some(group), slot);
+                    }
+                    compiled.columns.push(column);
                 }
-                compiled.columns.push(column);
+                compiled.ends.push(compiled.columns.len());
             }
             program.shapes.push(compiled);
         }

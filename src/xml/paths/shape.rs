@@ -2,7 +2,7 @@
 
 use arrow::datatypes::DataType;
 
-use super::path::{ColumnPath, PathStep, column_path, row_path};
+use super::path::{ColumnPath, PathStep, column_paths, row_path};
 use crate::model::scalar::Scalar;
 use crate::xml::value;
 
@@ -17,7 +17,8 @@ pub struct Shape {
 pub struct ShapeColumn {
     pub name: String,
     pub data_type: DataType,
-    pub(in crate::xml) path: ColumnPath,
+    /// The first one that is there counts.
+    pub(in crate::xml) paths: Vec<ColumnPath>,
     pub(in crate::xml) default: Option<String>,
 }
 
@@ -37,8 +38,8 @@ impl ShapeColumn {
     /// # Errors
     /// What is wrong with the path.
     pub fn new(name: &str, data_type: DataType, path: &str) -> Result<Self, String> {
-        let path = column_path(path)?;
-        Ok(Self { name: name.to_owned(), data_type, path, default: None })
+        let paths = column_paths(path)?;
+        Ok(Self { name: name.to_owned(), data_type, paths, default: None })
     }
 
     /// With a text in place of a missing one.

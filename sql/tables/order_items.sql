@@ -7,4 +7,4 @@ CREATE TABLE order_items (
   quantity   INTEGER,
   unit_price DECIMAL(10,2),
   subtotal   DECIMAL(15,2)
-) WITH (source = 'SALES.ORDER_ITEMS', ttl = '1h', group_by = 'order_id', group_limit = 100, group_keep = 50);
+) WITH (source = 'SALES.ORDER_ITEMS', ttl = '1h', encodings = 'unit_price text, subtotal text', group_by = 'order_id', group_limit = 100, group_keep = 50);

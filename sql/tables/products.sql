@@ -6,4 +6,4 @@ CREATE TABLE products (
   price      DECIMAL(10,2),
   stock_qty  BIGINT,
   is_active  BOOLEAN
-) WITH (source = 'SALES.PRODUCTS', ttl = 'none');
+) WITH (source = 'SALES.PRODUCTS', ttl = 'none', encodings = 'price text');

@@ -19,6 +19,7 @@ pub(super) fn write(
 ) -> Result<(), EventRefusal> {
     let (source, limits) = (|| route.table.source.to_string(), &route.limits);
     text.clear();
+    let mut unfolded = 0;
     for field in &image.extra {
         if route.unavailable.is(field.raw) {
             continue;
@@ -30,23 +31,23 @@ pub(super) fn write(
             reason: format!("undeclared field {name} holds {what}, which Postgres cannot store"),
         };
         let limit = limits.max_undeclared_bytes.get();
-        if text.len() + name.len() + raw.len() > limit {
+        let (is_text, is_nested) = (raw.starts_with('"'), raw.starts_with(['{', '[']));
+        let is_plain = is_text || (!is_nested && raw.len() <= SHORT && !raw.contains(['e', 'E']));
+        let measure = if is_plain { JsonMeasure::default() } else { JsonMeasure::of(raw) };
+        unfolded += measure.unfolded;
+        if text.len() + name.len() + raw.len() + unfolded > limit {
             return Err(EventRefusal::UndeclaredTooLarge { table: source(), limit });
         }
         text.push(if text.is_empty() { '{' } else { ',' });
-        let (is_text, is_nested) = (raw.starts_with('"'), raw.starts_with(['{', '[']));
         if !write_name(name, text) || ((is_text || is_nested) && has_bad_escape(raw)) {
             return Err(unkept("a NUL character or half a surrogate pair"));
         }
-        if is_nested || (!is_text && raw.len() > SHORT) {
-            let shape = JsonMeasure::of(raw);
-            if shape.depth > limits.max_depth.get() {
-                let (table, column) = (source(), name.to_string());
-                return Err(EventRefusal::TooDeep { table, column, limit: limits.max_depth.get() });
-            }
-            if shape.has_long_number {
-                return Err(unkept("a number of too many digits"));
-            }
+        if measure.depth > limits.max_depth.get() {
+            let (table, column) = (source(), name.to_string());
+            return Err(EventRefusal::TooDeep { table, column, limit: limits.max_depth.get() });
+        }
+        if measure.has_long_number {
+            return Err(unkept("a number of too many digits"));
         }
         text.push_str(raw);
     }
@@ -56,8 +57,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Characters of a number that has not too many digits, and if all of them were in an exponent: `1e999`.
-const SHORT: usize = 2 + MAX_EXPONENT_DIGITS;
+/// Characters of a number that has not too many digits.
+const SHORT: usize = 5;
 
 /// As in `"NAME":`; `false` if Postgres can't store the name.
 fn write_name(name: &str, text: &mut String) -> bool {
@@ -80,13 +81,15 @@ fn write_name(name: &str, text: &mut String) -> bool {
 struct JsonMeasure {
     depth: usize,
     has_long_number: bool,
+    /// Digits that Postgres writes for exponents: `1e999` comes back from it with all its zeros.
+    unfolded: usize,
 }
 
 impl JsonMeasure {
     /// `raw` is valid JSON.
     fn of(raw: &str) -> Self {
         let mut shape = Self::default();
-        let (mut depth, mut digits, mut is_exponent) = (0usize, 0, false);
+        let (mut depth, mut digits, mut is_exponent, mut exponent) = (0usize, 0, false, 0);
         let mut bytes = raw.bytes();
         while let Some(byte) = bytes.next() {
             match byte {
@@ -100,6 +103,9 @@ impl JsonMeasure {
                     digits += 1;
                     let limit = if is_exponent { MAX_EXPONENT_DIGITS } else { MAX_DIGITS };
                     shape.has_long_number |= digits > limit;
+                    if is_exponent && digits <= limit {
+                        exponent = 10 * exponent + usize::from(byte - b'0');
+                    }
                     continue;
                 }
                 b'.' | b'+' | b'-' => continue,
@@ -109,8 +115,10 @@ impl JsonMeasure {
                 }
                 _ => {}
             }
+            shape.unfolded += std::mem::take(&mut exponent);
             (digits, is_exponent) = (0, false);
         }
+        shape.unfolded += exponent;
         shape
     }
 }
@@ -144,6 +152,9 @@ mod tests {
             ("1e-999".to_owned(), 0, false),
             ("[1E+1000]".to_owned(), 1, true),
         ];
+        let unfolded = |raw: &str| JsonMeasure::of(raw).unfolded;
+        assert_eq!(unfolded(r#"[1e999,-1.5E-20,"1e5",{"a":2e+3}]"#), 1022);
+        assert_eq!((unfolded("1e999"), unfolded("12")), (999, 0));
         for (raw, depth, has_long_number) in cases {
             let shape = JsonMeasure::of(&raw);
             assert_eq!((shape.depth, shape.has_long_number), (depth, has_long_number), "{raw}");

@@ -58,7 +58,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         1 => json().prop_map(String::into_bytes),
         1 => Just(Vec::new()),
         1 => Just(br#"{"ts_ms":1}"#.to_vec()),
-        1 => Just(br#"{"status":"END","id":"1"}"#.to_vec()),
+        1 => Just(br#"{"status":"END","id":"1","event_count":1}"#.to_vec()),
         1 => Just(br#"{"ddl":"x"}"#.to_vec()),
     ]
 }
@@ -128,4 +128,20 @@ proptest! {
         let rows: usize = decoded.changes.iter().map(|c| usize::from(!c.is_empty())).sum();
         prop_assert_eq!(rows + decoded.dead_letters.len(), 1);
     }
+}
+
+#[test]
+fn exponents_count_as_the_digits_that_postgres_writes_for_them() {
+    let numbers = |count: usize| vec!["1e999"; count].join(",");
+    let row =
+        |count: usize| event("c", "null", &format!(r#"{{"ORDER_ID":1,"N":[{}]}}"#, numbers(count)));
+    assert_eq!(decode(orders(), &[row(1000)]).dead_letters, []);
+    let (kind, message) = refused(&row(1100));
+    assert_eq!(kind, ErrorType::UndeclaredTooLarge, "{message}");
+    let fields: Vec<String> = (0..1100).map(|at| format!(r#""N{at}":1e999"#)).collect();
+    let limits = Limits { max_undeclared_columns: 2000.try_into().unwrap(), ..Limits::default() };
+    let mut decoder = Decoder::new(DecoderSetup { limits, ..setup(orders()) });
+    let many = event("c", "null", &format!(r#"{{"ORDER_ID":1,{}}}"#, fields.join(",")));
+    let decoded = decoder.decode(&messages(&[many]), &spools()).unwrap();
+    assert_eq!(decoded.dead_letters[0].error_type, ErrorType::UndeclaredTooLarge);
 }

@@ -14,6 +14,12 @@ use super::table::{Column, Landing, NewColumns, SourceTable, Table, TableOptions
 /// The key column of a table whose key nobody knows.
 pub const CHANGE_ID: &str = "change_id";
 
+/// Columns that a key may have: PostgreSQL's indexes have 32, and beside a key they have `change_seq`.
+pub const MAX_KEY_COLUMNS: usize = 31;
+
+/// Columns that every table of PostgreSQL has of its own.
+const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
 /// What PostgreSQL takes for a name, in bytes.
 pub const MAX_NAME: usize = 63;
 
@@ -41,7 +47,8 @@ pub fn column_name(field: &str) -> Option<String> {
         !field.is_empty() && field.len() <= MAX_NAME && !field.contains(|c: char| c.is_control());
     let is_upper = field == field.to_uppercase();
     let name = || if is_upper { field.to_lowercase() } else { field.to_owned() };
-    (is_name && !is_own).then(name).filter(|name| name.len() <= MAX_NAME)
+    let name = (is_name && !is_own).then(name);
+    name.filter(|name| name.len() <= MAX_NAME && !SYSTEM.contains(&name.as_str()))
 }
 
 /// The registered tables among those that are not `declared`, oldest first.
@@ -58,6 +65,7 @@ pub fn registered_tables(registry: &[SchemaChange], declared: &[Arc<Table>]) -> 
             (SchemaChangeKind::Registered, None) => {
                 by_source.insert(source, drafts.len());
                 let key = keys.remove(source).unwrap_or_default();
+                let key = if key.len() > MAX_KEY_COLUMNS { Vec::new() } else { key };
                 let (source, name) = (source.clone(), column.clone());
                 drafts.push(Draft { source, name, key, columns: Vec::new() });
             }

@@ -9,7 +9,7 @@ mod schema_change;
 mod sure_type;
 mod table;
 
-pub use discovered_tables::{CHANGE_ID, MAX_NAME, column_name, registered_tables};
+pub use discovered_tables::{CHANGE_ID, MAX_KEY_COLUMNS, MAX_NAME, column_name, registered_tables};
 pub use extra_column::extract;
 pub use promoted_column::{Placed, place};
 pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};

@@ -184,8 +184,14 @@ fn row_properties(row: &RefusedResult) -> String {
     serde_json::json!({"result": row.result, "operation": operation}).to_string()
 }
 
-/// The payload's text if Postgres is sure to take it as jsonb.
+/// Bytes of a payload that is shown as jsonb too: parsed, it takes some 25 times its bytes of memory.
+const MAX_JSONB: usize = 1 << 20;
+
+/// The payload's text if it is not large, and Postgres is sure to take it as jsonb.
 fn jsonb(payload: &[u8]) -> Option<String> {
+    if payload.len() > MAX_JSONB {
+        return None;
+    }
     let text = std::str::from_utf8(payload).ok()?;
     if text.contains("\\u0000") || has_long_number(payload) {
         return None;
@@ -232,6 +238,13 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_payload_is_kept_as_bytes_alone() {
+        let text = |bytes: usize| format!("\"{}\"", "a".repeat(bytes - 2));
+        assert!(jsonb(text(MAX_JSONB).as_bytes()).is_some());
+        assert_eq!(jsonb(text(MAX_JSONB + 1).as_bytes()), None);
+    }
 
     #[test]
     fn only_what_postgres_takes_becomes_jsonb() {

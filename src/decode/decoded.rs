@@ -3,7 +3,7 @@
 use crate::model::{Changelog, DeadLetter, Offset, PositionError, SchemaChange, SourceTable};
 
 use super::debezium::DebeziumEvent;
-use super::rows::KeptDocuments;
+use super::rows::{KeptDocuments, UnreadParts};
 
 /// What an epoch's messages say. Every message is in exactly one of `changes`, `dead_letters`, `passed` and
 /// `held`, but for one whose document can't be read: its row is a change, and it is a dead letter as well.
@@ -23,6 +23,8 @@ pub struct Decoded {
     pub kept: KeptDocuments,
     /// The extracted table, once for each document that could not be read.
     pub unread_documents: Vec<String>,
+    /// By extracted table: what of its documents was not read.
+    pub unread_parts: Vec<(String, UnreadParts)>,
 }
 
 /// Messages that rightly change no row.
@@ -32,6 +34,8 @@ pub struct Passed {
     pub heartbeats: usize,
     pub transaction_markers: usize,
     pub schema_changes: usize,
+    pub notifications: usize,
+    pub signals: usize,
     /// Events of tables that are not declared and ignored.
     pub unknown_tables: usize,
 }
@@ -52,6 +56,8 @@ impl Passed {
             DebeziumEvent::Heartbeat => self.heartbeats += 1,
             DebeziumEvent::Transaction => self.transaction_markers += 1,
             DebeziumEvent::SchemaChange(_) => self.schema_changes += 1,
+            DebeziumEvent::Notification => self.notifications += 1,
+            DebeziumEvent::Signal => self.signals += 1,
             DebeziumEvent::Change(_) => {}
         }
     }

@@ -46,7 +46,7 @@ pub struct Decoder {
     extractions: Vec<Arc<Extraction>>,
     max_event_bytes: usize,
     topics: Option<TopicPattern>,
-    discovered: UndeclaredTables,
+    undeclared: UndeclaredTables,
 }
 
 impl Decoder {
@@ -68,7 +68,7 @@ impl Decoder {
             extractions,
             max_event_bytes: limits.max_event_bytes.get(),
             topics: config.topic_pattern(),
-            discovered: UndeclaredTables::new(config.unknown_tables, limits, registered),
+            undeclared: UndeclaredTables::new(config.unknown_tables, limits, registered),
         }
     }
 
@@ -84,7 +84,7 @@ impl Decoder {
             if let Some(index) = self.index_of(&change.source.schema, &change.source.table) {
                 self.tables[index].remember(change);
             } else {
-                self.discovered.remember(change);
+                self.undeclared.remember(change);
             }
         }
     }
@@ -114,7 +114,7 @@ impl Decoder {
                 epoch.decoded.dead_letters.push(refusal.into_dead_letter(message));
             }
         }
-        self.discovered.finish(&mut epoch.decoded.schema_changes);
+        self.undeclared.finish(&mut epoch.decoded.schema_changes);
         epoch.finish()
     }
 
@@ -143,7 +143,7 @@ impl Decoder {
             Some(index) => self.tables[index].change(&change, &origin, epoch),
             None => {
                 let event = UndeclaredEvent { change: &change, message };
-                self.discovered.take(&event, &mut epoch.decoded).map(|()| None)
+                self.undeclared.take(&event, &mut epoch.decoded).map(|()| None)
             }
         }
     }
@@ -157,7 +157,7 @@ impl Decoder {
     ) {
         for (source, key) in said.table_changes.map_or_else(Vec::new, keys) {
             if self.index_of(&source.schema, &source.table).is_none() {
-                self.discovered.announce(source, key, offset, learned);
+                self.undeclared.announce(source, key, offset, learned);
             }
         }
         let mut announced = said.table_changes.map_or_else(Vec::new, columns);

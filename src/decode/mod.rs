@@ -26,6 +26,6 @@ pub use config::{DecodeConfig, UnknownTables};
 pub use decoded::{DecodeError, Decoded, Passed};
 pub use decoder::{Decoder, DecoderSetup};
 pub use limits::Limits;
-pub use profile::{ColumnProfile, Evidence};
-pub use rows::KeptDocuments;
+pub use profile::ColumnProfile;
+pub use rows::{Evidence, KeptDocuments, UnreadParts};
 pub use schema::RegisteredTables;

@@ -1,5 +1,7 @@
+mod control_messages;
 mod dialects;
 mod discovered_tables;
+mod golden_gate;
 mod properties;
 mod samples;
 use std::collections::{HashMap, HashSet};

@@ -10,7 +10,9 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::body::Body;
-use super::envelope::{self, ChangeAction, ChangeEvent, DebeziumEvent};
+use super::envelope;
+use super::event::{self, ChangeAction, ChangeEvent, DebeziumEvent};
+use super::row_form::RowForm;
 use super::value::Unit;
 use crate::decode::refusal::EventRefusal;
 
@@ -41,13 +43,13 @@ pub(super) fn read(text: &str) -> Result<Option<DebeziumEvent<'_>>, EventRefusal
     let Some(body) = Body::read(data.get().as_bytes())? else {
         return Ok(Some(DebeziumEvent::Tombstone));
     };
-    let rows = body.fields.rows();
-    if let Some(event) = body.fields.event(body.schema_section)? {
+    let rows = envelope::rows(&body.fields);
+    if let Some(event) = envelope::event(&body.fields, body.schema_section)? {
         return Ok(Some(event));
     }
     let action = event.op.as_deref().and_then(ChangeAction::from_letter);
     let action = action.ok_or_else(|| {
-        envelope::unknown("it is a CloudEvent whose iodebeziumop is none of c, u, d, r, t, m")
+        event::unknown("it is a CloudEvent whose iodebeziumop is none of c, u, d, r, t, m")
     })?;
     let ts_ms = event.ts_ms.and_then(|raw| raw.get().trim_matches('"').parse().ok());
     Ok(Some(DebeziumEvent::Change(ChangeEvent {
@@ -57,8 +59,9 @@ pub(super) fn read(text: &str) -> Result<Option<DebeziumEvent<'_>>, EventRefusal
         before: rows.0,
         after: rows.1,
         source_ts: ts_ms.and_then(|count| Unit::Millis.micros(count)),
-        scn: envelope::newest_scn([event.scn, event.commit_scn].map(|raw| raw.map(RawValue::get))),
+        scn: event::newest_scn([event.scn, event.commit_scn].map(|raw| raw.map(RawValue::get))),
         schema_section: body.schema_section,
-        is_flat: false,
+        form: RowForm::Columns,
+        primary_keys: None,
     })))
 }

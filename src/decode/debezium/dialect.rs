@@ -1,13 +1,14 @@
 //! Which dialect a message is in: who configured Debezium decides, and we take all of them.
 //!
 //! An envelope (also inside a schema section), a CloudEvent around one, the row in the body with
-//! everything else in user properties (`headers`), or a flattened row (`flat`). What is none of them
-//! is refused.
+//! everything else in user properties (`headers`), a flattened row (`flat`), or an operation of
+//! GoldenGate. What is none of them is refused.
 
 use super::body::Body;
-use super::envelope::{self, ChangeEvent, DebeziumEvent};
+use super::event::{self, ChangeEvent, DebeziumEvent};
+use super::fields::EnvelopeField;
 use super::topic::TopicPattern;
-use super::{cloud_event, flat, headers};
+use super::{cloud_event, envelope, flat, golden_gate, headers};
 use crate::decode::refusal::EventRefusal;
 use crate::model::Message;
 
@@ -24,7 +25,7 @@ pub(in crate::decode) fn read<'a>(
     let DebeziumEvent::Change(mut change) = event else { return Ok(event) };
     name_table(&mut change, message, topics);
     if change.table.is_empty() {
-        return Err(envelope::unknown(
+        return Err(event::unknown(
             "neither its source block nor its user properties name its table: configure decode.topic \
              if its topic does",
         ));
@@ -42,20 +43,33 @@ fn event<'a>(
         );
     };
     let (text, section) = (body.text, body.schema_section);
-    if let Some(event) = body.fields.event(section)? {
+    let is_row = is_row(message, &body);
+    if !is_row && let Some(event) = envelope::event(&body.fields, section)? {
         return Ok(event);
     }
     if let Some(change) = headers::change(message, text, section)? {
         return Ok(DebeziumEvent::Change(change));
     }
-    if let Some(event) = cloud_event::read(text)? {
+    if !is_row && let Some(event) = cloud_event::read(text)? {
         return Ok(event);
+    }
+    if !is_row && let Some(change) = golden_gate::read(&body)? {
+        return Ok(DebeziumEvent::Change(change));
     }
     let is_named = names(message, topics).is_some();
     match flat::read(text, section, message, is_named)? {
         Some(change) => Ok(DebeziumEvent::Change(change)),
-        None => Err(envelope::unknown("it has no field op")),
+        None => Err(event::unknown("it has no field op")),
     }
+}
+
+/// Whether something says that the body is a row, whatever the names of its fields.
+fn is_row(message: &Message, body: &Body<'_>) -> bool {
+    let has = |name| headers::property(message, name).is_some();
+    let is_flattened = body.fields.has_any(&[EnvelopeField::RowOp, EnvelopeField::RowDeleted])
+        || has("__op")
+        || has("__deleted");
+    is_flattened || (has("cdc_operation") && !envelope::is_envelope(&body.fields))
 }
 
 fn name_table<'a>(

@@ -10,8 +10,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{self, ChangeAction, ChangeEvent};
+use super::event::{self, ChangeAction, ChangeEvent};
 use super::headers::property;
+use super::json_text::text;
+use super::row_form::RowForm;
 use super::value::Unit;
 use crate::decode::refusal::EventRefusal;
 use crate::model::{Message, Operation};
@@ -49,7 +51,7 @@ pub(super) fn read<'a>(
     is_named: bool,
 ) -> Result<Option<ChangeEvent<'a>>, EventRefusal> {
     let metadata: FlatMetadata<'a> = serde_json::from_str(text)
-        .map_err(|error| envelope::unknown(&format!("its __ fields: {error}")))?;
+        .map_err(|error| event::unknown(&format!("its __ fields: {error}")))?;
     let field = |raw: Option<&'a RawValue>, name: &str| {
         raw.and_then(|raw| plain(raw.get())).or_else(|| property(message, name).map(Cow::Borrowed))
     };
@@ -76,8 +78,7 @@ pub(super) fn read<'a>(
         field(metadata.source_scn, "__source_scn"),
         field(metadata.commit_scn, "__source_commit_scn"),
     ];
-    let scn = envelope::newest_scn(scns.iter().map(Option::as_deref));
-    let is_flat = true;
+    let scn = event::newest_scn(scns.iter().map(Option::as_deref));
     Ok(Some(ChangeEvent {
         schema,
         table,
@@ -87,7 +88,8 @@ pub(super) fn read<'a>(
         source_ts,
         scn,
         schema_section,
-        is_flat,
+        form: RowForm::Flattened,
+        primary_keys: None,
     }))
 }
 
@@ -96,13 +98,13 @@ fn action(op: Option<&str>, deleted: Option<&str>) -> Result<ChangeAction, Event
     let is_deleted = match deleted {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(envelope::unknown("its __deleted is neither true nor false")),
+        Some(_) => return Err(event::unknown("its __deleted is neither true nor false")),
     };
     match op {
         _ if is_deleted => Ok(ChangeAction::Row(Operation::Delete)),
         None => Ok(ChangeAction::Row(Operation::Update)),
         Some(op) => ChangeAction::from_letter(op)
-            .ok_or_else(|| envelope::unknown("its __op is none of c, u, d, r, t, m")),
+            .ok_or_else(|| event::unknown("its __op is none of c, u, d, r, t, m")),
     }
 }
 
@@ -110,7 +112,7 @@ fn action(op: Option<&str>, deleted: Option<&str>) -> Result<ChangeAction, Event
 fn plain(raw: &str) -> Option<Cow<'_, str>> {
     match raw {
         "null" => None,
-        _ if raw.starts_with('"') => envelope::text(raw),
+        _ if raw.starts_with('"') => text(raw),
         _ => Some(Cow::Borrowed(raw)),
     }
 }

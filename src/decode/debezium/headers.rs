@@ -3,7 +3,8 @@
 //! Source: "Message Headers" of the self-managed Oracle CDC micro-integration.
 
 use super::body::Body;
-use super::envelope::{self, ChangeAction, ChangeEvent};
+use super::event::{self, ChangeAction, ChangeEvent};
+use super::row_form::RowForm;
 use super::value::{Unit, instant};
 use crate::decode::refusal::EventRefusal;
 use crate::model::{Message, Operation};
@@ -37,9 +38,9 @@ pub(super) fn delete(message: &Message) -> Result<Option<ChangeEvent<'_>>, Event
             Ok(Some(ChangeEvent { before, ..change_of(message, action) }))
         }
         ChangeAction::Truncate => Ok(Some(change_of(message, action))),
-        ChangeAction::Row(_) | ChangeAction::Message => Err(envelope::unknown(
-            "its user property cdc_operation wants a row, but it has no body",
-        )),
+        ChangeAction::Row(_) | ChangeAction::Message => {
+            Err(event::unknown("its user property cdc_operation wants a row, but it has no body"))
+        }
     }
 }
 
@@ -75,11 +76,10 @@ fn change_of(message: &Message, action: ChangeAction) -> ChangeEvent<'_> {
         before: None,
         after: None,
         source_ts: source_ts(message),
-        scn: envelope::newest_scn(
-            ["cdc_scn", "cdc_commit_scn"].map(|name| property(message, name)),
-        ),
+        scn: event::newest_scn(["cdc_scn", "cdc_commit_scn"].map(|name| property(message, name))),
         schema_section: None,
-        is_flat: false,
+        form: RowForm::Columns,
+        primary_keys: None,
     }
 }
 
@@ -97,7 +97,7 @@ fn action(message: &Message) -> Result<Option<ChangeAction>, EventRefusal> {
         "r" | "read" | "snapshot" => ChangeAction::Row(Operation::Read),
         "t" | "truncate" => ChangeAction::Truncate,
         _ => {
-            return Err(envelope::unknown(&format!(
+            return Err(event::unknown(&format!(
                 "its user property cdc_operation is '{}', which is none of c, u, d, r, t and their words",
                 operation.chars().take(20).collect::<String>()
             )));
@@ -109,8 +109,7 @@ fn action(message: &Message) -> Result<Option<ChangeAction>, EventRefusal> {
 /// A row in a user property, with or without a schema section around it.
 fn row<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, EventRefusal> {
     let Some(text) = property(message, name) else { return Ok(None) };
-    let body = Body::read(text.as_bytes()).map_err(|error| {
-        envelope::unknown(&format!("its user property {name} is no row: {error}"))
-    })?;
+    let body = Body::read(text.as_bytes())
+        .map_err(|error| event::unknown(&format!("its user property {name} is no row: {error}")))?;
     Ok(body.map(|body| body.text))
 }

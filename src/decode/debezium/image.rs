@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::row_form::RowReading;
+
 /// The fields of one row image.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct Image<'a> {
@@ -13,8 +15,7 @@ pub(in crate::decode) struct Image<'a> {
     pub(in crate::decode) columns: Vec<Option<Field<'a>>>,
     /// What no column declares.
     pub(in crate::decode) extra: Vec<Field<'a>>,
-    /// Its event has no schema section: what an earlier one said counts, as far as the values are not clear.
-    pub(in crate::decode) is_remembered: bool,
+    pub(in crate::decode) reading: RowReading,
 }
 
 #[derive(Debug, Clone)]
@@ -41,7 +42,17 @@ impl<'a> Image<'a> {
         self.columns.resize(columns, None);
         self.extra.clear();
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        ImageReader { image: self, column_of }.deserialize(&mut deserializer)
+        let missing = ImageReader { image: self, column_of }.deserialize(&mut deserializer)?;
+        for name in missing {
+            let is_it = |field: &Field<'_>| *field.name == *name;
+            self.extra.retain(|field| !is_it(field));
+            if let Some(place) =
+                self.columns.iter_mut().find(|place| place.as_ref().is_some_and(is_it))
+            {
+                *place = None;
+            }
+        }
+        Ok(())
     }
 
     fn put(&mut self, field: Field<'a>, target: Option<ColumnTarget>) {
@@ -75,33 +86,42 @@ struct ImageReader<'r, 'a, F> {
 
 /// Deserializes a borrowed name where it has no escapes.
 #[derive(serde::Deserialize)]
-struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
+struct FieldKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'de, F: FnMut(usize, &str) -> Option<ColumnTarget>> DeserializeSeed<'de>
     for ImageReader<'_, 'de, F>
 {
-    type Value = ();
+    /// The fields that the row says are missing.
+    type Value = Vec<String>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de, F: FnMut(usize, &str) -> Option<ColumnTarget>> Visitor<'de> for ImageReader<'_, 'de, F> {
-    type Value = ();
+    type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut place = 0;
-        while let Some(FieldName(name)) = map.next_key()? {
-            let target = (self.column_of)(place, &name);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let form = self.image.reading.form;
+        let (mut place, mut missing) = (0, Vec::new());
+        while let Some(FieldKey(name)) = map.next_key()? {
             let raw = map.next_value::<&RawValue>()?.get();
+            if form.is_metadata(&name) {
+                continue;
+            }
+            if let Some(column) = form.column_of_mark(&name) {
+                missing.extend((raw == "true").then(|| column.to_owned()));
+                continue;
+            }
+            let target = (self.column_of)(place, &name);
             self.image.put(Field { name, raw }, target);
             place += 1;
         }
-        Ok(())
+        Ok(missing)
     }
 }

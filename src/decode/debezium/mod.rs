@@ -6,17 +6,24 @@ mod body;
 mod cloud_event;
 mod dialect;
 mod envelope;
+mod event;
+mod fields;
 mod flat;
+mod golden_gate;
 mod headers;
 mod image;
+mod json_text;
+mod row_form;
 mod schema_section;
 mod topic;
 mod value;
 
 pub(super) use dialect::read;
-pub(super) use envelope::{ChangeAction, ChangeEvent, DebeziumEvent, SchemaMessage};
+pub(super) use envelope::is_kind_of_signal;
+pub(super) use event::{ChangeAction, ChangeEvent, DebeziumEvent, SchemaMessage};
 pub(super) use headers::key as key_property;
 pub(super) use image::{ColumnTarget, Field, Image};
+pub(super) use row_form::RowReading;
 pub(super) use schema_section::{DescribedField, semantics};
 pub(super) use topic::TopicPattern;
 pub(super) use value::{

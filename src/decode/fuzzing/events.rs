@@ -125,8 +125,12 @@ pub(in crate::decode) fn account(messages: &[Message], decoded: &Decoded) {
     }
     assert!(seen.values().all(|count| *count == 1), "no message is both: {seen:?}");
     let passed = &decoded.passed;
-    let passed =
-        passed.tombstones + passed.heartbeats + passed.transaction_markers + passed.schema_changes;
+    let passed = passed.tombstones
+        + passed.heartbeats
+        + passed.transaction_markers
+        + passed.schema_changes
+        + passed.notifications
+        + passed.signals;
     assert_eq!(seen.len() + passed, messages.len(), "no message is neither");
     for letter in &decoded.dead_letters {
         let message = messages.iter().find(|message| message.offset == letter.offset);

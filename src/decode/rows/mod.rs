@@ -3,6 +3,7 @@
 
 mod documents;
 mod event_origin;
+mod evidence;
 mod extra_fields;
 mod extracted_rows;
 mod route;
@@ -12,6 +13,8 @@ mod table_rows;
 pub use documents::KeptDocuments;
 pub(super) use documents::{Documents, ExtractedTables};
 pub(super) use event_origin::EventOrigin;
+pub use evidence::Evidence;
+pub use extracted_rows::UnreadParts;
 pub(super) use route::Route;
 pub(super) use row_images::{Scratch, no_row};
 pub(super) use table_rows::TableRows;

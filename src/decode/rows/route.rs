@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::evidence::Evidence;
 use crate::decode::debezium::{
-    ColumnKind, ColumnTarget, DescribedField, Encoding, Field, Image, Semantic, Unavailable, Value,
-    convert, self_describing, semantics,
+    ColumnKind, ColumnTarget, DescribedField, Encoding, Field, Image, RowReading, Semantic,
+    Unavailable, Value, convert, self_describing, semantics,
 };
 use crate::decode::limits::Limits;
-use crate::decode::profile::Evidence;
 use crate::decode::refusal::{EventRefusal, clip};
 use crate::model::{Operation, SeenType, Table};
 
@@ -120,7 +120,7 @@ impl Route {
         field: &'f Field<'_>,
         image: &Image<'_>,
     ) -> Cow<'f, str> {
-        let described = self.undeclared.get(&*field.name).filter(|_| !image.is_remembered);
+        let described = self.undeclared.get(&*field.name).filter(|_| !image.reading.is_remembered);
         let text = described.and_then(|it| self_describing(field.raw, it.semantic));
         text.map_or(Cow::Borrowed(field.raw), Cow::Owned)
     }
@@ -132,7 +132,7 @@ impl Route {
         kept: &str,
         image: &Image<'_>,
     ) -> SeenType {
-        let described = self.undeclared.get(&*field.name).filter(|_| !image.is_remembered);
+        let described = self.undeclared.get(&*field.name).filter(|_| !image.reading.is_remembered);
         match described.and_then(|it| it.sure).filter(|sure| sure.holds(kept)) {
             Some(sure) => SeenType::Sure(sure),
             None => SeenType::of(kept),
@@ -195,12 +195,14 @@ impl Route {
         index: usize,
         image: &Image<'a>,
     ) -> Result<Value<'a>, EventRefusal> {
-        let (column, is_remembered) = (&self.columns[index], image.is_remembered);
+        let (column, RowReading { is_remembered, is_partial, .. }) =
+            (&self.columns[index], image.reading);
         let encoding = match column.declared.filter(|_| is_remembered) {
             Some(semantic) => Encoding { semantic, is_remembered: false },
             None => Encoding { semantic: column.semantic, is_remembered },
         };
         let value = match &image.columns[index] {
+            None if is_partial => Value::Unchanged,
             None => Value::Null,
             Some(field) if self.unavailable.is(field.raw) => Value::Unchanged,
             Some(field) => convert(field.raw, column.kind, encoding).map_err(|error| {

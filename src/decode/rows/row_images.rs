@@ -33,16 +33,13 @@ impl<'a> Scratch<'a> {
         operation: Operation,
     ) -> Result<bool, EventRefusal> {
         for row in [&mut self.current, &mut self.before] {
-            row.image.is_remembered = change.schema_section.is_none();
+            row.image.reading = change.reading();
         }
         let text = match operation {
             Operation::Delete => change.before.ok_or_else(|| no_old_key(route))?,
             _ => change.after.ok_or_else(|| no_row(operation))?,
         };
         route.read(text, &mut self.current.image)?;
-        if change.is_flat {
-            self.current.image.extra.retain(|field| !field.name.starts_with("__"));
-        }
         self.current.convert(route, operation)?;
         match change.before {
             Some(before) if operation == Operation::Update => {

@@ -8,21 +8,24 @@ use std::collections::{HashMap, HashSet};
 
 use crate::decode::config::UnknownTables;
 use crate::decode::debezium::{
-    ChangeAction, ChangeEvent, DescribedField, Image, key_property, self_describing, semantics,
+    ChangeAction, ChangeEvent, DescribedField, Image, is_kind_of_signal, key_property,
+    self_describing, semantics,
 };
 use crate::decode::decoded::Decoded;
 use crate::decode::limits::Limits;
 use crate::decode::refusal::EventRefusal;
 use crate::decode::rows::no_row;
 use crate::model::{
-    Message, Offset, Operation, SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType,
-    column_name,
+    MAX_KEY_COLUMNS, Message, Offset, Operation, SchemaChange, SchemaChangeKind, SeenType,
+    SourceTable, SureType, column_name,
 };
 
 /// Characters of a table's name: `cdc_`, its schema and a number go beside it.
 const MAX_NAME: usize = 40;
 /// Tables that messages have announced with their keys, and that may never come.
 const MAX_ANNOUNCED: usize = 10_000;
+/// A connector has one table of signals.
+const MAX_OF_SIGNALS: usize = 100;
 /// Tables that are named when they are ignored.
 const MAX_TOLD: usize = 1000;
 
@@ -46,6 +49,8 @@ pub(in crate::decode) struct UndeclaredTables {
     /// As schema-change messages say.
     keys: HashMap<SourceTable, Vec<String>>,
     told: HashSet<SourceTable>,
+    /// Tables that the connector reads and writes signals in.
+    of_signals: HashSet<SourceTable>,
     /// What the epoch at hand registers.
     learning: Vec<TableSketch>,
 }
@@ -62,8 +67,15 @@ impl UndeclaredTables {
         limits: Limits,
         registered: RegisteredTables,
     ) -> Self {
-        let (keys, told, learning) = (HashMap::new(), HashSet::new(), Vec::new());
-        Self { policy, limits, registered, keys, told, learning }
+        Self {
+            policy,
+            limits,
+            registered,
+            keys: HashMap::new(),
+            told: HashSet::new(),
+            of_signals: HashSet::new(),
+            learning: Vec::new(),
+        }
     }
 
     /// Takes in what was learned before.
@@ -104,6 +116,13 @@ impl UndeclaredTables {
         let change = event.change;
         let source =
             SourceTable { schema: change.schema.to_string(), table: change.table.to_string() };
+        if self.of_signals.contains(&source) || is_signal(change) {
+            if self.of_signals.len() < MAX_OF_SIGNALS {
+                self.of_signals.insert(source);
+            }
+            decoded.passed.signals += 1;
+            return Ok(());
+        }
         match self.policy {
             UnknownTables::Dlq => return Err(undeclared(change)),
             UnknownTables::Ignore => {
@@ -205,6 +224,19 @@ impl UndeclaredTables {
     }
 }
 
+/// Whether the row is one of Debezium's table of signals: it has three columns, and the second says which one.
+fn is_signal(change: &ChangeEvent<'_>) -> bool {
+    let Some(Ok(fields)) = change.after.or(change.before).map(|row| fields_of(row, change)) else {
+        return false;
+    };
+    let value = |name: &str| {
+        fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, raw)| *raw)
+    };
+    let kind: Option<String> = value("type").and_then(|raw| serde_json::from_str(raw).ok());
+    let has_columns = fields.len() == 3 && value("id").is_some() && value("data").is_some();
+    has_columns && kind.is_some_and(|kind| is_kind_of_signal(&kind))
+}
+
 /// What the events of an epoch say about a table.
 #[derive(Debug)]
 struct TableSketch {
@@ -252,7 +284,7 @@ impl TableSketch {
         let is_usable = |key: &Vec<String>| {
             let is_column =
                 |field: &String| self.by_name.contains_key(field) && column_name(field).is_some();
-            !key.is_empty() && key.iter().all(is_column)
+            (1..=MAX_KEY_COLUMNS).contains(&key.len()) && key.iter().all(is_column)
         };
         let known = [self.named.clone(), announced, self.shown.clone()];
         known.into_iter().flatten().find(is_usable).unwrap_or_default()
@@ -277,7 +309,7 @@ impl EventSketch {
         let unreadable = |what: &str, error: serde_json::Error| EventRefusal::UnknownEnvelope {
             reason: format!("its {what}: {error}"),
         };
-        let image = fields_of(row).map_err(|error| unreadable("row is no row", error))?;
+        let image = fields_of(row, change).map_err(|error| unreadable("row is no row", error))?;
         let section = change.schema_section.map_or_else(|| Ok(Vec::new()), semantics);
         let section = section
             .map_err(|error| unreadable("schema section is none of Kafka Connect", error))?;
@@ -296,21 +328,25 @@ impl EventSketch {
             (it.field, it.sure, value)
         });
         let mut fields: Vec<_> = section.chain(others).collect();
-        fields.retain(|(field, _, _)| !(change.is_flat && field.starts_with("__")));
+        fields.retain(|(field, _, _)| !change.form.is_metadata(field));
         let limit = limits.max_undeclared_columns.get();
         if fields.len() > limit {
             let table = format!("{}.{}", change.schema, change.table);
             return Err(EventRefusal::TooManyColumns { table, known: 0, new: fields.len(), limit });
         }
-        let named = key_property(event.message).and_then(|key| fields_of(key).ok());
-        let named = named.map(names);
+        let named = key_property(event.message).and_then(|key| fields_of(key, change).ok());
+        let listed = || serde_json::from_str(change.primary_keys?).ok();
+        let named = named.map(names).or_else(listed);
         Ok(Self { fields, named, shown: shown_key(change, &image) })
     }
 }
 
-/// The fields of a row in their order, with their values as they stand.
-fn fields_of(row: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
-    let mut image = Image::default();
+/// The fields of a row of a change in their order, with their values as they stand.
+fn fields_of<'r>(
+    row: &'r str,
+    change: &ChangeEvent<'_>,
+) -> Result<Vec<(String, &'r str)>, serde_json::Error> {
+    let mut image = Image { reading: change.reading(), ..Image::default() };
     image.read(row, 0, |_, _| None)?;
     let fields = image.extra.into_iter();
     Ok(fields.map(|field| (field.name.into_owned(), field.raw)).collect())
@@ -326,7 +362,7 @@ fn shown_key(change: &ChangeEvent<'_>, after: &[(String, &str)]) -> Option<Vec<S
     if change.action != ChangeAction::Row(Operation::Update) {
         return None;
     }
-    let before = fields_of(change.before?).ok()?;
+    let before = fields_of(change.before?, change).ok()?;
     let after: HashMap<&str, &str> =
         after.iter().map(|(field, value)| (field.as_str(), *value)).collect();
     let is_same =

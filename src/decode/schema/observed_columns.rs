@@ -14,21 +14,21 @@ use crate::model::{NewColumns, Offset, SchemaChange, SchemaChangeKind, SeenType,
 /// What the events of one table have shown.
 #[derive(Debug)]
 pub(in crate::decode) struct ObservedColumns {
-    undeclared: UndeclaredColumns,
+    undeclared: ExtraColumns,
     /// By declared column: it was missing in an event.
     missing: Vec<bool>,
 }
 
 /// The columns that a table does not declare, as they were first seen.
 #[derive(Debug, Default)]
-struct UndeclaredColumns {
+struct ExtraColumns {
     columns: Vec<(Box<str>, SeenType)>,
     by_name: HashMap<Box<str>, usize>,
     /// Which column the undeclared fields of the last row were: the next one almost always has the same.
     order: Vec<usize>,
 }
 
-impl UndeclaredColumns {
+impl ExtraColumns {
     fn find(&mut self, place: usize, name: &str) -> Option<&mut SeenType> {
         let at = match self.order.get(place) {
             Some(at) if *self.columns[*at].0 == *name => *at,
@@ -61,7 +61,7 @@ impl ObservedColumns {
         let mut missing = vec![false; table.declared().len()];
         // Nobody expects a change's own id.
         missing[..usize::from(table.options.has_no_key)].fill(true);
-        Self { undeclared: UndeclaredColumns::default(), missing }
+        Self { undeclared: ExtraColumns::default(), missing }
     }
 
     /// Takes in what was learned before.
@@ -141,6 +141,9 @@ impl ObservedColumns {
                     learned.push(note(&field.name, SchemaChangeKind::Added, seen));
                 }
             }
+        }
+        if image.reading.is_partial {
+            return refuse_undeclared(table, image);
         }
         // Behind the declared columns are documents that are not declared.
         for (column, field) in image.columns[..table.declared().len()].iter().enumerate() {

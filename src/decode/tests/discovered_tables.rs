@@ -235,3 +235,31 @@ fn what_says_nothing_about_a_table_registers_none() {
     // Behind what says something it waits for its turn.
     assert_eq!(decode(&[created, truncate]).held.len(), 2);
 }
+
+#[test]
+fn names_of_postgres_itself_and_keys_that_no_index_holds_are_no_columns_and_no_keys() {
+    let fields = |count: usize| -> Vec<String> { (0..count).map(|at| format!("K{at}")).collect() };
+    let message = |key: &[String], table: &str| {
+        let row: Vec<String> = key.iter().map(|field| format!(r#""{field}":1"#)).collect();
+        let row = format!(r#"{{{},"XMIN":1,"ctid":"x","Xmax":2}}"#, row.join(","));
+        let mut message = messages(&[change(table, "c", "null", &row)]).remove(0);
+        message.properties = vec![("cdc_key".to_owned(), row_of(key))];
+        message
+    };
+    for (key, expected) in [(fields(31), 31), (fields(32), 1), (vec!["XMIN".to_owned()], 1)] {
+        let (first, second) = registered(&[message(&key, "WIDE")]);
+        let tables = registered_tables(&first.schema_changes, &[]);
+        assert_eq!(tables[0].key.len(), expected);
+        assert_eq!(tables[0].options.has_no_key, expected == 1);
+        let is_system = |name: &str| ["xmin", "ctid"].contains(&name);
+        assert!(!tables[0].columns.iter().any(|column| is_system(&column.name)));
+        assert_eq!((second.dead_letters.len(), second.changes[0].len()), (0, 1));
+        let extra = texts(&second.changes[0], SystemColumn::ExtraFields);
+        assert!(extra[0].is_some_and(|extra| extra.contains(r#""XMIN":1"#)), "{extra:?}");
+    }
+}
+
+fn row_of(key: &[String]) -> String {
+    let fields: Vec<String> = key.iter().map(|field| format!(r#""{field}":1"#)).collect();
+    format!("{{{}}}", fields.join(","))
+}

@@ -6,6 +6,7 @@ mod extracted;
 mod late_events;
 mod rehydrate;
 mod replays;
+mod shipped_tables;
 mod stale_snapshots;
 mod temporal_join;
 

@@ -11,7 +11,7 @@ use tidemark_dev::{Command, run};
 
 /// Development commands of Tidemark.
 #[derive(Debug, Parser)]
-#[command(name = "tidemark", version, about)]
+#[command(name = "tidemark", bin_name = "tidemark", version, about)]
 struct Arguments {
     /// How log lines on standard error look.
     #[arg(long, global = true, value_enum, default_value = "text", env = "TIDEMARK_LOG_FORMAT")]

@@ -54,7 +54,7 @@ impl Decoder {
         let DecoderSetup { config, limits, tables, extractions, registered } = setup;
         let unavailable = Arc::new(Unavailable::new(&config.unavailable_value));
         // What is extracted has no events of its own.
-        let has_events = |table: &Arc<Table>| table.options.extracted_from.is_none();
+        let has_events = |table: &Arc<Table>| !table.is_extracted();
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         let mut decoders = Vec::new();
         for (number, table) in tables.into_iter().filter(has_events).enumerate() {

@@ -12,9 +12,9 @@ use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampM
 
 use super::*;
 use crate::model::{
-    Cell, Changelog, Column, ErrorType, Message, NewColumns, Offset, Operation, Receipt,
-    SchemaChange, SchemaChangeKind, SourceTable, SpoolOrder, SystemColumn, Table, TableOptions,
-    Truncate,
+    Cell, Changelog, Column, ErrorType, LearnedColumns, Message, NewColumns, Offset, Operation,
+    Receipt, SchemaChange, SchemaChangeKind, SourceTable, SpoolOrder, SystemColumn, Table,
+    TableOptions, TableOrigin, Truncate,
 };
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -32,6 +32,8 @@ fn table(source: (&str, &str), columns: &[(&str, DataType)]) -> Table {
         columns: columns.iter().map(column).collect(),
         key: vec![0],
         options: TableOptions::default(),
+        origin: TableOrigin::Declared,
+        learned: LearnedColumns::default(),
     }
 }
 

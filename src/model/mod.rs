@@ -45,9 +45,10 @@ pub use result::{
     Sends,
 };
 pub use schema::{
-    CHANGE_ID, Column, GroupBound, Landing, Late, MAX_KEY_COLUMNS, MAX_NAME, NewColumns, Placed,
-    Reference, SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType, SystemColumn,
-    Table, TableOptions, Truncate, WrittenAs, column_name, extract, place, registered_tables,
+    CHANGE_ID, Column, FieldType, GroupBound, Landing, Late, LearnedColumns, MAX_KEY_COLUMNS,
+    MAX_NAME, NewColumns, PromotedColumn, Reference, SchemaChange, SchemaChangeKind, SeenType,
+    SourceTable, SureType, SystemColumn, Table, TableOptions, TableOrigin, Truncate, WrittenAs,
+    column_name, discovered_tables, extract, landing_columns, take_out_promoted,
 };
 pub use temporal_join::{TemporalJoin, key_name};
 pub use tidemark_solace::{Message, Receipt};

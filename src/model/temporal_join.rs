@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Landing, Table, TableOptions};
+use super::{Landing, LearnedColumns, Table, TableOptions, TableOrigin};
 
 /// A table whose rows get the row of another one as it was when they changed last: the `-- lookup:` of
 /// a transform.
@@ -36,6 +36,8 @@ impl TemporalJoin {
             columns: own.chain(looked_up.columns.iter().cloned()).collect(),
             key: (0..enriched.key.len()).collect(),
             options: TableOptions { landing: Landing::None, ttl: None, ..TableOptions::default() },
+            origin: TableOrigin::Declared,
+            learned: LearnedColumns::default(),
         };
         let (view, enriched) = (Arc::new(view), Arc::clone(enriched));
         Self { view, enriched, columns, looked_up: Arc::clone(looked_up) }

@@ -33,13 +33,13 @@ impl StateStores {
         changes: Vec<Changelog>,
         kept: &HashMap<String, HashSet<Offset>>,
     ) -> Result<Vec<Changelog>, StateError> {
-        let is_extracted = |c: &Changelog| c.table.options.extracted_from.is_some();
+        let is_extracted = |c: &Changelog| c.table.is_extracted();
         let (found, mut rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_extracted);
         let mut extracted = Vec::new();
         for store in &self.stores {
             let table = store.table();
-            let Some(parent) = &table.options.extracted_from else { continue };
-            let parent_changes = rest.iter().find(|changelog| changelog.table.name == *parent);
+            let Some(parent) = table.extracted_from() else { continue };
+            let parent_changes = rest.iter().find(|changelog| changelog.table.name == parent);
             let Some(changes) = parent_changes else { continue };
             let replacing = Replacing {
                 store,

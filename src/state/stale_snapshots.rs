@@ -44,7 +44,7 @@ impl StateStores {
         changelog: &Changelog,
         landed: &HashMap<KeyBytes, LastChange>,
     ) -> Result<Option<Vec<bool>>, StateError> {
-        if changelog.table.options.extracted_from.is_some() || !has_reads(changelog) {
+        if changelog.table.is_extracted() || !has_reads(changelog) {
             return Ok(None);
         }
         let store = self.store_of(changelog);

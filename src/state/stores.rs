@@ -216,11 +216,11 @@ impl StateStores {
 /// The rows that were extracted from one row of the source table are found by its key.
 fn index_extracted(store: &mut TableStore, tables: &[Arc<Table>]) -> Result<(), StateError> {
     let table = Arc::clone(store.table());
-    let Some(name) = &table.options.extracted_from else { return Ok(()) };
-    match tables.iter().find(|parent| parent.name == *name) {
+    let Some(name) = table.extracted_from() else { return Ok(()) };
+    match tables.iter().find(|parent| parent.name == name) {
         Some(parent) => store.add_index(&(0..parent.key.len()).collect::<Vec<_>>()),
         None => {
-            let (table, parent) = (table.name.clone(), name.clone());
+            let (table, parent) = (table.name.clone(), name.to_owned());
             Err(StateError::UnknownParent { table, parent })
         }
     }

@@ -19,8 +19,8 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use super::*;
 use crate::model::{
-    Cell, Changelog, Column, GroupBound, Landing, Offset, Operation, Position, SourceTable, Table,
-    TableDelta, TableOptions,
+    Cell, Changelog, Column, GroupBound, Landing, LearnedColumns, Offset, Operation, Position,
+    SourceTable, Table, TableDelta, TableOptions, TableOrigin,
 };
 
 /// Microseconds of an hour.
@@ -41,6 +41,8 @@ fn table(name: &str, options: TableOptions) -> Arc<Table> {
         ],
         key: vec![0],
         options,
+        origin: TableOrigin::Declared,
+        learned: LearnedColumns::default(),
     })
 }
 

@@ -90,11 +90,9 @@ impl Transforms {
     /// or reads it as another type.
     pub fn awaits(&self, change: &SchemaChange) -> bool {
         let is_other = |table: &Arc<Table>| {
-            let columns = table.columns[table.declared().len()..].iter();
-            let mut extra = columns.zip(&table.options.extra);
             table.source == change.source
-                && extra.any(|(column, field)| {
-                    *field == change.column && column.data_type != change.seen.data_type()
+                && table.learned().any(|(column, field)| {
+                    field == change.column && column.data_type != change.seen.data_type()
                 })
         };
         self.pending.iter().any(|pending| pending.may_end(change))

@@ -7,7 +7,9 @@ use arrow::datatypes::DataType;
 
 use super::config::{ColumnConfig, Malformed, MissingValue, XmlConfig};
 use super::paths::{Shape, ShapeColumn};
-use crate::model::{Column, Landing, Late, Reference, Table, TableOptions};
+use crate::model::{
+    Column, Landing, Late, LearnedColumns, Reference, Table, TableOptions, TableOrigin,
+};
 
 /// The place of a row among those of its document, from 1 on.
 const ROW_NO: &str = "row_no";
@@ -241,7 +243,15 @@ fn derived(
     let width = names.len();
     let options = options(section, parent, width);
     let (name, source) = (section.target_table.clone(), parent.source.clone());
-    Some(Table { name, source, columns, key: (0..=width).collect(), options })
+    Some(Table {
+        name,
+        source,
+        columns,
+        key: (0..=width).collect(),
+        options,
+        origin: TableOrigin::Extracted { from: parent.name.clone() },
+        learned: LearnedColumns::default(),
+    })
 }
 
 /// Rows live as long as the row that they were extracted from. By a key of several columns nobody can tell
@@ -253,7 +263,6 @@ fn options(section: &XmlConfig, parent: &Table, key_width: usize) -> TableOption
         ttl: parent.options.ttl.filter(|_| has_one_key),
         landing: if lands { landing(&section.target_table) } else { Landing::None },
         references: has_one_key.then(|| Reference { column: 0, table: parent.name.clone() }),
-        extracted_from: Some(parent.name.clone()),
         ..TableOptions::default()
     }
 }

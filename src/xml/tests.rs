@@ -292,7 +292,9 @@ fn a_large_document_takes_a_small_multiple_of_itself() {
 }
 
 fn source(late: crate::model::Late) -> Arc<crate::model::Table> {
-    use crate::model::{Column, Landing, SourceTable, Table, TableOptions};
+    use crate::model::{
+        Column, Landing, LearnedColumns, SourceTable, Table, TableOptions, TableOrigin,
+    };
     let column =
         |name: &str, data_type| Column { name: name.to_owned(), data_type, nullable: true };
     Arc::new(Table {
@@ -309,6 +311,8 @@ fn source(late: crate::model::Late) -> Arc<crate::model::Table> {
             landing: Landing::History("cdc_orders".to_owned()),
             ..TableOptions::default()
         },
+        origin: TableOrigin::Declared,
+        learned: LearnedColumns::default(),
     })
 }
 

@@ -8,7 +8,9 @@ use chrono::{NaiveDate, NaiveDateTime};
 use serde_json::{Map, Value as Json, json};
 
 use super::yaml::{Key, Node, Problem, Value, unknown};
-use crate::model::{Column, Landing, Scn, SourceTable, Table, TableOptions};
+use crate::model::{
+    Column, Landing, LearnedColumns, Scn, SourceTable, Table, TableOptions, TableOrigin,
+};
 
 const CLOCK: &str = "tidemark_clock";
 
@@ -29,6 +31,8 @@ pub(super) fn clock_table() -> Arc<Table> {
         ],
         key: vec![0],
         options: TableOptions { event_time: Some(1), landing: Landing::None, ..Default::default() },
+        origin: TableOrigin::Declared,
+        learned: LearnedColumns::default(),
     })
 }
 

@@ -13,8 +13,8 @@ use crate::decode::{
     DecodeConfig, Decoded, Decoder, DecoderSetup, KeptDocuments, Limits, RegisteredTables,
 };
 use crate::model::{
-    Changelog, Column, ErrorType, Message, Offset, Receipt, SourceTable, SpoolOrder, SystemColumn,
-    Table, TableOptions, WrittenAs,
+    Changelog, Column, ErrorType, LearnedColumns, Message, Offset, Receipt, SourceTable,
+    SpoolOrder, SystemColumn, Table, TableOptions, TableOrigin, WrittenAs,
 };
 use crate::xml::{self, XmlConfig};
 
@@ -106,7 +106,7 @@ pub fn events(input: &[u8]) {
 /// If one is not.
 pub(in crate::decode) fn account(messages: &[Message], decoded: &Decoded) {
     let mut seen: HashMap<Offset, usize> = HashMap::new();
-    let is_sent = |changes: &&Changelog| changes.table.options.extracted_from.is_none();
+    let is_sent = |changes: &&Changelog| !changes.table.is_extracted();
     for changes in decoded.changes.iter().filter(is_sent) {
         let mut offsets = changes.offsets.clone();
         assert!(offsets.is_sorted(), "rows are in broker order");
@@ -208,6 +208,8 @@ fn table((schema, name, columns): (&str, &str, &str)) -> Table {
         columns: columns.collect(),
         key: vec![0],
         options: TableOptions::default(),
+        origin: TableOrigin::Declared,
+        learned: LearnedColumns::default(),
     }
 }
 
@@ -238,7 +240,7 @@ fn check_texts(changes: &Changelog, input: usize) {
         DataType::Binary => changes.batch.column(column).as_binary::<i32>().value_data().len(),
         _ => 0,
     };
-    let is_extracted = changes.table.options.extracted_from.is_some();
+    let is_extracted = changes.table.is_extracted();
     let bytes: usize = (0..changes.batch.num_columns()).map(texts).sum();
     // Of one number there are 240 digits at most; what is extracted may repeat values, within limits of its own.
     let is_bounded = is_extracted || bytes <= 8 * input + 2000 * changes.len();

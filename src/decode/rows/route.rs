@@ -60,7 +60,7 @@ impl Route {
             let written = encodings.find(|(at, _)| *at == index).map(|(_, written)| *written);
             let declared = written.map(|written| Semantic::declared(written, kind));
             // A change that is its own row has its key from nobody else.
-            let is_key = table.key.contains(&index) && !table.options.has_no_key;
+            let is_key = table.key.contains(&index) && !table.has_no_key();
             let semantic = declared.unwrap_or_default();
             ColumnRoute { kind, is_key, semantic, declared }
         });
@@ -186,7 +186,7 @@ impl Route {
 
     /// Whether the column is filled with the change's own id.
     fn is_change_id(&self, index: usize) -> bool {
-        self.table.options.has_no_key && index == 0
+        self.table.has_no_key() && index == 0
     }
 
     /// Converts one column; a key column is never null.
@@ -240,7 +240,7 @@ impl FieldNames {
     fn new(table: &Table, documents: &[String]) -> Self {
         let mut by_name = HashMap::new();
         // No field is a change's own id.
-        let ids = usize::from(table.options.has_no_key);
+        let ids = usize::from(table.has_no_key());
         for (column, declared) in table.declared().iter().enumerate().skip(ids) {
             by_name.insert(declared.name.as_str().into(), ColumnTarget { column, is_exact: true });
         }

@@ -65,7 +65,7 @@ impl TableRows {
         let event_id = format_args!("{}{}", origin.offset, row.event_id_suffix);
         for (column, (builder, value)) in self.columns.iter_mut().zip(row.cells).enumerate() {
             match column {
-                0 if self.table.options.has_no_key => {
+                0 if self.table.has_no_key() => {
                     builder.append(Scalar::Text(&event_id.to_string()));
                 }
                 _ => builder.append(value.scalar()),

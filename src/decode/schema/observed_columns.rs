@@ -60,7 +60,7 @@ impl ObservedColumns {
     pub(in crate::decode) fn new(table: &Table) -> Self {
         let mut missing = vec![false; table.declared().len()];
         // Nobody expects a change's own id.
-        missing[..usize::from(table.options.has_no_key)].fill(true);
+        missing[..usize::from(table.has_no_key())].fill(true);
         Self { undeclared: ExtraColumns::default(), missing }
     }
 

@@ -1,7 +1,7 @@
 //! Tables that no file declares.
 
 use super::*;
-use crate::model::{CHANGE_ID, registered_tables};
+use crate::model::{CHANGE_ID, discovered_tables};
 
 /// The schema section of rows with these fields, as in `{"type":"int64"}`.
 fn section(fields: &[(&str, &str)]) -> String {
@@ -59,7 +59,7 @@ fn learned(decoded: &Decoded) -> Vec<String> {
 fn registered(messages: &[Message]) -> (Decoded, Decoded) {
     let first = with_policy(UnknownTables::Register).decode(messages, &spools()).unwrap();
     let mut tables = vec![Arc::new(orders())];
-    tables.extend(registered_tables(&first.schema_changes, &tables));
+    tables.extend(discovered_tables(&first.schema_changes, &tables));
     let unknown_tables = UnknownTables::Register;
     let config = DecodeConfig { unknown_tables, ..DecodeConfig::default() };
     let mut decoder = Decoder::new(DecoderSetup { tables, config, ..DecoderSetup::default() });
@@ -248,9 +248,9 @@ fn names_of_postgres_itself_and_keys_that_no_index_holds_are_no_columns_and_no_k
     };
     for (key, expected) in [(fields(31), 31), (fields(32), 1), (vec!["XMIN".to_owned()], 1)] {
         let (first, second) = registered(&[message(&key, "WIDE")]);
-        let tables = registered_tables(&first.schema_changes, &[]);
+        let tables = discovered_tables(&first.schema_changes, &[]);
         assert_eq!(tables[0].key.len(), expected);
-        assert_eq!(tables[0].options.has_no_key, expected == 1);
+        assert_eq!(tables[0].has_no_key(), expected == 1);
         let is_system = |name: &str| ["xmin", "ctid"].contains(&name);
         assert!(!tables[0].columns.iter().any(|column| is_system(&column.name)));
         assert_eq!((second.dead_letters.len(), second.changes[0].len()), (0, 1));

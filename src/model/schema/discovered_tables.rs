@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
+use super::landing_columns::column_name;
 use super::schema_change::{SchemaChange, SchemaChangeKind};
-use super::table::{Column, Landing, NewColumns, SourceTable, Table, TableOptions};
+use super::table::{
+    Column, Landing, LearnedColumns, NewColumns, SourceTable, Table, TableOptions, TableOrigin,
+};
 
 /// The key column of a table whose key nobody knows.
 pub const CHANGE_ID: &str = "change_id";
@@ -17,42 +20,8 @@ pub const CHANGE_ID: &str = "change_id";
 /// Columns that a key may have: PostgreSQL's indexes have 32, and beside a key they have `change_seq`.
 pub const MAX_KEY_COLUMNS: usize = 31;
 
-/// Columns that every table of PostgreSQL has of its own.
-const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
-
-/// What PostgreSQL takes for a name, in bytes.
-pub const MAX_NAME: usize = 63;
-
-/// Columns that changelogs and landing tables have of their own. `cdc_` and the name is what they are called
-/// beside a column of that name.
-const OWN: [&str; 11] = [
-    "op",
-    "operation",
-    "source_ts",
-    "source_scn",
-    "event_time",
-    "event_id",
-    "topic",
-    "extra_fields",
-    "change_seq",
-    "processed_at",
-    "unavailable_columns",
-];
-
-/// The name that a field has as a column: in lower case if it is all upper case, as Oracle writes it. `None` if
-/// it can't be a column's.
-pub fn column_name(field: &str) -> Option<String> {
-    let is_own = field.to_lowercase().strip_prefix("cdc_").is_some_and(|name| OWN.contains(&name));
-    let is_name =
-        !field.is_empty() && field.len() <= MAX_NAME && !field.contains(|c: char| c.is_control());
-    let is_upper = field == field.to_uppercase();
-    let name = || if is_upper { field.to_lowercase() } else { field.to_owned() };
-    let name = (is_name && !is_own).then(name);
-    name.filter(|name| name.len() <= MAX_NAME && !SYSTEM.contains(&name.as_str()))
-}
-
-/// The registered tables among those that are not `declared`, oldest first.
-pub fn registered_tables(registry: &[SchemaChange], declared: &[Arc<Table>]) -> Vec<Arc<Table>> {
+/// The discovered tables among those that are not `declared`, oldest first.
+pub fn discovered_tables(registry: &[SchemaChange], declared: &[Arc<Table>]) -> Vec<Arc<Table>> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut by_source: HashMap<&SourceTable, usize> = HashMap::new();
     let mut keys: HashMap<&SourceTable, Vec<String>> = HashMap::new();
@@ -110,12 +79,18 @@ impl Draft {
         let options = TableOptions {
             ttl: Some(TableOptions::DEFAULT_TTL),
             landing: Landing::History(format!("cdc_{}", self.name)),
-            has_no_key: self.key.is_empty(),
-            is_registered: true,
             new_columns: NewColumns::Alter,
             ..TableOptions::default()
         };
-        Table { name: self.name, source: self.source, columns, key, options }
+        Table {
+            name: self.name,
+            source: self.source,
+            columns,
+            key,
+            options,
+            origin: TableOrigin::Discovered { has_key: !self.key.is_empty() },
+            learned: LearnedColumns::default(),
+        }
     }
 }
 
@@ -148,32 +123,16 @@ mod tests {
             change("U", SchemaChangeKind::Registered, "u", SeenType::Null),
             change("V", SchemaChangeKind::Key, r#"["A"]"#, SeenType::Null),
         ];
-        let tables = registered_tables(&registry, &[]);
+        let tables = discovered_tables(&registry, &[]);
         let [t, u] = tables.as_slice() else { panic!("{tables:?}") };
         let columns: Vec<_> = t.columns.iter().map(|c| (c.name.as_str(), c.nullable)).collect();
         assert_eq!(columns, [("a", false), ("Mixed", true), ("b", false)]);
         assert_eq!(t.columns[1].data_type, DataType::Decimal128(38, 2));
-        assert_eq!((&t.key, t.options.has_no_key), (&vec![0, 2], false));
+        assert_eq!((&t.key, t.has_no_key()), (&vec![0, 2], false));
         assert_eq!(t.options.landing, Landing::History("cdc_t".to_owned()));
-        assert_eq!((u.columns[0].name.as_str(), u.options.has_no_key), (CHANGE_ID, true));
+        assert_eq!((u.columns[0].name.as_str(), u.has_no_key()), (CHANGE_ID, true));
         // A file wins.
-        let left = registered_tables(&registry, &[Arc::clone(t)]);
+        let left = discovered_tables(&registry, &[Arc::clone(t)]);
         assert_eq!(left.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["u"]);
-    }
-
-    #[test]
-    fn a_field_is_a_column_if_postgres_and_we_can_name_it() {
-        let long = "X".repeat(64);
-        for (field, expected) in [
-            ("ORDER_ID", Some("order_id")),
-            ("Order", Some("Order")),
-            ("TOPIC", Some("topic")),
-            ("CDC_TOPIC", None),
-            ("", None),
-            ("A\0", None),
-            (&long, None),
-        ] {
-            assert_eq!(column_name(field).as_deref(), expected, "{field}");
-        }
     }
 }

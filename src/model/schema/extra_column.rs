@@ -12,15 +12,14 @@ use super::table::{Column, Table};
 
 /// The values of a table's extra columns, given `extra_fields` of the same rows.
 pub fn extract(table: &Table, extra_fields: &StringArray) -> Vec<ArrayRef> {
-    let fields = &table.options.extra;
-    if fields.is_empty() {
+    if table.learned.fields.is_empty() {
         return Vec::new();
     }
     let rows: Vec<Option<JsonObject<'_>>> =
         extra_fields.iter().map(|text| JsonObject::parse(text?)).collect();
-    let column = |(field, column): (&String, &Column)| {
+    let column = |(column, field): (&Column, &str)| {
         let raw: Vec<Option<&str>> = rows.iter().map(|row| row.as_ref()?.get(field)).collect();
         array(&raw, &column.data_type)
     };
-    fields.iter().zip(&table.columns[table.declared().len()..]).map(column).collect()
+    table.learned().map(column).collect()
 }

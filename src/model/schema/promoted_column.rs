@@ -5,58 +5,42 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, StringArray};
-use arrow::datatypes::DataType;
 
+use super::field_type::FieldType;
 use super::json_fields::{JsonObject, array};
-use super::sure_type::SureType;
 
 /// A column of a landing table that holds values of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub struct PromotedColumn {
     pub field: String,
     pub column: String,
-    /// The column's type; without one it is JSONB.
-    pub known: Option<SureType>,
-}
-
-impl Placed {
-    pub fn data_type(&self) -> DataType {
-        self.known.map_or(DataType::Utf8, SureType::data_type)
-    }
-
-    /// Whether the column gives back the same JSON. Years beyond four digits have other texts in PostgreSQL.
-    fn holds(&self, raw: &str) -> bool {
-        match self.known {
-            None => true,
-            Some(known @ (SureType::Timestamp | SureType::Date)) => {
-                let has_sign = raw.starts_with("\"-") || raw.starts_with("\"+");
-                !has_sign && known.holds(raw)
-            }
-            Some(known) => known.holds(raw),
-        }
-    }
+    pub field_type: FieldType,
 }
 
 /// The values of these columns, and `extra_fields` without them. What a column can't hold exactly stays.
 ///
 /// Shape: one array per column, each of a field of its own; rows as in `extra_fields`.
-pub fn place(extra_fields: &StringArray, columns: &[&Placed]) -> (Vec<ArrayRef>, StringArray) {
+pub fn take_out_promoted(
+    extra_fields: &StringArray,
+    columns: &[&PromotedColumn],
+) -> (Vec<ArrayRef>, StringArray) {
     let mut values: Vec<Vec<Option<&str>>> = vec![Vec::new(); columns.len()];
     let mut rest: Vec<Option<String>> = Vec::with_capacity(extra_fields.len());
     for text in extra_fields {
         let object = text.and_then(JsonObject::parse).unwrap_or_default();
         let mut fields: Vec<(String, &str)> = object.into_fields().collect();
-        for (placed, values) in columns.iter().zip(&mut values) {
-            let at =
-                fields.iter().position(|(name, raw)| *name == placed.field && placed.holds(raw));
+        for (column, values) in columns.iter().zip(&mut values) {
+            let at = fields
+                .iter()
+                .position(|(name, raw)| *name == column.field && column.field_type.holds(raw));
             let raw = at.map(|at| fields.remove(at).1);
             values.push(raw.filter(|raw| *raw != "null"));
         }
         rest.push(written(&fields));
     }
-    let arrays = columns.iter().zip(values).map(|(placed, values)| match placed.known {
-        Some(known) => array(&values, &known.data_type()),
-        None => Arc::new(StringArray::from(values)) as ArrayRef,
+    let arrays = columns.iter().zip(values).map(|(column, values)| match column.field_type {
+        FieldType::Json => Arc::new(StringArray::from(values)) as ArrayRef,
+        FieldType::Known(known) => array(&values, &known.data_type()),
     });
     (arrays.collect(), StringArray::from(rest))
 }
@@ -74,9 +58,10 @@ mod tests {
     use arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
 
     use super::*;
+    use crate::model::SureType;
 
-    fn placed(field: &str, known: Option<SureType>) -> Placed {
-        Placed { field: field.to_owned(), column: field.to_lowercase(), known }
+    fn promoted(field: &str, field_type: FieldType) -> PromotedColumn {
+        PromotedColumn { field: field.to_owned(), column: field.to_lowercase(), field_type }
     }
 
     #[test]
@@ -88,11 +73,11 @@ mod tests {
             None,
         ]);
         let columns = [
-            placed("A", Some(SureType::Decimal { scale: 2 })),
-            placed("B", None),
-            placed("C", Some(SureType::Timestamp)),
+            promoted("A", FieldType::Known(SureType::Decimal { scale: 2 })),
+            promoted("B", FieldType::Json),
+            promoted("C", FieldType::Known(SureType::Timestamp)),
         ];
-        let (arrays, rest) = place(&rows, &columns.iter().collect::<Vec<_>>());
+        let (arrays, rest) = take_out_promoted(&rows, &columns.iter().collect::<Vec<_>>());
         let amounts = arrays[0].as_primitive::<Decimal128Type>();
         assert_eq!(amounts.iter().collect::<Vec<_>>(), [Some(150), None, None, None]);
         let json = arrays[1].as_string::<i32>();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use arrow::datatypes::DataType;
 
+use super::field_type::FieldType;
 use super::sure_type::SureType;
 use super::table::SourceTable;
 use crate::model::Offset;
@@ -141,9 +142,29 @@ impl SeenType {
         }
     }
 
+    /// Of the column that the field gets in a landing table; `None` if no value has been seen.
+    pub fn field_type(self) -> Option<FieldType> {
+        match self {
+            Self::Null => None,
+            Self::Sure(known) => Some(FieldType::Known(known)),
+            Self::Boolean | Self::Integer | Self::Number | Self::Text | Self::Json => {
+                Some(FieldType::Json)
+            }
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         let of_values = Self::OF_VALUES.into_iter().find(|seen| seen.to_string() == text);
         of_values.or_else(|| SureType::parse(text).map(Self::Sure))
+    }
+}
+
+impl From<FieldType> for SeenType {
+    fn from(field_type: FieldType) -> Self {
+        match field_type {
+            FieldType::Json => Self::Json,
+            FieldType::Known(known) => Self::Sure(known),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytesize::ByteSize;
 
-use super::promoted_column::Placed;
+use super::promoted_column::PromotedColumn;
 
 /// A source table as its `sql/tables/*.sql` file declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,35 @@ pub struct Table {
     /// Positions of the primary key in `columns`; never empty.
     pub key: Vec<usize>,
     pub options: TableOptions,
+    pub origin: TableOrigin,
+    pub learned: LearnedColumns,
+}
+
+/// Who says that there is such a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum TableOrigin {
+    /// A file under `sql/tables`.
+    #[default]
+    Declared,
+    /// The configuration: its rows are read from a column of the declared table `from`, whose key its first
+    /// columns are. It has no events of its own.
+    Extracted { from: String },
+    /// Its events.
+    Discovered {
+        /// Without a key the first column is it and holds the `event_id` of the change, so that each change is a
+        /// row of its own.
+        has_key: bool,
+    },
+}
+
+/// What events have shown of columns that the table does not declare.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LearnedColumns {
+    /// The fields of `extra_fields` that the last columns of the table hold, in their order.
+    pub fields: Vec<String>,
+    /// Columns that the landing table has for fields of `extra_fields`; of those of one field the last is written,
+    /// and all are read.
+    pub promoted: Vec<PromotedColumn>,
 }
 
 /// `SCHEMA.TABLE` as Debezium's `source` block names it; compared exactly.
@@ -69,19 +98,6 @@ pub struct TableOptions {
     pub truncate: Truncate,
     /// How values of columns are written, where their form alone may not tell; by position.
     pub encodings: Vec<(usize, WrittenAs)>,
-    /// Its rows are read from a column of this declared table, whose key its first columns are: it has no
-    /// events of its own.
-    pub extracted_from: Option<String>,
-    /// The fields of `extra_fields` that the last columns hold, in their order.
-    pub extra: Vec<String>,
-    /// Nobody knows its key: the first column, which is it, holds the `event_id` of the change, so that each
-    /// change is a row of its own.
-    pub has_no_key: bool,
-    /// No file declares it: its events did.
-    pub is_registered: bool,
-    /// Columns that the landing table has for fields of `extra_fields`; of those of one field the last is written,
-    /// and all are read.
-    pub placed: Vec<Placed>,
 }
 
 impl TableOptions {
@@ -104,11 +120,6 @@ impl Default for TableOptions {
             memory_limit: None,
             truncate: Truncate::default(),
             encodings: Vec::new(),
-            extracted_from: None,
-            extra: Vec::new(),
-            has_no_key: false,
-            is_registered: false,
-            placed: Vec::new(),
         }
     }
 }
@@ -233,7 +244,34 @@ impl SystemColumn {
 impl Table {
     /// The columns that the table declares, which are those of its landing table.
     pub fn declared(&self) -> &[Column] {
-        &self.columns[..self.columns.len() - self.options.extra.len()]
+        &self.columns[..self.columns.len() - self.learned.fields.len()]
+    }
+
+    /// The columns after those, whose values are fields of `extra_fields`; each with its field.
+    pub fn learned(&self) -> impl Iterator<Item = (&Column, &str)> {
+        let columns = &self.columns[self.declared().len()..];
+        columns.iter().zip(self.learned.fields.iter().map(String::as_str))
+    }
+
+    /// The table that its rows are extracted from.
+    pub fn extracted_from(&self) -> Option<&str> {
+        match &self.origin {
+            TableOrigin::Extracted { from } => Some(from),
+            TableOrigin::Declared | TableOrigin::Discovered { .. } => None,
+        }
+    }
+
+    pub fn is_extracted(&self) -> bool {
+        self.extracted_from().is_some()
+    }
+
+    pub fn is_discovered(&self) -> bool {
+        matches!(self.origin, TableOrigin::Discovered { .. })
+    }
+
+    /// Whether the id of each change stands in for a key.
+    pub fn has_no_key(&self) -> bool {
+        self.origin == TableOrigin::Discovered { has_key: false }
     }
 
     /// The table with one more column, whose value is a field of `extra_fields`.
@@ -241,7 +279,7 @@ impl Table {
         let mut table = self.clone();
         let name = name.to_owned();
         table.columns.push(Column { name, data_type, nullable: true });
-        table.options.extra.push(field.to_owned());
+        table.learned.fields.push(field.to_owned());
         table
     }
 

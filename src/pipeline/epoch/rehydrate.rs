@@ -102,7 +102,7 @@ impl<'a> Rehydration<'a> {
                 want(&mut new.wanted, Some(missing), |row| vec![(at, row)])?;
             }
             // Extracted rows come back with the row that they were extracted from.
-            if changelog.table.options.extracted_from.is_some() {
+            if changelog.table.is_extracted() {
                 continue;
             }
             for missing in [stores.missing_changed(changelog)?, stores.missing_parents(changelog)?]

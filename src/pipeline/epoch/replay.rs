@@ -29,7 +29,7 @@ pub(in crate::pipeline) async fn take_superseded(
 ) -> Result<Option<HashSet<Offset>>, PipelineError> {
     let (mut gone, mut left) = (HashSet::new(), HashSet::new());
     for changelog in std::mem::take(&mut decoded.changes) {
-        if changelog.table.options.extracted_from.is_some() {
+        if changelog.table.is_extracted() {
             // Nothing comes of these rows without the row that they were extracted from.
             decoded.changes.push(changelog);
             continue;

@@ -10,7 +10,7 @@ use metrics::counter;
 use tracing::warn;
 
 use crate::decode::{RegisteredTables, UnknownTables};
-use crate::model::{Landing, ResultTable, SchemaChange, SourceTable, Table, registered_tables};
+use crate::model::{Landing, ResultTable, SchemaChange, SourceTable, Table, discovered_tables};
 use crate::pipeline::sql_folder::Sql;
 use crate::resilience::chain;
 use crate::sink::SinkError;
@@ -35,7 +35,7 @@ impl DiscoveredTables {
         if sql.unknown_tables != UnknownTables::Register {
             return discovered;
         }
-        for table in registered_tables(registry, &sql.tables) {
+        for table in discovered_tables(registry, &sql.tables) {
             match clash(&table, &sql.tables) {
                 Some(reason) => discovered.withdraw(&table, reason),
                 None => discovered.tables.push(table),

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{
-    Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, Offset,
-    Operation, Position, ResultChanges, ResultMode, ResultTable, Scn, SourceTable, SpoolOrder,
-    Table, TableOptions, Truncation,
+    Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, LearnedColumns,
+    Offset, Operation, Position, ResultChanges, ResultMode, ResultTable, Scn, SourceTable,
+    SpoolOrder, Table, TableOptions, TableOrigin, Truncation,
 };
 use crate::sink::Sink;
 
@@ -71,6 +71,8 @@ pub fn orders() -> Arc<Table> {
             landing: Landing::History(LANDING.to_owned()),
             ..TableOptions::default()
         },
+        origin: TableOrigin::Declared,
+        learned: LearnedColumns::default(),
     })
 }
 

@@ -109,7 +109,7 @@ impl SchemaAdmin {
         }
         let schema = self.session.schema().to_owned();
         let create = async |open: &mut Connection| {
-            for table in tables.iter().filter(|table| table.options.extracted_from.is_some()) {
+            for table in tables.iter().filter(|table| table.is_extracted()) {
                 create::create_landing(open, &schema, table).await?;
             }
             Ok(())

@@ -90,7 +90,7 @@ impl TableStore {
         let options = &self.table.options;
         let is_needed = |at: &usize| {
             // Extracted rows are compared with those of a newer document, whole.
-            options.extracted_from.is_some()
+            self.table.is_extracted()
                 || read.contains(at)
                 || self.table.key.contains(at)
                 || options.event_time == Some(*at)

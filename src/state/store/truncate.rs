@@ -50,7 +50,7 @@ impl TableStore {
 
     /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
     pub(in crate::state) fn note_truncates(&mut self, newest: &Changelog) {
-        if newest.table.options.extracted_from.is_some() {
+        if newest.table.is_extracted() {
             // The events of its rows have numbers as well.
             return;
         }

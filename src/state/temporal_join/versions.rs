@@ -7,7 +7,10 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
-use crate::model::{Changelog, Column, Offset, Operation, Position, SystemColumn, Table};
+use crate::model::{
+    Changelog, Column, LearnedColumns, Offset, Operation, Position, SystemColumn, Table,
+    TableOptions, TableOrigin,
+};
 use crate::state::error::StateError;
 use crate::state::store::{Slot, TableStore};
 
@@ -27,7 +30,15 @@ impl Versions {
         let mut key = looked_up.key.clone();
         key.push(looked_up.columns.len());
         let (name, source) = (looked_up.name.clone(), looked_up.source.clone());
-        let table = Table { name, source, columns, key, options: Default::default() };
+        let table = Table {
+            name,
+            source,
+            columns,
+            key,
+            options: TableOptions::default(),
+            origin: TableOrigin::Declared,
+            learned: LearnedColumns::default(),
+        };
         Ok(Self { store: TableStore::new(Arc::new(table))?, shown_by: HashMap::new() })
     }
 

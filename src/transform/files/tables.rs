@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::location::{parser_error, span_start};
 use super::options::parse_options;
 use super::sql_file::{SqlError, SqlFile};
-use crate::model::{Column, Landing, Reference, Table, TableOptions};
+use crate::model::{Column, Landing, LearnedColumns, Reference, Table, TableOptions, TableOrigin};
 
 /// Reads all table files; every problem of every file is reported.
 ///
@@ -106,7 +106,9 @@ fn parse_table(file: &SqlFile) -> Result<Table, SqlError> {
     if let Landing::History(target) = &options.landing {
         check_landing_names(file, target, &columns)?;
     }
-    Ok(Table { name, source, columns, key, options: TableOptions { references, ..options } })
+    let options = TableOptions { references, ..options };
+    let (origin, learned) = (TableOrigin::Declared, LearnedColumns::default());
+    Ok(Table { name, source, columns, key, options, origin, learned })
 }
 
 /// What lands in PostgreSQL needs names that PostgreSQL can hold.

@@ -43,7 +43,7 @@ fn provider(
 ) -> Arc<dyn TableProvider> {
     let is_of = |table: &&Arc<Table>| table.name == name || changes_name(&table.name) == name;
     let table = transforms.tables.iter().find(is_of);
-    let Some(table) = table.filter(|table| !table.options.extra.is_empty()) else {
+    let Some(table) = table.filter(|table| !table.learned.fields.is_empty()) else {
         return Arc::<LiveTable>::clone(live);
     };
     let mut columns = visible.columns(table);

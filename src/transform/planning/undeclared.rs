@@ -53,7 +53,7 @@ impl VisibleColumns {
     pub(crate) fn description(&self, table: &Table) -> Option<String> {
         let declared = table.declared().len();
         let described = |at: usize| {
-            let (column, field) = (&table.columns[at], &table.options.extra[at - declared]);
+            let (column, field) = (&table.columns[at], &table.learned.fields[at - declared]);
             format!("{} {} of {field}", column.name, column.data_type)
         };
         let seen = self.columns(table).into_iter().filter(|at| *at >= declared);
@@ -122,8 +122,7 @@ impl ColumnResolver {
     ) -> bool {
         let is_read = |name: &str| pending.references.contains(name);
         let is_new = |table: &Arc<Table>| {
-            table.options.is_registered
-                && (is_read(&table.name) || is_read(&changes_name(&table.name)))
+            table.is_discovered() && (is_read(&table.name) || is_read(&changes_name(&table.name)))
         };
         self.of(&pending.file.name).is_some()
             || self.tables.iter().any(is_new)

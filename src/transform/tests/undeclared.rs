@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 
 use super::*;
-use crate::model::{SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType};
+use crate::model::{SchemaChange, SchemaChangeKind, SeenType, SourceTable, SureType, TableOrigin};
 
 const CHANNELS: &str = "-- writes: postgres channels\n-- key: order_id\n\
     SELECT o.order_id, o.channel, c.tier FROM orders o JOIN customers c USING (customer_id)";
@@ -87,7 +87,7 @@ async fn a_column_that_events_have_shown_is_there_for_who_reads_it_and_for_nobod
     assert_eq!(names(&transforms, "all"), ["order_id", "customer_id", "order_date", "amount"]);
     let orders = transforms.tables().iter().find(|table| table.name == "orders").expect("orders");
     assert_eq!((orders.columns.len(), orders.declared().len()), (5, 4));
-    assert_eq!(orders.options.extra, ["CHANNEL"]);
+    assert_eq!(orders.learned.fields, ["CHANNEL"]);
     // Whoever does not read it keeps its definition, and so its rows.
     let before = known(&[], &[("all", ALL)]).await;
     let definition = |transforms: &Transforms| {
@@ -202,12 +202,12 @@ async fn what_is_wrong_with_a_table_that_no_file_declares_is_the_affair_of_who_r
     table.source.table = "EXTRA".to_owned();
     table.columns[1].name = "note".to_owned();
     table.columns[1].data_type = DataType::Utf8;
-    for is_registered in [false, true] {
-        table.options.is_registered = is_registered;
+    for origin in [TableOrigin::Declared, TableOrigin::Discovered { has_key: true }] {
+        table.origin = origin;
         let all: Vec<_> = tables().into_iter().chain([Arc::new(table.clone())]).collect();
         let files = files(&[("all", ALL), ("x", wrong)]);
         let planned = with_registry(&all, &[], &files).await;
-        assert_eq!(planned.is_ok(), is_registered);
+        assert_eq!(planned.is_ok(), table.is_discovered());
         if let Ok(transforms) = planned {
             assert_eq!(transforms.results().count(), 1);
             assert!(reasons(&transforms)[0].starts_with("x.sql"), "{:?}", reasons(&transforms));

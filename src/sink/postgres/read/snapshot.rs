@@ -16,7 +16,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
 use crate::model::{
-    Changelog, Operation, Placed, Position, Scn, SureType, SystemColumn, Table, extract,
+    Changelog, FieldType, Operation, Position, PromotedColumn, Scn, SureType, SystemColumn, Table,
+    extract,
 };
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
@@ -89,7 +90,7 @@ pub(crate) fn newest_columns(table: &Table, target: Option<&TargetTable>) -> Str
         (CHANGE_SEQ, "bigint"),
     ]
     .map(|(name, sql_type)| match name {
-        EXTRA_FIELDS => format!("{}::{sql_type}", with_placed(table)),
+        EXTRA_FIELDS => format!("{}::{sql_type}", with_promoted(table)),
         name => format!("{}::{sql_type}", column(&table.free_name(name))),
     });
     let scn = table.free_name(SOURCE_SCN);
@@ -102,25 +103,26 @@ pub(crate) fn newest_columns(table: &Table, target: Option<&TargetTable>) -> Str
 }
 
 /// All fields that no file declares, also those that have columns of their own.
-fn with_placed(table: &Table) -> String {
+fn with_promoted(table: &Table) -> String {
     let extra_fields = format!("newest.{}", quote::ident(&table.free_name(EXTRA_FIELDS)));
-    if table.options.placed.is_empty() {
+    if table.learned.promoted.is_empty() {
         return extra_fields;
     }
-    let placed = table.options.placed.iter().map(|Placed { field, column, known }| {
-        let column = format!("newest.{}", quote::ident(column));
-        let value = match known {
-            // As an event's own time is written.
-            Some(SureType::Timestamp) => {
-                format!("to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US')")
-            }
-            _ => column.clone(),
-        };
-        let object = format!("jsonb_build_object({}, {value})", quote::literal(field));
-        format!(" || CASE WHEN {column} IS NULL THEN '{{}}'::jsonb ELSE {object} END")
-    });
-    let placed: String = placed.collect();
-    format!("NULLIF(COALESCE({extra_fields}::jsonb, '{{}}'::jsonb){placed}, '{{}}'::jsonb)")
+    let promoted =
+        table.learned.promoted.iter().map(|PromotedColumn { field, column, field_type }| {
+            let column = format!("newest.{}", quote::ident(column));
+            let value = match field_type {
+                // As an event's own time is written.
+                FieldType::Known(SureType::Timestamp) => {
+                    format!("to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US')")
+                }
+                _ => column.clone(),
+            };
+            let object = format!("jsonb_build_object({}, {value})", quote::literal(field));
+            format!(" || CASE WHEN {column} IS NULL THEN '{{}}'::jsonb ELSE {object} END")
+        });
+    let promoted: String = promoted.collect();
+    format!("NULLIF(COALESCE({extra_fields}::jsonb, '{{}}'::jsonb){promoted}, '{{}}'::jsonb)")
 }
 
 /// The value of a column in the newest change that carried it, but none from before a delete.

@@ -10,13 +10,11 @@ use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::catalog::{self, CatalogTable};
-use super::column_types::{STAMP, field_type, holds, type_name};
-use super::landing_columns::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
-};
+use super::column_types::{field_type, type_name};
+use super::landing_columns::{self, target_name};
 use super::system_tables::{LEDGER, SCHEMA_CHANGES};
 use crate::model::{
-    NewColumns, Placed, SchemaChange, SchemaChangeKind, SeenType, SureType, Table, column_name,
+    FieldType, NewColumns, PromotedColumn, SchemaChange, SchemaChangeKind, Table, column_name,
 };
 use crate::resilience::{Recovery, chain};
 use crate::sink::SinkError;
@@ -31,8 +29,6 @@ const ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Columns that a field has had.
 const MAX_VERSIONS: usize = 9;
-/// What PostgreSQL takes for a name, in bytes.
-const MAX_NAME: usize = 63;
 
 /// What became of the landing tables.
 #[derive(Debug, Default)]
@@ -54,9 +50,9 @@ pub struct FailedAlter {
 /// A step of a landing table.
 #[derive(Debug, PartialEq)]
 struct AlterStep {
-    /// Its column among those that are placed.
-    placed: usize,
-    known: Option<SureType>,
+    /// Its column among the promoted ones.
+    promoted: usize,
+    field_type: FieldType,
     is_new: bool,
 }
 
@@ -100,11 +96,11 @@ pub(crate) async fn alter(
             let read = catalog::read(&connection.client, scope.schema, &name).await;
             if let Some(catalog) = read.map_err(|error| classify(DOING, error))? {
                 let fields = fields(&table, registry);
-                let (mut placed, steps) = plan(&table, &catalog, &fields);
-                let steps = if alters { steps } else { forgo(&mut placed, &steps) };
+                let (mut promoted, steps) = plan(&table, &catalog, &fields);
+                let steps = if alters { steps } else { forgo(&mut promoted, &steps) };
                 let of = FieldsOfTable { scope, name: &name, table: &table, fields: &fields };
-                take(connection, &of, &mut placed, steps, &mut altered).await?;
-                Arc::make_mut(&mut table).options.placed = placed;
+                take(connection, &of, &mut promoted, steps, &mut altered).await?;
+                Arc::make_mut(&mut table).learned.promoted = promoted;
             }
         }
         altered.tables.push(table);
@@ -130,80 +126,78 @@ fn plan(
     table: &Table,
     catalog: &CatalogTable,
     fields: &[&SchemaChange],
-) -> (Vec<Placed>, Vec<AlterStep>) {
-    let own =
-        [OPERATION, SOURCE_TS, SOURCE_SCN, EXTRA_FIELDS, EVENT_ID, CHANGE_SEQ, UNAVAILABLE, STAMP];
-    let own = own.into_iter().flat_map(|name| [name.to_owned(), table.free_name(name)]);
+) -> (Vec<PromotedColumn>, Vec<AlterStep>) {
+    let own = landing_columns::ALL.iter();
+    let own = own.flat_map(|name| [(*name).to_owned(), table.free_name(name)]);
     let declared = table.declared().iter().map(|column| column.name.clone());
     let mut taken: HashSet<String> = own.chain(declared).collect();
-    let (mut placed, mut steps) = (Vec::new(), Vec::new());
+    let (mut promoted, mut steps) = (Vec::new(), Vec::new());
     for change in fields {
-        let wanted = match change.seen {
-            SeenType::Null => continue,
-            SeenType::Sure(known) => Some(known),
-            _ => None,
-        };
+        let Some(wanted) = change.seen.field_type() else { continue };
         let Some(base) = column_name(&change.column).filter(|name| !taken.contains(name)) else {
             continue;
         };
         let versions = (2..=MAX_VERSIONS).map(|version| format!("{base}__v{version}"));
         let names = std::iter::once(base.clone()).chain(versions);
-        let names = names.filter(|name| name.len() <= MAX_NAME && !taken.contains(name));
+        let names =
+            names.filter(|name| name.len() <= landing_columns::MAX_NAME && !taken.contains(name));
         for column in names.collect::<Vec<_>>() {
             let field = change.column.clone();
-            let mut place = |known| {
-                placed.push(Placed { field: field.clone(), column: column.clone(), known });
-                placed.len() - 1
+            let mut promote = |field_type| {
+                let (field, column) = (field.clone(), column.clone());
+                promoted.push(PromotedColumn { field, column, field_type });
+                promoted.len() - 1
             };
             let Some(there) = catalog.columns.get(&column) else {
-                steps.push(AlterStep { placed: place(wanted), known: wanted, is_new: true });
+                let promoted = promote(wanted);
+                steps.push(AlterStep { promoted, field_type: wanted, is_new: true });
                 taken.insert(column);
                 break;
             };
             let is_ours = there.is_nullable && !there.is_generated;
             let Some(known) = field_type(&there.type_name).filter(|_| is_ours) else { continue };
-            let at = place(known);
+            let at = promote(known);
             taken.insert(column.clone());
-            if holds(known, wanted) {
+            if known.takes(wanted) {
                 break;
             }
-            if holds(wanted, known) && wanted.is_some() {
-                steps.push(AlterStep { placed: at, known: wanted, is_new: false });
+            if wanted.takes(known) && wanted != FieldType::Json {
+                steps.push(AlterStep { promoted: at, field_type: wanted, is_new: false });
                 break;
             }
         }
     }
-    (placed, steps)
+    (promoted, steps)
 }
 
 /// Does without the steps.
-fn forgo(placed: &mut Vec<Placed>, steps: &[AlterStep]) -> Vec<AlterStep> {
-    let missing = steps.iter().filter(|step| step.is_new).map(|step| step.placed);
+fn forgo(promoted: &mut Vec<PromotedColumn>, steps: &[AlterStep]) -> Vec<AlterStep> {
+    let missing = steps.iter().filter(|step| step.is_new).map(|step| step.promoted);
     let missing: HashSet<usize> = missing.collect();
     let mut at = 0..;
-    placed.retain(|_| !at.next().is_some_and(|at| missing.contains(&at)));
+    promoted.retain(|_| !at.next().is_some_and(|at| missing.contains(&at)));
     Vec::new()
 }
 
-/// Takes the steps; what can't be done is taken back from `placed`.
+/// Takes the steps; what can't be done is taken back from `promoted`.
 async fn take(
     connection: &mut Connection,
     of: &FieldsOfTable<'_>,
-    placed: &mut Vec<Placed>,
+    promoted: &mut Vec<PromotedColumn>,
     steps: Vec<AlterStep>,
     altered: &mut Altered,
 ) -> Result<(), SinkError> {
     let FieldsOfTable { scope, name, table, fields } = *of;
     let (mut missing, mut given_up) = (HashSet::new(), None);
     for step in steps {
-        let AlterStep { placed: at, known, is_new } = step;
-        let Placed { field, column, .. } = placed[at].clone();
+        let AlterStep { promoted: at, field_type, is_new } = step;
+        let PromotedColumn { field, column, .. } = promoted[at].clone();
         let Some(taught) = fields.iter().find(|change| change.column == field) else { continue };
         let change = SchemaChange {
             source: table.source.clone(),
             column: column.clone(),
             kind: SchemaChangeKind::Altered,
-            seen: known.map_or(SeenType::Json, SeenType::Sure),
+            seen: field_type.into(),
             offset: taught.offset,
         };
         let sql = statement(&quote::table(scope.schema, name), &column, &step);
@@ -221,7 +215,7 @@ async fn take(
         };
         match failed {
             None => {
-                placed[at].known = known;
+                promoted[at].field_type = field_type;
                 altered.done.push(change);
             }
             Some(reason) => {
@@ -232,13 +226,16 @@ async fn take(
             }
         }
     }
-    placed.retain(|placed| !missing.contains(&placed.column));
+    promoted.retain(|promoted| !missing.contains(&promoted.column));
     Ok(())
 }
 
 fn statement(table: &str, column: &str, step: &AlterStep) -> String {
-    let sql_type = step.known.and_then(|known| type_name(&known.data_type()));
-    let sql_type = sql_type.unwrap_or_else(|| "jsonb".to_owned());
+    let sql_type = match step.field_type {
+        FieldType::Json => None,
+        FieldType::Known(known) => type_name(&known.data_type()),
+    };
+    let sql_type = sql_type.unwrap_or_else(|| FieldType::Json.to_string());
     let column = quote::ident(column);
     if step.is_new {
         format!("ALTER TABLE {table} ADD COLUMN {column} {sql_type}")
@@ -313,7 +310,10 @@ mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
-    use crate::model::{Column, Landing, Offset, SourceTable, TableOptions};
+    use crate::model::{
+        Column, Landing, LearnedColumns, Offset, SeenType, SourceTable, SureType, TableOptions,
+        TableOrigin,
+    };
     use crate::sink::postgres::schema::catalog::{CatalogColumn, ColumnLimits};
     use crate::sink::postgres::schema::wire_format::Wire;
 
@@ -328,6 +328,8 @@ mod tests {
             columns: vec![id],
             key: vec![0],
             options: TableOptions { landing, ..TableOptions::default() },
+            origin: TableOrigin::Declared,
+            learned: LearnedColumns::default(),
         }
     }
 
@@ -359,15 +361,14 @@ mod tests {
     /// Columns as in `x int8`, and the steps as in `add x`.
     fn planned(fields: &[SchemaChange], columns: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let fields: Vec<&SchemaChange> = fields.iter().collect();
-        let (placed, steps) = plan(&table(), &catalog(columns), &fields);
-        let name = |known: Option<SureType>| known.map_or("jsonb".to_owned(), SureType::name);
+        let (promoted, steps) = plan(&table(), &catalog(columns), &fields);
         let step = |step: &AlterStep| {
             let what = if step.is_new { "add" } else { "widen" };
-            format!("{what} {} {}", placed[step.placed].column, name(step.known))
+            format!("{what} {} {}", promoted[step.promoted].column, step.field_type)
         };
         let steps = steps.iter().map(step).collect();
-        let column = |it: &Placed| format!("{} {}", it.column, name(it.known));
-        (placed.iter().map(column).collect(), steps)
+        let column = |it: &PromotedColumn| format!("{} {}", it.column, it.field_type);
+        (promoted.iter().map(column).collect(), steps)
     }
 
     #[test]
@@ -388,11 +389,11 @@ mod tests {
             // A column of a type that fields don't get is somebody else's.
             (int, &[("x", "inet")], &["x__v2 int8"], &["add x__v2 int8"]),
         ];
-        for (known, columns, placed, steps) in cases {
-            let expected = (placed.to_vec(), steps.to_vec());
-            let (placed, steps) = planned(&[seen("X", known)], columns);
+        for (known, columns, promoted, steps) in cases {
+            let expected = (promoted.to_vec(), steps.to_vec());
+            let (promoted, steps) = planned(&[seen("X", known)], columns);
             let found: (Vec<&str>, Vec<&str>) = (
-                placed.iter().map(String::as_str).collect(),
+                promoted.iter().map(String::as_str).collect(),
                 steps.iter().map(String::as_str).collect(),
             );
             assert_eq!(found, expected, "{known} in {columns:?}");
@@ -403,7 +404,7 @@ mod tests {
     fn a_name_that_the_table_has_for_something_else_is_no_fields() {
         let fields = ["ID", "EVENT_ID", "PROCESSED_AT", "Points", "POINTS", "points", "CDC_TOPIC"];
         let fields = fields.map(|name| seen(name, SeenType::Text));
-        let (placed, _) = planned(&fields, &[]);
-        assert_eq!(placed, ["Points jsonb", "points jsonb"]);
+        let (promoted, _) = planned(&fields, &[]);
+        assert_eq!(promoted, ["Points jsonb", "points jsonb"]);
     }
 }

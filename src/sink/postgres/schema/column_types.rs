@@ -3,10 +3,10 @@
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::wire_format::Wire;
-use crate::model::SureType;
+use crate::model::{FieldType, SureType};
 
 /// The column that says when the epoch of a row was processed; filled if the target has it.
-pub(crate) const STAMP: &str = "processed_at";
+pub(crate) use crate::model::landing_columns::PROCESSED_AT as STAMP;
 
 /// The type of [`STAMP`]'s values.
 pub(crate) fn stamp_type() -> DataType {
@@ -22,9 +22,9 @@ pub(crate) fn type_name(data_type: &DataType) -> Option<String> {
 }
 
 /// The type of a column, as the catalog prints it; `None` if it is none that fields get.
-pub(crate) fn field_type(type_name: &str) -> Option<Option<SureType>> {
+pub(crate) fn field_type(type_name: &str) -> Option<FieldType> {
     let known = match type_name {
-        "jsonb" => return Some(None),
+        "jsonb" => return Some(FieldType::Json),
         "boolean" => SureType::Boolean,
         "bigint" => SureType::Bigint,
         "double precision" => SureType::Double,
@@ -33,16 +33,7 @@ pub(crate) fn field_type(type_name: &str) -> Option<Option<SureType>> {
         "text" => SureType::Varchar,
         other => SureType::parse(other)?,
     };
-    Some(Some(known))
-}
-
-/// Whether a column takes all values of a type; without one it is JSONB.
-pub(crate) fn holds(column: Option<SureType>, values: Option<SureType>) -> bool {
-    match (column, values) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(column), Some(values)) => column.or(values) == Some(column),
-    }
+    Some(FieldType::Known(known))
 }
 
 #[cfg(test)]
@@ -51,10 +42,11 @@ mod tests {
 
     #[test]
     fn types_are_what_the_catalog_prints() {
-        assert_eq!(field_type("timestamp without time zone"), Some(Some(SureType::Timestamp)));
+        let known = |known| Some(FieldType::Known(known));
+        assert_eq!(field_type("timestamp without time zone"), known(SureType::Timestamp));
         assert_eq!(
             (field_type("text"), field_type("jsonb")),
-            (Some(Some(SureType::Varchar)), Some(None))
+            (known(SureType::Varchar), Some(FieldType::Json))
         );
         assert_eq!(
             (field_type("inet"), field_type("numeric"), field_type("timestamp with time zone")),

@@ -82,7 +82,7 @@ fn landing_definition(schema: &str, name: &str, table: &Table) -> String {
     ];
     // The rows of a document are all sent or none, and as new as their parent.
     let of_events = [(UNAVAILABLE, "jsonb"), (SOURCE_SCN, "bigint")];
-    let has_events = table.options.extracted_from.is_none();
+    let has_events = !table.is_extracted();
     let own = own.into_iter().chain(of_events.into_iter().filter(|_| has_events));
     let own = own.map(|(name, rest)| format!("{} {rest}", quote::ident(&table.free_name(name))));
     let lines: Vec<String> = declared.chain(own).collect();

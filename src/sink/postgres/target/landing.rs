@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use super::problem::TargetProblem;
 use super::rows::EncodedRows;
 use super::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
-use crate::model::{Changelog, Placed, Scn, SystemColumn, Table, place};
+use crate::model::{Changelog, PromotedColumn, Scn, SystemColumn, Table, take_out_promoted};
 use crate::sink::SinkError;
 use crate::sink::postgres::schema::column_types::field_type;
 use crate::sink::postgres::schema::landing_columns::{
@@ -27,7 +27,7 @@ pub(crate) enum LandingColumn<'a> {
     Unavailable,
     SourceScn,
     /// A field of `extra_fields` that has a column of its own.
-    Promoted(&'a Placed),
+    Promoted(&'a PromotedColumn),
 }
 
 impl<'a> LandingColumn<'a> {
@@ -41,7 +41,7 @@ impl<'a> LandingColumn<'a> {
             SystemColumn::EventId,
         ];
         let optional = [Self::Unavailable, Self::SourceScn].into_iter();
-        let optional = optional.chain(newest_placed(table).into_iter().map(Self::Promoted));
+        let optional = optional.chain(newest_promoted(table).into_iter().map(Self::Promoted));
         declared
             .chain(of_batch.map(Self::OfBatch))
             .chain([Self::ChangeSeq])
@@ -52,7 +52,7 @@ impl<'a> LandingColumn<'a> {
     pub(crate) fn name(self, table: &Table) -> String {
         let own = match self {
             Self::Declared(at) => return table.columns[at].name.clone(),
-            Self::Promoted(placed) => return placed.column.clone(),
+            Self::Promoted(promoted) => return promoted.column.clone(),
             Self::OfBatch(SystemColumn::Op) => OPERATION,
             Self::OfBatch(SystemColumn::SourceTs) => SOURCE_TS,
             Self::OfBatch(SystemColumn::ExtraFields) => EXTRA_FIELDS,
@@ -68,7 +68,7 @@ impl<'a> LandingColumn<'a> {
     pub(crate) fn data_type(self, table: &Table) -> DataType {
         match self {
             Self::Declared(at) => table.columns[at].data_type.clone(),
-            Self::Promoted(placed) => placed.data_type(),
+            Self::Promoted(promoted) => promoted.field_type.data_type(),
             Self::OfBatch(SystemColumn::SourceTs | SystemColumn::EventTime) => {
                 DataType::Timestamp(TimeUnit::Microsecond, None)
             }
@@ -88,8 +88,8 @@ pub(crate) fn check(
         let there = found.catalog.columns.get(&column.name(table));
         match column {
             // Without its column a field stays in `extra_fields`.
-            LandingColumn::Promoted(placed) => there.is_some_and(|there| {
-                !there.is_generated && field_type(&there.type_name) == Some(placed.known)
+            LandingColumn::Promoted(promoted) => there.is_some_and(|there| {
+                !there.is_generated && field_type(&there.type_name) == Some(promoted.field_type)
             }),
             _ => there.is_some(),
         }
@@ -103,10 +103,11 @@ pub(crate) fn check(
 }
 
 /// The columns that fields are written to.
-fn newest_placed(table: &Table) -> Vec<&Placed> {
-    let placed = &table.options.placed;
-    let is_last = |at: usize| placed[at + 1..].iter().all(|later| later.field != placed[at].field);
-    (0..placed.len()).filter(|at| is_last(*at)).map(|at| &placed[at]).collect()
+fn newest_promoted(table: &Table) -> Vec<&PromotedColumn> {
+    let promoted = &table.learned.promoted;
+    let is_last =
+        |at: usize| promoted[at + 1..].iter().all(|later| later.field != promoted[at].field);
+    (0..promoted.len()).filter(|at| is_last(*at)).map(|at| &promoted[at]).collect()
 }
 
 /// Columns whose landing rows hold the old value where a change did not carry one.
@@ -124,16 +125,16 @@ pub(crate) fn rows<'a>(
 ) -> Result<EncodedRows<'a>, SinkError> {
     let (table, batch) = (&changelog.table, &changelog.batch);
     let columns = LandingColumn::list(table, |column| target.has_column(&column.name(table)));
-    let placed = columns.iter().filter_map(|column| match column {
-        LandingColumn::Promoted(placed) => Some(*placed),
+    let of_fields = columns.iter().filter_map(|column| match column {
+        LandingColumn::Promoted(promoted) => Some(*promoted),
         _ => None,
     });
-    let placed: Vec<&Placed> = placed.collect();
+    let of_fields: Vec<&PromotedColumn> = of_fields.collect();
     let extra_fields = batch.column(table.system_column(SystemColumn::ExtraFields));
-    let (promoted, extra_fields) = if placed.is_empty() {
+    let (promoted, extra_fields) = if of_fields.is_empty() {
         (Vec::new(), ArrayRef::clone(extra_fields))
     } else {
-        let (promoted, rest) = place(extra_fields.as_string(), &placed);
+        let (promoted, rest) = take_out_promoted(extra_fields.as_string(), &of_fields);
         (promoted, Arc::new(rest) as ArrayRef)
     };
     let mut promoted = promoted.into_iter();

@@ -25,15 +25,22 @@ impl Stage {
         Self { stores, tables, position: 0 }
     }
 
-    /// One epoch. The events of a table come as one changelog, whatever is between them.
+    /// One epoch of changes.
     fn see(&mut self, events: &[Event]) -> Advanced {
+        let updates: Vec<_> = events.iter().map(|event| (Operation::Update, *event)).collect();
+        self.see_all(&updates)
+    }
+
+    /// One epoch. The events of a table come as one changelog, whatever is between them.
+    fn see_all(&mut self, events: &[(Operation, Event)]) -> Advanced {
         let mut changes = Vec::new();
         for table in &self.tables {
-            let of_table = events.iter().enumerate().filter(|(_, event)| event.0 == table.name);
+            let of_table = events.iter().enumerate().filter(|(_, event)| event.1.0 == table.name);
             let rows: Vec<(Change, i64)> = of_table
-                .map(|(at, (_, source_ts, event_time))| {
+                .map(|(at, (operation, (_, source_ts, event_time)))| {
                     let position = self.position + 1 + at as i64;
-                    (change(position, 1, "").at(*event_time), *source_ts)
+                    let change = change(position, 1, "").at(*event_time);
+                    (Change { operation: *operation, ..change }, *source_ts)
                 })
                 .collect();
             if !rows.is_empty() {
@@ -153,6 +160,56 @@ fn a_wrong_time_among_the_first_is_not_believed() {
     let mut stage = Stage::new();
     stage.see(&[("names", 70 * 365 * DAY, 0), ("names", HOUR, 0), ("names", HOUR + 1, 0)]);
     assert_eq!(stage.times().0, Some(HOUR + 1));
+}
+
+/// Changes of an hour, with a row of a snapshot after each second one.
+fn between_changes(snapshot_ts: i64) -> Vec<(Operation, Event)> {
+    let change = |minute: i64| HOUR + minute * 60 * SECOND;
+    let changes =
+        (0..60).map(|minute| ("orders", 1000 * DAY + change(minute), 1000 * DAY + change(minute)));
+    let snapshot = (Operation::Read, ("orders", snapshot_ts, DAY));
+    let mut events = vec![snapshot];
+    for (at, event) in changes.enumerate() {
+        events.push((Operation::Update, event));
+        events.extend((at % 2 == 1).then_some(snapshot));
+    }
+    events
+}
+
+#[test]
+fn rows_of_a_snapshot_between_changes_say_nothing_about_the_time() {
+    let newest = 1000 * DAY + HOUR + 59 * 60 * SECOND;
+    // No time, an old one, and one of a wrong clock.
+    for snapshot_ts in [0, DAY, 1000 * DAY, 9000 * DAY] {
+        let events = between_changes(snapshot_ts);
+        for size in [1, 2, 3, events.len()] {
+            let mut stage = Stage::new();
+            for epoch in events.chunks(size) {
+                stage.see_all(epoch);
+            }
+            let expected = (Some(newest), Some(newest - 10 * SECOND));
+            assert_eq!(stage.times(), expected, "{snapshot_ts}, {size} events an epoch");
+        }
+    }
+}
+
+#[test]
+fn a_change_without_a_time_says_nothing_about_it() {
+    let mut stage = Stage::new();
+    stage.see(&[("names", 0, 0), ("orders", 2000 * DAY, 2000 * DAY), ("names", 0, 0)]);
+    assert_eq!(stage.times(), (Some(2000 * DAY), Some(2000 * DAY - 10 * SECOND)));
+}
+
+#[test]
+fn a_snapshot_tells_the_time_until_the_first_change() {
+    let mut stage = Stage::new();
+    stage.see_all(&[(Operation::Read, ("orders", 0, 0))]);
+    assert_eq!(stage.times().0, None);
+    let rows = [DAY, DAY + HOUR, DAY + 2 * HOUR].map(|at| (Operation::Read, ("orders", at, at)));
+    stage.see_all(&rows);
+    assert_eq!(stage.times().0, Some(DAY + 2 * HOUR));
+    stage.see(&[("orders", 70 * DAY, 70 * DAY)]);
+    assert_eq!(stage.times().0, Some(70 * DAY));
 }
 
 #[test]

@@ -2,11 +2,14 @@
 //!
 //! Everything goes by events in broker order, one by one: no wall clock, and no border of an epoch, so
 //! that a replay comes to the same times.
+//!
+//! Rows of a snapshot tell the time only until the first change does: they come between changes, hours or
+//! years after what they say. Connectors write a time of 0 where they know none, and so it is none.
 
 use arrow::array::{Array, TimestampMicrosecondArray};
 use hashbrown::HashMap;
 
-use crate::model::{Changelog, Offset, Position, SystemColumn, Table};
+use crate::model::{Changelog, Offset, Operation, Position, SystemColumn, Table};
 
 /// How far one event may move the source's clock. What is farther ahead is believed only when
 /// [`CONFIRMATIONS`] events in a row say so, as after a quiet weekend.
@@ -34,6 +37,8 @@ struct Tick {
     offset: Offset,
     /// Which table, by its number in [`Clocks`].
     table: usize,
+    is_snapshot: bool,
+    /// Never 0.
     source_ts: Option<i64>,
     event_time: Option<i64>,
 }
@@ -100,11 +105,35 @@ struct TableClock {
 #[derive(Debug, Default)]
 struct SourceClock {
     now: Option<i64>,
+    /// A change has told the time.
+    has_changes: bool,
     /// Times too far ahead, since the last one that is not.
     doubted: Vec<i64>,
 }
 
 impl SourceClock {
+    /// The clock starts at the oldest of the first times, because one wrong time among them would be believed
+    /// for ever. The first changes start it anew, whatever a snapshot has said.
+    fn start(&mut self, ticks: &[Tick]) {
+        let oldest = |is_snapshot: bool| {
+            let of_kind = ticks.iter().filter(|tick| tick.is_snapshot == is_snapshot);
+            of_kind.filter_map(|tick| tick.source_ts).min()
+        };
+        if self.has_changes {
+            return;
+        }
+        let first_change = oldest(false);
+        self.has_changes = first_change.is_some();
+        self.now = first_change.or(self.now).or_else(|| oldest(true));
+        if self.has_changes {
+            self.doubted.clear();
+        }
+    }
+
+    fn listens_to(&self, tick: &Tick) -> bool {
+        !(tick.is_snapshot && self.has_changes)
+    }
+
     /// `false`: it is too far ahead to be believed yet.
     fn see(&mut self, time: i64) -> bool {
         let now = *self.now.get_or_insert(time);
@@ -162,17 +191,15 @@ impl Clocks {
             position: changelog.positions[row],
             offset: changelog.offsets[row],
             table,
-            source_ts: at(source_ts, row),
+            is_snapshot: changelog.operations[row] == Operation::Read,
+            source_ts: at(source_ts, row).filter(|time| *time != 0),
             event_time: at(event_time, row),
         }));
     }
 
     pub(in crate::state) fn advance(&mut self, Ticks(mut ticks): Ticks) -> Advanced {
         ticks.sort_by_key(|tick| tick.position);
-        if self.source.now.is_none() {
-            // One wrong time among the first ones would be believed for ever.
-            self.source.now = ticks.iter().filter_map(|tick| tick.source_ts).min();
-        }
+        self.source.start(&ticks);
         let mut advanced = Advanced::default();
         for tick in &ticks {
             self.tick(tick, &mut advanced);
@@ -181,7 +208,7 @@ impl Clocks {
     }
 
     fn tick(&mut self, tick: &Tick, advanced: &mut Advanced) {
-        if let Some(time) = tick.source_ts
+        if let Some(time) = tick.source_ts.filter(|_| self.source.listens_to(tick))
             && !self.source.see(time)
         {
             let table = &self.tables[tick.table].name;

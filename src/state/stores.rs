@@ -9,7 +9,7 @@ use super::error::StateError;
 use super::store::{Folded, Horizon, TableStore};
 use super::temporal_join::{JoinedView, RowsBefore};
 use super::time::{Advanced, Clock, Clocks, Ticks};
-use crate::model::{Changelog, Position, Table, TableDelta, Window};
+use crate::model::{Changelog, Offset, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
@@ -163,6 +163,17 @@ impl StateStores {
     /// If Arrow can't process the batch.
     pub fn fill_unchanged(&self, changelog: &mut Changelog) -> Result<(), StateError> {
         self.store_of(changelog).fill_unchanged(changelog)
+    }
+
+    /// The events of a changelog that give a row a new key and don't carry a LOB whose value under the old key is
+    /// not known; each with the column. To be asked before anything of it is folded, and when all rows that it
+    /// needs are in memory.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn unknown_cells(&self, changelog: &Changelog) -> Result<Vec<(Offset, usize)>, StateError> {
+        let store = self.store_of(changelog);
+        store.unknown_cells(changelog).map_err(|source| store.error(source))
     }
 
     /// Says that everything folded so far is landed, as it is after it was read from there.

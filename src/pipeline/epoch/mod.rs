@@ -10,3 +10,4 @@ pub(super) mod processor;
 mod rehydrate;
 mod replay;
 mod stale_snapshots;
+mod unknown_lobs;

@@ -19,7 +19,7 @@ use crate::pipeline::epoch::diversion::Diversion;
 use crate::pipeline::epoch::implausible_times::ImplausibleTimes;
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::{late_events, replay, stale_snapshots};
+use crate::pipeline::epoch::{late_events, replay, stale_snapshots, unknown_lobs};
 use crate::pipeline::error::PipelineError;
 use crate::state::{MemoryExcess, StateStores};
 use crate::telemetry::{Stages, names};
@@ -189,6 +189,7 @@ impl Processor {
             (Some(outdated), Some(superseded)) => superseded.extend(outdated),
             (Some(_), None) => {}
         }
+        unknown_lobs::divert(&self.stores, &fresh, &mut decoded)?;
         stages.done("late");
         for table in &decoded.ignored {
             info!(%table, "events of a table that no file declares are ignored");

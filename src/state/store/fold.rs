@@ -42,6 +42,7 @@ impl TableStore {
         self.fill_cells(&mut changelog)?;
         let keys = self.keys.encode(&changelog.batch)?;
         let segment = self.segments.len();
+        let deleted = self.last_deleted(&changelog, &keys)?;
         let rows = self.declared(&changelog.batch)?;
         self.segments.push(Segment::new(rows, changed_at(&changelog)));
         self.live_rows += changelog.len();
@@ -78,6 +79,9 @@ impl TableStore {
         }
         for rest in truncations {
             truncated += self.truncate(rest, &mut touched)?;
+        }
+        if changelog.positions.last().copied() > self.newest {
+            self.last_deleted = deleted;
         }
         self.newest = self.newest.max(changelog.positions.iter().max().copied());
         self.newest = self.newest.max(self.truncated_at());

@@ -30,7 +30,7 @@ impl PrunedColumns {
         Self { columns, zeros: MutableBuffer::from_len_zeroed(0).into() }
     }
 
-    fn has(&self, column: usize) -> bool {
+    pub(super) fn has(&self, column: usize) -> bool {
         self.columns.contains(&column)
     }
 

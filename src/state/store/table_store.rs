@@ -34,6 +34,8 @@ pub struct TableStore {
     pub(super) newest: Option<Position>,
     /// Changes up to here are undone by a truncate.
     pub(super) truncated: Option<LastChange>,
+    /// What the newest change has deleted, if it has.
+    pub(super) last_deleted: Option<super::unchanged_cells::DeletedRow>,
     pub(super) has_dropped: bool,
     /// A key that is not in memory may be in the landing table all the same.
     pub(super) has_forgotten: bool,
@@ -77,6 +79,7 @@ impl TableStore {
             live_rows: 0,
             newest: None,
             truncated: None,
+            last_deleted: None,
             has_dropped: false,
             has_forgotten: false,
             dropped_times: DroppedTimes::default(),

@@ -1,3 +1,5 @@
+//! Cells that an event did not carry.
+
 use super::*;
 
 /// A store that has row 1 with the note "old" of position 10.
@@ -104,4 +106,56 @@ fn a_changelog_without_some_rows_keeps_the_unchanged_cells_of_the_others() {
     let folded = store.fold(rest).unwrap().changelog;
     let expected = [(1, Some("old")), (2, Some("other")), (9, None)];
     assert_eq!(notes(&folded.batch), expected.map(|(id, note)| (id, note.map(str::to_owned))));
+}
+
+/// The row of `id` under a new key, as one event at `position`: a delete and the row.
+fn moved(position: i64, id: i64, new_id: i64) -> [Change; 2] {
+    [delete(position, id), change(position, new_id, "").with_old_note()]
+}
+
+/// The same as Debezium sends it: a delete, and a create that lacks the LOB.
+fn moved_in_two(position: i64, id: i64, new_id: i64) -> [Change; 2] {
+    let row = change(position + 1, new_id, "").with_old_note();
+    [delete(position, id), Change { operation: Operation::Create, ..row }]
+}
+
+#[test]
+fn a_row_under_a_new_key_keeps_its_value_and_lands_it() {
+    for changes in [moved(11, 1, 2), moved_in_two(11, 1, 2)] {
+        for size in [1, 2] {
+            let (table, mut store) = with_row();
+            let mut unchanged = Vec::new();
+            for epoch in changes.chunks(size) {
+                assert_eq!(store.unknown_cells(&changelog(&table, epoch)).unwrap(), []);
+                unchanged.extend(landed(&table, &mut store, epoch).1);
+            }
+            assert_eq!(rows(&store), [(2, "old".to_owned())], "{size} changes an epoch");
+            assert_eq!(unchanged, [0; 0], "the new key has landed no value yet");
+        }
+    }
+}
+
+#[test]
+fn rows_that_swap_their_keys_swap_their_values() {
+    let (table, mut store) = with_row();
+    store.fold(changelog(&table, &[change(11, 2, "other")])).unwrap();
+    let swap = [moved(12, 1, -1), moved(13, 2, 1), moved(14, -1, 2)].concat();
+    assert_eq!(store.unknown_cells(&changelog(&table, &swap)).unwrap(), []);
+    landed(&table, &mut store, &swap);
+    assert_eq!(rows(&store), [(1, "other".to_owned()), (2, "old".to_owned())]);
+}
+
+#[test]
+fn a_row_whose_value_under_the_old_key_is_not_known_is_told() {
+    let (table, store) = with_row();
+    let unknown = |changes: &[Change]| store.unknown_cells(&changelog(&table, changes)).unwrap();
+    for [deleted, row] in [moved(11, 7, 8), moved_in_two(10, 7, 8)] {
+        assert_eq!(unknown(&[deleted.with_old_note(), row]), [(Offset::new(7, 11), 2)]);
+    }
+    // The old row may carry it.
+    assert_eq!(unknown(&moved(11, 7, 8)), []);
+    // A create without a delete before it.
+    assert_eq!(unknown(&moved_in_two(10, 1, 8)[1..]), [(Offset::new(7, 11), 2)]);
+    // Its key is as it was: history tells the value.
+    assert_eq!(unknown(&[change(11, 9, "").with_old_note()]), []);
 }

@@ -1,3 +1,5 @@
+//! Folding changes, in any order of delivery.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

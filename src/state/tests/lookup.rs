@@ -1,3 +1,5 @@
+//! Rows by key and by index.
+
 use std::collections::BTreeSet;
 
 use arrow::array::Array;

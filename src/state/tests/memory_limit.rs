@@ -1,3 +1,5 @@
+//! How much memory rows take, and who may take how much.
+
 use bytesize::ByteSize;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Truncates.
+
 use super::*;
 use crate::model::Truncation;
 

@@ -1,3 +1,5 @@
+//! Rows that ttl drops.
+
 use super::*;
 use crate::model::{GroupBound, Reference, Window};
 

@@ -1,6 +1,6 @@
 //! Errors of the state stores.
 
-use super::memory_limit::MemoryExcess;
+use super::memory_excess::MemoryExcess;
 
 /// Errors of the state stores: tables that don't fit together, or a broken invariant of Arrow.
 #[derive(Debug, thiserror::Error)]

@@ -3,43 +3,13 @@
 //! Who exceeds it is not made smaller: dropping rows that results still need would make these wrong. The
 //! pipeline takes no more messages until somebody acts; the broker keeps them.
 
-use std::fmt;
 use std::path::Path;
 
 use bytesize::ByteSize;
 
+use super::memory_excess::MemoryExcess;
 use super::store::TableStore;
 use super::stores::StateStores;
-
-/// Who takes more memory than it may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryExcess {
-    /// `None`: all tables and results together.
-    table: Option<String>,
-    used: ByteSize,
-    limit: ByteSize,
-    /// What takes most, largest first.
-    largest: Vec<(String, ByteSize)>,
-}
-
-impl fmt::Display for MemoryExcess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { used, limit, .. } = self;
-        if let Some(table) = &self.table {
-            return write!(
-                f,
-                "table {table} takes {used} of memory and its option memory_limit is {limit}: raise it, or shorten its ttl"
-            );
-        }
-        let largest: Vec<String> =
-            self.largest.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
-        write!(
-            f,
-            "the rows in memory take {used} and sql.memory_limit is {limit} ({}): raise the limit, or shorten the ttl of tables",
-            largest.join(", ")
-        )
-    }
-}
 
 /// So many of the largest are named.
 const NAMED: usize = 4;

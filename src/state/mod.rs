@@ -8,6 +8,7 @@
 mod current_rows;
 mod error;
 mod extracted_rows;
+mod memory_excess;
 mod memory_limit;
 mod rehydrate;
 mod stale_snapshots;
@@ -20,7 +21,8 @@ mod time;
 mod tests;
 
 pub use error::StateError;
-pub use memory_limit::{MemoryExcess, default_limit, memory};
+pub use memory_excess::MemoryExcess;
+pub use memory_limit::{default_limit, memory};
 pub use rehydrate::MissingRows;
 pub use store::{Folded, LastChange, TableStore};
 pub use stores::{Expired, StateStores};

@@ -50,9 +50,11 @@ pub fn rows_of(schema: &SchemaRef, texts: &[Vec<Option<String>>]) -> Option<Reco
     let columns = schema.fields().iter().enumerate().map(|(at, field)| {
         let given: StringArray = texts.iter().map(|row| row[at].as_deref()).collect();
         let read = parse(&given, field.data_type()).ok()?;
-        let is_exact = |row: usize| match given.is_null(row) {
-            true => read.is_null(row),
-            false => read.is_valid(row) && cell_text(&read, row) == given.value(row),
+        let is_exact = |row: usize| {
+            if given.is_null(row) {
+                return read.is_null(row);
+            }
+            read.is_valid(row) && cell_text(&read, row) == given.value(row)
         };
         (0..given.len()).all(is_exact).then_some(read)
     });

@@ -17,7 +17,7 @@ use super::sure_type::{SureType, SureValue};
 /// A JSON object with the texts of its fields. Of two fields with one name the last counts.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(transparent)]
-pub(super) struct JsonObject<'a>(#[serde(borrow)] BTreeMap<FieldName<'a>, &'a RawValue>);
+pub(super) struct JsonObject<'a>(#[serde(borrow)] BTreeMap<JsonName<'a>, &'a RawValue>);
 
 impl<'a> JsonObject<'a> {
     /// `None` if the text is no object.
@@ -26,27 +26,27 @@ impl<'a> JsonObject<'a> {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.0.get(&FieldName(Cow::Borrowed(name))).map(|raw| raw.get())
+        self.0.get(&JsonName(Cow::Borrowed(name))).map(|raw| raw.get())
     }
 
     /// The fields in the order of `jsonb`, each with its text.
     pub(super) fn into_fields(self) -> impl Iterator<Item = (String, &'a str)> {
-        self.0.into_iter().map(|(FieldName(name), raw)| (name.into_owned(), raw.get()))
+        self.0.into_iter().map(|(JsonName(name), raw)| (name.into_owned(), raw.get()))
     }
 }
 
 /// In the order of `jsonb`: shorter names come first.
 #[derive(Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(transparent)]
-struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
+struct JsonName<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl PartialOrd for FieldName<'_> {
+impl PartialOrd for JsonName<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for FieldName<'_> {
+impl Ord for JsonName<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.0.len(), self.0.as_bytes()).cmp(&(other.0.len(), other.0.as_bytes()))
     }

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
 use crate::model::{Changelog, KeyBytes, Operation, Table};
-use crate::state::store::{Entry, TableStore};
+use crate::state::store::{KeyEntry, TableStore};
 
 /// Rows of one table that are not in memory and that ttl may have dropped, and who needs them.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ fn missing(
     store: &TableStore,
     columns: &[ArrayRef],
     rows: impl Iterator<Item = (usize, usize)>,
-    is_wanted: impl Fn(Option<&Entry>) -> bool,
+    is_wanted: impl Fn(Option<&KeyEntry>) -> bool,
 ) -> Result<Option<MissingRows>, ArrowError> {
     let keys = store.encode_columns(columns)?;
     let (mut found, mut needed_by) = (Vec::new(), Vec::<Vec<usize>>::new());

@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::place::{Place, Slot};
+use super::place::{RowPlace, Slot};
 use crate::model::KeyBytes;
 
 /// The keys that one call touched, with their rows from before it: what a delta is made of.
@@ -13,7 +13,7 @@ pub(super) struct DeltaBuilder(HashMap<KeyBytes, Touch>);
 pub(super) struct Touch {
     /// The slot that the key had or got.
     pub(super) slot: Option<Slot>,
-    pub(super) before: Option<Place>,
+    pub(super) before: Option<RowPlace>,
 }
 
 impl DeltaBuilder {
@@ -22,7 +22,7 @@ impl DeltaBuilder {
     }
 
     /// Only the first time counts: later rows of the key are of this call.
-    pub(super) fn note(&mut self, key: &[u8], slot: Option<Slot>, before: Option<Place>) {
+    pub(super) fn note(&mut self, key: &[u8], slot: Option<Slot>, before: Option<RowPlace>) {
         if !self.0.contains_key(key) {
             self.0.insert(key.into(), Touch { slot, before });
         }

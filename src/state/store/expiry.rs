@@ -5,7 +5,7 @@ use arrow::compute::{take, take_record_batch};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::place::{Place, Slot};
+use super::place::{RowPlace, Slot};
 use super::table_store::TableStore;
 use crate::model::{Position, TableDelta};
 use crate::state::error::StateError;
@@ -122,7 +122,7 @@ impl TableStore {
     }
 
     /// The event time of a row in memory; `None` if it has none.
-    pub(in crate::state) fn event_time(&self, place: Place) -> Option<i64> {
+    pub(in crate::state) fn event_time(&self, place: RowPlace) -> Option<i64> {
         let times = self.event_time_column(&self.segments[place.segment()].batch)?;
         times.is_valid(place.row()).then(|| times.value(place.row()))
     }

@@ -4,8 +4,8 @@ use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::place::{Entry, LastChange, Place, Slot};
-use super::segment::Segment;
+use super::place::{KeyEntry, LastChange, RowPlace, Slot};
+use super::segment::RowSegment;
 use super::table_store::{RememberedDelete, TableStore};
 use crate::model::{Changelog, Operation, SystemColumn, TableDelta};
 use crate::state::error::StateError;
@@ -44,7 +44,7 @@ impl TableStore {
         let segment = self.segments.len();
         let deleted = self.last_deleted(&changelog, &keys)?;
         let rows = self.declared(&changelog.batch)?;
-        self.segments.push(Segment::new(rows, changed_at(&changelog)));
+        self.segments.push(RowSegment::new(rows, changed_at(&changelog)));
         self.live_rows += changelog.len();
         let group_keys = self.group_keys(segment)?;
 
@@ -56,7 +56,7 @@ impl TableStore {
             while let Some(older) = truncations.next_if(|t| t.position < position) {
                 truncated += self.truncate(older, &mut touched)?;
             }
-            let (key, place) = (key.as_ref(), Place::new(segment, row));
+            let (key, place) = (key.as_ref(), RowPlace::new(segment, row));
             let known = self.entries.get(key).copied();
             if self.newest_of(known.as_ref()).is_some_and(|newest| newest >= position) {
                 self.kill(place);
@@ -114,20 +114,20 @@ impl TableStore {
     }
 
     /// Remembers a key as deleted; `place` is that of the change.
-    fn delete(&mut self, key: &[u8], last: LastChange, place: Place) {
+    fn delete(&mut self, key: &[u8], last: LastChange, place: RowPlace) {
         self.kill(place);
-        self.entries.insert(key.into(), Entry { last, slot: None });
+        self.entries.insert(key.into(), KeyEntry { last, slot: None });
         let at = self.segments[place.segment()].changed_at[place.row()];
         self.deleted.push(RememberedDelete { at, position: last.position, key: key.into() });
     }
 
     /// Makes a row the key's newest.
-    fn put(&mut self, key: &[u8], last: LastChange, place: Place, touched: &mut DeltaBuilder) {
+    fn put(&mut self, key: &[u8], last: LastChange, place: RowPlace, touched: &mut DeltaBuilder) {
         let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
         self.slots.set(slot, place);
         touched.set_slot(key, slot);
         self.segments[place.segment()].slots[place.row()] = slot;
-        self.entries.insert(key.into(), Entry { last, slot: Some(slot) });
+        self.entries.insert(key.into(), KeyEntry { last, slot: Some(slot) });
     }
 
     fn declared(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
@@ -135,7 +135,7 @@ impl TableStore {
         self.pruned.apply(&self.schema, columns, batch.num_rows())
     }
 
-    fn kill(&mut self, place: Place) {
+    fn kill(&mut self, place: RowPlace) {
         self.segments[place.segment()].kill(place.row());
         self.live_rows -= 1;
     }
@@ -148,14 +148,14 @@ impl TableStore {
                 break;
             }
             let at = self.segments.len() - 2;
-            let merged = Segment::merge(&self.segments[at..], &mut self.pruned)?;
+            let merged = RowSegment::merge(&self.segments[at..], &mut self.pruned)?;
             self.segments.truncate(at);
             self.segments.push(merged);
             self.relocate(at);
         }
         for at in 0..self.segments.len() {
             if self.segments[at].is_mostly_dead() {
-                let rewritten = Segment::merge(&self.segments[at..=at], &mut self.pruned)?;
+                let rewritten = RowSegment::merge(&self.segments[at..=at], &mut self.pruned)?;
                 self.segments[at] = rewritten;
                 self.relocate(at);
             }
@@ -166,7 +166,7 @@ impl TableStore {
     /// Points the slots of a rewritten segment's rows to their new places.
     fn relocate(&mut self, segment: usize) {
         for (row, slot) in self.segments[segment].slots.iter().enumerate() {
-            self.slots.set(*slot, Place::new(segment, row));
+            self.slots.set(*slot, RowPlace::new(segment, row));
         }
     }
 }

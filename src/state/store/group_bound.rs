@@ -4,7 +4,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::place::{Place, Slot};
+use super::place::{RowPlace, Slot};
 use super::table_store::TableStore;
 use crate::model::{KeyBytes, Position};
 
@@ -28,7 +28,7 @@ impl TableStore {
     }
 
     /// NULL is no value to share.
-    pub(super) fn is_without_group(&self, place: Place) -> bool {
+    pub(super) fn is_without_group(&self, place: RowPlace) -> bool {
         let column = self.table.options.group.map(|bound| bound.column);
         column.is_none_or(|at| self.segments[place.segment()].batch.column(at).is_null(place.row()))
     }
@@ -37,7 +37,7 @@ impl TableStore {
     pub(super) fn join_group(
         &mut self,
         group: &[u8],
-        place: Place,
+        place: RowPlace,
         touched: &mut DeltaBuilder,
     ) -> Result<usize, ArrowError> {
         let bound = self.table.options.group;

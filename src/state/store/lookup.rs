@@ -5,7 +5,7 @@ use arrow::compute::cast;
 use arrow::error::ArrowError;
 
 use super::index::HashIndex;
-use super::place::{Place, Slot};
+use super::place::{RowPlace, Slot};
 use super::table_store::TableStore;
 use crate::model::{Found, Lookup};
 use crate::state::error::StateError;
@@ -55,7 +55,7 @@ impl TableStore {
     fn each(
         &self,
         lookup: Lookup<'_>,
-        mut visit: impl FnMut(u32, Place),
+        mut visit: impl FnMut(u32, RowPlace),
     ) -> Result<(), ArrowError> {
         let (columns, keys) = self.sorted(lookup)?;
         if self.is_key(&columns) {
@@ -71,7 +71,7 @@ impl TableStore {
     fn each_by_key(
         &self,
         keys: &[ArrayRef],
-        mut visit: impl FnMut(u32, Place),
+        mut visit: impl FnMut(u32, RowPlace),
     ) -> Result<(), ArrowError> {
         for (at, key) in self.keys.encode_columns(keys)?.iter().enumerate() {
             if let Some(place) = self.place_of(key.as_ref()) {

@@ -5,6 +5,7 @@
 //! ([`index`]) need not know when rows move. A fold notes which keys it touches and makes a delta of
 //! them ([`delta_builder`]).
 
+mod deleted_row;
 mod delta_builder;
 mod dropped_times;
 mod expiry;
@@ -24,5 +25,5 @@ pub(super) use expiry::Horizon;
 pub use fold::Folded;
 pub(super) use index::KeyEncoder;
 pub use place::LastChange;
-pub(super) use place::{Entry, Place, Slot};
+pub(super) use place::{KeyEntry, RowPlace, Slot};
 pub use table_store::TableStore;

@@ -14,7 +14,7 @@ pub struct LastChange {
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::state) struct Entry {
+pub(in crate::state) struct KeyEntry {
     pub(in crate::state) last: LastChange,
     /// `None`: deleted, and remembered so that an older change that comes late can't revive it.
     pub(in crate::state) slot: Option<Slot>,
@@ -22,13 +22,13 @@ pub(in crate::state) struct Entry {
 
 /// Where a row is: which segment, and which row of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::state) struct Place {
+pub(in crate::state) struct RowPlace {
     // There is one for every row: 32 bits are enough for what fits into memory.
     segment: u32,
     row: u32,
 }
 
-impl Place {
+impl RowPlace {
     pub(super) fn new(segment: usize, row: usize) -> Self {
         Self { segment: segment as u32, row: row as u32 }
     }
@@ -50,12 +50,12 @@ impl Place {
 /// Where the row of each slot is now, so that an index need not know when rows move.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     free: Vec<Slot>,
 }
 
 impl Slots {
-    pub(super) fn take(&mut self, place: Place) -> Slot {
+    pub(super) fn take(&mut self, place: RowPlace) -> Slot {
         match self.free.pop() {
             Some(slot) => {
                 self.places[slot as usize] = place;
@@ -72,15 +72,15 @@ impl Slots {
         self.free.push(slot);
     }
 
-    pub(super) fn set(&mut self, slot: Slot, place: Place) {
+    pub(super) fn set(&mut self, slot: Slot, place: RowPlace) {
         self.places[slot as usize] = place;
     }
 
-    pub(super) fn place(&self, slot: Slot) -> Place {
+    pub(super) fn place(&self, slot: Slot) -> RowPlace {
         self.places[slot as usize]
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.places.capacity() * size_of::<Place>() + self.free.capacity() * size_of::<Slot>()
+        self.places.capacity() * size_of::<RowPlace>() + self.free.capacity() * size_of::<Slot>()
     }
 }

@@ -12,7 +12,7 @@ use super::pruned_columns::PrunedColumns;
 /// A change never rewrites a row: the new row goes to a new segment and the old one dies. Segments of
 /// similar size are merged, which drops the dead, so that there are few and none is mostly dead.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct RowSegment {
     pub(super) batch: RecordBatch,
     /// When the source made the change, microseconds; one per row.
     pub(super) changed_at: Vec<i64>,
@@ -22,7 +22,7 @@ pub(super) struct Segment {
     live_count: usize,
 }
 
-impl Segment {
+impl RowSegment {
     pub(super) fn new(batch: RecordBatch, changed_at: Vec<i64>) -> Self {
         let rows = batch.num_rows();
         debug_assert_eq!(rows, changed_at.len());

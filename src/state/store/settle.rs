@@ -4,19 +4,19 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::place::{Place, Slot};
+use super::place::{RowPlace, Slot};
 use super::table_store::TableStore;
 use crate::model::TableDelta;
 
 /// Rows of one kind in a delta.
 #[derive(Debug, Default)]
 struct DeltaRows {
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     slots: Vec<Slot>,
 }
 
 impl DeltaRows {
-    fn push(&mut self, place: Place, slot: Slot) {
+    fn push(&mut self, place: RowPlace, slot: Slot) {
         self.places.push(place);
         self.slots.push(slot);
     }
@@ -60,7 +60,7 @@ impl TableStore {
         Ok(delta)
     }
 
-    fn whole_rows(&self, places: &[Place]) -> Result<RecordBatch, ArrowError> {
+    fn whole_rows(&self, places: &[RowPlace]) -> Result<RecordBatch, ArrowError> {
         self.rows_at(places, &self.all_columns())
     }
 }

@@ -9,11 +9,12 @@ use arrow::error::ArrowError;
 use arrow::row::Rows;
 use hashbrown::HashMap;
 
+use super::deleted_row::DeletedRow;
 use super::dropped_times::DroppedTimes;
 use super::index::{Groups, HashIndex, KeyEncoder, map_memory};
-use super::place::{Entry, LastChange, Place, Slot, Slots};
+use super::place::{KeyEntry, LastChange, RowPlace, Slot, Slots};
 use super::pruned_columns::PrunedColumns;
-use super::segment::Segment;
+use super::segment::RowSegment;
 use crate::model::{KeyBytes, Position, Table};
 use crate::state::error::StateError;
 
@@ -23,9 +24,9 @@ pub struct TableStore {
     pub(super) table: Arc<Table>,
     pub(super) schema: SchemaRef,
     pub(super) keys: KeyEncoder,
-    pub(super) entries: HashMap<KeyBytes, Entry>,
+    pub(super) entries: HashMap<KeyBytes, KeyEntry>,
     pub(super) slots: Slots,
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Vec<RowSegment>,
     pub(super) indexes: Vec<HashIndex>,
     pub(super) deleted: Vec<RememberedDelete>,
     pub(super) groups: Option<Groups>,
@@ -35,7 +36,7 @@ pub struct TableStore {
     /// Changes up to here are undone by a truncate.
     pub(super) truncated: Option<LastChange>,
     /// What the newest change has deleted, if it has.
-    pub(super) last_deleted: Option<super::unchanged_cells::DeletedRow>,
+    pub(super) last_deleted: Option<DeletedRow>,
     pub(super) has_dropped: bool,
     /// A key that is not in memory may be in the landing table all the same.
     pub(super) has_forgotten: bool,
@@ -142,7 +143,7 @@ impl TableStore {
 
     /// The current rows, a batch per segment.
     pub(in crate::state) fn live_batches(&self) -> Result<Vec<RecordBatch>, ArrowError> {
-        self.segments.iter().map(Segment::snapshot).collect()
+        self.segments.iter().map(RowSegment::snapshot).collect()
     }
 
     /// The batches that places are in; some of their rows are no longer current.
@@ -170,7 +171,7 @@ impl TableStore {
     }
 
     /// What is known of a key, deleted ones included.
-    pub(in crate::state) fn entry(&self, key: &[u8]) -> Option<&Entry> {
+    pub(in crate::state) fn entry(&self, key: &[u8]) -> Option<&KeyEntry> {
         self.entries.get(key)
     }
 
@@ -185,7 +186,7 @@ impl TableStore {
     }
 
     /// The position up to which changes of a key are stale: its newest change, or a truncate.
-    pub(in crate::state) fn newest_of(&self, entry: Option<&Entry>) -> Option<Position> {
+    pub(in crate::state) fn newest_of(&self, entry: Option<&KeyEntry>) -> Option<Position> {
         entry.map(|entry| entry.last.position).max(self.truncated_at())
     }
 
@@ -199,19 +200,19 @@ impl TableStore {
     }
 
     /// Where the row of an entry is; `None` if it was deleted.
-    pub(in crate::state) fn place(&self, entry: &Entry) -> Option<Place> {
+    pub(in crate::state) fn place(&self, entry: &KeyEntry) -> Option<RowPlace> {
         entry.slot.map(|slot| self.slots.place(slot))
     }
 
     /// Where the row of a key is, if it has one.
-    pub(in crate::state) fn place_of(&self, key: &[u8]) -> Option<Place> {
+    pub(in crate::state) fn place_of(&self, key: &[u8]) -> Option<RowPlace> {
         self.entries.get(key).and_then(|entry| self.place(entry))
     }
 
     /// Some columns of the rows at some places.
     pub(in crate::state) fn rows_at(
         &self,
-        places: &[Place],
+        places: &[RowPlace],
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
         let schema = self.schema.project(columns)?.into();
@@ -235,12 +236,12 @@ impl TableStore {
         slots: &[Slot],
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
-        let places: Vec<Place> = slots.iter().map(|slot| self.slots.place(*slot)).collect();
+        let places: Vec<RowPlace> = slots.iter().map(|slot| self.slots.place(*slot)).collect();
         self.rows_at(&places, columns)
     }
 
     /// The value of one row in a column, as an array of one.
-    pub(in crate::state) fn cell(&self, place: Place, column: usize) -> ArrayRef {
+    pub(in crate::state) fn cell(&self, place: RowPlace, column: usize) -> ArrayRef {
         self.segments[place.segment()].batch.column(column).slice(place.row(), 1)
     }
 

@@ -6,19 +6,11 @@ use arrow::error::ArrowError;
 use arrow::row::{Row, Rows};
 use hashbrown::{HashMap, HashSet};
 
-use super::place::Place;
+use super::deleted_row::DeletedRow;
+use super::place::RowPlace;
 use super::table_store::TableStore;
-use crate::model::{Cell, Changelog, Offset, Operation, Position, Scn};
+use crate::model::{Cell, Changelog, Offset, Operation, Position};
 use crate::state::error::StateError;
-
-/// A row that the newest change of the table deleted: the next one may be the same row under a new key.
-#[derive(Debug)]
-pub(in crate::state) struct DeletedRow {
-    offset: Offset,
-    scn: Option<Scn>,
-    /// One row, as it was; without columns that no query reads. `None` if it was not in memory.
-    values: Option<RecordBatch>,
-}
 
 impl TableStore {
     /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
@@ -200,7 +192,7 @@ impl<'a> Filling<'a> {
     ) -> Option<RowBefore> {
         let stored = || {
             let entry = self.store.entry(key.as_ref())?;
-            let source = self.store.place(entry).map(Place::pair);
+            let source = self.store.place(entry).map(RowPlace::pair);
             Some(RowBefore { position: entry.last.position, source })
         };
         let truncated = newest_before(self.changelog, self.store.truncated_at(), position);

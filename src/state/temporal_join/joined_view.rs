@@ -11,7 +11,7 @@ use super::version_chains::VersionChains;
 use super::versions::Versions;
 use crate::model::{Found, KeyBytes, Lookup, Position, TableDelta, TemporalJoin};
 use crate::state::error::StateError;
-use crate::state::store::{Place, Slot, TableStore};
+use crate::state::store::{RowPlace, Slot, TableStore};
 
 /// What a row of the enriched table shows.
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ impl JoinedView {
         chains: &VersionChains<'_>,
         moves: &mut Moves,
     ) -> Result<(), ArrowError> {
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<RowPlace> = Vec::new();
         let source = moves.sources.len();
         for awaited in chains.keys() {
             for key in self.waiting.get(awaited).into_iter().flatten() {
@@ -247,7 +247,7 @@ impl JoinedView {
     }
 
     /// Those of the keys that show a version.
-    fn shown(&self, enriched: &TableStore, keys: &[ArrayRef]) -> Result<Shown, ArrowError> {
+    fn shown(&self, enriched: &TableStore, keys: &[ArrayRef]) -> Result<ShownVersions, ArrowError> {
         let (mut slots, mut key_of) = (Vec::new(), Vec::new());
         for (at, key) in enriched.encode_columns(keys)?.iter().enumerate() {
             if let Some(Match::Version(slot)) = self.matches.get(key.as_ref()) {
@@ -255,7 +255,7 @@ impl JoinedView {
                 key_of.push(at as u32);
             }
         }
-        Ok(Shown { slots, key_of })
+        Ok(ShownVersions { slots, key_of })
     }
 
     pub(in crate::state) fn find(
@@ -295,7 +295,7 @@ impl JoinedView {
     fn projected(
         &self,
         keys: &[ArrayRef],
-        shown: &Shown,
+        shown: &ShownVersions,
         projection: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
         let view = &self.join.view;
@@ -350,7 +350,7 @@ impl JoinedView {
 }
 
 /// Keys that show a version: its slot, and where the key is among those that were asked for.
-struct Shown {
+struct ShownVersions {
     slots: Vec<Slot>,
     key_of: Vec<u32>,
 }

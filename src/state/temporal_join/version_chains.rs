@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use crate::model::{Changelog, KeyBytes, Operation, Position};
-use crate::state::store::{Place, TableStore};
+use crate::state::store::{RowPlace, TableStore};
 
 /// One change of a row of a looked-up table.
 #[derive(Debug, Clone, Copy)]
@@ -180,5 +180,5 @@ fn version(changelog: &Changelog, row: usize, source: usize) -> Version {
 
 fn in_store(store: &TableStore, key: &KeyBytes) -> Option<Version> {
     let entry = store.entry(key)?;
-    Some(Version { position: entry.last.position, row: store.place(entry).map(Place::pair) })
+    Some(Version { position: entry.last.position, row: store.place(entry).map(RowPlace::pair) })
 }

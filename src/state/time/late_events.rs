@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use crate::model::{Changelog, Offset, Operation, SystemColumn, Table, Window};
 use crate::state::error::StateError;
-use crate::state::store::{Place, TableStore};
+use crate::state::store::{RowPlace, TableStore};
 use crate::state::stores::StateStores;
 
 /// Why an event is late.
@@ -39,7 +39,7 @@ impl StateStores {
         let store = self.store_of(changelog);
         let failed = |source| store.error(source);
         let keys = store.encode(&changelog.batch).map_err(failed)?;
-        let places: Vec<Option<Place>> =
+        let places: Vec<Option<RowPlace>> =
             keys.iter().map(|key| store.place_of(key.as_ref())).collect();
         let mut late: Vec<Option<Lateness>> = vec![None; changelog.len()];
         if changelog.table.options.event_time.is_some() {
@@ -55,7 +55,7 @@ impl StateStores {
         &self,
         changelog: &Changelog,
         row: usize,
-        place: Option<Place>,
+        place: Option<RowPlace>,
         behind: &HashMap<Offset, i64>,
     ) -> Option<Lateness> {
         let store = self.store_of(changelog);
@@ -79,7 +79,7 @@ impl StateStores {
     fn mark_forgotten_parents(
         &self,
         changelog: &Changelog,
-        places: &[Option<Place>],
+        places: &[Option<RowPlace>],
         late: &mut [Option<Lateness>],
     ) -> Result<(), ArrowError> {
         let store = self.store_of(changelog);

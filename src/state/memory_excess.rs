@@ -1,0 +1,35 @@
+//! Who takes more memory than it may, in words.
+
+use std::fmt;
+
+use bytesize::ByteSize;
+
+/// Who takes more memory than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryExcess {
+    /// `None`: all tables and results together.
+    pub(super) table: Option<String>,
+    pub(super) used: ByteSize,
+    pub(super) limit: ByteSize,
+    /// What takes most, largest first.
+    pub(super) largest: Vec<(String, ByteSize)>,
+}
+
+impl fmt::Display for MemoryExcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { used, limit, .. } = self;
+        if let Some(table) = &self.table {
+            return write!(
+                f,
+                "table {table} takes {used} of memory and its option memory_limit is {limit}: raise it, or shorten its ttl"
+            );
+        }
+        let largest: Vec<String> =
+            self.largest.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        write!(
+            f,
+            "the rows in memory take {used} and sql.memory_limit is {limit} ({}): raise the limit, or shorten the ttl of tables",
+            largest.join(", ")
+        )
+    }
+}

@@ -52,7 +52,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Test(arguments) => test_sql::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),
-        Command::Try(arguments) => try_sql::run(arguments).await,
+        Command::Try(arguments) => Box::pin(try_sql::run(arguments)).await,
         Command::Doctor(arguments) => doctor::run(&arguments).await,
         Command::Dlq(arguments) => dlq::run(arguments).await,
         Command::Health { address } => health::run(&address).await,

@@ -8,6 +8,7 @@
 mod current_rows;
 mod error;
 mod extracted_rows;
+mod loader;
 mod memory_excess;
 mod memory_limit;
 mod rehydrate;
@@ -21,10 +22,11 @@ mod time;
 mod tests;
 
 pub use error::StateError;
+pub use loader::{StateLoader, TableLoader};
 pub use memory_excess::MemoryExcess;
 pub use memory_limit::{default_limit, memory};
 pub use rehydrate::MissingRows;
 pub use store::{Folded, LastChange, TableStore};
 pub use stores::{Expired, StateStores};
 pub use temporal_join::KeysOf;
-pub use time::{Advanced, Ahead, Clock, Lateness, Ticks, TimeKind};
+pub use time::{Advanced, Ahead, Clock, Lateness, TimeKind};

@@ -69,7 +69,7 @@ impl StateStores {
     }
 
     /// Keeps the rows of `table` in memory until these windows over them are closed.
-    pub fn keep_for_windows(&mut self, table: &str, mut windows: Vec<Window>) {
+    pub(super) fn keep_for_windows(&mut self, table: &str, mut windows: Vec<Window>) {
         windows.sort_unstable();
         self.windows.insert(table.to_owned(), windows);
     }
@@ -81,7 +81,7 @@ impl StateStores {
     }
 
     /// Starts the watermark where the ledger says that it was.
-    pub fn resume_watermark(&mut self, watermark: i64) {
+    pub(super) fn resume_watermark(&mut self, watermark: i64) {
         self.clocks.resume(watermark);
     }
 
@@ -99,13 +99,13 @@ impl StateStores {
     }
 
     /// Notes the times of rows that are loaded, for [`Self::advance_to`].
-    pub fn note_times(&self, ticks: &mut Ticks, changelog: &Changelog) {
+    pub(super) fn note_times(&self, ticks: &mut Ticks, changelog: &Changelog) {
         Clocks::note(ticks, self.by_name[&changelog.table.name], changelog);
         ticks.keep_newest();
     }
 
     /// Moves the clock by the times of all rows that were loaded.
-    pub fn advance_to(&mut self, ticks: Ticks) -> Advanced {
+    pub(super) fn advance_to(&mut self, ticks: Ticks) -> Advanced {
         self.clocks.advance(ticks)
     }
 
@@ -134,7 +134,7 @@ impl StateStores {
     }
 
     /// Leaves the values of all other columns of a table out of memory; see [`TableStore::keep_columns`].
-    pub fn keep_columns(&mut self, table: &str, read: &[usize]) {
+    pub(super) fn keep_columns(&mut self, table: &str, read: &[usize]) {
         if let Some(at) = self.by_name.get(table) {
             self.stores[*at].keep_columns(read);
         }
@@ -153,7 +153,7 @@ impl StateStores {
     }
 
     /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
-    pub fn note_truncates(&mut self, newest: &Changelog) {
+    pub(super) fn note_truncates(&mut self, newest: &Changelog) {
         self.stores[self.by_name[&newest.table.name]].note_truncates(newest);
     }
 

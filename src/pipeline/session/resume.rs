@@ -17,7 +17,7 @@ use crate::pipeline::error::PipelineError;
 use crate::pipeline::schema::result_repair;
 use crate::resilience::{Failpoint, failpoint};
 use crate::sink::Sink;
-use crate::state::{StateError, StateStores, Ticks};
+use crate::state::{StateLoader, StateStores};
 use crate::transform::Transforms;
 
 /// The histories of what so many rows look up are in memory at once at a start.
@@ -34,29 +34,20 @@ pub(in crate::pipeline) async fn resume(
 ) -> Result<Processor, PipelineError> {
     let mut position = sink.resume().await?;
     decoder.remember(&position.schema_changes);
-    let mut times = Ticks::default();
     for (table, columns) in transforms.indexes() {
         stores.add_index(table, columns)?;
     }
+    let mut loader = StateLoader::new(stores);
     for table in decoder.tables() {
         let mut columns = transforms.columns_read(table);
         columns.extend(sink.needs_old_values(table));
-        stores.keep_columns(&table.name, &columns);
-        stores.keep_for_windows(&table.name, transforms.windows(&table.name));
+        let mut rows = loader.open(&table.name, &columns, transforms.windows(&table.name));
         failpoint(Failpoint::Bootstrap);
         for changelog in sink.bootstrap(table, None).await? {
-            stores.note_times(&mut times, &changelog);
-            stores.note_truncates(&changelog);
-            stores.fold(changelog)?;
-            if let Some(excess) = stores.excess(std::iter::empty()) {
-                return Err(StateError::MemoryLimit(excess).into());
-            }
+            rows.load(changelog)?;
         }
     }
-    stores.advance_to(times);
-    if let Some(watermark) = position.watermark {
-        stores.resume_watermark(watermark);
-    }
+    let mut stores = loader.finish(position.watermark);
     look_up(sink, &mut stores, transforms.temporal_joins()).await?;
     let written = &position.definitions;
     // Before ttl drops anything: a result with a new definition is computed over all rows.

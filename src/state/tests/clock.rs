@@ -1,6 +1,7 @@
 //! The source's clock and the watermark.
 
 use super::*;
+use crate::state::time::Ticks;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 24 * HOUR;

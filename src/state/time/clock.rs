@@ -29,7 +29,7 @@ pub struct Clock {
 
 /// What events say about time. Each is a row of a changelog.
 #[derive(Debug, Default)]
-pub struct Ticks(Vec<Tick>);
+pub(in crate::state) struct Ticks(Vec<Tick>);
 
 #[derive(Debug)]
 struct Tick {

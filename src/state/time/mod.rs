@@ -3,7 +3,7 @@
 mod clock;
 mod late_events;
 
-pub(super) use clock::Clocks;
-pub use clock::{Advanced, Ahead, Clock, Ticks, TimeKind};
+pub use clock::{Advanced, Ahead, Clock, TimeKind};
+pub(super) use clock::{Clocks, Ticks};
 pub use late_events::Lateness;
 pub(super) use late_events::event_times;

@@ -27,7 +27,7 @@ const COMPACT_AT: usize = 60;
 /// The `[checkpoint]` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct CheckpointConfig {
     /// `file:///path`, a relative path, or `s3://bucket/prefix`; S3 credentials come from the usual
     /// `AWS_*` variables. Default: `checkpoints`.
     pub url: String,
@@ -39,7 +39,7 @@ pub struct Config {
     pub retention: Duration,
 }
 
-impl Default for Config {
+impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             url: "checkpoints".to_owned(),
@@ -85,7 +85,7 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// # Errors
     /// If the URL is of no kind that is known, or a local folder can't be made.
-    pub fn open(config: &Config, pipeline: &str) -> Result<Self, CheckpointError> {
+    pub fn open(config: &CheckpointConfig, pipeline: &str) -> Result<Self, CheckpointError> {
         let (store, folder) = open_store(&config.url)
             .map_err(|source| CheckpointError::Url { url: config.url.clone(), source })?;
         Ok(Self { store, naming: Naming::new(folder, pipeline), retention: config.retention })
@@ -154,9 +154,10 @@ impl Checkpoints {
     ) -> Result<Vec<CheckpointFile>, CheckpointError> {
         let mut kept: Vec<CheckpointFile> = Vec::new();
         for file in files {
-            match kept.iter().any(|other| other.covers(&file)) {
-                true => self.delete(&self.naming.path(&file)).await?,
-                false => kept.push(file),
+            if kept.iter().any(|other| other.covers(&file)) {
+                self.delete(&self.naming.path(&file)).await?;
+            } else {
+                kept.push(file);
             }
         }
         Ok(kept)

@@ -1,3 +1,5 @@
+//! The names of checkpoint files.
+
 use object_store::path::Path;
 
 use crate::model::Epoch;

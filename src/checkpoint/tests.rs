@@ -35,7 +35,7 @@ fn learned(column: &str) -> SchemaChange {
 
 fn open(folder: &std::path::Path) -> Checkpoints {
     let url = folder.to_str().unwrap().to_owned();
-    Checkpoints::open(&Config { url, ..Config::default() }, "sales").unwrap()
+    Checkpoints::open(&CheckpointConfig { url, ..CheckpointConfig::default() }, "sales").unwrap()
 }
 
 async fn query(folder: &std::path::Path, sql: &str) -> String {
@@ -115,7 +115,9 @@ async fn pipelines_share_a_folder_and_not_their_files() {
     let folder = tempfile::tempdir().unwrap();
     let sales = open(folder.path());
     let url = folder.path().to_str().unwrap().to_owned();
-    let other = Checkpoints::open(&Config { url, ..Config::default() }, "sales-epochs").unwrap();
+    let other =
+        Checkpoints::open(&CheckpointConfig { url, ..CheckpointConfig::default() }, "sales-epochs")
+            .unwrap();
     sales.write(&[entry(7)]).await.unwrap();
     other.write(&[entry(9)]).await.unwrap();
     assert_eq!(sales.newest().await.unwrap(), Some(Epoch(7)));
@@ -147,7 +149,7 @@ async fn an_unwritable_folder_is_an_error_that_says_what_to_do() {
 
 #[test]
 fn an_unknown_scheme_is_refused() {
-    let config = Config { url: "ftp://x/y".into(), ..Config::default() };
+    let config = CheckpointConfig { url: "ftp://x/y".into(), ..CheckpointConfig::default() };
     let error = Checkpoints::open(&config, "sales").unwrap_err();
     assert!(error.to_string().contains("ftp://x/y"), "{error}");
 }

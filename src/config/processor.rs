@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::batch::BatchConfig;
 use super::dead_letters::DeadLetterConfig;
 use super::sql::SqlConfig;
-use crate::checkpoint;
-use crate::dashboard;
+use crate::checkpoint::CheckpointConfig;
+use crate::dashboard::DashboardConfig;
 use crate::decode::{DecodeConfig, Limits};
 use crate::sink::postgres::PostgresConfig;
 use crate::sink::rest::RestConfig;
@@ -37,9 +37,9 @@ pub struct Config {
     #[serde(default)]
     pub dead_letters: DeadLetterConfig,
     #[serde(default)]
-    pub checkpoint: checkpoint::Config,
+    pub checkpoint: CheckpointConfig,
     #[serde(default)]
-    pub http: dashboard::Config,
+    pub http: DashboardConfig,
 }
 
 /// The `[sink]` section.

@@ -20,13 +20,13 @@ use crate::telemetry::{Health, Readiness, names};
 /// The `[http]` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct DashboardConfig {
     /// Address and port; `127.0.0.1:8080` by default, so that nothing is open to the network
     /// unless it is asked for.
     pub listen: SocketAddr,
 }
 
-impl Default for Config {
+impl Default for DashboardConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
     }
@@ -44,13 +44,13 @@ pub struct ListenError {
 ///
 /// # Errors
 /// If it is taken or not of this machine.
-pub async fn listen(config: &Config) -> Result<TcpListener, ListenError> {
+pub async fn listen(config: &DashboardConfig) -> Result<TcpListener, ListenError> {
     let listen = config.listen;
     TcpListener::bind(listen).await.map_err(|source| ListenError { listen, source })
 }
 
 #[derive(Clone)]
-struct Shown {
+struct PageState {
     pipeline: String,
     health: Health,
     metrics: Option<PrometheusHandle>,
@@ -73,22 +73,22 @@ pub async fn serve(
         .route("/health", get(all))
         .route("/ready", get(ready))
         .route("/metrics", get(prometheus))
-        .with_state(Shown { pipeline, health, metrics });
+        .with_state(PageState { pipeline, health, metrics });
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-async fn ready(State(shown): State<Shown>) -> Response {
+async fn ready(State(shown): State<PageState>) -> Response {
     let readiness = shown.health.readiness();
     let code = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(readiness)).into_response()
 }
 
 /// What `/ready` says, for those who want to read it whatever it is: 200 as long as the process answers.
-async fn all(State(shown): State<Shown>) -> Json<Readiness> {
+async fn all(State(shown): State<PageState>) -> Json<Readiness> {
     Json(shown.health.readiness())
 }
 
-async fn prometheus(State(shown): State<Shown>) -> Response {
+async fn prometheus(State(shown): State<PageState>) -> Response {
     match &shown.metrics {
         Some(handle) => {
             let is_ready = shown.health.readiness().ready;
@@ -99,7 +99,7 @@ async fn prometheus(State(shown): State<Shown>) -> Response {
     }
 }
 
-async fn status(State(shown): State<Shown>) -> Html<String> {
+async fn status(State(shown): State<PageState>) -> Html<String> {
     let readiness = shown.health.readiness();
     let word = if readiness.ready { "ready" } else { "not ready" };
     let mut lines = String::new();

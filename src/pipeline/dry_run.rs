@@ -14,13 +14,14 @@ use crate::config::SqlConfig;
 use crate::decode::{DecodeConfig, Decoder, DecoderSetup, Limits};
 use crate::model::{DeadLetter, Message, Offset, Receipt, ResultTable, SchemaChange};
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::poison_search::PoisonSearch;
-use crate::pipeline::epoch::processor::Processor;
-use crate::pipeline::error::PipelineError;
+use crate::pipeline::epoch::poison_search::{Attempt, PoisonSearch};
+use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
+use crate::pipeline::error::{PipelineError, Stopped};
 use crate::pipeline::schema::discovered_tables::DiscoveredTables;
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::Sql;
-use crate::resilience::{CircuitBreaker, Recovery};
+use crate::pipeline::target_retry::TargetRetry;
+use crate::resilience::CircuitBreaker;
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget, place};
 use crate::state::StateStores;
@@ -60,7 +61,8 @@ impl<'a> DryRun<'a> {
     /// As [`Self::start`].
     pub async fn start_with(sql: &'a Sql, decode: DecodeConfig) -> Result<Self, PipelineError> {
         let target = MemoryTarget::default();
-        let running = run(sql, &decode, &target).await?;
+        // Boxed, because every caller's future would hold it.
+        let running = Box::pin(run(sql, &decode, &target)).await?;
         Ok(Self { sql, decode, target, running, sent: 0 })
     }
 
@@ -72,8 +74,8 @@ impl<'a> DryRun<'a> {
         let mut messages: Vec<Message> =
             payloads.iter().map(|payload| self.next_message(payload)).collect();
         loop {
-            let job = self.running.processor.process(messages.clone(), &HashMap::new()).await?;
-            if let Some(commit) = job.and_then(|job| job.commit) {
+            let job = self.running.processor.process(messages.clone(), &HashMap::new()).await;
+            if let Some(commit) = job.map_err(failure)?.commit {
                 self.running.sink.commit(&commit).await?;
             }
             if !self.running.processor.has_learned() {
@@ -101,13 +103,16 @@ impl<'a> DryRun<'a> {
             let part = poison_search.next_part(&mut rest);
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
             let processed = messages.len() - rest.len();
-            match self.running.processor.process(part, poison_search.reasons()).await {
-                Ok(job) => {
-                    if let Some(commit) = job.and_then(|job| job.commit) {
+            let processor = &mut self.running.processor;
+            let epoch = async |failing: &_| processor.process(part, failing).await;
+            // Boxed, because every caller's future would hold it.
+            let attempt = Box::pin(poison_search.attempt(&offsets, epoch));
+            match attempt.await.map_err(failure)? {
+                Attempt::Done(job) => {
+                    if let Some(commit) = job.commit {
                         self.running.sink.commit(&commit).await?;
                         learned.extend(commit.schema_changes);
                     }
-                    poison_search.succeeded(&offsets);
                     messages.truncate(processed);
                     messages.retain(|message| self.running.processor.is_held(message.offset));
                     messages.extend(rest);
@@ -115,13 +120,8 @@ impl<'a> DryRun<'a> {
                         self.restart().await?;
                     }
                 }
-                Err(PipelineError::Transform(error))
-                    if error.recovery() == Recovery::DeadLetter =>
-                {
-                    poison_search.failed(&offsets, error)?;
-                    self.restart().await?;
-                }
-                Err(error) => return Err(error),
+                Attempt::QueryFailed => self.restart().await?,
+                Attempt::GivenUp(error) => return Err(error.into()),
             }
         }
         Ok(learned)
@@ -132,7 +132,7 @@ impl<'a> DryRun<'a> {
     /// # Errors
     /// As a start of the processor.
     pub async fn restart(&mut self) -> Result<(), PipelineError> {
-        self.running = run(self.sql, &self.decode, &self.target).await?;
+        self.running = Box::pin(run(self.sql, &self.decode, &self.target)).await?;
         Ok(())
     }
 
@@ -175,12 +175,8 @@ async fn run(
     let tables = transforms.tables().to_vec();
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     let stores = StateStores::new(&tables, SqlConfig::default().watermark_delay)?;
-    let late = LandingReader::new(
-        Box::new(landing),
-        (Health::default(), CircuitBreaker::default()),
-        CancellationToken::new(),
-    );
-    let parts = (stores, transforms);
+    let retry = TargetRetry::new(CircuitBreaker::default(), Health::default(), "read");
+    let landing_reader = LandingReader::new(Box::new(landing), retry, CancellationToken::new());
     let decoder = Decoder::new(DecoderSetup {
         config: decode.clone(),
         limits: Limits::default(),
@@ -188,6 +184,16 @@ async fn run(
         extractions: sql.extractions.clone(),
         registered: discovered.known(sql, &results),
     });
-    let processor = resume(&mut sink, decoder, parts, late, (TOPIC, Vec::new())).await?;
+    let queue = TOPIC.to_owned();
+    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
+    let processor = resume(&mut sink, parts, Vec::new()).await?;
     Ok(Running { processor, sink, results })
+}
+
+/// Nobody shuts a dry run down.
+fn failure(stopped: Stopped) -> PipelineError {
+    match stopped {
+        Stopped::Failed(error) => error,
+        Stopped::Shutdown => unreachable!("the token is never cancelled"),
+    }
 }

@@ -1,4 +1,4 @@
-//! Why the processor stops.
+//! Why the processor stops, and why a step of an epoch does.
 
 use crate::checkpoint::CheckpointError;
 use crate::decode::DecodeError;
@@ -44,4 +44,21 @@ pub struct CommitError {
     pub had_committed: bool,
     #[source]
     pub source: SinkError,
+}
+
+/// Why a step has no result.
+#[derive(Debug)]
+pub(super) enum Stopped<E = PipelineError> {
+    /// Shutdown came while the target was away.
+    Shutdown,
+    Failed(E),
+}
+
+impl<E> From<E> for Stopped
+where
+    PipelineError: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
 }

@@ -9,6 +9,7 @@
 mod dry_run;
 mod epoch;
 mod error;
+mod postgres_access;
 mod schema;
 mod session;
 mod sql_folder;
@@ -31,9 +32,13 @@ use crate::source::file::FileSource;
 use crate::source::solace::{SolaceConfig, SolaceSource};
 use crate::telemetry::Health;
 use epoch::poison_search::PoisonSearch;
+use postgres_access::PostgresAccess;
 use schema::column_promotion::PromotionRetry;
 use session::carry_over::CarryOver;
-use session::{Ended, run_session};
+use session::end::SessionEnd;
+use session::inputs::SessionInputs;
+use session::running::run_session;
+use sql_folder::PlannedSql;
 use tasks::replay_watcher::ReplayWatcher;
 use tasks::sql_watcher::{self, SqlWatcher};
 
@@ -48,36 +53,52 @@ pub async fn run(
 ) -> Result<(), PipelineError> {
     let texts = sql_watcher::texts(&config.sql.folder).await;
     let policy = config.decode.unknown_tables;
-    let sql = load_sql_with(&config.sql.folder, &config.xml, policy).await;
-    let mut sql = sql.map_err(PipelineError::Sql)?;
+    let loaded = PlannedSql::load(&config.sql.folder, &config.xml, policy).await;
+    let PlannedSql { mut sql, plan } = loaded.map_err(PipelineError::Sql)?;
+    let access = PostgresAccess::new(config);
     let mut carry_over = CarryOver {
-        edits: SqlWatcher::watch(config, (&sql, texts)),
-        replays: ReplayWatcher::watch(config),
+        plan,
+        sql_watcher: SqlWatcher::watch(config, &access, texts),
+        replay_watcher: ReplayWatcher::watch(&access),
         poison_search: PoisonSearch::default(),
-        altering: PromotionRetry::default(),
+        promotion_retry: PromotionRetry::default(),
         has_started: false,
     };
+    if let Some(plan) = &carry_over.plan {
+        carry_over.sql_watcher.note_running(&plan.transforms);
+    }
     loop {
-        let ended = match &config.source {
+        let inputs = SessionInputs {
+            config,
+            access: &access,
+            sql: &sql,
+            health: &health,
+            shutdown: &shutdown,
+        };
+        let end = match &config.source {
             SourceConfig::Solace(solace) => {
                 let source = SolaceSource::start(buffering(solace, config.batch.max_bytes));
-                let source = (source, solace.queue.as_str());
-                run_session(config, (&sql, &mut carry_over), source, &health, &shutdown).await?
+                run_session(inputs, &solace.queue, source, &mut carry_over).await
             }
             SourceConfig::File(file) => {
-                let source = FileSource::open(file)?;
                 let queue = file.path.display().to_string();
-                run_session(config, (&sql, &mut carry_over), (source, &queue), &health, &shutdown)
-                    .await?
+                run_session(inputs, &queue, FileSource::open(file)?, &mut carry_over).await
             }
         };
-        match ended {
-            Ended::Shutdown | Ended::Drained => return Ok(()),
-            Ended::QueryFailed | Ended::RowsRefused | Ended::RowsAwaited | Ended::Learned => {}
-            Ended::Edited(edited) => sql = *edited,
-            Ended::Overtaken => warn!(
+        match end {
+            // A committer without an error of its own has stopped at shutdown.
+            SessionEnd::Shutdown | SessionEnd::CommitterStopped | SessionEnd::Drained => {
+                return Ok(());
+            }
+            SessionEnd::QueryFailed
+            | SessionEnd::RowsRefused
+            | SessionEnd::RowsAwaited
+            | SessionEnd::Learned => {}
+            SessionEnd::Edited(edited) => PlannedSql { sql, plan: carry_over.plan } = *edited,
+            SessionEnd::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
             ),
+            SessionEnd::Failed(error) => return Err(error),
         }
     }
 }

@@ -1,10 +1,15 @@
-//! The SQL folder, read and checked.
+//! The SQL folder: read, checked and planned.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use metrics::counter;
+
 use crate::decode::UnknownTables;
 use crate::model::{SchemaChange, Table};
+use crate::pipeline::error::PipelineError;
+use crate::telemetry::names;
 use crate::transform::{
     PlanRequest, SqlError, SqlFile, Transforms, UndeclaredNames, parse_tables, parse_type,
     read_folder,
@@ -46,6 +51,14 @@ pub async fn load_sql_with(
     xml: &[XmlConfig],
     unknown_tables: UnknownTables,
 ) -> Result<Sql, Vec<SqlError>> {
+    Ok(PlannedSql::load(folder, xml, unknown_tables).await?.sql)
+}
+
+fn read_sql(
+    folder: &Path,
+    xml: &[XmlConfig],
+    unknown_tables: UnknownTables,
+) -> Result<Sql, Vec<SqlError>> {
     let read = |name: &str| read_folder(&folder.join(name)).map_err(|error| vec![error]);
     let mut tables = parse_tables(&read("tables")?)?;
     if tables.is_empty() {
@@ -61,9 +74,7 @@ pub async fn load_sql_with(
     tables.extend(extractions.iter().map(|extraction| Arc::clone(&extraction.table)));
     let transforms = read("transforms")?;
     let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
-    let sql = Sql { tables, transforms, ods, extractions, unknown_tables };
-    Transforms::plan(sql.plan_request(&sql.tables, &[])).await?;
-    Ok(sql)
+    Ok(Sql { tables, transforms, ods, extractions, unknown_tables })
 }
 
 impl Sql {
@@ -78,5 +89,101 @@ impl Sql {
             UnknownTables::Dlq | UnknownTables::Ignore => UndeclaredNames::ColumnsWait,
         };
         PlanRequest { tables, files: &self.transforms, registry, undeclared }
+    }
+}
+
+/// A folder, and its plan until somebody runs it.
+#[derive(Debug)]
+pub(super) struct PlannedSql {
+    pub(super) sql: Sql,
+    /// `None` if it has to be planned again, with what is known by then.
+    pub(super) plan: Option<SqlPlan>,
+}
+
+impl PlannedSql {
+    /// As [`load_sql_with`], with the plan.
+    ///
+    /// # Errors
+    /// All problems of all files.
+    pub(super) async fn load(
+        folder: &Path,
+        xml: &[XmlConfig],
+        unknown_tables: UnknownTables,
+    ) -> Result<Self, Vec<SqlError>> {
+        let sql = read_sql(folder, xml, unknown_tables)?;
+        let plan = Some(SqlPlan::new(&sql, &sql.tables, &[]).await?);
+        Ok(Self { sql, plan })
+    }
+}
+
+/// The transforms of a folder, and what they were planned with.
+pub(super) struct SqlPlan {
+    tables: Vec<Arc<Table>>,
+    registry: Vec<SchemaChange>,
+    pub(super) transforms: Transforms,
+}
+
+impl SqlPlan {
+    async fn new(
+        sql: &Sql,
+        tables: &[Arc<Table>],
+        registry: &[SchemaChange],
+    ) -> Result<Self, Vec<SqlError>> {
+        counter!(names::SQL_PLANS).increment(1);
+        let transforms = Transforms::plan(sql.plan_request(tables, registry)).await?;
+        Ok(Self { tables: tables.to_vec(), registry: registry.to_vec(), transforms })
+    }
+
+    /// The plan at hand, if planning again would give the same. A new one else.
+    ///
+    /// # Errors
+    /// All problems of all files.
+    pub(super) async fn renewed(
+        at_hand: Option<Self>,
+        sql: &Sql,
+        tables: &[Arc<Table>],
+        registry: &[SchemaChange],
+    ) -> Result<Self, PipelineError> {
+        match at_hand {
+            Some(plan) if plan.is_of(tables, registry) => Ok(plan),
+            _ => Self::new(sql, tables, registry).await.map_err(PipelineError::Sql),
+        }
+    }
+
+    fn is_of(&self, tables: &[Arc<Table>], registry: &[SchemaChange]) -> bool {
+        // Without anything that waits, no file has asked for what events have shown.
+        let needs_no_registry = self.registry.is_empty() && self.transforms.pending().is_empty();
+        self.tables == tables && (self.registry == registry || needs_no_registry)
+    }
+}
+
+impl fmt::Debug for SqlPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlPlan").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Offset, SchemaChangeKind, SeenType};
+
+    #[tokio::test]
+    async fn a_plan_is_handed_on_while_planning_again_would_give_the_same() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
+        let loaded = PlannedSql::load(folder, &[], UnknownTables::default()).await.unwrap();
+        let (sql, plan) = (loaded.sql, loaded.plan.unwrap());
+        let shown = SchemaChange {
+            source: sql.tables[0].source.clone(),
+            column: "SHOWN".to_owned(),
+            kind: SchemaChangeKind::Added,
+            seen: SeenType::Text,
+            offset: Offset::new(1, 1),
+        };
+        assert!(plan.is_of(&sql.tables, &[]));
+        assert!(plan.is_of(&sql.tables, std::slice::from_ref(&shown)), "no file reads the column");
+        assert!(!plan.is_of(&sql.tables[1..], &[]), "it is of other tables");
+        let plan = SqlPlan::new(&sql, &sql.tables, &[shown]).await.unwrap();
+        assert!(!plan.is_of(&sql.tables, &[]), "it may have gone by what events had shown");
     }
 }

@@ -10,8 +10,8 @@ use crate::sink::SinkError;
 use crate::telemetry::{Condition, Health, names};
 
 /// Waits between attempts at a target that is away.
-pub(in crate::pipeline) const FIRST_WAIT: Duration = Duration::from_millis(200);
-pub(in crate::pipeline) const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(200);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Backoff and circuit breaker of one user of a target.
 pub(super) struct TargetRetry {

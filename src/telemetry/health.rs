@@ -1,3 +1,5 @@
+//! Whether the processor does its work, as `/ready` and `/health` show it.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -28,16 +30,16 @@ pub struct Readiness {
 }
 
 #[derive(Debug, Default)]
-struct Parts {
-    /// Parts that stop the work.
+struct ConditionReasons {
+    /// ConditionReasons that stop the work.
     blocked: BTreeMap<Condition, String>,
-    /// Parts that are at fault while the work goes on.
+    /// ConditionReasons that are at fault while the work goes on.
     degraded: BTreeMap<Condition, String>,
 }
 
 /// Shared between the parts that report and the page that shows it.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<RwLock<Parts>>);
+pub struct Health(Arc<RwLock<ConditionReasons>>);
 
 impl Health {
     /// A health that waits for source, target and state.

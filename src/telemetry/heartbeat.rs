@@ -1,3 +1,5 @@
+//! A gauge that moves while a loop goes round.
+
 use std::time::{Duration, SystemTime};
 
 use metrics::gauge;

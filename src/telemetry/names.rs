@@ -38,6 +38,7 @@ pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
 pub const SQL_EDITS: &str = "cdc_sql_edits_total";
+pub const SQL_PLANS: &str = "cdc_sql_plans_total";
 pub const WAITING: &str = "cdc_waiting_transforms";
 pub const UPKEEP_BYTES: &str = "cdc_upkeep_bytes";
 pub const LOOKUP_ROWS: &str = "cdc_lookup_rows";
@@ -103,13 +104,21 @@ pub(super) fn describe() {
         "from the database's change time to the commit, newest row of each epoch"
     );
     describe_memory();
-    describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
+    describe_sql();
     describe_counter!(
         REST_REQUESTS,
         "requests to the REST API, by path and outcome: delivered, refused or failed"
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+}
+
+fn describe_sql() {
+    describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
+    describe_counter!(
+        SQL_PLANS,
+        "how often the SQL files were planned: at the start, and for an edit"
+    );
 }
 
 fn describe_memory() {

@@ -1,3 +1,5 @@
+//! Times of the stages of an epoch.
+
 use std::time::Instant;
 
 use metrics::histogram;

@@ -4,11 +4,11 @@
 //! once by DataFusion, whose rows are written to a second schema and compared there.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use tidemark::model::{Epoch, EpochCommit, OffsetSet, ResultChanges, ResultTable, SpoolOrder};
+use tidemark::model::{Epoch, EpochCommit, ResultChanges, ResultTable};
 use tidemark::pipeline::load_sql;
 use tidemark::sink::Sink;
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
@@ -132,24 +132,8 @@ async fn datafusion_agrees(shop: &Shop) {
     let targets: Vec<_> = transforms.results().cloned().collect();
     scratch.check_targets(&sql.tables, &targets).await.expect("targets");
     let names: Vec<String> = results.iter().map(|result| result.table.target.clone()).collect();
-    let now = SystemTime::now();
-    let commit = EpochCommit {
-        epoch: Epoch(1),
-        queue: QUEUE.to_owned(),
-        offsets: OffsetSet::default(),
-        spools: SpoolOrder::default(),
-        landing: Vec::new(),
-        results,
-        retired: Vec::new(),
-        dead_letters: Vec::new(),
-        replayed: Vec::new(),
-        mended: Vec::new(),
-        resent: Vec::new(),
-        schema_changes: Vec::new(),
-        watermark: position.watermark,
-        opened_at: now,
-        closed_at: now,
-    };
+    let watermark = position.watermark;
+    let commit = EpochCommit { results, watermark, ..EpochCommit::empty(Epoch(1), QUEUE) };
     scratch.commit(&commit).await.expect("a commit");
     for target in names {
         let columns = columns(shop, target.trim_start_matches("cdc_")).await;

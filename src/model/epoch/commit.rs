@@ -36,3 +36,27 @@ pub struct EpochCommit {
     /// When the epoch was complete and its SQL had run.
     pub closed_at: SystemTime,
 }
+
+impl EpochCommit {
+    /// An epoch with nothing in it, opened and closed now.
+    pub fn empty(epoch: Epoch, queue: &str) -> Self {
+        let now = SystemTime::now();
+        Self {
+            epoch,
+            queue: queue.to_owned(),
+            offsets: OffsetSet::default(),
+            spools: SpoolOrder::default(),
+            landing: Vec::new(),
+            results: Vec::new(),
+            retired: Vec::new(),
+            dead_letters: Vec::new(),
+            replayed: Vec::new(),
+            mended: Vec::new(),
+            resent: Vec::new(),
+            schema_changes: Vec::new(),
+            watermark: None,
+            opened_at: now,
+            closed_at: now,
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Why an event becomes a dead letter instead of being applied, and how it is taken out of its epoch.
 
 use std::collections::HashMap;
+use std::fmt::{self, Display, Formatter};
 
-use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 
 use crate::decode::Decoded;
@@ -11,25 +11,25 @@ use crate::sink::RefusedRow;
 
 /// Why an event is not applied but a dead letter.
 #[derive(Debug, Clone)]
-pub(in crate::pipeline) struct Diversion {
-    pub(in crate::pipeline) error_type: ErrorType,
-    pub(in crate::pipeline) message: String,
+pub(crate) struct Diversion {
+    pub(crate) error_type: ErrorType,
+    pub(crate) message: String,
     /// As the source names it.
-    pub(in crate::pipeline) table: Option<String>,
-    pub(in crate::pipeline) column: Option<String>,
+    pub(crate) table: Option<String>,
+    pub(crate) column: Option<String>,
 }
 
 impl Diversion {
-    pub(in crate::pipeline) fn late(message: String) -> Self {
+    pub(crate) fn late(message: String) -> Self {
         Self { error_type: ErrorType::LateEvent, message, table: None, column: None }
     }
 
-    pub(in crate::pipeline) fn refused(row: RefusedRow) -> Self {
+    pub(crate) fn refused(row: RefusedRow) -> Self {
         let RefusedRow { message, column, .. } = row;
         Self { error_type: ErrorType::RowRefused, message, table: None, column }
     }
 
-    pub(in crate::pipeline) fn failed(reason: &str) -> Self {
+    pub(crate) fn failed(reason: &str) -> Self {
         let message = format!(
             "{reason}: correct the query or the event, then replay it (tidemark dlq replay)"
         );
@@ -37,7 +37,7 @@ impl Diversion {
     }
 
     /// The event, whole, as a dead letter.
-    pub(in crate::pipeline) fn letter(self, message: &Message) -> DeadLetter {
+    pub(crate) fn letter(self, message: &Message) -> DeadLetter {
         DeadLetter {
             offset: message.offset,
             topic: message.topic.clone(),
@@ -51,17 +51,37 @@ impl Diversion {
     }
 }
 
+/// A row of a changelog, as in `the row order_id = 7 of table orders`.
+#[derive(Clone, Copy)]
+pub(crate) struct ChangedRow<'a> {
+    pub(crate) changelog: &'a Changelog,
+    pub(crate) row: usize,
+}
+
+impl Display for ChangedRow<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (table, batch) = (&self.changelog.table, &self.changelog.batch);
+        let cell = |at: &usize| {
+            let value = match array_value_to_string(batch.column(*at), self.row) {
+                Ok(value) => value,
+                // A type that has no text has no place in a key either.
+                Err(error) => error.to_string(),
+            };
+            format!("{} = {value}", table.columns[*at].name)
+        };
+        let cells: Vec<String> = table.key.iter().map(cell).collect();
+        write!(f, "the row {} of table {}", cells.join(", "), table.name)
+    }
+}
+
 /// Why a change is late that needs a row in a window that has lost rows.
-pub(in crate::pipeline) fn dropped_reason(
-    (changelog, row): (&Changelog, usize),
-    (found, at): (&Changelog, usize),
-) -> String {
-    let (table, dropped_from) = (&changelog.table, &found.table);
-    let changed = row_name(table, &changelog.batch, (&table.key, row));
-    let dropped = row_name(dropped_from, &found.batch, (&dropped_from.key, at));
-    let needs = match changed == dropped {
-        true => format!("{changed} was"),
-        false => format!("{changed} needs {dropped}, which was"),
+pub(crate) fn dropped_reason(change: ChangedRow<'_>, found: ChangedRow<'_>) -> String {
+    let dropped_from = &found.changelog.table;
+    let (changed, dropped) = (change.to_string(), found.to_string());
+    let needs = if changed == dropped {
+        format!("{changed} was")
+    } else {
+        format!("{changed} needs {dropped}, which was")
     };
     let ttl = humantime::format_duration(dropped_from.options.ttl.unwrap_or_default());
     format!(
@@ -73,41 +93,17 @@ pub(in crate::pipeline) fn dropped_reason(
 }
 
 /// Why a change is late whose epoch needs too much.
-pub(in crate::pipeline) fn too_many_reason(
-    (changelog, row): (&Changelog, usize),
-    needed: &Table,
-    most: usize,
-) -> String {
-    let table = &changelog.table;
+pub(crate) fn too_many_reason(change: ChangedRow<'_>, needed: &Table, most: usize) -> String {
     format!(
-        "{} needs rows of table {} that ttl dropped from memory, and with its neighbours more than \
+        "{change} needs rows of table {} that ttl dropped from memory, and with its neighbours more than \
          {most} rows would have to be read back at once, so this change is not applied: raise ttl in \
          sql/tables/{}.sql or lower batch.max_messages, then replay it (tidemark dlq replay)",
-        row_name(table, &changelog.batch, (&table.key, row)),
-        needed.name,
-        needed.name,
+        needed.name, needed.name,
     )
 }
 
-/// As in `the row order_id = 7 of table orders`.
-pub(in crate::pipeline) fn row_name(
-    table: &Table,
-    batch: &RecordBatch,
-    (columns, row): (&[usize], usize),
-) -> String {
-    let value = |column: &usize| match array_value_to_string(batch.column(*column), row) {
-        Ok(value) => value,
-        // A type that has no text has no place in a key either.
-        Err(error) => error.to_string(),
-    };
-    let names = table.key.iter().map(|at| &table.columns[*at].name);
-    let cells: Vec<String> =
-        names.zip(columns).map(|(name, at)| format!("{name} = {}", value(at))).collect();
-    format!("the row {} of table {}", cells.join(", "), table.name)
-}
-
 /// Moves the messages with a reason from the changes to the dead letters.
-pub(in crate::pipeline) fn take_out(
+pub(crate) fn take_out(
     decoded: &mut Decoded,
     messages: &[Message],
     mut reasons: HashMap<Offset, Diversion>,

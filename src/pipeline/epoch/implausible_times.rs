@@ -11,13 +11,13 @@ use crate::telemetry::names;
 
 /// Counts all of them, and warns once per burst: until an epoch has none of that table and kind.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct ImplausibleTimes {
+pub(crate) struct ImplausibleTimes {
     told: HashSet<(String, TimeKind)>,
 }
 
 impl ImplausibleTimes {
     /// Takes those of one epoch; the ones that a warning was given for.
-    pub(in crate::pipeline) fn tell<'a>(&mut self, epoch: &'a [Ahead]) -> Vec<&'a Ahead> {
+    pub(crate) fn tell<'a>(&mut self, epoch: &'a [Ahead]) -> Vec<&'a Ahead> {
         let key = |ahead: &Ahead| (ahead.table.clone(), ahead.kind);
         let is_new = |ahead: &&Ahead| !self.told.contains(&key(ahead));
         let new: Vec<&Ahead> = epoch.iter().filter(is_new).collect();

@@ -4,8 +4,14 @@ use crate::model::{EpochCommit, Receipt};
 
 /// An epoch to commit, then messages to acknowledge.
 #[derive(Debug)]
-pub(in crate::pipeline) struct Job {
+pub(crate) struct Job {
     /// `None` if every message was committed before.
-    pub(in crate::pipeline) commit: Option<EpochCommit>,
-    pub(in crate::pipeline) receipts: Vec<Receipt>,
+    pub(crate) commit: Option<EpochCommit>,
+    pub(crate) receipts: Vec<Receipt>,
+}
+
+impl Job {
+    pub(crate) fn without_messages(commit: EpochCommit) -> Self {
+        Self { commit: Some(commit), receipts: Vec::new() }
+    }
 }

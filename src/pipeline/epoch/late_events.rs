@@ -7,13 +7,13 @@ use metrics::counter;
 
 use crate::decode::Decoded;
 use crate::model::{Changelog, Late, Message, Offset, Table};
-use crate::pipeline::epoch::diversion::{Diversion, row_name, take_out};
+use crate::pipeline::epoch::diversion::{ChangedRow, Diversion, take_out};
 use crate::pipeline::error::PipelineError;
 use crate::state::{Lateness, StateStores};
 use crate::telemetry::names;
 
 /// What becomes of a late event.
-enum Outcome {
+enum LateOutcome {
     /// Results change.
     Applied,
     DeadLetter(String),
@@ -21,7 +21,7 @@ enum Outcome {
     Dropped,
 }
 
-impl Outcome {
+impl LateOutcome {
     fn as_str(&self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -35,7 +35,7 @@ impl Outcome {
 /// are to be landed and nothing else. A message is late as a whole.
 ///
 /// `behind` are the events below the watermark when they came.
-pub(in crate::pipeline) fn divert(
+pub(crate) fn divert(
     stores: &StateStores,
     messages: &[Message],
     decoded: &mut Decoded,
@@ -45,15 +45,15 @@ pub(in crate::pipeline) fn divert(
     for changelog in &decoded.changes {
         for (row, lateness) in stores.late(changelog, behind)?.into_iter().enumerate() {
             let Some(lateness) = lateness else { continue };
-            let outcome = outcome((changelog, row), &lateness);
+            let outcome = outcome(ChangedRow { changelog, row }, &lateness);
             let table = changelog.table.name.clone();
             counter!(names::LATE_ROWS, "table" => table, "outcome" => outcome.as_str())
                 .increment(1);
             let offset = changelog.offsets[row];
             match outcome {
-                Outcome::Applied => {}
-                Outcome::DeadLetter(reason) => drop(reasons.entry(offset).or_insert(reason)),
-                Outcome::Dropped => drop(dropped.insert(offset)),
+                LateOutcome::Applied => {}
+                LateOutcome::DeadLetter(reason) => drop(reasons.entry(offset).or_insert(reason)),
+                LateOutcome::Dropped => drop(dropped.insert(offset)),
             }
         }
     }
@@ -67,47 +67,39 @@ pub(in crate::pipeline) fn divert(
     separate(stores, decoded, &dropped)
 }
 
-fn outcome((changelog, row): (&Changelog, usize), lateness: &Lateness) -> Outcome {
+fn outcome(change: ChangedRow<'_>, lateness: &Lateness) -> LateOutcome {
     let reason = || match lateness {
-        Lateness::Closed => closed(changelog, row),
-        Lateness::Forgotten { table, event_time } => {
-            forgotten((changelog, row), (table, *event_time))
-        }
+        Lateness::Closed => closed(change),
+        Lateness::Forgotten { table, event_time } => forgotten(change, table, *event_time),
     };
-    match (changelog.table.options.late, lateness) {
-        (Late::Update, Lateness::Closed) => Outcome::Applied,
-        (Late::Drop, _) => Outcome::Dropped,
-        (Late::Update | Late::Dlq, _) => Outcome::DeadLetter(reason()),
+    match (change.changelog.table.options.late, lateness) {
+        (Late::Update, Lateness::Closed) => LateOutcome::Applied,
+        (Late::Drop, _) => LateOutcome::Dropped,
+        (Late::Update | Late::Dlq, _) => LateOutcome::DeadLetter(reason()),
     }
 }
 
-fn closed(changelog: &Changelog, row: usize) -> String {
-    let table = &changelog.table;
+fn closed(change: ChangedRow<'_>) -> String {
     format!(
-        "all windows of {} are closed, so this change is not applied and the results keep their last \
+        "all windows of {change} are closed, so this change is not applied and the results keep their last \
          value, because the option late in sql/tables/{}.sql is 'dlq'",
-        row_name(table, &changelog.batch, (&table.key, row)),
-        table.name,
+        change.changelog.table.name,
     )
 }
 
-fn forgotten(
-    (changelog, row): (&Changelog, usize),
-    (windows_of, event_time): (&Table, Option<i64>),
-) -> String {
-    let table = &changelog.table;
+fn forgotten(change: ChangedRow<'_>, windows_of: &Table, event_time: Option<i64>) -> String {
     let time = event_time.and_then(timestamp_us_to_datetime);
     let time = time.map_or_else(|| "no event time".to_owned(), |time| time.to_string());
-    let whose = match windows_of.name == table.name {
-        true => String::new(),
-        false => format!("a row of table {} that is ", windows_of.name),
+    let whose = if windows_of.name == change.changelog.table.name {
+        String::new()
+    } else {
+        format!("a row of table {} that is ", windows_of.name)
     };
     let ttl = humantime::format_duration(windows_of.options.ttl.unwrap_or_default()).to_string();
     format!(
-        "{} is of {whose}{time}, and rows of its windows were dropped from memory after their ttl of \
+        "{change} is of {whose}{time}, and rows of its windows were dropped from memory after their ttl of \
          {ttl}, so this change is not applied and the results keep their last value: raise ttl in \
          sql/tables/{}.sql, then replay it (tidemark dlq replay)",
-        row_name(table, &changelog.batch, (&table.key, row)),
         windows_of.name,
     )
 }

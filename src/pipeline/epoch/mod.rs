@@ -1,5 +1,6 @@
 //! One epoch: from messages to what is committed.
 
+mod counters;
 pub(super) mod diversion;
 mod implausible_times;
 pub(super) mod job;

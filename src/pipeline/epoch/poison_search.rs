@@ -11,18 +11,30 @@ use tracing::{error, warn};
 
 use crate::model::{Message, Offset};
 use crate::pipeline::epoch::diversion::Diversion;
-use crate::resilience::chain;
+use crate::pipeline::error::{PipelineError, Stopped};
+use crate::resilience::{Recovery, chain};
 use crate::sink::{PreflightLevel, RefusedRow};
 use crate::transform::TransformError;
 
 /// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
 const MOST_IN_A_ROW: usize = 20;
 
+/// What became of an epoch.
+#[derive(Debug)]
+pub(crate) enum Attempt<T> {
+    Done(T),
+    /// The state is half changed: the messages come again, from the ledger, as the search wants them.
+    QueryFailed,
+    /// The same, and the events are not to blame.
+    GivenUp(TransformError),
+}
+
 /// What is known about failing events; it outlives sessions.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct PoisonSearch {
+pub(crate) struct PoisonSearch {
     /// The most messages in an epoch, while a failure is narrowed down.
     limit: Option<usize>,
+    /// Why events can't be processed.
     reasons: HashMap<Offset, Diversion>,
     /// Tables whose landing rows were refused when they were committed, and what would have told before.
     preflight_levels: BTreeMap<String, PreflightLevel>,
@@ -30,20 +42,13 @@ pub(in crate::pipeline) struct PoisonSearch {
 }
 
 impl PoisonSearch {
-    /// Why events can't be processed, by their offsets.
-    pub(in crate::pipeline) fn reasons(&self) -> &HashMap<Offset, Diversion> {
-        &self.reasons
-    }
-
     /// Tables whose rows are to be looked at before they are applied, and how.
-    pub(in crate::pipeline) fn preflight_levels(
-        &self,
-    ) -> impl Iterator<Item = (&String, PreflightLevel)> {
+    pub(crate) fn preflight_levels(&self) -> impl Iterator<Item = (&String, PreflightLevel)> {
         self.preflight_levels.iter().map(|(table, level)| (table, *level))
     }
 
     /// The target refused these rows at the commit, each of them alone.
-    pub(in crate::pipeline) fn refused(&mut self, rows: Vec<RefusedRow>) {
+    pub(crate) fn refused(&mut self, rows: Vec<RefusedRow>) {
         for row in rows {
             warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
             let known = self.preflight_levels.entry(row.table.clone()).or_insert(row.level);
@@ -53,24 +58,48 @@ impl PoisonSearch {
     }
 
     /// The most messages in the next epoch, if there is a limit.
-    pub(in crate::pipeline) fn limit(&self) -> Option<usize> {
+    pub(crate) fn limit(&self) -> Option<usize> {
         self.limit
     }
 
     /// What was known about these events is settled: they are dead letters.
-    pub(in crate::pipeline) fn forget(&mut self, offsets: &[Offset]) {
+    pub(crate) fn forget(&mut self, offsets: &[Offset]) {
         self.reasons.retain(|offset, _| !offsets.contains(offset));
     }
 
     /// Takes the messages of the next epoch.
-    pub(in crate::pipeline) fn next_part(&self, messages: &mut Vec<Message>) -> Vec<Message> {
+    pub(crate) fn next_part(&self, messages: &mut Vec<Message>) -> Vec<Message> {
         let count = self.limit.unwrap_or(messages.len()).min(messages.len());
         let rest = messages.split_off(count);
         std::mem::replace(messages, rest)
     }
 
+    /// One epoch of messages with these offsets, while looking for those that make a query fail. `epoch` is
+    /// given what is known to fail.
+    pub(crate) async fn attempt<T>(
+        &mut self,
+        offsets: &[Offset],
+        epoch: impl AsyncFnOnce(&HashMap<Offset, Diversion>) -> Result<T, Stopped>,
+    ) -> Result<Attempt<T>, Stopped> {
+        match epoch(&self.reasons).await {
+            Ok(done) => {
+                self.succeeded(offsets);
+                Ok(Attempt::Done(done))
+            }
+            Err(Stopped::Failed(PipelineError::Transform(error)))
+                if error.recovery() == Recovery::DeadLetter =>
+            {
+                match self.failed(offsets, error) {
+                    Ok(()) => Ok(Attempt::QueryFailed),
+                    Err(error) => Ok(Attempt::GivenUp(error)),
+                }
+            }
+            Err(stopped) => Err(stopped),
+        }
+    }
+
     /// An epoch of these messages went through.
-    pub(in crate::pipeline) fn succeeded(&mut self, offsets: &[Offset]) {
+    fn succeeded(&mut self, offsets: &[Offset]) {
         if offsets.iter().any(|offset| !self.reasons.contains_key(offset)) {
             self.in_a_row = 0;
             // Nobody collects more than this anyway.
@@ -82,11 +111,7 @@ impl PoisonSearch {
     ///
     /// # Errors
     /// The error itself, if the events are not to blame.
-    pub(in crate::pipeline) fn failed(
-        &mut self,
-        offsets: &[Offset],
-        error: TransformError,
-    ) -> Result<(), TransformError> {
+    fn failed(&mut self, offsets: &[Offset], error: TransformError) -> Result<(), TransformError> {
         let suspects: Vec<&Offset> =
             offsets.iter().filter(|offset| !self.reasons.contains_key(offset)).collect();
         match suspects.as_slice() {
@@ -140,7 +165,7 @@ mod tests {
     }
 
     /// Sessions until all messages are through, or the search gives up; how many sessions failed.
-    fn run(
+    async fn run(
         poison_search: &mut PoisonSearch,
         count: u64,
         is_bad: impl Fn(u64) -> bool,
@@ -151,42 +176,46 @@ mod tests {
             while !rest.is_empty() {
                 let part = poison_search.next_part(&mut rest);
                 let offsets: Vec<Offset> = part.iter().map(|m| m.offset).collect();
-                let fails = offsets.iter().any(|offset| {
-                    is_bad(offset.id) && !poison_search.reasons().contains_key(offset)
-                });
-                if fails {
-                    failures += 1;
-                    poison_search.failed(&offsets, error()).map_err(drop)?;
-                    break;
+                let epoch = async |failing: &HashMap<Offset, Diversion>| {
+                    let fails =
+                        |offset: &Offset| is_bad(offset.id) && !failing.contains_key(offset);
+                    if offsets.iter().any(fails) { Err(error().into()) } else { Ok(()) }
+                };
+                match poison_search.attempt(&offsets, epoch).await.expect("no other error") {
+                    Attempt::Done(()) => {}
+                    Attempt::QueryFailed => {
+                        failures += 1;
+                        break;
+                    }
+                    Attempt::GivenUp(_) => return Err(()),
                 }
-                poison_search.succeeded(&offsets);
                 done += offsets.len() as u64;
             }
         }
         Ok(failures)
     }
 
-    #[test]
-    fn one_bad_event_is_found_by_halving_and_its_neighbours_go_on() {
+    #[tokio::test]
+    async fn one_bad_event_is_found_by_halving_and_its_neighbours_go_on() {
         let mut poison_search = PoisonSearch::default();
-        let failures = run(&mut poison_search, 5000, |id| id == 3210).unwrap();
-        let found: Vec<u64> = poison_search.reasons().keys().map(|offset| offset.id).collect();
+        let failures = run(&mut poison_search, 5000, |id| id == 3210).await.unwrap();
+        let found: Vec<u64> = poison_search.reasons.keys().map(|offset| offset.id).collect();
         assert_eq!(found, [3210]);
         assert!(failures <= 40, "{failures} failures");
-        assert!(poison_search.reasons()[&Offset::new(7, 3210)].message.contains("Divide by zero"));
+        assert!(poison_search.reasons[&Offset::new(7, 3210)].message.contains("Divide by zero"));
     }
 
-    #[test]
-    fn several_bad_events_are_all_found() {
+    #[tokio::test]
+    async fn several_bad_events_are_all_found() {
         let mut poison_search = PoisonSearch::default();
-        run(&mut poison_search, 2000, |id| id % 301 == 300).unwrap();
-        assert_eq!(poison_search.reasons().len(), 6);
+        run(&mut poison_search, 2000, |id| id % 301 == 300).await.unwrap();
+        assert_eq!(poison_search.reasons.len(), 6);
     }
 
-    #[test]
-    fn a_query_that_always_fails_diverts_no_more_than_a_few() {
+    #[tokio::test]
+    async fn a_query_that_always_fails_diverts_no_more_than_a_few() {
         let mut poison_search = PoisonSearch::default();
-        assert!(run(&mut poison_search, 5000, |_| true).is_err());
-        assert_eq!(poison_search.reasons().len(), MOST_IN_A_ROW);
+        assert!(run(&mut poison_search, 5000, |_| true).await.is_err());
+        assert_eq!(poison_search.reasons.len(), MOST_IN_A_ROW);
     }
 }

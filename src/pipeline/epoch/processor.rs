@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use tracing::info;
 
 use crate::config::DeadLetterConfig;
-use crate::decode::{Decoded, Decoder, Passed};
+use crate::decode::{Decoded, Decoder};
 use crate::model::{
     Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, NewColumns, Offset,
     OffsetSet, Receipt, RefusedRequest, ReplayOutcome, ReplayRequest, Replayed, ResultTable,
@@ -19,19 +19,19 @@ use crate::pipeline::epoch::diversion::Diversion;
 use crate::pipeline::epoch::implausible_times::ImplausibleTimes;
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::{late_events, replay, stale_snapshots, unknown_lobs};
-use crate::pipeline::error::PipelineError;
+use crate::pipeline::epoch::{counters, late_events, replay, stale_snapshots, unknown_lobs};
+use crate::pipeline::error::{PipelineError, Stopped};
 use crate::state::{MemoryExcess, StateStores};
 use crate::telemetry::{Stages, names};
 use crate::transform::Transforms;
 
 /// Everything that outlives an epoch on the processing side.
-pub(in crate::pipeline) struct Processor {
+pub(crate) struct Processor {
     queue: String,
     decoder: Decoder,
     stores: StateStores,
     transforms: Transforms,
-    landed: LandingReader,
+    landing_reader: LandingReader,
     implausible_times: ImplausibleTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: OffsetSet,
@@ -44,20 +44,52 @@ pub(in crate::pipeline) struct Processor {
     held: HashSet<Offset>,
 }
 
+/// What a processor is made of.
+pub(crate) struct ProcessorParts {
+    pub(crate) queue: String,
+    pub(crate) decoder: Decoder,
+    pub(crate) stores: StateStores,
+    pub(crate) transforms: Transforms,
+    pub(crate) landing_reader: LandingReader,
+}
+
+/// An epoch in the making.
+struct OpenEpoch {
+    /// Without those that are known to fail, once it is decoded.
+    messages: Vec<Message>,
+    opened_at: SystemTime,
+    stages: Stages,
+}
+
+impl OpenEpoch {
+    fn new(messages: Vec<Message>, opened_at: SystemTime) -> Self {
+        Self { messages, opened_at, stages: Stages::start() }
+    }
+}
+
+/// What the messages of an epoch say.
+enum Decoding {
+    /// Something that a query waits for. They come again, to a session that knows it.
+    Lesson(EpochCommit),
+    Changes(Decoded),
+}
+
+/// What an epoch commits, and what was left out of it.
+struct Applied {
+    commit: EpochCommit,
+    /// Events with snapshot rows that are older than what is known of their keys.
+    stale_snapshots: HashSet<Offset>,
+}
+
 impl Processor {
-    pub(in crate::pipeline) fn new(
-        queue: String,
-        decoder: Decoder,
-        (stores, transforms): (StateStores, Transforms),
-        landed: LandingReader,
-        position: LedgerPosition,
-    ) -> Self {
+    pub(crate) fn new(parts: ProcessorParts, position: LedgerPosition) -> Self {
+        let ProcessorParts { queue, decoder, stores, transforms, landing_reader } = parts;
         Self {
             queue,
             decoder,
             stores,
             transforms,
-            landed,
+            landing_reader,
             implausible_times: ImplausibleTimes::default(),
             known: position.offsets,
             letters: DeadLetterConfig::default(),
@@ -68,17 +100,17 @@ impl Processor {
         }
     }
 
-    pub(in crate::pipeline) fn with_letters(self, letters: &DeadLetterConfig) -> Self {
+    pub(crate) fn with_letters(self, letters: &DeadLetterConfig) -> Self {
         Self { letters: letters.clone(), ..self }
     }
 
     /// One epoch; events in `failing` become dead letters. Its number is used up only if there is something
-    /// to commit. `None`: shutdown came while the target was away.
-    pub(in crate::pipeline) async fn process(
+    /// to commit.
+    pub(crate) async fn process(
         &mut self,
         messages: Vec<Message>,
         failing: &HashMap<Offset, Diversion>,
-    ) -> Result<Option<Job>, PipelineError> {
+    ) -> Result<Job, Stopped> {
         let opened_at = SystemTime::now();
         counter!(names::MESSAGES).increment(messages.len() as u64);
         let delivered: Vec<(Offset, Receipt)> =
@@ -86,10 +118,13 @@ impl Processor {
         let (fresh, offsets) = self.drop_known(messages);
         if fresh.is_empty() {
             let receipts = delivered.into_iter().map(|(_, receipt)| receipt).collect();
-            return Ok(Some(Job { commit: None, receipts }));
+            return Ok(Job { commit: None, receipts });
         }
-        let fresh = self.pass_own(fresh);
-        let commit = self.compute((fresh, opened_at), failing, None).await?;
+        let mut epoch = OpenEpoch::new(self.pass_own(fresh), opened_at);
+        let commit = match self.decode(&mut epoch, failing)? {
+            Decoding::Lesson(commit) => commit,
+            Decoding::Changes(decoded) => self.apply(epoch, decoded).await?.commit,
+        };
         let is_held = |offset: &Offset| self.held.contains(offset);
         let offsets = offsets.into_iter().filter(|offset| !is_held(offset)).fold(
             OffsetSet::default(),
@@ -100,103 +135,98 @@ impl Processor {
         );
         let receipts = delivered.iter().filter(|(offset, _)| !is_held(offset));
         let receipts = receipts.map(|(_, receipt)| *receipt).collect();
-        Ok(commit.map(|commit| Job { commit: Some(EpochCommit { offsets, ..commit }), receipts }))
+        Ok(Job { commit: Some(EpochCommit { offsets, ..commit }), receipts })
     }
 
-    /// Dead letters once more, as an epoch of their own; nothing may be under way to the target. `None` as
-    /// in [`Self::process`].
-    pub(in crate::pipeline) async fn replay(
+    /// Dead letters once more, as an epoch of their own; nothing may be under way to the target.
+    pub(crate) async fn replay(
         &mut self,
         asked: Vec<ReplayRequest>,
         failing: &HashMap<Offset, Diversion>,
-    ) -> Result<Option<Job>, PipelineError> {
+    ) -> Result<Job, Stopped> {
         let (asked, lost) = replay::placed(asked, |at| self.spools.position(at).ok());
         let messages = asked.iter().map(|request| request.message.clone()).collect();
+        let mut epoch = OpenEpoch::new(messages, SystemTime::now());
         let mut superseded = HashSet::new();
-        let work = (messages, SystemTime::now());
-        let Some(mut commit) = self.compute(work, failing, Some(&mut superseded)).await? else {
-            return Ok(None);
+        let mut commit = match self.decode(&mut epoch, failing)? {
+            Decoding::Lesson(commit) => commit,
+            Decoding::Changes(mut decoded) => {
+                let (stores, landing) = (&self.stores, &mut self.landing_reader);
+                superseded = replay::take_superseded(stores, landing, &mut decoded).await?;
+                let applied = self.apply(epoch, decoded).await?;
+                superseded.extend(applied.stale_snapshots);
+                applied.commit
+            }
         };
         // These are asked for until a session knows their tables.
         let asked: Vec<ReplayRequest> =
             asked.into_iter().filter(|request| !self.is_held(request.message.offset)).collect();
         replay::settle(&mut commit, &asked, &superseded, lost);
-        Ok(Some(Job { commit: Some(commit), receipts: Vec::new() }))
+        Ok(Job::without_messages(commit))
     }
 
     /// An epoch that says of dead letters that they are not looked at, and why.
-    pub(in crate::pipeline) fn refuse(&mut self, asked: &[ReplayRequest], reason: &str) -> Job {
-        self.last = self.last.next();
-        let now = SystemTime::now();
+    pub(crate) fn refuse(&mut self, asked: &[ReplayRequest], reason: &str) -> Job {
         let outcome = || ReplayOutcome::NotTried(reason.to_owned());
         let replayed =
             asked.iter().map(|request| Replayed { id: request.id, outcome: outcome() }).collect();
-        let commit = EpochCommit { replayed, ..self.empty(now) };
-        Job { commit: Some(commit), receipts: Vec::new() }
+        let empty = self.next_epoch(SystemTime::now());
+        Job::without_messages(EpochCommit { replayed, ..empty })
     }
 
     /// Requests that the API refused, as an epoch that puts them back into the outbox.
-    pub(in crate::pipeline) fn resend(&mut self, asked: &[RefusedRequest]) -> Job {
-        self.last = self.last.next();
+    pub(crate) fn resend(&mut self, asked: &[RefusedRequest]) -> Job {
         let (resent, replayed) = replay::resendable(&self.results(), asked);
-        let commit = EpochCommit { resent, replayed, ..self.empty(SystemTime::now()) };
-        Job { commit: Some(commit), receipts: Vec::new() }
+        let empty = self.next_epoch(SystemTime::now());
+        Job::without_messages(EpochCommit { resent, replayed, ..empty })
     }
 
-    pub(in crate::pipeline) fn results(&self) -> Vec<Arc<ResultTable>> {
+    pub(crate) fn results(&self) -> Vec<Arc<ResultTable>> {
         self.transforms.results().cloned().collect()
     }
 
-    /// What the epoch of these messages commits, without their offsets; of dead letters with those that
-    /// have newer rows.
-    async fn compute(
+    /// The changes of the epoch's messages, and those in `failing` as dead letters.
+    fn decode(
         &mut self,
-        (fresh, opened_at): (Vec<Message>, SystemTime),
+        epoch: &mut OpenEpoch,
         failing: &HashMap<Offset, Diversion>,
-        mut superseded: Option<&mut HashSet<Offset>>,
-    ) -> Result<Option<EpochCommit>, PipelineError> {
-        let (failed, fresh) = divert_failing(fresh, failing);
-        let mut stages = Stages::start();
-        let mut decoded = self.decoder.decode(&fresh, &self.spools)?;
-        stages.done("decode");
+    ) -> Result<Decoding, PipelineError> {
+        let failed = divert_failing(&mut epoch.messages, failing);
+        let mut decoded = self.decoder.decode(&epoch.messages, &self.spools)?;
+        epoch.stages.done("decode");
         let changes = &decoded.schema_changes;
         if changes.iter().any(|change| self.transforms.awaits(change)) {
-            let delivered = fresh.iter().map(|message| message.offset);
+            let delivered = epoch.messages.iter().map(|message| message.offset);
             self.held.extend(delivered.chain(failed.iter().map(|letter| letter.offset)));
-            return Ok(Some(self.lesson(decoded.schema_changes, opened_at)));
+            return Ok(Decoding::Lesson(self.lesson(decoded.schema_changes, epoch.opened_at)));
         }
         self.has_learned |= changes.iter().any(|change| self.gets_a_column(change));
         self.has_learned |= !decoded.held.is_empty();
         self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
-        if let Some(superseded) = &mut superseded {
-            let (stores, landed) = (&self.stores, &mut self.landed);
-            match replay::take_superseded(stores, landed, &mut decoded).await? {
-                Some(offsets) => **superseded = offsets,
-                None => return Ok(None),
-            }
-        }
-        if !self.landed.divert_refused(&fresh, &mut decoded).await? {
-            return Ok(None);
-        }
+        Ok(Decoding::Changes(decoded))
+    }
+
+    /// What the epoch commits, without the offsets of its messages.
+    async fn apply(
+        &mut self,
+        mut epoch: OpenEpoch,
+        mut decoded: Decoded,
+    ) -> Result<Applied, Stopped> {
+        let (fresh, stages) = (&epoch.messages, &mut epoch.stages);
+        self.landing_reader.divert_refused(fresh, &mut decoded).await?;
         let advanced = self.stores.advance(&decoded.changes);
         self.implausible_times.tell(&advanced.ahead);
         let behind = &advanced.behind;
-        let mut landed_only = late_events::divert(&self.stores, &fresh, &mut decoded, behind)?;
-        let outdated = self.read_back(&fresh, &mut decoded, &mut landed_only).await?;
-        match (outdated, superseded) {
-            (None, _) => return Ok(None),
-            (Some(outdated), Some(superseded)) => superseded.extend(outdated),
-            (Some(_), None) => {}
-        }
-        unknown_lobs::divert(&self.stores, &fresh, &mut decoded)?;
+        let mut landed_only = late_events::divert(&self.stores, fresh, &mut decoded, behind)?;
+        let stale_snapshots = self.read_back(fresh, &mut decoded, &mut landed_only).await?;
+        unknown_lobs::divert(&self.stores, fresh, &mut decoded)?;
         stages.done("late");
         for table in &decoded.ignored {
             info!(%table, "events of a table that no file declares are ignored");
         }
-        count_decoded(&decoded.changes, &decoded.dead_letters, decoded.passed);
-        count_rows(&landed_only);
-        count_unread(&decoded);
+        counters::count_decoded(&decoded);
+        counters::count_rows(&landed_only);
         let changes = self.stores.extract(decoded.changes, &decoded.kept)?;
         let (mut landing, deltas) = self.fold(changes)?;
         stages.done("fold");
@@ -206,18 +236,18 @@ impl Processor {
         stages.done("sql");
         self.expire().await?;
         stages.done("ttl");
-        self.last = self.last.next();
         let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
-        let empty = self.empty(opened_at);
-        Ok(Some(EpochCommit { landing, results, dead_letters, schema_changes, watermark, ..empty }))
+        let empty = self.next_epoch(epoch.opened_at);
+        let commit =
+            EpochCommit { landing, results, dead_letters, schema_changes, watermark, ..empty };
+        Ok(Applied { commit, stale_snapshots })
     }
 
     /// An epoch with nothing but what its events have shown. They come again, to queries that know it, so that
     /// what is appended of changes has them, and no result shows a value in a type that is not its own.
     fn lesson(&mut self, schema_changes: Vec<SchemaChange>, opened_at: SystemTime) -> EpochCommit {
         self.has_learned = true;
-        self.last = self.last.next();
-        EpochCommit { schema_changes, ..self.empty(opened_at) }
+        EpochCommit { schema_changes, ..self.next_epoch(opened_at) }
     }
 
     /// Whether the next session gives a field a column where its table lands, or a wider one.
@@ -232,35 +262,21 @@ impl Processor {
         is_new && self.transforms.tables().iter().any(alters)
     }
 
-    /// The epoch at hand without anything in it.
-    fn empty(&self, opened_at: SystemTime) -> EpochCommit {
-        EpochCommit {
-            epoch: self.last,
-            queue: self.queue.clone(),
-            offsets: OffsetSet::default(),
-            spools: self.spools.clone(),
-            landing: Vec::new(),
-            results: Vec::new(),
-            retired: Vec::new(),
-            dead_letters: Vec::new(),
-            replayed: Vec::new(),
-            mended: Vec::new(),
-            resent: Vec::new(),
-            schema_changes: Vec::new(),
-            watermark: self.stores.clock().watermark,
-            opened_at,
-            closed_at: SystemTime::now(),
-        }
+    /// The next epoch without anything in it.
+    fn next_epoch(&mut self, opened_at: SystemTime) -> EpochCommit {
+        self.last = self.last.next();
+        let (spools, watermark) = (self.spools.clone(), self.stores.clock().watermark);
+        EpochCommit { spools, watermark, opened_at, ..EpochCommit::empty(self.last, &self.queue) }
     }
 
     #[cfg(test)]
-    pub(in crate::pipeline) fn store_len(&self, table: &str) -> usize {
+    pub(crate) fn store_len(&self, table: &str) -> usize {
         let mut stores = self.stores.stores();
         stores.find(|store| store.table().name == table).map_or(0, |store| store.len())
     }
 
     #[cfg(test)]
-    pub(in crate::pipeline) fn views(&self) -> Vec<(usize, usize)> {
+    pub(crate) fn views(&self) -> Vec<(usize, usize)> {
         self.stores.views().map(|(_, rows, versions, _)| (rows, versions)).collect()
     }
 
@@ -320,69 +336,50 @@ impl Processor {
     }
 
     #[cfg(test)]
-    pub(in crate::pipeline) fn limit_memory(&mut self, limit: bytesize::ByteSize) {
+    pub(crate) fn limit_memory(&mut self, limit: bytesize::ByteSize) {
         self.stores.set_memory_limit(limit);
     }
 
     /// Whether an event has to come again, to a session that knows its table and its columns.
-    pub(in crate::pipeline) fn is_held(&self, offset: Offset) -> bool {
+    pub(crate) fn is_held(&self, offset: Offset) -> bool {
         self.held.contains(&offset)
     }
 
     /// Whether a transform that waits may run when all so far is committed, or a new table has come.
-    pub(in crate::pipeline) fn has_learned(&self) -> bool {
+    pub(crate) fn has_learned(&self) -> bool {
         self.has_learned
     }
 
     /// Who takes more memory than it may, as of the last epoch.
-    pub(in crate::pipeline) fn excess(&self) -> Option<MemoryExcess> {
+    pub(crate) fn excess(&self) -> Option<MemoryExcess> {
         self.stores.excess(self.transforms.memory())
     }
 
     /// Puts rows back that the epoch needs and ttl has dropped; the targets show them already. With them it
-    /// is known which snapshot rows are outdated: these are taken out, and their events returned. `None`:
-    /// shutdown came while the target was away.
+    /// is known which snapshot rows are outdated: these are taken out, and their events returned.
     async fn read_back(
         &mut self,
         messages: &[Message],
         decoded: &mut Decoded,
         landed_only: &mut Vec<Changelog>,
-    ) -> Result<Option<HashSet<Offset>>, PipelineError> {
-        let put_back = self.landed.put_back(&mut self.stores, messages, decoded).await?;
-        let Some(put_back) = put_back else { return Ok(None) };
+    ) -> Result<HashSet<Offset>, Stopped> {
+        let put_back = self.landing_reader.put_back(&mut self.stores, messages, decoded).await?;
         if !put_back.is_empty() {
             self.transforms.remember(&self.stores, put_back).await?;
         }
         let mut outdated = HashSet::new();
         for changes in [&mut decoded.changes, landed_only] {
-            match stale_snapshots::take_out(&self.stores, &mut self.landed, changes).await? {
-                Some(offsets) => outdated.extend(offsets),
-                None => return Ok(None),
-            }
+            let landing = &mut self.landing_reader;
+            outdated.extend(stale_snapshots::take_out(&self.stores, landing, changes).await?);
         }
-        Ok(Some(outdated))
+        Ok(outdated)
     }
 
     /// Lets ttl drop rows, and takes what is left as what the targets show.
     async fn expire(&mut self) -> Result<(), PipelineError> {
         let mut dropped = self.stores.expire()?;
-        for delta in &dropped {
-            let rows = delta.deleted.num_rows() as u64;
-            counter!(names::EXPIRED_ROWS, "table" => delta.table.clone()).increment(rows);
-        }
-        for store in self.stores.stores() {
-            let table = store.table().name.clone();
-            gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
-            gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
-        }
-        for (view, rows, versions, bytes) in self.stores.views() {
-            gauge!(names::LOOKUP_ROWS, "view" => view.to_owned()).set(rows as f64);
-            gauge!(names::LOOKUP_VERSIONS, "view" => view.to_owned()).set(versions as f64);
-            gauge!(names::LOOKUP_BYTES, "view" => view.to_owned()).set(bytes as f64);
-        }
-        for (result, bytes) in self.transforms.memory() {
-            gauge!(names::UPKEEP_BYTES, "result" => result.to_owned()).set(bytes as f64);
-        }
+        counters::count_expired(&dropped);
+        counters::show_memory(&self.stores, &self.transforms);
         if !dropped.is_empty() {
             dropped.extend(self.stores.look_up(&dropped, &[])?);
             self.transforms.forget(&self.stores, dropped).await?;
@@ -391,61 +388,18 @@ impl Processor {
     }
 }
 
-/// Events that are known to fail, as dead letters, and the others.
+/// Takes out the events that are known to fail, as dead letters.
 fn divert_failing(
-    messages: Vec<Message>,
+    messages: &mut Vec<Message>,
     failing: &HashMap<Offset, Diversion>,
-) -> (Vec<DeadLetter>, Vec<Message>) {
+) -> Vec<DeadLetter> {
     let mut letters = Vec::new();
-    let rest = messages.into_iter().filter(|message| match failing.get(&message.offset) {
+    messages.retain(|message| match failing.get(&message.offset) {
         None => true,
         Some(diversion) => {
             letters.push(diversion.clone().letter(message));
             false
         }
     });
-    let rest = rest.collect();
-    (letters, rest)
-}
-
-fn count_rows(changes: &[Changelog]) {
-    for changelog in changes {
-        let table = changelog.table.name.clone();
-        counter!(names::ROWS, "table" => table.clone()).increment(changelog.len() as u64);
-        if !changelog.unchanged.is_empty() {
-            let cells = changelog.unchanged.len() as u64;
-            counter!(names::UNAVAILABLE_VALUES, "table" => table).increment(cells);
-        }
-    }
-}
-
-/// Counts what of documents was not read.
-fn count_unread(decoded: &Decoded) {
-    for table in &decoded.unread_documents {
-        counter!(names::UNREAD_DOCUMENTS, "table" => table.clone()).increment(1);
-    }
-    for (table, unread) in &decoded.unread_parts {
-        let (values, attributes) = (unread.values as u64, unread.attributes as u64);
-        counter!(names::UNREAD_VALUES, "table" => table.clone()).increment(values);
-        counter!(names::UNREAD_ATTRIBUTES, "table" => table.clone()).increment(attributes);
-    }
-}
-
-fn count_decoded(changes: &[Changelog], dead_letters: &[DeadLetter], passed: Passed) {
-    count_rows(changes);
-    for letter in dead_letters {
-        counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
-    }
-    let kinds = [
-        ("tombstone", passed.tombstones),
-        ("heartbeat", passed.heartbeats),
-        ("transaction_marker", passed.transaction_markers),
-        ("schema_change", passed.schema_changes),
-        ("notification", passed.notifications),
-        ("signal", passed.signals),
-        ("unknown_table", passed.unknown_tables),
-    ];
-    for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
-        counter!(names::PASSED, "kind" => kind).increment(count as u64);
-    }
+    letters
 }

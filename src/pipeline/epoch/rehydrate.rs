@@ -1,4 +1,7 @@
-//! Which landed rows an epoch needs that ttl has dropped from memory: those that it changes, those that
+//! Rows that ttl has dropped and that an epoch needs come back from the landing tables; events for which that
+//! can't be are dead letters, because a result that is computed from a row without its partners would be wrong.
+//!
+//! Which rows an epoch needs: those that it changes, those that
 //! these reference, and those that reference a row that comes back or is new. Up the references first,
 //! then down, so that each table is asked once on either way.
 
@@ -7,14 +10,15 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-
-use crate::pipeline::epoch::diversion::{Diversion, dropped_reason, take_out, too_many_reason};
-use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::error::PipelineError;
 use metrics::counter;
 
 use crate::decode::Decoded;
 use crate::model::{Changelog, KeyBytes, Message, Offset, Table, TableDelta};
+use crate::pipeline::epoch::diversion::{
+    ChangedRow, Diversion, dropped_reason, take_out, too_many_reason,
+};
+use crate::pipeline::epoch::landing_reader::LandingReader;
+use crate::pipeline::error::Stopped;
 use crate::sink::KeyQuery;
 use crate::state::{MissingRows, StateError, StateStores};
 use crate::telemetry::names;
@@ -24,18 +28,15 @@ const MOST_ROWS: usize = 100_000;
 
 impl LandingReader {
     /// Puts the rows that the epoch needs back into the stores; how these differ after it. Events that
-    /// need what can't come back become dead letters. A message is late as a whole. `None`: shutdown
-    /// came before the target answered.
-    pub(in crate::pipeline) async fn put_back(
+    /// need what can't come back become dead letters. A message is late as a whole.
+    pub(crate) async fn put_back(
         &mut self,
         stores: &mut StateStores,
         messages: &[Message],
         decoded: &mut Decoded,
-    ) -> Result<Option<Vec<TableDelta>>, PipelineError> {
+    ) -> Result<Vec<TableDelta>, Stopped> {
         let mut needed = Rehydration::new(stores, &decoded.changes)?;
-        if !needed.find(self).await? {
-            return Ok(None);
-        }
+        needed.find(self).await?;
         let (late, rows) = needed.finish()?;
         let mut deltas = Vec::new();
         for changelog in rows {
@@ -45,25 +46,27 @@ impl LandingReader {
             deltas.push(delta);
         }
         if !deltas.is_empty() {
-            let Some(history) = self.history(stores.doubtful(&deltas)?).await? else {
-                return Ok(None);
-            };
+            let history = self.history(stores.doubtful(&deltas)?).await?;
             deltas.extend(stores.look_up_landed(&deltas, &history)?);
         }
         if !late.is_empty() {
             let late = late.into_iter().map(|(offset, reason)| (offset, Diversion::late(reason)));
             take_out(decoded, messages, late.collect());
         }
-        Ok(Some(deltas))
+        Ok(deltas)
     }
 }
 
 /// A change of the epoch that needs a row: which changelog, which row of it.
-type Need = (usize, usize);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Need {
+    changelog: usize,
+    row: usize,
+}
 
 /// Keys of one table to be asked for.
 #[derive(Default)]
-struct Wanted {
+struct WantedKeys {
     keys: Vec<RecordBatch>,
     /// One per row of `keys`.
     encoded: Vec<KeyBytes>,
@@ -72,26 +75,26 @@ struct Wanted {
 
 /// Rows of one table that were found.
 #[derive(Default)]
-struct Found {
+struct FoundRows {
     parts: Vec<Changelog>,
     /// Per key: where its row is, and who needs it.
     rows: HashMap<KeyBytes, (usize, usize, Vec<Need>)>,
     /// Keys that the epoch makes, of which nothing is landed.
-    new: Wanted,
+    new: WantedKeys,
 }
 
 /// What is found out about one epoch.
-pub(in crate::pipeline) struct Rehydration<'a> {
+pub(crate) struct Rehydration<'a> {
     stores: &'a StateStores,
     changes: &'a [Changelog],
-    wanted: HashMap<String, Wanted>,
-    found: HashMap<String, Found>,
+    wanted: HashMap<String, WantedKeys>,
+    found: HashMap<String, FoundRows>,
     late: HashMap<Offset, String>,
     rest: usize,
 }
 
 impl<'a> Rehydration<'a> {
-    pub(in crate::pipeline) fn new(
+    pub(crate) fn new(
         stores: &'a StateStores,
         changes: &'a [Changelog],
     ) -> Result<Self, StateError> {
@@ -99,7 +102,7 @@ impl<'a> Rehydration<'a> {
         let mut new = Self { stores, changes, wanted, found, late, rest: MOST_ROWS };
         for (at, changelog) in changes.iter().enumerate() {
             for missing in stores.missing_looked_up(changelog)? {
-                want(&mut new.wanted, Some(missing), |row| vec![(at, row)])?;
+                want(&mut new.wanted, Some(missing), |row| vec![Need { changelog: at, row }])?;
             }
             // Extracted rows come back with the row that they were extracted from.
             if changelog.table.is_extracted() {
@@ -108,29 +111,23 @@ impl<'a> Rehydration<'a> {
             for missing in [stores.missing_changed(changelog)?, stores.missing_parents(changelog)?]
             {
                 let wanted = &mut new.wanted;
-                want(wanted, missing, |row| vec![(at, row)])?;
+                want(wanted, missing, |row| vec![Need { changelog: at, row }])?;
             }
             if let Some(missing) = stores.made_anew(changelog)? {
                 let found = new.found.entry(changelog.table.name.clone()).or_default();
-                found.new.add(&missing, |row| vec![(at, row)])?;
+                found.new.add(&missing, |row| vec![Need { changelog: at, row }])?;
             }
         }
         Ok(new)
     }
 
-    /// `false`: shutdown came before the target answered.
-    pub(in crate::pipeline) async fn find(
-        &mut self,
-        landed: &mut LandingReader,
-    ) -> Result<bool, PipelineError> {
+    pub(crate) async fn find(&mut self, landing: &mut LandingReader) -> Result<(), Stopped> {
         let tables: Vec<_> = self.stores.children_first().cloned().collect();
         for table in &tables {
             let Some(wanted) = self.wanted.remove(&table.name) else { continue };
             let keys = concatenated(table, &table.key, &wanted.keys)?;
             let query = KeyQuery { columns: &table.key, keys: &keys };
-            let Some(rows) = landed.newest_rows(table, query, self.rest).await? else {
-                return Ok(false);
-            };
+            let rows = landing.newest_rows(table, query, self.rest).await?;
             let Some(rows) = rows else {
                 self.refuse(wanted.needs.into_values().flatten(), table);
                 continue;
@@ -141,56 +138,50 @@ impl<'a> Rehydration<'a> {
                 let needs: Vec<Vec<Need>> = keys.iter().map(needs_of).collect();
                 let parents = self.stores.missing_parents(&part)?;
                 want(&mut self.wanted, parents, |row| needs[row].clone())?;
-                self.take(part, (keys, needs));
+                self.note_found(part, keys, needs);
             }
-            self.note_new(table, (wanted, keys))?;
+            self.note_new(table, wanted, keys)?;
         }
         for table in tables.iter().rev() {
-            if !self.find_children(table, landed).await? {
-                return Ok(false);
-            }
+            self.find_children(table, landing).await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The rows of `table` that reference a row that comes back.
     async fn find_children(
         &mut self,
         table: &Arc<Table>,
-        landed: &mut LandingReader,
-    ) -> Result<bool, PipelineError> {
-        let Some(reference) = &table.options.references else { return Ok(true) };
+        landing: &mut LandingReader,
+    ) -> Result<(), Stopped> {
+        let Some(reference) = &table.options.references else { return Ok(()) };
         let parents = self.found.get(&reference.table);
         let Some(parents) = parents.filter(|_| self.stores.has_dropped(&table.name)) else {
-            return Ok(true);
+            return Ok(());
         };
         let needs = self.needs_in_time(parents);
         if needs.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
-        let keys = key_column(parents, &needs, (table, reference.column))?;
+        let keys = key_column(parents, &needs, table, reference.column)?;
         let query = KeyQuery { columns: &[reference.column], keys: &keys };
-        let Some(rows) = landed.newest_rows(table, query, self.rest).await? else {
-            return Ok(false);
-        };
+        let rows = landing.newest_rows(table, query, self.rest).await?;
         let Some(rows) = rows else {
             self.refuse(needs.into_values().flatten(), table);
-            return Ok(true);
+            return Ok(());
         };
         for part in rows {
             let of_parent = self.stores.parent_keys(&part)?.into_iter();
             let needs = of_parent.map(|key| needs.get(&key).cloned().unwrap_or_default()).collect();
             let keys = self.stores.row_keys(&part)?;
-            self.take(part, (keys, needs));
+            self.note_found(part, keys, needs);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The events that can't be processed and why, and the rows to put back for the others, as one
     /// changelog per table.
-    pub(in crate::pipeline) fn finish(
-        self,
-    ) -> Result<(HashMap<Offset, String>, Vec<Changelog>), StateError> {
+    pub(crate) fn finish(self) -> Result<(HashMap<Offset, String>, Vec<Changelog>), StateError> {
         let mut put_back = Vec::new();
         for found in self.found.values() {
             let mut is_gone: Vec<Vec<bool>> =
@@ -209,11 +200,12 @@ impl<'a> Rehydration<'a> {
     fn note_new(
         &mut self,
         table: &Table,
-        (wanted, keys): (Wanted, RecordBatch),
+        wanted: WantedKeys,
+        keys: RecordBatch,
     ) -> Result<(), StateError> {
         let failed = |source| StateError::Arrow { table: table.name.clone(), source };
         let found = self.found.entry(table.name.clone()).or_default();
-        let is_own = |need: &Need| self.changes[need.0].table.name == table.name;
+        let is_own = |need: &Need| self.changes[need.changelog].table.name == table.name;
         let is_new =
             |key: &KeyBytes| !found.rows.contains_key(key) && wanted.needs[key].iter().any(is_own);
         let is_new: Vec<bool> = wanted.encoded.iter().map(is_new).collect();
@@ -229,18 +221,23 @@ impl<'a> Rehydration<'a> {
     }
 
     /// Notes found rows; who needs one in a window that has lost rows is late.
-    fn take(&mut self, part: Changelog, (keys, needs): (Vec<KeyBytes>, Vec<Vec<Need>>)) {
+    fn note_found(&mut self, part: Changelog, keys: Vec<KeyBytes>, needs: Vec<Vec<Need>>) {
         self.rest = self.rest.saturating_sub(part.len());
         let mut forgotten: HashMap<String, Vec<bool>> = HashMap::new();
         for (row, needs) in needs.iter().enumerate() {
             for need in needs {
-                let name = &self.changes[need.0].table.name;
+                let name = &self.changes[need.changelog].table.name;
                 let is_late = forgotten
                     .entry(name.clone())
                     .or_insert_with(|| self.stores.are_forgotten(&part, name))[row];
                 if is_late {
-                    let reason = || dropped_reason((&self.changes[need.0], need.1), (&part, row));
-                    let offset = self.changes[need.0].offsets[need.1];
+                    let reason = || {
+                        dropped_reason(
+                            ChangedRow { changelog: &self.changes[need.changelog], row: need.row },
+                            ChangedRow { changelog: &part, row },
+                        )
+                    };
+                    let offset = self.changes[need.changelog].offsets[need.row];
                     self.late.entry(offset).or_insert_with(reason);
                 }
             }
@@ -254,19 +251,19 @@ impl<'a> Rehydration<'a> {
     }
 
     fn refuse(&mut self, needs: impl Iterator<Item = Need>, table: &Table) {
-        for (changelog, row) in needs {
+        for Need { changelog, row } in needs {
             let changelog = &self.changes[changelog];
-            let reason = || too_many_reason((changelog, row), table, MOST_ROWS);
+            let reason = || too_many_reason(ChangedRow { changelog, row }, table, MOST_ROWS);
             self.late.entry(changelog.offsets[row]).or_insert_with(reason);
         }
     }
 
-    fn is_in_time(&self, (changelog, row): Need) -> bool {
-        !self.late.contains_key(&self.changes[changelog].offsets[row])
+    fn is_in_time(&self, need: Need) -> bool {
+        !self.late.contains_key(&self.changes[need.changelog].offsets[need.row])
     }
 
     /// By key of the found rows and the new ones: who needs it, without the late ones.
-    fn needs_in_time(&self, found: &Found) -> HashMap<KeyBytes, Vec<Need>> {
+    fn needs_in_time(&self, found: &FoundRows) -> HashMap<KeyBytes, Vec<Need>> {
         let of_rows = found.rows.iter().map(|(key, (_, _, needs))| (key, needs));
         let in_time = of_rows.chain(&found.new.needs).map(|(key, needs)| {
             let needs: HashSet<Need> =
@@ -277,7 +274,7 @@ impl<'a> Rehydration<'a> {
     }
 }
 
-impl Wanted {
+impl WantedKeys {
     fn add(
         &mut self,
         missing: &MissingRows,
@@ -298,7 +295,7 @@ impl Wanted {
 }
 
 fn want(
-    wanted: &mut HashMap<String, Wanted>,
+    wanted: &mut HashMap<String, WantedKeys>,
     missing: Option<MissingRows>,
     needs_of: impl Fn(usize) -> Vec<Need>,
 ) -> Result<(), StateError> {
@@ -308,9 +305,10 @@ fn want(
 
 /// The keys of parents that somebody needs, as values of the column of `table` that references them.
 fn key_column(
-    parents: &Found,
+    parents: &FoundRows,
     needs: &HashMap<KeyBytes, Vec<Need>>,
-    (table, column): (&Table, usize),
+    table: &Table,
+    column: usize,
 ) -> Result<RecordBatch, StateError> {
     let failed = |source| StateError::Arrow { table: table.name.clone(), source };
     let schema = Arc::new(table.schema().project(&[column]).map_err(failed)?);

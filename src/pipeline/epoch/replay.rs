@@ -16,17 +16,17 @@ use crate::model::{
     ReplayOutcome, ReplayRequest, Replayed, Resent, ResultTable,
 };
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::error::PipelineError;
+use crate::pipeline::error::Stopped;
 use crate::state::StateStores;
 use crate::telemetry::names;
 
 /// Takes out the rows of which a newer version has landed, and the messages that nothing is left of: these
-/// are returned. To be asked when nothing is being committed. `None`: shutdown came before the target answered.
-pub(in crate::pipeline) async fn take_superseded(
+/// are returned. To be asked when nothing is being committed.
+pub(crate) async fn take_superseded(
     stores: &StateStores,
-    landed: &mut LandingReader,
+    landing: &mut LandingReader,
     decoded: &mut Decoded,
-) -> Result<Option<HashSet<Offset>>, PipelineError> {
+) -> Result<HashSet<Offset>, Stopped> {
     let (mut gone, mut left) = (HashSet::new(), HashSet::new());
     for changelog in std::mem::take(&mut decoded.changes) {
         if changelog.table.is_extracted() {
@@ -34,9 +34,7 @@ pub(in crate::pipeline) async fn take_superseded(
             decoded.changes.push(changelog);
             continue;
         }
-        let Some(newest) = newest_positions(stores, landed, &changelog).await? else {
-            return Ok(None);
-        };
+        let newest = newest_positions(stores, landing, &changelog).await?;
         let is_gone: Vec<bool> = changelog
             .positions
             .iter()
@@ -50,21 +48,20 @@ pub(in crate::pipeline) async fn take_superseded(
         decoded.changes.extend((!rest.is_empty()).then_some(rest));
     }
     gone.retain(|offset| !left.contains(offset));
-    Ok(Some(gone))
+    Ok(gone)
 }
 
 /// Per row: where the newest change of its key is.
 async fn newest_positions(
     stores: &StateStores,
-    landed: &mut LandingReader,
+    landing: &mut LandingReader,
     changelog: &Changelog,
-) -> Result<Option<Vec<Option<Position>>>, PipelineError> {
+) -> Result<Vec<Option<Position>>, Stopped> {
     let table = &changelog.table;
     let keys = changelog.batch.project(&table.key).expect("the table has its key columns");
     let asked: Vec<(_, RecordBatch)> = vec![(Arc::clone(table), keys)];
-    let Some(history) = landed.history(asked).await? else { return Ok(None) };
     let mut by_key: HashMap<KeyBytes, Position> = HashMap::new();
-    for part in &history {
+    for part in &landing.history(asked).await? {
         for (key, position) in stores.row_keys(part)?.into_iter().zip(&part.positions) {
             let newest = by_key.entry(key).or_insert(*position);
             *newest = (*newest).max(*position);
@@ -73,11 +70,11 @@ async fn newest_positions(
     let known = stores.known_positions(changelog)?;
     let keys = stores.row_keys(changelog)?;
     let newest = |(key, known): (&KeyBytes, Option<Position>)| by_key.get(key).copied().max(known);
-    Ok(Some(keys.iter().zip(known).map(newest).collect()))
+    Ok(keys.iter().zip(known).map(newest).collect())
 }
 
 /// Splits requests in those whose place among the landed changes is known, and the others with a reason.
-pub(in crate::pipeline) fn placed(
+pub(crate) fn placed(
     asked: Vec<ReplayRequest>,
     position: impl Fn(Offset) -> Option<Position>,
 ) -> (Vec<ReplayRequest>, Vec<Replayed>) {
@@ -101,7 +98,7 @@ pub(in crate::pipeline) fn placed(
 }
 
 /// What goes back to the outbox, and what became of the letters of which nothing does.
-pub(in crate::pipeline) fn resendable(
+pub(crate) fn resendable(
     results: &[Arc<ResultTable>],
     asked: &[RefusedRequest],
 ) -> (Vec<Resent>, Vec<Replayed>) {
@@ -138,7 +135,7 @@ pub(in crate::pipeline) fn resendable(
 }
 
 /// Turns the epoch's dead letters, which are no new ones, into outcomes, and tells all of them.
-pub(in crate::pipeline) fn settle(
+pub(crate) fn settle(
     commit: &mut EpochCommit,
     asked: &[ReplayRequest],
     superseded: &HashSet<Offset>,
@@ -147,12 +144,11 @@ pub(in crate::pipeline) fn settle(
     let letters = std::mem::take(&mut commit.dead_letters);
     let mut failed: HashMap<Offset, DeadLetter> =
         letters.into_iter().map(|letter| (letter.offset, letter)).collect();
-    let outcome = |offset| match failed.remove(&offset) {
+    let mut outcome = |offset| match failed.remove(&offset) {
         Some(letter) => ReplayOutcome::Failed(Box::new(letter)),
         None if superseded.contains(&offset) => ReplayOutcome::Superseded,
         None => ReplayOutcome::Applied,
     };
-    let mut outcome = outcome;
     let replayed = asked
         .iter()
         .map(|request| Replayed { id: request.id, outcome: outcome(request.message.offset) });

@@ -8,23 +8,20 @@ use metrics::counter;
 
 use crate::model::{Changelog, KeyBytes, Offset};
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::error::PipelineError;
+use crate::pipeline::error::Stopped;
 use crate::state::{LastChange, StateStores};
 use crate::telemetry::names;
 
 /// Takes them out of `changes`, with the rows of their documents; the events that they came with. To be asked
-/// when all that ttl has dropped and the changes need is in memory. `None`: shutdown came before the target
-/// answered.
-pub(in crate::pipeline) async fn take_out(
+/// when all that ttl has dropped and the changes need is in memory.
+pub(crate) async fn take_out(
     stores: &StateStores,
-    landed: &mut LandingReader,
+    landing: &mut LandingReader,
     changes: &mut Vec<Changelog>,
-) -> Result<Option<HashSet<Offset>>, PipelineError> {
+) -> Result<HashSet<Offset>, Stopped> {
     let mut outdated = HashSet::new();
     for changelog in changes.iter() {
-        let Some(newest) = newest_landed(stores, landed, changelog).await? else {
-            return Ok(None);
-        };
+        let newest = newest_landed(stores, landing, changelog).await?;
         let Some(is_outdated) = stores.stale_snapshots(changelog, &newest)? else { continue };
         let rows = changelog.offsets.iter().zip(&is_outdated);
         let before = outdated.len();
@@ -40,24 +37,23 @@ pub(in crate::pipeline) async fn take_out(
             changes.extend((!rest.is_empty()).then_some(rest));
         }
     }
-    Ok(Some(outdated))
+    Ok(outdated)
 }
 
 /// Of the keys of snapshot rows that memory does not know.
 async fn newest_landed(
     stores: &StateStores,
-    landed: &mut LandingReader,
+    landing: &mut LandingReader,
     changelog: &Changelog,
-) -> Result<Option<HashMap<KeyBytes, LastChange>>, PipelineError> {
+) -> Result<HashMap<KeyBytes, LastChange>, Stopped> {
     let mut newest: HashMap<KeyBytes, LastChange> = HashMap::new();
-    let Some(keys) = stores.reads_of_unknown_keys(changelog)? else { return Ok(Some(newest)) };
+    let Some(keys) = stores.reads_of_unknown_keys(changelog)? else { return Ok(newest) };
     let asked = vec![(Arc::clone(&changelog.table), keys)];
-    let Some(history) = landed.history(asked).await? else { return Ok(None) };
-    for part in &history {
+    for part in &landing.history(asked).await? {
         // The changes of a key come in their order.
         for (row, key) in stores.row_keys(part)?.into_iter().enumerate() {
             newest.insert(key, LastChange { position: part.positions[row], scn: part.scns[row] });
         }
     }
-    Ok(Some(newest))
+    Ok(newest)
 }

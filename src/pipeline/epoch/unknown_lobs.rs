@@ -10,7 +10,7 @@ use crate::pipeline::error::PipelineError;
 use crate::state::StateStores;
 
 /// Takes them out of the epoch's changes. To be asked when all rows that the changes need are in memory.
-pub(in crate::pipeline) fn divert(
+pub(super) fn divert(
     stores: &StateStores,
     messages: &[Message],
     decoded: &mut Decoded,

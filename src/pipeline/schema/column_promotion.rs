@@ -16,21 +16,21 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// When the next attempt is due; it outlives sessions, because each attempt is a start.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct PromotionRetry {
+pub(crate) struct PromotionRetry {
     wait: Option<Duration>,
     due: Option<Instant>,
 }
 
 impl PromotionRetry {
     /// A session has started.
-    pub(in crate::pipeline) fn note(&mut self, has_failed: bool) {
+    pub(crate) fn note(&mut self, has_failed: bool) {
         self.wait =
             has_failed.then(|| self.wait.map_or(FIRST_WAIT, |wait| (wait * 2).min(LONGEST_WAIT)));
         self.due = self.wait.map(|wait| Instant::now() + wait);
     }
 
     /// Cancel-safe; for ever if nothing has failed.
-    pub(in crate::pipeline) async fn due(&self) {
+    pub(crate) async fn due(&self) {
         match self.due {
             Some(due) => tokio::time::sleep_until(due).await,
             None => std::future::pending().await,
@@ -39,7 +39,7 @@ impl PromotionRetry {
 }
 
 /// Tells operators which columns there are now, and which there are not.
-pub(in crate::pipeline) fn tell(altered: &Altered) {
+pub(crate) fn tell(altered: &Altered) {
     schema_change_log::tell(&altered.done);
     for failed in &altered.failed {
         counter!(names::ALERTS, "kind" => "alter_failed").increment(1);

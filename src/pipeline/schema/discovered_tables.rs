@@ -20,7 +20,7 @@ use crate::transform::{SqlError, Transforms};
 
 /// The registered tables of a session.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct DiscoveredTables {
+pub(crate) struct DiscoveredTables {
     tables: Vec<Arc<Table>>,
     /// Why others are not among them.
     withdrawn: HashMap<SourceTable, String>,
@@ -30,7 +30,7 @@ pub(in crate::pipeline) struct DiscoveredTables {
 
 impl DiscoveredTables {
     /// As far as the files decide.
-    pub(in crate::pipeline) fn of(sql: &Sql, registry: &[SchemaChange]) -> Self {
+    pub(crate) fn of(sql: &Sql, registry: &[SchemaChange]) -> Self {
         let mut discovered = Self::default();
         if sql.unknown_tables != UnknownTables::Register {
             return discovered;
@@ -48,7 +48,7 @@ impl DiscoveredTables {
     ///
     /// # Errors
     /// If the target is away.
-    pub(in crate::pipeline) async fn landing(
+    pub(crate) async fn landing(
         sql: &Sql,
         registry: &[SchemaChange],
         admin: &mut SchemaAdmin,
@@ -72,7 +72,7 @@ impl DiscoveredTables {
     }
 
     /// Tells operators which ones can't be used.
-    pub(in crate::pipeline) fn tell(&self) {
+    pub(crate) fn tell(&self) {
         for (table, reason) in &self.withdrawn {
             counter!(names::ALERTS, "kind" => "registered_table").increment(1);
             let table = table.to_string();
@@ -84,7 +84,7 @@ impl DiscoveredTables {
     }
 
     /// The declared tables, and these.
-    pub(in crate::pipeline) fn and_declared(&self, sql: &Sql) -> Vec<Arc<Table>> {
+    pub(crate) fn and_declared(&self, sql: &Sql) -> Vec<Arc<Table>> {
         sql.tables.iter().chain(&self.tables).cloned().collect()
     }
 
@@ -92,7 +92,7 @@ impl DiscoveredTables {
     ///
     /// # Errors
     /// As [`Transforms::plan`].
-    pub(in crate::pipeline) async fn plan(
+    pub(crate) async fn plan(
         &self,
         sql: &Sql,
         registry: &[SchemaChange],
@@ -102,11 +102,7 @@ impl DiscoveredTables {
     }
 
     /// What the decoder has to know of them, and of the names that are taken.
-    pub(in crate::pipeline) fn known(
-        self,
-        sql: &Sql,
-        results: &[Arc<ResultTable>],
-    ) -> RegisteredTables {
+    pub(crate) fn known(self, sql: &Sql, results: &[Arc<ResultTable>]) -> RegisteredTables {
         let mut taken = self.names;
         taken.extend(sql.tables.iter().chain(&self.tables).flat_map(|table| names_of(table)));
         // Files that wait have no results yet.

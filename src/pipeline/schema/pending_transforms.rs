@@ -7,7 +7,7 @@ use crate::telemetry::{Condition, Health, names};
 use crate::transform::Transforms;
 
 /// Each session says it anew, in the log, on the status page and as a metric.
-pub(in crate::pipeline) fn tell(transforms: &Transforms, health: &Health) {
+pub(crate) fn tell(transforms: &Transforms, health: &Health) {
     for result in transforms.results() {
         gauge!(names::WAITING, "result" => result.name.clone()).set(0.0);
     }
@@ -18,8 +18,9 @@ pub(in crate::pipeline) fn tell(transforms: &Transforms, health: &Health) {
         gauge!(names::WAITING, "result" => waiting.result.clone()).set(1.0);
         reasons.push(reason);
     }
-    match reasons.is_empty() {
-        true => health.clear(Condition::Sql),
-        false => health.degrade(Condition::Sql, reasons.join("; ")),
+    if reasons.is_empty() {
+        health.clear(Condition::Sql);
+    } else {
+        health.degrade(Condition::Sql, reasons.join("; "));
     }
 }

@@ -22,7 +22,7 @@ use crate::transform::{TransformError, Transforms};
 type KeyText = Vec<Option<String>>;
 
 /// What the letters ask for, by result; and what became of those that ask for nothing that can be done.
-pub(in crate::pipeline) fn mendings(
+pub(crate) fn mendings(
     transforms: &Transforms,
     tables: &dyn CurrentRows,
     asked: Vec<RefusedResultRow>,
@@ -46,7 +46,7 @@ pub(in crate::pipeline) fn mendings(
                 let rows = transforms.rows_now(&name, tables)?;
                 let rows =
                     rows.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&result.schema)));
-                keyed((&result, key), &rows, letters, &mut settled)
+                keyed(KeyedResult { result: &result, key }, &rows, letters, &mut settled)
                     .map_err(|source| TransformError::Compare { path: name.clone(), source })?
             }
         };
@@ -116,12 +116,19 @@ fn appended(
     let none = || RecordBatch::new_empty(Arc::clone(&result.schema));
     let upserts = rows_of(&result.schema, &rows).unwrap_or_else(none);
     let keys = RecordBatch::new_empty(Arc::new(Schema::empty()));
-    mending(result, (upserts, of_rows), (keys, Vec::new()))
+    let changes = changes(result, upserts, keys);
+    Mending { changes, of_upserts: of_rows, of_deletes: Vec::new() }
+}
+
+/// A result and the positions of its key columns.
+struct KeyedResult<'a> {
+    result: &'a Arc<ResultTable>,
+    key: &'a [usize],
 }
 
 /// The rows with the keys of the letters, as they are today.
 fn keyed(
-    (result, key): (&Arc<ResultTable>, &[usize]),
+    KeyedResult { result, key }: KeyedResult<'_>,
     rows: &RecordBatch,
     letters: Vec<RefusedResultRow>,
     settled: &mut Vec<Replayed>,
@@ -159,15 +166,11 @@ fn keyed(
     let (gone, of_gone): (Vec<KeyText>, Vec<Vec<RowLetter>>) = wanted.into_iter().unzip();
     let none = || RecordBatch::new_empty(Arc::clone(&key_schema));
     let deletes = rows_of(&key_schema, &gone).unwrap_or_else(none);
-    Ok(mending(result, (upserts, of_found), (deletes, of_gone)))
+    let changes = changes(result, upserts, deletes);
+    Ok(Mending { changes, of_upserts: of_found, of_deletes: of_gone })
 }
 
-fn mending(
-    result: &Arc<ResultTable>,
-    (upserts, of_upserts): (RecordBatch, Vec<Vec<RowLetter>>),
-    (deletes, of_deletes): (RecordBatch, Vec<Vec<RowLetter>>),
-) -> Mending {
+fn changes(result: &Arc<ResultTable>, upserts: RecordBatch, deletes: RecordBatch) -> ResultChanges {
     let (table, held) = (Arc::clone(result), Vec::new());
-    let changes = ResultChanges { table, upserts, held, deletes, is_new_definition: false };
-    Mending { changes, of_upserts, of_deletes }
+    ResultChanges { table, upserts, held, deletes, is_new_definition: false }
 }

@@ -12,7 +12,7 @@ use crate::telemetry::names;
 const MAX_SHOWN: usize = 20;
 
 /// One line per table and kind of change, however many columns an event brings.
-pub(in crate::pipeline) fn tell(changes: &[SchemaChange]) {
+pub(crate) fn tell(changes: &[SchemaChange]) {
     let mut groups: BTreeMap<(&SourceTable, SchemaChangeKind), Vec<&SchemaChange>> =
         BTreeMap::new();
     for change in changes {

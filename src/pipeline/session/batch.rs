@@ -13,7 +13,7 @@ use crate::telemetry::Health;
 
 /// What collecting ended with.
 #[derive(Debug)]
-pub(in crate::pipeline) enum Collected {
+pub(crate) enum Collected {
     /// At least one message.
     Batch(Vec<Message>),
     /// The source's connection changed; there may be messages from before it.
@@ -25,7 +25,7 @@ pub(in crate::pipeline) enum Collected {
 }
 
 /// Takes messages from a source and closes batches.
-pub(in crate::pipeline) struct Collector<S> {
+pub(crate) struct Collector<S> {
     source: S,
     limits: BatchLimits,
     events: Vec<SourceEvent>,
@@ -38,7 +38,7 @@ pub(in crate::pipeline) struct Collector<S> {
 }
 
 impl<S: Source> Collector<S> {
-    pub(in crate::pipeline) fn new(source: S, limits: BatchLimits) -> Self {
+    pub(crate) fn new(source: S, limits: BatchLimits) -> Self {
         Self {
             source,
             limits,
@@ -51,15 +51,12 @@ impl<S: Source> Collector<S> {
     }
 
     /// The source, to be closed.
-    pub(in crate::pipeline) fn into_source(self) -> S {
+    pub(crate) fn into_source(self) -> S {
         self.source
     }
 
     /// Waits for the queue; messages that come stay for the first batch. `false`: the source ended.
-    pub(in crate::pipeline) async fn wait_until_up(
-        &mut self,
-        health: &Health,
-    ) -> Result<bool, SourceError> {
+    pub(crate) async fn wait_until_up(&mut self, health: &Health) -> Result<bool, SourceError> {
         loop {
             let mut received = Vec::new();
             if self.source.recv_many(&mut received, self.limits.messages).await? == 0 {
@@ -80,7 +77,7 @@ impl<S: Source> Collector<S> {
     }
 
     /// The next batch or event. Events end a batch, because a new flow has new receipts. Cancel-safe.
-    pub(in crate::pipeline) async fn next(
+    pub(crate) async fn next(
         &mut self,
         in_flight: &mut InFlight,
         shutdown: &CancellationToken,
@@ -156,7 +153,7 @@ impl<S: Source> Collector<S> {
 }
 
 /// Tells operators and the status page how the connection is.
-pub(in crate::pipeline) fn report(event: &SourceEvent, health: &Health) {
+pub(crate) fn report(event: &SourceEvent, health: &Health) {
     match event {
         SourceEvent::Message(_) => {}
         SourceEvent::Up => {

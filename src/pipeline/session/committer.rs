@@ -10,12 +10,12 @@ use tracing::{info, warn};
 
 use crate::model::EpochCommit;
 use crate::pipeline::epoch::job::Job;
-use crate::pipeline::error::CommitError;
+use crate::pipeline::error::{CommitError, Stopped};
 use crate::pipeline::schema::schema_change_log;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::pipeline::tasks::dead_letter_publisher::PublishRequests;
 use crate::pipeline::tasks::outbox_delivery::rows_for_outbox;
-use crate::resilience::{CircuitBreaker, Failpoint, Recovery, failpoint};
+use crate::resilience::{Failpoint, Recovery, failpoint};
 use crate::sink::Sink;
 use crate::sink::rest::Backlog;
 use crate::source::Acknowledge;
@@ -23,71 +23,74 @@ use crate::telemetry::{Condition, Health, Stages, names};
 
 /// How many jobs were handed over and are not done.
 #[derive(Debug, Clone)]
-pub(in crate::pipeline) struct InFlight(watch::Receiver<usize>);
+pub(crate) struct InFlight(watch::Receiver<usize>);
 
 impl InFlight {
-    pub(in crate::pipeline) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self.0.borrow() == 0
     }
 
     /// Returns when the number changes, or never if the committer is gone. Cancel-safe.
-    pub(in crate::pipeline) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
+/// The committer takes no more jobs; its own result says why.
+#[derive(Debug)]
+pub(crate) struct CommitterStopped;
+
 /// The pipeline's end of the committer.
-pub(in crate::pipeline) struct Jobs {
+pub(crate) struct Jobs {
     sender: mpsc::Sender<Job>,
     count: watch::Sender<usize>,
 }
 
 impl Jobs {
-    /// Waits while a job before this one is still waiting: that is the back-pressure. `false` if the
-    /// committer has stopped.
-    pub(in crate::pipeline) async fn send(&self, job: Job) -> bool {
+    /// Waits while a job before this one is still waiting: that is the back-pressure.
+    pub(crate) async fn send(&self, job: Job) -> Result<(), CommitterStopped> {
         self.count.send_modify(|count| *count += 1);
-        self.sender.send(job).await.is_ok()
+        self.sender.send(job).await.map_err(|_| CommitterStopped)
     }
 
-    pub(in crate::pipeline) fn in_flight(&self) -> InFlight {
+    pub(crate) fn in_flight(&self) -> InFlight {
         InFlight(self.count.subscribe())
     }
 
     /// Returns when the committer has stopped. Cancel-safe.
-    pub(in crate::pipeline) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.sender.closed().await;
     }
 }
 
 /// Commits jobs one after the other.
-pub(in crate::pipeline) struct Committer<A> {
-    pub(in crate::pipeline) sink: Box<dyn Sink>,
-    pub(in crate::pipeline) acknowledger: A,
+pub(crate) struct Committer<A> {
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) acknowledger: A,
     health: Health,
     retry: TargetRetry,
     jobs: mpsc::Receiver<Job>,
     count: watch::Sender<usize>,
     had_committed: bool,
-    /// Of the outbox, if there is one.
+    /// Backlog of the outbox; `None` without a REST API.
     backlog: Option<Backlog>,
-    /// Of dead letters, if they are.
+    /// `None` if dead letters are not published.
     publishing: Option<PublishRequests>,
 }
 
 impl<A: Acknowledge> Committer<A> {
-    pub(in crate::pipeline) fn new(
+    pub(crate) fn new(
         sink: Box<dyn Sink>,
         acknowledger: A,
-        (health, breaker): (Health, CircuitBreaker),
+        retry: TargetRetry,
+        health: Health,
     ) -> (Self, Jobs) {
         // One job waits while one is committed.
         let (sender, jobs) = mpsc::channel(1);
         let (count, _) = watch::channel(0);
         let handle = Jobs { sender, count: count.clone() };
-        let retry = TargetRetry::new(breaker, health.clone(), "write");
         let committer = Self {
             sink,
             acknowledger,
@@ -103,41 +106,39 @@ impl<A: Acknowledge> Committer<A> {
     }
 
     /// Acknowledges messages only after their dead letters are published.
-    pub(in crate::pipeline) fn with_publishing(self, publishing: Option<PublishRequests>) -> Self {
+    pub(crate) fn with_publishing(self, publishing: Option<PublishRequests>) -> Self {
         Self { publishing, ..self }
     }
 
     /// With an outbox that is bounded.
-    pub(in crate::pipeline) fn with_backlog(self, backlog: Option<Backlog>) -> Self {
+    pub(crate) fn with_backlog(self, backlog: Option<Backlog>) -> Self {
         Self { backlog, ..self }
     }
 
     /// Runs until the pipeline drops its end. On shutdown an epoch that can't be committed at
     /// once is given up: nothing of it is written or acknowledged.
-    pub(in crate::pipeline) async fn run(
-        mut self,
-        shutdown: CancellationToken,
-    ) -> Result<(), CommitError> {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CommitError> {
         let mut acking = JoinSet::new();
         let ended = self.commit_all(&mut acking, &shutdown).await;
         acking.join_all().await;
-        ended
+        match ended {
+            Ok(()) | Err(Stopped::Shutdown) => Ok(()),
+            Err(Stopped::Failed(error)) => Err(error),
+        }
     }
 
     async fn commit_all(
         &mut self,
         acking: &mut JoinSet<()>,
         shutdown: &CancellationToken,
-    ) -> Result<(), CommitError> {
+    ) -> Result<(), Stopped<CommitError>> {
         while let Some(job) = self.jobs.recv().await {
             let mut stages = Stages::start();
             if let Some(commit) = &job.commit {
                 failpoint(Failpoint::BeforeCommit);
                 let posted = rows_for_outbox(commit);
-                if !(self.has_room(posted, shutdown).await && self.commit(commit, shutdown).await?)
-                {
-                    return Ok(());
-                }
+                self.wait_for_room(posted, shutdown).await?;
+                self.commit(commit, shutdown).await?;
                 if let Some(backlog) = self.backlog.as_ref().filter(|_| posted > 0) {
                     backlog.add(posted);
                 }
@@ -168,10 +169,14 @@ impl<A: Acknowledge> Committer<A> {
         Ok(())
     }
 
-    /// Waits while the outbox is full. `false`: shutdown came first.
-    async fn has_room(&mut self, posted: usize, shutdown: &CancellationToken) -> bool {
+    /// Waits while the outbox is full.
+    async fn wait_for_room(
+        &mut self,
+        posted: usize,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Stopped<CommitError>> {
         let Some(backlog) = self.backlog.clone().filter(|b| posted > 0 && b.is_full()) else {
-            return true;
+            return Ok(());
         };
         let reason = format!(
             "the outbox is full ({} rows, sink.rest.outbox_limit is {}): nothing is committed until the \
@@ -182,25 +187,25 @@ impl<A: Acknowledge> Committer<A> {
         warn!(reason, "waiting for the REST API");
         self.health.block(Condition::Target, reason);
         let has_room = tokio::select! {
-            () = shutdown.cancelled() => false,
-            () = backlog.room() => true,
+            () = shutdown.cancelled() => Err(Stopped::Shutdown),
+            () = backlog.room() => Ok(()),
         };
         self.health.clear(Condition::Target);
         has_room
     }
 
-    /// Tries until it is committed. `false`: shutdown came first.
+    /// Tries until it is committed.
     async fn commit(
         &mut self,
         commit: &EpochCommit,
         shutdown: &CancellationToken,
-    ) -> Result<bool, CommitError> {
+    ) -> Result<(), Stopped<CommitError>> {
         loop {
             let started = Instant::now();
             let error = match self.sink.commit(commit).await {
                 Ok(()) => {
                     self.committed(commit, started.elapsed());
-                    return Ok(true);
+                    return Ok(());
                 }
                 Err(error) => error,
             };
@@ -208,13 +213,14 @@ impl<A: Acknowledge> Committer<A> {
                 Recovery::Retry | Recovery::Hold => {}
                 Recovery::DeadLetter | Recovery::Stop => {
                     let (epoch, had_committed) = (commit.epoch, self.had_committed);
-                    return Err(CommitError { epoch, had_committed, source: error });
+                    let error = CommitError { epoch, had_committed, source: error };
+                    return Err(Stopped::Failed(error));
                 }
             }
             counter!(names::COMMIT_RETRIES).increment(1);
             let wait = self.retry.failed(&format!("committing epoch {}", commit.epoch), &error);
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(false),
+                () = shutdown.cancelled() => return Err(Stopped::Shutdown),
                 () = tokio::time::sleep(wait) => self.retry.probing(),
             }
         }

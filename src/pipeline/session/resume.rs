@@ -2,17 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tracing::info;
 
-use crate::decode::Decoder;
 use crate::model::{
-    Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet, RefusedResultRow, Replayed,
-    ResultChanges, TemporalJoin,
+    Epoch, EpochCommit, LedgerPosition, Mending, RefusedResultRow, ResultChanges, TemporalJoin,
 };
-use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::processor::Processor;
+use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::schema::result_repair;
 use crate::resilience::{Failpoint, failpoint};
@@ -24,14 +20,13 @@ use crate::transform::Transforms;
 const LOOKED_UP_ROWS: usize = 8192;
 
 /// Reads the ledger, fills the state stores from the landing tables, and takes what the SQL says over
-/// them for what the targets show, but for rows that were refused: those of `asked` are put right.
-pub(in crate::pipeline) async fn resume(
+/// them for what the targets show, but for the `refused` rows, which are put right.
+pub(crate) async fn resume(
     sink: &mut dyn Sink,
-    mut decoder: Decoder,
-    (mut stores, mut transforms): (StateStores, Transforms),
-    landed: LandingReader,
-    (queue, asked): (&str, Vec<RefusedResultRow>),
+    parts: ProcessorParts,
+    refused: Vec<RefusedResultRow>,
 ) -> Result<Processor, PipelineError> {
+    let ProcessorParts { queue, mut decoder, mut stores, mut transforms, landing_reader } = parts;
     let mut position = sink.resume().await?;
     decoder.remember(&position.schema_changes);
     for (table, columns) in transforms.indexes() {
@@ -55,14 +50,22 @@ pub(in crate::pipeline) async fn resume(
     let redefined = transforms.redefined(written, &stores)?;
     let is_described = |name: &&String| transforms.results().any(|result| result.name == **name);
     let retired: Vec<String> = written.keys().filter(|name| !is_described(name)).cloned().collect();
+    let watermark = stores.clock().watermark;
     if !redefined.is_empty() || !retired.is_empty() {
+        tell_redefined(&redefined);
         tell_retired(&retired, &transforms);
-        let results = (redefined, retired);
-        position = rewrite(sink, position, results, (queue, stores.clock().watermark)).await?;
+        let empty = next_epoch(&position, &queue, watermark);
+        let commit = EpochCommit { results: redefined, retired, ..empty };
+        position = commit_without_messages(sink, position, &commit).await?;
     }
-    if !asked.is_empty() {
-        let mended = result_repair::mendings(&transforms, &stores, asked)?;
-        position = mend(sink, position, mended, (queue, stores.clock().watermark)).await?;
+    if !refused.is_empty() {
+        let (mended, replayed) = result_repair::mendings(&transforms, &stores, refused)?;
+        tell_mended(&mended);
+        let empty = next_epoch(&position, &queue, watermark);
+        let commit = EpochCommit { mended, replayed, ..empty };
+        failpoint(Failpoint::BeforeCommit);
+        position = commit_without_messages(sink, position, &commit).await?;
+        failpoint(Failpoint::BetweenCommitAndAck);
     }
     stores.mark_landed();
     let mut dropped = stores.expire()?;
@@ -72,7 +75,8 @@ pub(in crate::pipeline) async fn resume(
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    Ok(Processor::new(queue.to_owned(), decoder, (stores, transforms), landed, position))
+    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
+    Ok(Processor::new(parts, position))
 }
 
 /// Gives each row of the enriched tables what it shows; of the past only what a row shows is kept.
@@ -99,77 +103,47 @@ async fn look_up(
     Ok(())
 }
 
+fn tell_redefined(results: &[ResultChanges]) {
+    for changes in results {
+        let (result, target) = (&changes.table.name, &changes.table.target);
+        let rows = changes.upserts.num_rows();
+        info!(result, target, rows, "new or edited SQL: its target is written anew");
+    }
+}
+
 /// When such a result runs again, it is written anew: nobody knows what it has missed.
 fn tell_retired(retired: &[String], transforms: &Transforms) {
     for result in retired {
-        match transforms.pending().iter().any(|waiting| waiting.result == *result) {
-            true => info!(result, "it waits: its table keeps the rows that it has"),
-            false => info!(result, "its SQL file is gone: its table keeps the rows that it has"),
+        if transforms.pending().iter().any(|waiting| waiting.result == *result) {
+            info!(result, "it waits: its table keeps the rows that it has");
+        } else {
+            info!(result, "its SQL file is gone: its table keeps the rows that it has");
         }
     }
 }
 
-/// Commits an epoch without messages: results that are new to their targets, and the names of those
-/// that nothing keeps up to date any more.
-async fn rewrite(
-    sink: &mut dyn Sink,
-    position: LedgerPosition,
-    (results, retired): (Vec<ResultChanges>, Vec<String>),
-    (queue, watermark): (&str, Option<i64>),
-) -> Result<LedgerPosition, PipelineError> {
-    for changes in &results {
-        let (result, target) = (&changes.table.name, &changes.table.target);
-        info!(
-            result,
-            target,
-            rows = changes.upserts.num_rows(),
-            "new or edited SQL: its target is written anew"
-        );
-    }
-    let commit = EpochCommit { results, retired, ..after(&position, queue, watermark) };
-    sink.commit(&commit).await?;
-    Ok(LedgerPosition { epoch: Some(commit.epoch), watermark, ..position })
-}
-
-/// Commits an epoch without messages: rows of results that were refused, as they are today.
-async fn mend(
-    sink: &mut dyn Sink,
-    position: LedgerPosition,
-    (mended, replayed): (Vec<Mending>, Vec<Replayed>),
-    (queue, watermark): (&str, Option<i64>),
-) -> Result<LedgerPosition, PipelineError> {
-    for Mending { changes, .. } in &mended {
+fn tell_mended(mended: &[Mending]) {
+    for Mending { changes, .. } in mended {
         let (rows, gone) = (changes.upserts.num_rows(), changes.deletes.num_rows());
-        info!(
-            result = changes.table.name,
-            rows, gone, "refused rows are written as they are today"
-        );
+        let result = &changes.table.name;
+        info!(result, rows, gone, "refused rows are written as they are today");
     }
-    let commit = EpochCommit { mended, replayed, ..after(&position, queue, watermark) };
-    failpoint(Failpoint::BeforeCommit);
-    sink.commit(&commit).await?;
-    failpoint(Failpoint::BetweenCommitAndAck);
-    Ok(LedgerPosition { epoch: Some(commit.epoch), watermark, ..position })
 }
 
 /// The next epoch, with nothing in it.
-fn after(position: &LedgerPosition, queue: &str, watermark: Option<i64>) -> EpochCommit {
-    let now = SystemTime::now();
-    EpochCommit {
-        epoch: position.epoch.unwrap_or(Epoch(0)).next(),
-        queue: queue.to_owned(),
-        offsets: OffsetSet::default(),
-        spools: position.spools.clone(),
-        landing: Vec::new(),
-        results: Vec::new(),
-        retired: Vec::new(),
-        dead_letters: Vec::new(),
-        replayed: Vec::new(),
-        mended: Vec::new(),
-        resent: Vec::new(),
-        schema_changes: Vec::new(),
-        watermark,
-        opened_at: now,
-        closed_at: now,
-    }
+fn next_epoch(position: &LedgerPosition, queue: &str, watermark: Option<i64>) -> EpochCommit {
+    let epoch = position.epoch.unwrap_or(Epoch(0)).next();
+    let spools = position.spools.clone();
+    EpochCommit { spools, watermark, ..EpochCommit::empty(epoch, queue) }
+}
+
+/// The position after the epoch.
+async fn commit_without_messages(
+    sink: &mut dyn Sink,
+    position: LedgerPosition,
+    commit: &EpochCommit,
+) -> Result<LedgerPosition, PipelineError> {
+    sink.commit(commit).await?;
+    let (epoch, watermark) = (Some(commit.epoch), commit.watermark);
+    Ok(LedgerPosition { epoch, watermark, ..position })
 }

@@ -3,64 +3,65 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::config::Config;
 use crate::decode::{Decoder, DecoderSetup};
 use crate::model::ResultTable;
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::processor::Processor;
-use crate::pipeline::error::PipelineError;
+use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
+use crate::pipeline::error::{PipelineError, Stopped};
 use crate::pipeline::schema::discovered_tables::DiscoveredTables;
-use crate::pipeline::schema::target_compatibility::WaitsForTarget;
-use crate::pipeline::schema::target_compatibility::check_results;
-use crate::pipeline::schema::{column_promotion, pending_transforms, target_compatibility};
+use crate::pipeline::schema::target_compatibility::{
+    WaitsForTarget, check_results, set_unfit_aside,
+};
+use crate::pipeline::schema::{column_promotion, pending_transforms};
 use crate::pipeline::session::carry_over::CarryOver;
+use crate::pipeline::session::inputs::SessionInputs;
 use crate::pipeline::session::resume::resume;
-use crate::pipeline::sql_folder::Sql;
+use crate::pipeline::sql_folder::SqlPlan;
 use crate::resilience::{Backoff, Recovery, chain};
 use crate::sink::SinkError;
-use crate::sink::postgres::{LetterStore, PostgresSink};
+use crate::sink::postgres::PostgresSink;
 use crate::state::StateStores;
-use crate::telemetry::{Condition, Health};
+use crate::telemetry::Condition;
 
 /// The most refused rows of results that one start puts right.
 const MENDED_ROWS: i64 = 5000;
 
 /// A processor that is up to date with the ledger, and the sink for its epochs.
-pub(in crate::pipeline) struct Started {
-    pub(in crate::pipeline) processor: Processor,
-    pub(in crate::pipeline) sink: PostgresSink,
+pub(crate) struct Started {
+    pub(crate) processor: Processor,
+    pub(crate) sink: PostgresSink,
     /// A landing table lacks a column that it should have.
-    pub(in crate::pipeline) has_failed_to_alter: bool,
-    pub(in crate::pipeline) waits_for_target: Vec<WaitsForTarget>,
+    pub(crate) has_failed_to_alter: bool,
+    pub(crate) waits_for_target: Vec<WaitsForTarget>,
 }
 
-/// Waits for the target as long as it takes; `None`: shutdown came first.
+/// Waits for the target as long as it takes.
 ///
 /// # Errors
 /// What waiting does not heal. Before the first start of the process this includes what somebody has to
 /// repair, such as a wrong password: who has just typed it is there to read it.
-pub(in crate::pipeline) async fn start(
-    config: &Config,
-    (sql, carry_over): (&Sql, &CarryOver),
+pub(super) async fn start(
+    inputs: SessionInputs<'_>,
     queue: &str,
-    (health, shutdown): (&Health, &CancellationToken),
-) -> Result<Option<Started>, PipelineError> {
+    carry_over: &mut CarryOver,
+) -> Result<Started, Stopped> {
+    let SessionInputs { health, shutdown, .. } = inputs;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let has_started = carry_over.has_started;
     let is_waited_for = |error: &SinkError| match error.recovery() {
         Recovery::Retry => true,
-        Recovery::Hold => carry_over.has_started,
+        Recovery::Hold => has_started,
         Recovery::DeadLetter | Recovery::Stop => false,
     };
     loop {
         let error = tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
-            started = Box::pin(attempt(config, (sql, carry_over), queue, (health, shutdown))) => match started {
-                Ok(started) => return Ok(Some(started)),
+            () = shutdown.cancelled() => return Err(Stopped::Shutdown),
+            started = Box::pin(attempt(inputs, queue, carry_over)) => match started {
+                Ok(started) => return Ok(started),
                 Err(PipelineError::Sink(error)) if is_waited_for(&error) => error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(Stopped::Failed(error)),
             },
         };
         let wait = backoff.next_wait();
@@ -71,21 +72,19 @@ pub(in crate::pipeline) async fn start(
             "the target is not ready, trying again"
         );
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
+            () = shutdown.cancelled() => return Err(Stopped::Shutdown),
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
 async fn attempt(
-    config: &Config,
-    (sql, carry_over): (&Sql, &CarryOver),
+    inputs: SessionInputs<'_>,
     queue: &str,
-    (health, shutdown): (&Health, &CancellationToken),
+    carry_over: &mut CarryOver,
 ) -> Result<Started, PipelineError> {
-    let new_sink =
-        || PostgresSink::new(config.sink.postgres.clone(), config.pipeline.as_str(), queue);
-    let mut sink = new_sink()?;
+    let SessionInputs { config, access, sql, health, shutdown } = inputs;
+    let mut sink = access.sink(queue)?;
     let mut admin = sink.schema_admin();
     admin.apply_ods(&sql.ods).await?;
     let registry = admin.schema_changes().await?;
@@ -93,23 +92,25 @@ async fn attempt(
     discovered.tell();
     let altered = admin.alter(&discovered.and_declared(sql), &registry).await?;
     column_promotion::tell(&altered);
-    let fitted =
-        target_compatibility::plan(config, &mut admin, (&altered.tables, &registry), sql).await?;
+    let plan = SqlPlan::renewed(carry_over.plan.take(), sql, &altered.tables, &registry).await?;
+    carry_over.sql_watcher.note_running(&plan.transforms);
+    let rest = config.sink.rest.as_ref();
+    let fitted = set_unfit_aside(plan.transforms, &mut admin, rest).await?;
     let (transforms, waits_for_target) = (fitted.transforms, fitted.waiting);
     pending_transforms::tell(&transforms, health);
     let tables = transforms.tables().to_vec();
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
-    check_results(config, &results)?;
+    check_results(rest, &results)?;
     admin.create_missing(&results).await?;
     admin.create_extracted(&sql.tables).await?;
     drop(admin);
     sink.check_targets(&tables, &results).await?;
     // A connection of its own: an epoch is looked into while the one before is committed.
-    let mut landing = new_sink()?;
+    let mut landing = access.sink(queue)?;
     landing.check_targets(&tables, &[]).await?;
     landing.raise_preflight(carry_over.poison_search.preflight_levels());
-    let retry = (health.clone(), config.sink.postgres.breaker());
-    let landed = LandingReader::new(Box::new(landing), retry, shutdown.clone());
+    let retry = access.retry(health, "read");
+    let landing_reader = LandingReader::new(Box::new(landing), retry, shutdown.clone());
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
@@ -125,11 +126,10 @@ async fn attempt(
         extractions: sql.extractions.clone(),
         registered: discovered.known(sql, &results),
     });
-    let mut letters = LetterStore::new(config.sink.postgres.clone(), config.pipeline.as_str());
-    let asked = letters.result_requests(MENDED_ROWS).await?;
-    let state = (stores, transforms);
-    let processor = resume(&mut sink, decoder, state, landed, (queue, asked)).await?;
-    let processor = processor.with_letters(&config.dead_letters);
+    let refused = access.letters().result_requests(MENDED_ROWS).await?;
+    let queue = queue.to_owned();
+    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
+    let processor = resume(&mut sink, parts, refused).await?.with_letters(&config.dead_letters);
     health.clear(Condition::State);
     let has_failed_to_alter = !altered.failed.is_empty();
     Ok(Started { processor, sink, has_failed_to_alter, waits_for_target })

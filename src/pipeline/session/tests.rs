@@ -3,18 +3,30 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::batch::Collector;
+use super::carry_over::CarryOver;
+use super::committer::Committer;
+use super::end::SessionEnd;
+use super::running::is_overtaken;
+use super::session_loop::SessionLoop;
 use crate::config::BatchLimits;
 use crate::model::{Changelog, Epoch};
+use crate::pipeline::epoch::poison_search::PoisonSearch;
+use crate::pipeline::error::CommitError;
 use crate::pipeline::schema::column_promotion::PromotionRetry;
+use crate::pipeline::target_retry::TargetRetry;
 use crate::pipeline::tasks::replay_watcher::ReplayWatcher;
 use crate::pipeline::tasks::sql_watcher::SqlWatcher;
+use crate::pipeline::tasks::target_watcher::TargetWatcher;
 use crate::pipeline::tests::{event, processor, row, sql};
 use crate::resilience::CircuitBreaker;
-use crate::sink::conformance;
 use crate::sink::memory::MemoryTarget;
+use crate::sink::{Sink, conformance};
+use crate::source::Source;
 use crate::source::memory::{MemoryQueue, MemorySource};
+use crate::telemetry::{Condition, Health};
 
 const LIMITS: BatchLimits =
     BatchLimits { messages: 3, pressed_messages: 3, bytes: 1 << 20, age: Duration::from_millis(5) };
@@ -23,28 +35,41 @@ const LIMITS: BatchLimits =
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn carry_over() -> CarryOver {
-    let (edits, replays) = (SqlWatcher::never(), ReplayWatcher::never());
-    let (poison_search, altering) = (PoisonSearch::default(), PromotionRetry::default());
-    CarryOver { edits, replays, poison_search, altering, has_started: false }
+    let (sql_watcher, replay_watcher) = (SqlWatcher::never(), ReplayWatcher::never());
+    let (poison_search, promotion_retry) = (PoisonSearch::default(), PromotionRetry::default());
+    CarryOver {
+        plan: None,
+        sql_watcher,
+        replay_watcher,
+        poison_search,
+        promotion_retry,
+        has_started: false,
+    }
 }
 
 /// A loop over the shipped SQL, and its committer.
 async fn started(
     queue: &MemoryQueue,
     target: &MemoryTarget,
-) -> (Session<MemorySource>, tokio::task::JoinHandle<Result<(), CommitError>>) {
+) -> (SessionLoop<MemorySource>, tokio::task::JoinHandle<Result<(), CommitError>>) {
     let (processor, sink) = processor(&sql().await, target).await;
     let source = queue.bind();
     let acknowledger = source.acknowledger();
-    let (committer, jobs) = Committer::new(
-        Box::new(sink),
-        acknowledger,
-        (Health::default(), CircuitBreaker::default()),
-    );
+    let health = Health::default();
+    let retry = TargetRetry::new(CircuitBreaker::default(), health.clone(), "write");
+    let (committer, jobs) = Committer::new(Box::new(sink), acknowledger, retry, health.clone());
     let committer = tokio::spawn(committer.run(CancellationToken::new()));
     let collector = Collector::new(source, LIMITS);
-    let fitting = TargetWatcher::never();
-    (Session { collector, processor, jobs, fitting, has_stood_by: false }, committer)
+    let session_loop = SessionLoop {
+        collector,
+        processor,
+        jobs,
+        target_watcher: TargetWatcher::never(),
+        health,
+        shutdown: CancellationToken::new(),
+        has_stood_by: false,
+    };
+    (session_loop, committer)
 }
 
 fn push(queue: &MemoryQueue, ids: std::ops::Range<u8>) {
@@ -59,9 +84,8 @@ async fn every_message_is_committed_once_and_then_acknowledged() {
     push(&queue, 0..10);
     queue.end();
     let (mut going, committer) = started(&queue, &target).await;
-    let ended =
-        going.run(&mut carry_over(), &Health::default(), &CancellationToken::new()).await.unwrap();
-    assert!(matches!(ended, Ended::Drained), "{ended:?}");
+    let ended = going.run(&mut carry_over()).await;
+    assert!(matches!(ended, SessionEnd::Drained), "{ended:?}");
     drop(going.jobs);
     committer.await.unwrap().unwrap();
     assert_eq!(queue.depth(), 0);
@@ -83,11 +107,8 @@ async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
     other.epoch = Epoch(1_000);
     target.sink("sales", "cdc").commit(&other).await.unwrap();
     push(&queue, 0..1);
-    let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let mut carry_over = carry_over();
-    let ended =
-        tokio::time::timeout(PATIENCE, going.run(&mut carry_over, &health, &shutdown)).await;
-    assert!(matches!(ended, Ok(Ok(Ended::Shutdown))), "{ended:?}");
+    let ended = tokio::time::timeout(PATIENCE, going.run(&mut carry_over())).await;
+    assert!(matches!(ended, Ok(SessionEnd::CommitterStopped)), "{ended:?}");
     let error = committer.await.unwrap().unwrap_err();
     assert!(is_overtaken(&error, going.has_stood_by), "{error:?}");
     assert_eq!(queue.depth(), 1);
@@ -99,7 +120,7 @@ async fn beyond_the_memory_limit_no_more_messages_are_taken_until_somebody_acts(
     let (mut going, committer) = started(&queue, &target).await;
     going.processor.limit_memory(ByteSize::kib(2));
     push(&queue, 0..90);
-    let (health, shutdown) = (Health::default(), CancellationToken::new());
+    let (health, shutdown) = (going.health.clone(), going.shutdown.clone());
     let mut carry_over = carry_over();
     let blocked = async {
         while !health.readiness().conditions.contains_key(&Condition::Memory) {
@@ -109,10 +130,10 @@ async fn beyond_the_memory_limit_no_more_messages_are_taken_until_somebody_acts(
         shutdown.cancel();
         condition
     };
-    let run = going.run(&mut carry_over, &health, &shutdown);
+    let run = going.run(&mut carry_over);
     let both = async { tokio::join!(run, blocked) };
     let (ended, condition) = tokio::time::timeout(PATIENCE, both).await.unwrap();
-    assert!(matches!(ended, Ok(Ended::Shutdown)), "{ended:?}");
+    assert!(matches!(ended, SessionEnd::Shutdown), "{ended:?}");
     assert!(condition.contains("sql.memory_limit is 2.0 KiB (orders "), "{condition}");
     drop(going.jobs);
     committer.await.unwrap().unwrap();

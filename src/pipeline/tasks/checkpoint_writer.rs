@@ -1,17 +1,18 @@
 //! Copies the ledger to checkpoints, every interval and at shutdown.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::counter;
-use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::checkpoint::{CheckpointError, Checkpoints};
-use crate::config::Config;
+use crate::checkpoint::{CheckpointConfig, CheckpointError, Checkpoints};
 use crate::model::{Epoch, LedgerEntry};
+use crate::pipeline::error::PipelineError;
+use crate::pipeline::postgres_access::PostgresAccess;
+use crate::pipeline::tasks::background::BackgroundTask;
 use crate::resilience::{Failpoint, chain, failpoint};
 use crate::sink::postgres::LedgerReader;
 use crate::sink::{LedgerRow, SinkError};
@@ -29,45 +30,30 @@ enum MissedCheckpoint {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// The running task.
-pub(in crate::pipeline) struct CheckpointWriter {
-    task: JoinHandle<()>,
-    stop: CancellationToken,
-}
-
-impl CheckpointWriter {
-    pub(in crate::pipeline) fn spawn(
-        config: &Config,
-        checkpoints: Checkpoints,
-        health: &Health,
-    ) -> Result<Self, SinkError> {
+/// Also writes a last checkpoint when it is stopped.
+///
+/// # Errors
+/// If a configuration is wrong.
+pub(crate) fn spawn(
+    access: &PostgresAccess,
+    config: &CheckpointConfig,
+    health: &Health,
+) -> Result<BackgroundTask, PipelineError> {
+    let writer = CheckpointWriter {
         // A connection of its own: a slow checkpoint must not delay a commit.
-        let ledger = LedgerReader::new(config.sink.postgres.clone(), config.pipeline.as_str())?;
-        let stop = CancellationToken::new();
-        let writer = Writer {
-            ledger,
-            checkpoints,
-            pipeline: config.pipeline.clone(),
-            written: None,
-            written_schema: 0,
-        };
-        let task =
-            tokio::spawn(run(writer, config.checkpoint.interval, health.clone(), stop.clone()));
-        Ok(Self { task, stop })
-    }
-
-    /// Writes the last checkpoint.
-    pub(in crate::pipeline) async fn finish(self) {
-        self.stop.cancel();
-        if let Err(error) = self.task.await {
-            error!(%error, "the checkpoint task panicked");
-        }
-    }
+        ledger: access.ledger_reader()?,
+        checkpoints: Checkpoints::open(config, access.pipeline())?,
+        pipeline: access.pipeline().to_owned(),
+        written: None,
+        written_schema: 0,
+    };
+    let (interval, health) = (config.interval, health.clone());
+    Ok(BackgroundTask::spawn("checkpoints", move |stop| run(writer, interval, health, stop)))
 }
 
 async fn run(
-    mut writer: Writer,
-    interval: std::time::Duration,
+    mut writer: CheckpointWriter,
+    interval: Duration,
     health: Health,
     stop: CancellationToken,
 ) {
@@ -95,7 +81,7 @@ async fn run(
     }
 }
 
-struct Writer {
+struct CheckpointWriter {
     ledger: LedgerReader,
     checkpoints: Checkpoints,
     pipeline: String,
@@ -105,7 +91,7 @@ struct Writer {
     written_schema: usize,
 }
 
-impl Writer {
+impl CheckpointWriter {
     async fn checkpoint(&mut self) -> Result<(), MissedCheckpoint> {
         if self.written.is_none() {
             self.written = self.checkpoints.newest().await?;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use metrics::counter;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use crate::config::{Config, DeadLetterConfig};
+use crate::config::DeadLetterConfig;
+use crate::pipeline::postgres_access::PostgresAccess;
 use crate::pipeline::target_retry::{FIRST_WAIT, LONGEST_WAIT};
+use crate::pipeline::tasks::background::BackgroundTask;
 use crate::resilience::{Backoff, Failpoint, chain, failpoint};
 use crate::sink::SinkError;
 use crate::sink::postgres::{LetterStore, StoredLetter};
@@ -31,7 +31,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 
 /// Asks for everything that is in the table to be published, and waits for it.
 #[derive(Debug, Clone)]
-pub(in crate::pipeline) struct PublishRequests {
+pub(crate) struct PublishRequests {
     wanted: watch::Sender<u64>,
     done: watch::Receiver<u64>,
 }
@@ -39,7 +39,7 @@ pub(in crate::pipeline) struct PublishRequests {
 impl PublishRequests {
     /// Whether the letters of earlier runs are published. Afterwards `is_needed` says whether there are new
     /// ones to wait for. `false`: the task has ended, so that nothing may be acknowledged.
-    pub(in crate::pipeline) async fn finished(&mut self, is_needed: bool) -> bool {
+    pub(crate) async fn finished(&mut self, is_needed: bool) -> bool {
         let mut goal = 1;
         if is_needed {
             self.wanted.send_modify(|wanted| {
@@ -51,52 +51,37 @@ impl PublishRequests {
     }
 }
 
-/// The running task.
-pub(in crate::pipeline) struct DeadLetterPublisher {
-    task: JoinHandle<()>,
-    stop: CancellationToken,
-}
-
-impl DeadLetterPublisher {
-    /// Also what acknowledging waits for, if anything is published.
-    pub(in crate::pipeline) fn spawn(
-        config: &Config,
-        health: &Health,
-    ) -> (Self, Option<PublishRequests>) {
-        let stop = CancellationToken::new();
-        let (wanted, goals) = watch::channel(1);
-        let (done, reached) = watch::channel(0);
-        let to = match &config.source {
-            SourceConfig::Solace(solace) => config.dead_letters.publish.then(|| PublishConfig {
-                host: solace.host.clone(),
-                vpn: solace.vpn.clone(),
-                username: solace.username.clone(),
-                password: solace.password.clone(),
-                window: 255,
-            }),
-            SourceConfig::File(_) => None,
-        };
-        let publishing = to.is_some().then_some(PublishRequests { wanted, done: reached });
-        let keeper = LetterKeeper {
-            store: LetterStore::new(config.sink.postgres.clone(), config.pipeline.as_str()),
-            config: config.dead_letters.clone(),
-            to,
-            publisher: None,
-            health: health.clone(),
-        };
-        let token = stop.clone();
-        let task = tokio::spawn(async move {
-            token.run_until_cancelled(Box::pin(keeper.run(goals, done))).await;
-        });
-        (Self { task, stop }, publishing)
-    }
-
-    pub(in crate::pipeline) async fn finish(self) {
-        self.stop.cancel();
-        if let Err(error) = self.task.await {
-            error!(%error, "the task that publishes dead letters panicked");
-        }
-    }
+/// Also what acknowledging waits for, if anything is published.
+pub(crate) fn spawn(
+    access: &PostgresAccess,
+    config: &DeadLetterConfig,
+    source: &SourceConfig,
+    health: &Health,
+) -> (BackgroundTask, Option<PublishRequests>) {
+    let (wanted, goals) = watch::channel(1);
+    let (done, reached) = watch::channel(0);
+    let to = match source {
+        SourceConfig::Solace(solace) => config.publish.then(|| PublishConfig {
+            host: solace.host.clone(),
+            vpn: solace.vpn.clone(),
+            username: solace.username.clone(),
+            password: solace.password.clone(),
+            window: 255,
+        }),
+        SourceConfig::File(_) => None,
+    };
+    let publishing = to.is_some().then_some(PublishRequests { wanted, done: reached });
+    let publisher = DeadLetterPublisher {
+        store: access.letters(),
+        config: config.clone(),
+        to,
+        connected: None,
+        health: health.clone(),
+    };
+    let task = BackgroundTask::spawn("publishing of dead letters", |stop| async move {
+        stop.run_until_cancelled(Box::pin(publisher.run(goals, done))).await;
+    });
+    (task, publishing)
 }
 
 /// Why letters are not published yet.
@@ -118,28 +103,29 @@ enum LetterError {
 }
 
 /// A publisher, and how many messages were handed to it.
-struct Connected {
+struct ConnectedPublisher {
     publisher: Arc<Publisher>,
     sent: u64,
 }
 
-struct LetterKeeper {
+/// Publishes letters, and deletes old ones.
+struct DeadLetterPublisher {
     store: LetterStore,
     config: DeadLetterConfig,
     to: Option<PublishConfig>,
     /// Connected for the first letter.
-    publisher: Option<Connected>,
+    connected: Option<ConnectedPublisher>,
     health: Health,
 }
 
-impl LetterKeeper {
+impl DeadLetterPublisher {
     async fn run(mut self, mut goals: watch::Receiver<u64>, done: watch::Sender<u64>) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut swept: Option<Instant> = None;
         loop {
             let goal = *goals.borrow_and_update();
             if let Err(error) = self.publish_all().await {
-                self.publisher = None;
+                self.connected = None;
                 let (wait, reason) = (backoff.next_wait(), chain(&error));
                 warn!(error = reason, "dead letters are not published, so nothing is acknowledged");
                 self.health.block(Condition::DeadLetters, reason);
@@ -181,11 +167,11 @@ impl LetterKeeper {
             if letters.is_empty() {
                 return Ok(());
             }
-            let mut connected = match self.publisher.take() {
+            let mut connected = match self.connected.take() {
                 Some(connected) => connected,
                 None => {
                     let publisher = Arc::new(Publisher::connect(&to).await?);
-                    Connected { publisher, sent: 0 }
+                    ConnectedPublisher { publisher, sent: 0 }
                 }
             };
             let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
@@ -193,14 +179,14 @@ impl LetterKeeper {
             failpoint(Failpoint::LettersPublished);
             self.store.published(&ids).await?;
             counter!(names::PUBLISHED_LETTERS).increment(ids.len() as u64);
-            self.publisher = Some(connected);
+            self.connected = Some(connected);
         }
     }
 
     /// Returns when the broker has stored all of them.
     async fn publish(
         &self,
-        connected: &mut Connected,
+        connected: &mut ConnectedPublisher,
         letters: Vec<StoredLetter>,
     ) -> Result<(), LetterError> {
         let publisher = Arc::clone(&connected.publisher);

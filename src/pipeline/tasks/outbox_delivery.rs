@@ -2,58 +2,42 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tracing::error;
-
-use crate::config::Config;
-use crate::model::{Channel, EpochCommit, ResultTable};
+use crate::model::{Channel, EpochCommit, ResultChanges, ResultTable};
 use crate::pipeline::error::PipelineError;
-use crate::sink::postgres::Outbox;
-use crate::sink::rest::{Backlog, Delivery};
+use crate::pipeline::postgres_access::PostgresAccess;
+use crate::pipeline::tasks::background::BackgroundTask;
+use crate::sink::rest::{Backlog, Delivery, RestConfig};
 use crate::telemetry::Health;
 
-/// The running task, if there is an API to deliver to.
-pub(in crate::pipeline) struct OutboxDelivery {
-    task: Option<JoinHandle<()>>,
-    stop: CancellationToken,
-}
-
-impl OutboxDelivery {
-    /// Also what the committer has to know about the outbox.
-    pub(in crate::pipeline) fn spawn(
-        config: &Config,
-        results: &[Arc<ResultTable>],
-        health: &Health,
-    ) -> Result<(Self, Option<Backlog>), PipelineError> {
-        let stop = CancellationToken::new();
-        let Some(rest) = &config.sink.rest else { return Ok((Self { task: None, stop }, None)) };
-        let backlog = Backlog::new(rest.outbox_limit.get());
-        let outbox = Outbox::new(config.sink.postgres.clone(), config.pipeline.as_str());
-        let versioned = results.iter().filter(|result| result.posts_versions());
-        let outbox = outbox.with_versioned(versioned.map(|result| result.name.clone()).collect());
-        let delivery = Delivery::new(outbox, rest, backlog.clone(), health.clone())?;
-        let task = Some(tokio::spawn(delivery.run(stop.clone())));
-        Ok((Self { task, stop }, Some(backlog)))
-    }
-
-    /// Waits for the requests that are under way.
-    pub(in crate::pipeline) async fn finish(self) {
-        self.stop.cancel();
-        let Some(task) = self.task else { return };
-        if let Err(error) = task.await {
-            error!(%error, "the task that delivers the outbox panicked");
-        }
-    }
+/// Also what the committer has to know about the outbox; `None` without an API.
+///
+/// # Errors
+/// If the configuration of the API is wrong.
+pub(crate) fn spawn(
+    access: &PostgresAccess,
+    rest: Option<&RestConfig>,
+    results: &[Arc<ResultTable>],
+    health: &Health,
+) -> Result<Option<(BackgroundTask, Backlog)>, PipelineError> {
+    let Some(rest) = rest else { return Ok(None) };
+    let backlog = Backlog::new(rest.outbox_limit.get());
+    let versioned = results.iter().filter(|result| result.posts_versions());
+    let versioned = versioned.map(|result| result.name.clone()).collect();
+    let outbox = access.outbox().with_versioned(versioned);
+    let delivery = Delivery::new(outbox, rest, backlog.clone(), health.clone())?;
+    let task = BackgroundTask::spawn("delivery of the outbox", |stop| delivery.run(stop));
+    Ok(Some((task, backlog)))
 }
 
 /// The most rows that an epoch adds to the outbox.
-pub(in crate::pipeline) fn rows_for_outbox(commit: &EpochCommit) -> usize {
+pub(crate) fn rows_for_outbox(commit: &EpochCommit) -> usize {
     commit.resent.len() + rows_posted(commit)
 }
 
 fn rows_posted(commit: &EpochCommit) -> usize {
-    let posted = commit.results.iter().filter(|changes| changes.table.channel != Channel::Table);
-    let posted = posted.filter(|changes| !changes.is_new_definition);
+    let is_posted = |changes: &&ResultChanges| {
+        changes.table.channel != Channel::Table && !changes.is_new_definition
+    };
+    let posted = commit.results.iter().filter(is_posted);
     posted.map(|changes| changes.upserts.num_rows() + changes.deletes.num_rows()).sum()
 }

@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::config::Config;
 use crate::model::{RefusedRequest, ReplayRequest};
-use crate::pipeline::error::PipelineError;
+use crate::pipeline::postgres_access::PostgresAccess;
 use crate::resilience::chain;
 use crate::sink::SinkError;
 use crate::sink::postgres::LetterStore;
+use crate::transform::TransformError;
 
 /// How often the table is looked at; the question costs an index look-up.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MOST: usize = 500;
 
 /// Waits for requests and reads them.
-pub(in crate::pipeline) struct ReplayWatcher {
+pub(crate) struct ReplayWatcher {
     asked: mpsc::Receiver<()>,
     task: JoinHandle<()>,
     letters: Option<LetterStore>,
@@ -29,15 +29,14 @@ pub(in crate::pipeline) struct ReplayWatcher {
 }
 
 impl ReplayWatcher {
-    pub(in crate::pipeline) fn watch(config: &Config) -> Self {
+    pub(crate) fn watch(access: &PostgresAccess) -> Self {
         let (sender, asked) = mpsc::channel(1);
-        let store = || LetterStore::new(config.sink.postgres.clone(), config.pipeline.as_str());
-        let task = tokio::spawn(watch(store(), sender));
-        Self { asked, task, letters: Some(store()), given_up: None }
+        let task = tokio::spawn(watch(access.letters(), sender));
+        Self { asked, task, letters: Some(access.letters()), given_up: None }
     }
 
     /// Somebody has asked. Cancel-safe.
-    pub(in crate::pipeline) async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) {
         if self.asked.recv().await.is_none() {
             // The watcher runs until it is dropped.
             std::future::pending::<()>().await;
@@ -45,7 +44,7 @@ impl ReplayWatcher {
     }
 
     /// The next letters, in broker order; none while the table can't be read.
-    pub(in crate::pipeline) async fn take(&mut self, limit: Option<usize>) -> Vec<ReplayRequest> {
+    pub(crate) async fn take(&mut self, limit: Option<usize>) -> Vec<ReplayRequest> {
         let Some(letters) = &mut self.letters else { return Vec::new() };
         let limit = limit.unwrap_or(MOST).min(MOST);
         match letters.requests(limit as i64).await {
@@ -63,7 +62,7 @@ impl ReplayWatcher {
     }
 
     /// The next refused requests, the oldest first; none while the table can't be read.
-    pub(in crate::pipeline) async fn take_refused(&mut self) -> Vec<RefusedRequest> {
+    pub(crate) async fn take_refused(&mut self) -> Vec<RefusedRequest> {
         let Some(letters) = &mut self.letters else { return Vec::new() };
         let requests = letters.rest_requests(MOST as i64).await;
         requests.unwrap_or_else(|error| {
@@ -73,7 +72,7 @@ impl ReplayWatcher {
     }
 
     /// Whether somebody wants refused rows of results put right.
-    pub(in crate::pipeline) async fn has_rows(&mut self) -> bool {
+    pub(crate) async fn has_rows(&mut self) -> bool {
         let Some(letters) = &mut self.letters else { return false };
         match letters.result_requests(1).await {
             Ok(rows) => !rows.is_empty(),
@@ -85,7 +84,7 @@ impl ReplayWatcher {
     }
 
     /// So many letters in a row have failed that the ones that are left would as well.
-    pub(in crate::pipeline) fn give_up(&mut self, error: &PipelineError) {
+    pub(crate) fn give_up(&mut self, error: &TransformError) {
         let reason = format!(
             "not tried, because too many in a row before it made a query fail, the last one with: {}; correct \
              the query, then replay again",
@@ -95,7 +94,7 @@ impl ReplayWatcher {
         self.given_up = Some(reason);
     }
 
-    pub(in crate::pipeline) fn given_up(&self) -> Option<&str> {
+    pub(crate) fn given_up(&self) -> Option<&str> {
         self.given_up.as_deref()
     }
 }
@@ -123,7 +122,7 @@ async fn watch(mut letters: LetterStore, sender: mpsc::Sender<()>) {
 #[cfg(test)]
 impl ReplayWatcher {
     /// For sessions without a dead-letter table.
-    pub(in crate::pipeline) fn never() -> Self {
+    pub(crate) fn never() -> Self {
         let (_, asked) = mpsc::channel(1);
         let task = tokio::spawn(std::future::ready(()));
         Self { asked, task, letters: None, given_up: None }

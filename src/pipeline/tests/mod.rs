@@ -24,9 +24,10 @@ use crate::decode::{Decoder, DecoderSetup};
 use crate::model::{Message, Offset, Receipt};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::processor::Processor;
+use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::{Sql, load_sql};
+use crate::pipeline::target_retry::TargetRetry;
 use crate::resilience::CircuitBreaker;
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget};
@@ -117,7 +118,7 @@ const TOMBSTONES: [&str; 3] = ["", "null", r#"{"schema":null,"payload":null}"#];
 
 const NAMES: [&str; 4] = ["ORDERS", "ORDER_ITEMS", "CUSTOMERS", "PRODUCTS"];
 
-pub(in crate::pipeline) fn row(table: usize, id: u8, parent: u8, value: u8) -> String {
+pub(crate) fn row(table: usize, id: u8, parent: u8, value: u8) -> String {
     let minute = 60_000_000 * i64::from(value);
     match table {
         0 => format!(
@@ -137,7 +138,7 @@ pub(in crate::pipeline) fn row(table: usize, id: u8, parent: u8, value: u8) -> S
     }
 }
 
-pub(in crate::pipeline) fn event(table: usize, op: &str, before: &str, after: &str) -> String {
+pub(crate) fn event(table: usize, op: &str, before: &str, after: &str) -> String {
     let name = NAMES[table];
     format!(
         r#"{{"before":{before},"after":{after},"source":{{"schema":"SALES","table":"{name}","ts_ms":1700000000000}},"op":"{op}"}}"#
@@ -190,14 +191,11 @@ fn messages(payloads: &[String]) -> Vec<Message> {
     payloads.iter().enumerate().map(message).collect()
 }
 
-pub(in crate::pipeline) async fn sql() -> Sql {
+pub(crate) async fn sql() -> Sql {
     load_sql(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"))).await.unwrap()
 }
 
-pub(in crate::pipeline) async fn processor(
-    sql: &Sql,
-    target: &MemoryTarget,
-) -> (Processor, MemorySink) {
+pub(crate) async fn processor(sql: &Sql, target: &MemoryTarget) -> (Processor, MemorySink) {
     processor_with(sql, target, &Health::default(), &CancellationToken::new()).await
 }
 
@@ -211,19 +209,17 @@ async fn processor_with(
     let transforms =
         Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.unwrap();
     let stores = StateStores::new(&sql.tables, DELAY).unwrap();
-    let landed = LandingReader::new(
-        Box::new(landing),
-        (health.clone(), CircuitBreaker::new(5, Duration::from_millis(50))),
-        shutdown.clone(),
-    );
+    let breaker = CircuitBreaker::new(5, Duration::from_millis(50));
+    let retry = TargetRetry::new(breaker, health.clone(), "read");
+    let landing_reader = LandingReader::new(Box::new(landing), retry, shutdown.clone());
     let decoder = Decoder::new(DecoderSetup {
         tables: sql.tables.clone(),
         extractions: sql.extractions.clone(),
         ..DecoderSetup::default()
     });
-    let processor = resume(&mut sink, decoder, (stores, transforms), landed, ("cdc", Vec::new()))
-        .await
-        .unwrap();
+    let queue = "cdc".to_owned();
+    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
+    let processor = resume(&mut sink, parts, Vec::new()).await.unwrap();
     (processor, sink)
 }
 
@@ -254,21 +250,16 @@ async fn run_in_batches(
     while at < stream.len() {
         let (size, border) = *borders.next().unwrap();
         let end = (at + size).min(stream.len());
-        let mut job =
-            processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap().unwrap();
+        let mut job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
         if matches!(border, Border::Lost) {
             (processor, sink) = self::processor(sql, &target).await;
-            job = processor
-                .process(stream[at..end].to_vec(), &HashMap::new())
-                .await
-                .unwrap()
-                .unwrap();
+            job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
         }
         commit(&mut sink, job).await;
         match border {
             Border::Redelivery(count) => {
                 let again = stream[end.saturating_sub(count)..end].to_vec();
-                let job = processor.process(again, &HashMap::new()).await.unwrap().unwrap();
+                let job = processor.process(again, &HashMap::new()).await.unwrap();
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,

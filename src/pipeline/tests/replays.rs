@@ -34,7 +34,7 @@ async fn run(
     while at < stream.len() {
         let (count, border) = *borders.next().unwrap();
         let end = (at + count).min(stream.len());
-        let job = processor.process(stream[at..end].to_vec(), &failing).await.unwrap().unwrap();
+        let job = processor.process(stream[at..end].to_vec(), &failing).await.unwrap();
         commit(&mut sink, job).await;
         if matches!(border, Border::Restart) {
             (processor, sink) = super::processor(sql, &target).await;
@@ -47,7 +47,7 @@ async fn run(
             // The newest first, which is the worst order of batches.
             for letters in letters.rchunks(size) {
                 let job = processor.replay(requests(letters), &HashMap::new()).await;
-                commit(&mut sink, job.unwrap().unwrap()).await;
+                commit(&mut sink, job.unwrap()).await;
             }
             replayed_to = end;
         }
@@ -125,12 +125,12 @@ async fn after_restart(
     let stream = messages(payloads);
     let dies: Vec<bool> = stream.iter().map(|m| dead.contains(&m.offset.id)).collect();
     let failing = dying(&stream, &dies);
-    let job = processor.process(stream.clone(), &failing).await.unwrap().unwrap();
+    let job = processor.process(stream.clone(), &failing).await.unwrap();
     commit(&mut sink, job).await;
     let (mut processor, mut sink) = super::processor(&sql, &target).await;
     let letters: Vec<Message> =
         stream.into_iter().filter(|m| dead.contains(&m.offset.id)).collect();
-    let job = processor.replay(requests(&letters), &HashMap::new()).await.unwrap().unwrap();
+    let job = processor.replay(requests(&letters), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;
     (target.replayed(), as_text(&target.result("cdc_orders_enriched")))
 }
@@ -158,7 +158,7 @@ async fn a_letter_of_a_spool_that_the_queue_never_had_is_not_tried() {
     let (mut processor, mut sink) = processor(&sql, &target).await;
     let mut stream = messages(&[event(0, "c", "null", &row(0, 1, 1, 1))]);
     stream[0].offset = Offset::new(99, 1);
-    let job = processor.replay(requests(&stream), &HashMap::new()).await.unwrap().unwrap();
+    let job = processor.replay(requests(&stream), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;
     let outcome = &target.replayed()[0].outcome;
     assert!(matches!(outcome, ReplayOutcome::NotTried(why) if why.contains("never had")));
@@ -170,9 +170,9 @@ async fn a_letter_that_fails_again_is_no_new_letter() {
     let (sql, target) = (sql().await, MemoryTarget::default());
     let (mut processor, mut sink) = processor(&sql, &target).await;
     let stream = messages(&["{\"op\"".to_owned()]);
-    let job = processor.process(stream.clone(), &HashMap::new()).await.unwrap().unwrap();
+    let job = processor.process(stream.clone(), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;
-    let job = processor.replay(requests(&stream), &HashMap::new()).await.unwrap().unwrap();
+    let job = processor.replay(requests(&stream), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;
     assert_eq!(target.dead_letters().len(), 1);
     assert!(matches!(&target.replayed()[0].outcome, ReplayOutcome::Failed(letter)

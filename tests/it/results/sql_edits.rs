@@ -2,6 +2,7 @@
 
 use tidemark_dev::stack::Settings;
 
+use crate::end_to_end::get;
 use crate::referee;
 use crate::shop::{Shop, copied_sql, pause};
 
@@ -46,6 +47,13 @@ async fn until_logged(shop: &Shop, text: &str) {
     }
 }
 
+/// How often the processor has planned the folder.
+async fn plans(shop: &Shop) -> u64 {
+    let (_, page) = get(shop, "/metrics").await.expect("metrics");
+    let line = page.lines().find_map(|line| line.strip_prefix("cdc_sql_plans_total "));
+    line.expect("a count").parse().expect("a number")
+}
+
 #[tokio::test]
 async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -56,8 +64,11 @@ async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
     let path = sql.join("transforms/tiers.sql");
     let write = |select: &str| std::fs::write(&path, file(select)).expect("an edit");
 
+    let plans = plans(&shop).await;
+    assert_eq!(plans, 1, "the folder is planned once at the start");
     write(TIERS);
     until_exact(&shop, TIERS).await;
+    assert_eq!(self::plans(&shop).await, plans + 1, "an edit is planned once");
     write("SELECT tier, COUNT(*) AS customers, nothing AS regions FROM customers GROUP BY tier");
     until_logged(&shop, "tiers.sql:3:").await;
     publish(&shop, 500, "2").await;

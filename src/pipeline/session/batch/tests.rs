@@ -7,6 +7,7 @@ use super::*;
 use crate::model::{Offset, Receipt};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::session::committer::{Committer, Jobs};
+use crate::pipeline::target_retry::TargetRetry;
 use crate::resilience::CircuitBreaker;
 use crate::sink::memory::MemoryTarget;
 use crate::source::memory::{MemoryAcknowledger, MemoryQueue, MemorySource};
@@ -31,11 +32,9 @@ impl Bench {
         let queue = MemoryQueue::new(7, 100);
         let source = queue.bind();
         let sink = Box::new(MemoryTarget::default().sink("p", "q"));
-        let (committer, jobs) = Committer::new(
-            sink,
-            source.acknowledger(),
-            (Health::default(), CircuitBreaker::default()),
-        );
+        let health = Health::default();
+        let retry = TargetRetry::new(CircuitBreaker::default(), health.clone(), "write");
+        let (committer, jobs) = Committer::new(sink, source.acknowledger(), retry, health);
         let collector = Collector::new(source, limits);
         let (in_flight, shutdown) = (jobs.in_flight(), CancellationToken::new());
         let mut bench = Self { queue, collector, committer, jobs, in_flight, shutdown };
@@ -60,7 +59,7 @@ impl Bench {
 
     /// An epoch that waits for its commit.
     async fn send_job(&self) {
-        assert!(self.jobs.send(Job { commit: None, receipts: Vec::new() }).await);
+        self.jobs.send(Job { commit: None, receipts: Vec::new() }).await.unwrap();
     }
 }
 

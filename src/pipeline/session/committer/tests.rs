@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::model::{Epoch, Receipt};
 use crate::pipeline::target_retry::FIRST_WAIT;
+use crate::resilience::CircuitBreaker;
 use crate::sink::SinkError;
 use crate::sink::conformance::epoch;
 use crate::sink::memory::{CommitFault, MemoryTarget};
@@ -46,13 +47,14 @@ impl Bench {
         let acks = Acks { target: target.clone(), seen: Arc::default() };
         let (health, shutdown) = (Health::default(), CancellationToken::new());
         let sink = Box::new(target.sink("p", "q"));
-        let (committer, jobs) = Committer::new(sink, acks.clone(), (health.clone(), breaker()));
+        let retry = TargetRetry::new(breaker(), health.clone(), "write");
+        let (committer, jobs) = Committer::new(sink, acks.clone(), retry, health.clone());
         let running = tokio::spawn(committer.run(shutdown.clone()));
         Self { target, acks, health, shutdown, jobs, running }
     }
 
     /// Epoch `number` of one message with the same number.
-    async fn send(&self, number: u64) -> bool {
+    async fn send(&self, number: u64) -> Result<(), CommitterStopped> {
         let commit = epoch(number).created(number, 1, "new").build();
         self.jobs.send(Job { commit: Some(commit), receipts: vec![receipt(number)] }).await
     }
@@ -88,10 +90,10 @@ fn receipt(id: u64) -> Receipt {
 #[tokio::test]
 async fn messages_are_acknowledged_after_their_commit_in_the_order_of_the_jobs() {
     let bench = Bench::with_fault(CommitFault::None);
-    assert!(bench.send(1).await);
+    bench.send(1).await.unwrap();
     // Every message of this one was committed before.
-    assert!(bench.jobs.send(Job { commit: None, receipts: vec![receipt(2)] }).await);
-    assert!(bench.send(3).await);
+    bench.jobs.send(Job { commit: None, receipts: vec![receipt(2)] }).await.unwrap();
+    bench.send(3).await.unwrap();
     bench.idle().await;
     assert_eq!(bench.acked(), [(1, 1), (2, 1), (3, 2)]);
     drop(bench.jobs);
@@ -102,7 +104,7 @@ async fn messages_are_acknowledged_after_their_commit_in_the_order_of_the_jobs()
 async fn a_target_that_is_away_is_tried_again_and_nothing_is_acknowledged_meanwhile() {
     let bench = Bench::with_fault(CommitFault::Unavailable);
     let started = Instant::now();
-    assert!(bench.send(1).await);
+    bench.send(1).await.unwrap();
     bench.failed().await;
     assert_eq!((bench.acked(), bench.target.ledger("p").len()), (vec![], 0));
     assert!(bench.health.readiness().conditions[&Condition::Target].contains("not available"));
@@ -116,7 +118,7 @@ async fn a_target_that_is_away_is_tried_again_and_nothing_is_acknowledged_meanwh
 #[tokio::test]
 async fn an_epoch_whose_answer_was_lost_is_written_once_and_acknowledged() {
     let bench = Bench::with_fault(CommitFault::LosesAnswer);
-    assert!(bench.send(1).await);
+    bench.send(1).await.unwrap();
     bench.idle().await;
     assert_eq!((bench.acked(), bench.target.ledger("p").len()), (vec![(1, 1)], 1));
 }
@@ -127,10 +129,10 @@ async fn an_error_that_waiting_does_not_heal_ends_the_committer_unacknowledged()
     let other = epoch(1).created(9, 9, "of another processor").build();
     target.sink("p", "q").commit(&other).await.unwrap();
     let bench = Bench::on(target);
-    assert!(bench.send(1).await);
+    bench.send(1).await.unwrap();
     // Whoever only waits for messages is told too.
     bench.jobs.closed().await;
-    assert!(!bench.send(2).await);
+    assert!(bench.send(2).await.is_err());
     let error = bench.running.await.unwrap().unwrap_err();
     assert!(matches!(error.source, SinkError::Fenced { .. }), "{error:?}");
     assert_eq!((error.epoch, error.had_committed), (Epoch(1), false));
@@ -140,11 +142,11 @@ async fn an_error_that_waiting_does_not_heal_ends_the_committer_unacknowledged()
 #[tokio::test]
 async fn a_stopped_committer_tells_whether_it_had_committed() {
     let bench = Bench::with_fault(CommitFault::None);
-    assert!(bench.send(1).await);
+    bench.send(1).await.unwrap();
     bench.idle().await;
     let other = epoch(2).created(9, 9, "of another processor").build();
     bench.target.sink("p", "q").commit(&other).await.unwrap();
-    assert!(bench.send(2).await);
+    bench.send(2).await.unwrap();
     let error = bench.running.await.unwrap().unwrap_err();
     assert_eq!((error.epoch, error.had_committed), (Epoch(2), true));
     assert_eq!(bench.acks.seen.lock().unwrap().len(), 1);
@@ -153,8 +155,8 @@ async fn a_stopped_committer_tells_whether_it_had_committed() {
 #[tokio::test]
 async fn shutdown_while_the_target_is_away_gives_the_epoch_up_unacknowledged() {
     let bench = Bench::with_fault(CommitFault::Unavailable);
-    assert!(bench.send(1).await);
-    assert!(bench.send(2).await);
+    bench.send(1).await.unwrap();
+    bench.send(2).await.unwrap();
     bench.failed().await;
     bench.shutdown.cancel();
     bench.running.await.unwrap().unwrap();

@@ -1,0 +1,54 @@
+//! How a session ends.
+
+use crate::pipeline::error::{PipelineError, Stopped};
+use crate::pipeline::session::committer::CommitterStopped;
+use crate::pipeline::sql_folder::PlannedSql;
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum SessionEnd {
+    Shutdown,
+    /// The committer takes no more epochs; its own result says why.
+    CommitterStopped,
+    /// The source has no more messages, and all of them are committed.
+    Drained,
+    /// Another processor committed since the state was loaded.
+    Overtaken,
+    /// A query failed; what is known about it decides how the messages are taken the next time.
+    QueryFailed,
+    /// The target refused landing rows at the commit; their events come again as dead letters.
+    RowsRefused,
+    /// Somebody wants refused rows of results put right, which a start does.
+    RowsAwaited,
+    /// The SQL files were edited, and all that was processed with the old ones is committed.
+    Edited(Box<PlannedSql>),
+    /// Events have shown a column that a file waits for, or a table that no file declares; or a target that a
+    /// file waits for fits.
+    Learned,
+    /// Neither waiting nor another session heals it.
+    Failed(PipelineError),
+}
+
+impl From<Stopped> for SessionEnd {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Shutdown => Self::Shutdown,
+            Stopped::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<CommitterStopped> for SessionEnd {
+    fn from(CommitterStopped: CommitterStopped) -> Self {
+        Self::CommitterStopped
+    }
+}
+
+impl<E> From<E> for SessionEnd
+where
+    PipelineError: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}

@@ -1,0 +1,172 @@
+//! The loop: batch by batch, until something ends the session.
+
+use std::convert::Infallible;
+
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::model::{Message, Offset};
+use crate::pipeline::epoch::poison_search::{Attempt, PoisonSearch};
+use crate::pipeline::epoch::processor::Processor;
+use crate::pipeline::session::batch::{Collected, Collector, report};
+use crate::pipeline::session::carry_over::CarryOver;
+use crate::pipeline::session::committer::Jobs;
+use crate::pipeline::session::end::SessionEnd;
+use crate::pipeline::tasks::target_watcher::TargetWatcher;
+use crate::source::{Source, SourceEvent};
+use crate::state::MemoryExcess;
+use crate::telemetry::{Condition, Health, Heartbeat};
+
+/// What a session goes round with.
+pub(super) struct SessionLoop<S> {
+    pub(super) collector: Collector<S>,
+    pub(super) processor: Processor,
+    pub(super) jobs: Jobs,
+    pub(super) target_watcher: TargetWatcher,
+    pub(super) health: Health,
+    pub(super) shutdown: CancellationToken,
+    /// Another consumer had the queue for a while.
+    pub(super) has_stood_by: bool,
+}
+
+impl<S: Source> SessionLoop<S> {
+    pub(super) async fn run(&mut self, carry_over: &mut CarryOver) -> SessionEnd {
+        let Err(end) = self.process_batches(carry_over).await;
+        end
+    }
+
+    async fn process_batches(
+        &mut self,
+        carry_over: &mut CarryOver,
+    ) -> Result<Infallible, SessionEnd> {
+        let mut in_flight = self.jobs.in_flight();
+        let mut heartbeat = Heartbeat::start();
+        loop {
+            if let Some(excess) = self.processor.excess() {
+                return Err(self.wait_for_relief(&excess, carry_over).await);
+            }
+            let collected = tokio::select! {
+                biased;
+                // On a quiet queue nothing else would tell.
+                () = self.jobs.closed() => return Err(SessionEnd::CommitterStopped),
+                // Messages of the open batch are left to the broker, which brings them again.
+                sql = carry_over.sql_watcher.next() => return Err(SessionEnd::Edited(Box::new(sql))),
+                () = carry_over.replay_watcher.asked() => {
+                    Box::pin(self.replay(carry_over)).await?;
+                    continue;
+                }
+                () = heartbeat.beat() => continue,
+                () = carry_over.promotion_retry.due() => return Err(SessionEnd::Learned),
+                () = self.target_watcher.fits() => return Err(SessionEnd::Learned),
+                collected = self.collector.next(&mut in_flight, &self.shutdown) => collected?,
+            };
+            match collected {
+                Collected::Batch(messages) => {
+                    self.process(messages, &mut carry_over.poison_search).await?;
+                }
+                Collected::Ended => return Err(SessionEnd::Drained),
+                Collected::Cancelled => return Err(SessionEnd::Shutdown),
+                Collected::Event(event) => {
+                    self.has_stood_by |= matches!(event, SourceEvent::Standby);
+                    report(&event, &self.health);
+                }
+            }
+        }
+    }
+
+    /// Takes no more messages, so that the broker keeps them, until somebody acts.
+    async fn wait_for_relief(
+        &self,
+        excess: &MemoryExcess,
+        carry_over: &mut CarryOver,
+    ) -> SessionEnd {
+        error!(%excess, "no more messages are taken: the memory limit is reached");
+        self.health.block(Condition::Memory, excess.to_string());
+        let end = tokio::select! {
+            biased;
+            () = self.jobs.closed() => SessionEnd::CommitterStopped,
+            () = self.shutdown.cancelled() => SessionEnd::Shutdown,
+            sql = carry_over.sql_watcher.next() => SessionEnd::Edited(Box::new(sql)),
+        };
+        self.health.clear(Condition::Memory);
+        end
+    }
+
+    /// Dead letters that somebody wants processed again, until none is left.
+    async fn replay(&mut self, carry_over: &mut CarryOver) -> Result<(), SessionEnd> {
+        let CarryOver { replay_watcher, poison_search, .. } = carry_over;
+        loop {
+            // What is being committed may be newer than what is to come back.
+            self.all_committed().await?;
+            let asked = replay_watcher.take(poison_search.limit()).await;
+            if asked.is_empty() {
+                // After events, which may bring newer versions.
+                let refused = replay_watcher.take_refused().await;
+                if !refused.is_empty() {
+                    self.jobs.send(self.processor.resend(&refused)).await?;
+                    continue;
+                }
+                if replay_watcher.has_rows().await {
+                    return Err(SessionEnd::RowsAwaited);
+                }
+                return Ok(());
+            }
+            let offsets: Vec<Offset> = asked.iter().map(|request| request.message.offset).collect();
+            let given_up = replay_watcher.given_up();
+            let epoch = async |failing: &_| match given_up {
+                Some(reason) => Ok(self.processor.refuse(&asked, reason)),
+                None => self.processor.replay(asked, failing).await,
+            };
+            let job = match poison_search.attempt(&offsets, epoch).await? {
+                Attempt::Done(job) => job,
+                Attempt::QueryFailed => return Err(SessionEnd::QueryFailed),
+                Attempt::GivenUp(error) => {
+                    replay_watcher.give_up(&error);
+                    return Err(SessionEnd::QueryFailed);
+                }
+            };
+            self.jobs.send(job).await?;
+            self.all_committed().await?;
+            poison_search.forget(&offsets);
+            if self.processor.has_learned() {
+                return Err(SessionEnd::Learned);
+            }
+        }
+    }
+
+    /// Waits until every epoch that was handed over is committed.
+    async fn all_committed(&self) -> Result<(), SessionEnd> {
+        let mut in_flight = self.jobs.in_flight();
+        while !in_flight.is_empty() {
+            tokio::select! {
+                () = self.jobs.closed() => return Err(SessionEnd::CommitterStopped),
+                () = self.shutdown.cancelled() => return Err(SessionEnd::Shutdown),
+                () = in_flight.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One epoch, or several while a failing query is looked into.
+    async fn process(
+        &mut self,
+        mut messages: Vec<Message>,
+        poison_search: &mut PoisonSearch,
+    ) -> Result<(), SessionEnd> {
+        while !messages.is_empty() {
+            let part = poison_search.next_part(&mut messages);
+            let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
+            let epoch = async |failing: &_| self.processor.process(part, failing).await;
+            let job = match poison_search.attempt(&offsets, epoch).await? {
+                Attempt::Done(job) => job,
+                Attempt::QueryFailed => return Err(SessionEnd::QueryFailed),
+                Attempt::GivenUp(error) => return Err(error.into()),
+            };
+            self.jobs.send(job).await?;
+            if self.processor.has_learned() {
+                return Err(SessionEnd::Learned);
+            }
+        }
+        Ok(())
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! It shows what `telemetry` holds and changes nothing.
 
+mod limited_server;
+
 use std::net::SocketAddr;
 
 use axum::Router;
@@ -16,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{Health, Readiness, names};
+use limited_server::Limits;
 
 /// The `[http]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,7 +77,7 @@ pub async fn serve(
         .route("/ready", get(ready))
         .route("/metrics", get(prometheus))
         .with_state(PageState { pipeline, health, metrics });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    limited_server::serve(listener, router, Limits::default(), shutdown).await
 }
 
 async fn ready(State(shown): State<PageState>) -> Response {

@@ -8,6 +8,7 @@
 mod chain;
 pub mod config_file;
 pub mod http_client;
+mod log_fields;
 mod logs;
 mod recovery;
 mod secret;

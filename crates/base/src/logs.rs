@@ -3,6 +3,10 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format;
+
+use crate::log_fields;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
@@ -23,7 +27,10 @@ pub fn init_logs(format: LogFormat) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => logs.with_target(false).try_init(),
+        LogFormat::Text => {
+            let fields = format::debug_fn(log_fields::write).delimited(" ");
+            logs.fmt_fields(fields).with_target(false).try_init()
+        }
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
     // A second start, as in tests, keeps the first.

@@ -8,6 +8,7 @@
 mod current_rows;
 mod error;
 mod extracted_rows;
+mod late_events;
 mod loader;
 mod memory_excess;
 mod memory_limit;
@@ -16,17 +17,19 @@ mod stale_snapshots;
 mod store;
 mod stores;
 mod temporal_join;
+mod temporal_rows;
 mod time;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::StateError;
+pub use late_events::Lateness;
 pub use loader::{StateLoader, TableLoader};
 pub use memory_excess::MemoryExcess;
 pub use memory_limit::{default_limit, memory};
 pub use rehydrate::MissingRows;
 pub use store::{Folded, LastChange, TableStore};
 pub use stores::{Expired, StateStores};
-pub use temporal_join::KeysOf;
-pub use time::{Advanced, Ahead, Clock, Lateness, TimeKind};
+pub use temporal_rows::KeysOf;
+pub use time::{Advanced, Ahead, Clock, TimeKind};

@@ -12,10 +12,10 @@ use arrow::error::ArrowError;
 
 use crate::model::{Changelog, KeyBytes, Position, SystemColumn, Table, TableDelta};
 use crate::state::error::StateError;
+use crate::state::late_events::event_times;
 use crate::state::store::TableStore;
 use crate::state::stores::StateStores;
 use crate::state::temporal_join::JoinedView;
-use crate::state::time::event_times;
 
 impl StateStores {
     /// All tables, each before the one that it references.

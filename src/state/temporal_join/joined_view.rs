@@ -57,13 +57,13 @@ enum NewMatch {
 }
 
 impl JoinedView {
-    pub(super) fn new(join: Arc<TemporalJoin>) -> Result<Self, StateError> {
+    pub(in crate::state) fn new(join: Arc<TemporalJoin>) -> Result<Self, StateError> {
         let versions = Versions::new(&join.looked_up)?;
         Ok(Self { join, matches: HashMap::new(), waiting: HashMap::new(), versions })
     }
 
     /// Follows changes of the enriched table and what `chains` tell of the looked-up one.
-    pub(super) fn follow(
+    pub(in crate::state) fn follow(
         &mut self,
         enriched: &TableStore,
         deltas: &[TableDelta],
@@ -318,7 +318,7 @@ impl JoinedView {
     }
 
     /// Rows that show a version, different versions, and bytes.
-    pub(super) fn size(&self) -> (usize, usize, usize) {
+    pub(in crate::state) fn size(&self) -> (usize, usize, usize) {
         let matches = self.matches.capacity() * (size_of::<(KeyBytes, Match)>() + 1);
         let waiting: usize = self.waiting.values().map(HashSet::capacity).sum();
         let bytes = matches + waiting * (size_of::<KeyBytes>() + 1) + self.versions.memory();
@@ -326,7 +326,7 @@ impl JoinedView {
     }
 
     /// The keys that rows ask for and of which memory does not know what was at their time.
-    pub(super) fn doubtful(
+    pub(in crate::state) fn doubtful(
         &self,
         enriched: &TableStore,
         looked_up: &TableStore,

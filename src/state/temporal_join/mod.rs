@@ -9,8 +9,6 @@
 mod joined_view;
 mod version_chains;
 mod versions;
-mod views;
 
-pub(super) use joined_view::JoinedView;
-pub(super) use version_chains::RowsBefore;
-pub use views::KeysOf;
+pub(in crate::state) use joined_view::JoinedView;
+pub(in crate::state) use version_chains::{RowsBefore, VersionChains};

@@ -14,10 +14,10 @@ use crate::state::store::{RowPlace, TableStore};
 
 /// One change of a row of a looked-up table.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Version {
-    pub(super) position: Position,
+pub(in crate::state) struct Version {
+    pub(in crate::state) position: Position,
     /// Which source, which row of it; `None`: deleted.
-    pub(super) row: Option<(usize, usize)>,
+    pub(in crate::state) row: Option<(usize, usize)>,
 }
 
 /// How rows that an epoch changes were before.
@@ -55,7 +55,7 @@ impl RowsBefore {
 
 /// The versions of rows of one looked-up table.
 #[derive(Debug)]
-pub(super) struct VersionChains<'a> {
+pub(in crate::state) struct VersionChains<'a> {
     store: &'a TableStore,
     /// The store's own come first.
     sources: Vec<RecordBatch>,
@@ -64,18 +64,18 @@ pub(super) struct VersionChains<'a> {
 }
 
 impl<'a> VersionChains<'a> {
-    pub(super) fn new(store: &'a TableStore) -> Self {
+    pub(in crate::state) fn new(store: &'a TableStore) -> Self {
         let sources = store.batches().cloned().collect();
         Self { store, sources, by_key: HashMap::new() }
     }
 
     /// Keys of the looked-up table that are in these columns.
-    pub(super) fn encode(&self, key: &[ArrayRef]) -> Result<Rows, ArrowError> {
+    pub(in crate::state) fn encode(&self, key: &[ArrayRef]) -> Result<Rows, ArrowError> {
         self.store.encode_columns(key)
     }
 
     /// What an epoch has done to rows that were as `before`. The store holds it already.
-    pub(super) fn follow(
+    pub(in crate::state) fn follow(
         &mut self,
         changes: &[Changelog],
         before: Option<&RowsBefore>,
@@ -111,7 +111,10 @@ impl<'a> VersionChains<'a> {
     }
 
     /// All that is landed of some keys; what the store has may be newer.
-    pub(super) fn take_history(&mut self, history: &[Changelog]) -> Result<(), ArrowError> {
+    pub(in crate::state) fn take_history(
+        &mut self,
+        history: &[Changelog],
+    ) -> Result<(), ArrowError> {
         for changelog in history.iter().filter(|c| c.table.name == self.store.table().name) {
             let keys = self.store.encode(&changelog.batch)?;
             for (row, key) in keys.iter().enumerate() {
@@ -129,12 +132,12 @@ impl<'a> VersionChains<'a> {
     }
 
     /// The keys whose versions are told here.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &KeyBytes> {
+    pub(in crate::state) fn keys(&self) -> impl Iterator<Item = &KeyBytes> {
         self.by_key.keys()
     }
 
     /// What a row sees that changed at `position`: the version of that time, else the next one.
-    pub(super) fn seen(&self, key: &KeyBytes, position: Position) -> Option<Version> {
+    pub(in crate::state) fn seen(&self, key: &KeyBytes, position: Position) -> Option<Version> {
         let in_store = in_store(self.store, key);
         let chain = match self.by_key.get(key) {
             Some(chain) => chain.as_slice(),
@@ -147,7 +150,7 @@ impl<'a> VersionChains<'a> {
     }
 
     /// The rows of some versions.
-    pub(super) fn rows(&self, at: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
+    pub(in crate::state) fn rows(&self, at: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
         if at.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(self.store.schema())));
         }

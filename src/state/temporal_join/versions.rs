@@ -17,14 +17,14 @@ use crate::state::store::{Slot, TableStore};
 /// Versions of rows of a looked-up table that rows of the enriched one show, each kept once and as
 /// long as one of these does.
 #[derive(Debug)]
-pub(super) struct Versions {
+pub(in crate::state) struct Versions {
     /// By the key of the looked-up table and the position of the version.
     store: TableStore,
     shown_by: HashMap<Slot, u32>,
 }
 
 impl Versions {
-    pub(super) fn new(looked_up: &Table) -> Result<Self, StateError> {
+    pub(in crate::state) fn new(looked_up: &Table) -> Result<Self, StateError> {
         let mut columns = looked_up.columns.clone();
         columns.push(Column { name: "@from".into(), data_type: DataType::Int64, nullable: false });
         let mut key = looked_up.key.clone();
@@ -43,7 +43,7 @@ impl Versions {
     }
 
     /// Where each of these versions is kept: `rows` are of the looked-up table. Each is shown once more.
-    pub(super) fn show(
+    pub(in crate::state) fn show(
         &mut self,
         rows: &RecordBatch,
         from: &[Position],
@@ -62,7 +62,7 @@ impl Versions {
     }
 
     /// Each is shown once less; what no row shows goes.
-    pub(super) fn hide(&mut self, slots: &[Slot]) -> Result<(), ArrowError> {
+    pub(in crate::state) fn hide(&mut self, slots: &[Slot]) -> Result<(), ArrowError> {
         let mut unseen = Vec::new();
         for slot in slots {
             let Some(count) = self.shown_by.get_mut(slot) else { continue };
@@ -79,7 +79,7 @@ impl Versions {
     }
 
     /// Some columns of some versions.
-    pub(super) fn rows(
+    pub(in crate::state) fn rows(
         &self,
         slots: &[Slot],
         columns: &[usize],
@@ -87,11 +87,11 @@ impl Versions {
         self.store.rows_of(slots, columns)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::state) fn len(&self) -> usize {
         self.shown_by.len()
     }
 
-    pub(super) fn memory(&self) -> usize {
+    pub(in crate::state) fn memory(&self) -> usize {
         self.store.memory() + self.shown_by.capacity() * (size_of::<(Slot, u32)>() + 1)
     }
 

@@ -1,9 +1,13 @@
 //! The rules about the shape of the code that no compiler or linter checks.
 
-use std::collections::BTreeSet;
+mod import_graph;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use import_graph::Imports;
 
 /// Each module and the other modules of the crate that it may name. A new module needs a row.
 ///
@@ -57,6 +61,8 @@ const PROCESSOR: &[&str] = &[
 const ENTRY: [&str; 3] = ["main", "lib", "cli"];
 
 const MAX_LINES: usize = 500;
+/// Directly in one folder: more make a list, not a room.
+const MAX_FILES: usize = 15;
 /// One file or one folder.
 const FFI: [&str; 2] = ["crates/solace/src/ffi.rs", "crates/solace/src/ffi/"];
 const VAGUE_NAMES: [&str; 5] = ["utils", "common", "helpers", "types", "manager"];
@@ -93,14 +99,63 @@ fn module_names_say_what_is_inside() {
         let path = path.trim_end_matches("/mod.rs").trim_end_matches(".rs");
         VAGUE_NAMES.iter().any(|name| path.split('/').any(|part| part == *name))
     };
-    assert_none(&rust_files("src/").into_iter().filter(vague).collect::<Vec<_>>());
+    let files = crate_roots().into_iter().flat_map(|root| rust_files(&root));
+    assert_none(&files.filter(vague).collect::<Vec<_>>());
 }
 
 #[test]
 fn source_files_stay_within_500_lines() {
     let lines = |path: &String| read(path).lines().count();
-    let long = rust_files("src/").into_iter().filter(|path| lines(path) > MAX_LINES);
+    let files = crate_roots().into_iter().flat_map(|root| rust_files(&root));
+    let long = files.filter(|path| lines(path) > MAX_LINES);
     assert_none(&long.map(|path| format!("{path}: {} lines", lines(&path))).collect::<Vec<_>>());
+}
+
+#[test]
+fn folders_hold_at_most_15_files() {
+    let mut files: BTreeMap<String, usize> = BTreeMap::new();
+    for path in rust_files("") {
+        let folder = Path::new(&path).parent().expect("a file is in a folder");
+        *files.entry(folder.display().to_string()).or_default() += 1;
+    }
+    let full = files.into_iter().filter(|(_, count)| *count > MAX_FILES);
+    assert_none(
+        &full.map(|(folder, count)| format!("{folder}: {count} files")).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn files_do_not_import_each_other_in_a_circle() {
+    let mut wrong = Vec::new();
+    for root in crate_roots() {
+        tell_circles(&root, &import_graph::imports(&product_files(&root)), &mut wrong);
+    }
+    assert_none(&wrong);
+}
+
+/// A folder is one thing to the files and folders beside it.
+#[test]
+fn folders_do_not_import_each_other_in_a_circle() {
+    let mut wrong = Vec::new();
+    for root in crate_roots() {
+        let imports = import_graph::imports(&product_files(&root));
+        for folder in import_graph::folders(&imports) {
+            tell_circles(&root, &import_graph::rooms(&imports, &folder), &mut wrong);
+        }
+    }
+    assert_none(&wrong);
+}
+
+fn tell_circles(root: &str, imports: &Imports, wrong: &mut Vec<String>) {
+    for circle in import_graph::circles(imports) {
+        wrong.push(format!("{root}: {}", circle.join(", ")));
+        for from in &circle {
+            for (to, names) in imports[from].iter().filter(|(to, _)| circle.contains(to)) {
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                wrong.push(format!("    {from} takes {} from {to}", names.join(", ")));
+            }
+        }
+    }
 }
 
 #[test]
@@ -175,6 +230,29 @@ fn files_that_the_documentation_mentions_exist() {
     assert_none(&wrong);
 }
 
+/// `pipeline/session/batch` is a file or a folder of `src/`, as the page on the architecture names them.
+#[test]
+fn modules_that_the_architecture_mentions_exist() {
+    const PAGE: &str = "docs/ARCHITECTURE.md";
+    let mut wrong = Vec::new();
+    for (number, line) in numbered(&read(PAGE)) {
+        for quoted in line.split('`').skip(1).step_by(2).filter(|quoted| is_module_path(quoted)) {
+            let path = root().join("src").join(quoted);
+            if !path.is_dir() && !path.with_extension("rs").is_file() {
+                wrong.push(format!("{PAGE}:{number}: there is no module {quoted}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// Whether a quoted text begins with one of our modules and goes on by `/`.
+fn is_module_path(text: &str) -> bool {
+    let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_/".contains(c);
+    let module = text.split_once('/').map(|(module, _)| module);
+    text.chars().all(is_path) && module.is_some_and(is_module)
+}
+
 #[test]
 fn every_transform_says_what_it_writes_and_by_which_key() {
     let mut wrong = Vec::new();
@@ -214,6 +292,20 @@ fn tracked() -> Vec<String> {
 
 fn rust_files(under: &str) -> Vec<String> {
     tracked().into_iter().filter(|path| path.starts_with(under) && path.ends_with(".rs")).collect()
+}
+
+/// The `src/` folders of the workspace's packages.
+fn crate_roots() -> BTreeSet<String> {
+    let root = |path: String| path.split_once("src/").map(|(before, _)| format!("{before}src/"));
+    let is_package = |root: &String| !root.starts_with("tests/");
+    rust_files("").into_iter().filter_map(root).filter(is_package).collect()
+}
+
+/// Paths below `root` and texts of all files but those of tests.
+fn product_files(root: &str) -> Vec<(String, String)> {
+    let is_test = |path: &String| path.ends_with("tests.rs") || path.contains("/tests/");
+    let files = rust_files(root).into_iter().filter(|path| !is_test(path));
+    files.map(|path| (path[root.len()..].to_owned(), read(&path))).collect()
 }
 
 fn read(path: &str) -> String {

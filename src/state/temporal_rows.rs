@@ -7,12 +7,11 @@ use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use hashbrown::{HashMap, HashSet};
 
-use super::joined_view::JoinedView;
-use super::version_chains::VersionChains;
 use crate::model::{Changelog, KeyBytes, Table, TableDelta, TemporalJoin};
 use crate::state::error::StateError;
 use crate::state::store::TableStore;
 use crate::state::stores::StateStores;
+use crate::state::temporal_join::{JoinedView, VersionChains};
 
 impl StateStores {
     /// Keeps what rows of a table show of another one from now on. What is there already is given to

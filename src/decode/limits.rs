@@ -32,7 +32,7 @@ pub struct Limits {
     /// Elements inside each other. Default: 100.
     pub max_xml_depth: NonZeroUsize,
     /// Rows of one kind in one document. Default: 100,000.
-    pub max_shape_rows: NonZeroUsize,
+    pub max_xml_rows: NonZeroUsize,
     /// Bytes of one value. Default: 1 MiB.
     pub max_xml_value_bytes: NonZeroUsize,
 }
@@ -49,7 +49,7 @@ impl Default for Limits {
             max_depth: count(100),
             max_xml_bytes: count(xml.bytes),
             max_xml_depth: count(xml.depth),
-            max_shape_rows: count(xml.rows),
+            max_xml_rows: count(xml.rows),
             max_xml_value_bytes: count(xml.value_bytes),
         }
     }
@@ -61,7 +61,7 @@ impl Limits {
         xml::XmlLimits {
             bytes: self.max_xml_bytes.get(),
             depth: self.max_xml_depth.get(),
-            rows: self.max_shape_rows.get(),
+            rows: self.max_xml_rows.get(),
             value_bytes: self.max_xml_value_bytes.get(),
         }
     }

@@ -45,7 +45,7 @@ pub enum XmlProblem {
     TooLarge { bytes: usize, limit: usize },
     #[error("elements are nested deeper than limits.max_xml_depth ({0})")]
     TooDeep(usize),
-    #[error("there are more rows than limits.max_shape_rows ({0})")]
+    #[error("there are more rows than limits.max_xml_rows ({0})")]
     TooManyRows(usize),
     #[error("a value has more bytes than limits.max_xml_value_bytes ({0})")]
     ValueTooLarge(usize),

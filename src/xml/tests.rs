@@ -189,7 +189,7 @@ fn limits_are_named_by_what_is_beyond_them() {
     assert!(message(&nested(10_000)).starts_with("at byte 15: "));
     let items = |count: usize| format!("<r>{}</r>", "<item/>".repeat(count));
     assert!(extracted(&shape, &items(3), limits).is_ok());
-    assert!(message(&items(4)).contains("limits.max_shape_rows (3)"));
+    assert!(message(&items(4)).contains("limits.max_xml_rows (3)"));
     assert!(message(&" ".repeat(2_000_001)).contains("limits.max_xml_bytes (2000000)"));
     let text = |length: usize| format!("<r><item>{}</item></r>", "x".repeat(length));
     assert!(extracted(&shape, &text(10), limits).is_ok());

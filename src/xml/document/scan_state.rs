@@ -194,7 +194,7 @@ impl ScanState {
         }
     }
 
-    /// ShapeRows for columns that rows below this element have in it.
+    /// Rows for columns that rows below this element have in it.
     fn begin_groups(&mut self, input: ScanInput<'_>) -> Result<(), XmlError> {
         let ScanInput { program, .. } = input;
         let own = self.frames.last().map_or(0, |frame| frame.entries);

@@ -26,7 +26,10 @@ fn main() -> Result<(), String> {
 fn link_shared(library: &Path) -> Result<(), String> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|e| e.to_string())?);
     for name in SHARED_NAMES {
-        fs::copy(library, out.join(name)).map_err(|e| format!("{}: {e}", library.display()))?;
+        // By rename: a program that runs while another build comes by keeps the file that it has mapped.
+        let new = out.join(format!("{name}.new"));
+        let copied = fs::copy(library, &new).and_then(|_| fs::rename(&new, out.join(name)));
+        copied.map_err(|e| format!("{}: {e}", library.display()))?;
     }
     println!("cargo:rustc-link-search=native={}", out.display());
     println!("cargo:rustc-link-lib=dylib=solclient");

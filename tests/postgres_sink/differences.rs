@@ -233,6 +233,10 @@ async fn deletes_beside_a_refused_row(rows: i64) {
         async move { client.batch_execute(&insert).await.unwrap() }
     };
     fill(&format!("1, {rows}")).await;
+    // Making the indexes has scanned the table: that is to be counted before the epochs are.
+    scene.client.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let scans = "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname = 'guests'";
+    let before = scene.text(scans).await;
     for epoch in 0..4 {
         // The refused row comes first, so that the deletion is planned where rows are isolated.
         let refused = changes(7..8, "refused", PriorRow::Unknown);
@@ -257,8 +261,7 @@ async fn deletes_beside_a_refused_row(rows: i64) {
     while scene.text(is_counted).await != "true" {
         tokio::task::yield_now().await;
     }
-    let scans = "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname = 'guests'";
-    assert_eq!(scene.text(scans).await, "0", "{rows} rows at first");
+    assert_eq!(scene.text(scans).await, before, "{rows} rows at first");
     let count = "SELECT count(*)::text FROM guests";
     assert_eq!(scene.text(count).await, left.to_string());
     assert_eq!(scene.text("SELECT count(*)::text FROM cdc_dlq").await, "4");

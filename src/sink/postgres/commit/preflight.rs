@@ -31,6 +31,8 @@ pub(crate) struct Preflight {
     connector: Connector,
     /// For the rows of two tables at the same time; opened when that is needed.
     second_connection: Option<Connection>,
+    /// The last look failed: the tables may not be as they were when they were checked.
+    has_failed: bool,
     /// Trials of two tables have waited for each other: one after the other, from then on.
     trials_conflict: bool,
 }
@@ -42,6 +44,7 @@ impl Preflight {
             floods: FloodGauge::new(connector.config.max_refused_percent),
             connector,
             second_connection: None,
+            has_failed: false,
             trials_conflict: false,
         }
     }
@@ -66,21 +69,25 @@ impl Preflight {
         let doing = "looking for rows that are refused";
         let writes = encoded(targets, landing)?;
         let (mut rejected, mut tried) = (rejected_by_types(&writes), Vec::new());
-        if rejected.iter().any(|refusals| !refusals.is_empty()) {
+        if self.has_failed || rejected.iter().any(|refusals| !refusals.is_empty()) {
             let schema = session.schema().to_owned();
             let look = async |connection: &mut Connection| {
-                // Somebody may have widened the column.
+                // Somebody may have widened the column, or altered another.
                 targets.refresh(connection, &schema).await?;
                 let writes = encoded(targets, landing)?;
                 rejected = rejected_by_types(&writes);
                 self.try_out(connection, landing, &writes).await
             };
-            tried = session.with_connection(doing, look).await?;
+            let looked = session.with_connection(doing, look).await;
+            self.has_failed = looked.is_err();
+            tried = looked?;
         } else if landing.iter().any(|it| self.levels.contains_key(&it.table.name)) {
             let look = async |connection: &mut Connection| {
                 self.try_out(connection, landing, &writes).await
             };
-            tried = session.with_connection(doing, look).await?;
+            let looked = session.with_connection(doing, look).await;
+            self.has_failed = looked.is_err();
+            tried = looked?;
         }
         for TrialResult { at, refusals } in tried {
             rejected[at] = refusals;

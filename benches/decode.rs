@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use tidemark::decode::{Decoder, DecoderSetup};
-use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
+use tidemark::model::{Generations, Message, Offset, Receipt};
 use tidemark::transform::{parse_tables, read_folder};
 use tidemark_dev::generator::{Config, Generator, Rate};
 
@@ -91,7 +91,7 @@ fn measure(messages: &[Message]) -> Figures {
         file.text = file.text.replace("  created_at", "  shipping_info VARCHAR,\n  created_at");
     }
     let tables = parse_tables(&files).expect("valid tables");
-    let mut spools = SpoolOrder::default();
+    let mut spools = Generations::default();
     spools.register(messages[0].offset);
     let mut decoder = Decoder::new(DecoderSetup { tables, ..DecoderSetup::default() });
     let started = Instant::now();

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arrow::datatypes::DataType;
 use tidemark::decode::{Decoder, DecoderSetup};
-use tidemark::model::{Message, Offset, Receipt, SpoolOrder};
+use tidemark::model::{Generations, Message, Offset, Receipt};
 use tidemark::transform::{SqlFile, parse_tables, parse_type};
 use tidemark::xml::{
     Extractor, MissingValue, Shape, ShapeColumn, ShapeRows, XmlConfig, XmlLimits, resolve,
@@ -114,7 +114,7 @@ fn decoded(events: &[Message]) -> f64 {
     let extractions = resolve(&sections.xml, &tables, parse_type).expect("a mapping");
     tables.push(Arc::clone(&extractions[0].table));
     let mut decoder = Decoder::new(DecoderSetup { tables, extractions, ..DecoderSetup::default() });
-    let spools = SpoolOrder::new(vec![1]);
+    let spools = Generations::of_spool(1);
     let started = Instant::now();
     for epoch in events.chunks(EPOCH) {
         let decoded = decoder.decode(epoch, &spools).expect("an epoch that fits");

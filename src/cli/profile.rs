@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::decode::{Decoded, Decoder, DecoderSetup};
-use crate::model::{Message, Offset, Receipt, SpoolOrder};
+use crate::model::{Generations, Message, Offset, Receipt};
 use crate::transform::{parse_tables, read_folder};
 
 #[derive(Debug, clap::Args)]
@@ -72,7 +72,7 @@ fn decode(decoder: &mut Decoder, path: &Path) -> anyhow::Result<Decoded> {
         properties: Vec::new(),
     };
     let messages: Vec<Message> = text.lines().enumerate().map(message).collect();
-    Ok(decoder.decode(&messages, &SpoolOrder::new(vec![1]))?)
+    Ok(decoder.decode(&messages, &Generations::of_spool(1))?)
 }
 
 fn outcome(table: &str, decoded: &Decoded) -> String {

@@ -16,7 +16,7 @@ use super::schema::{
 };
 use super::table_decoder::TableDecoder;
 use crate::model::{
-    Message, Offset, Position, SchemaChange, SchemaChangeKind, SeenType, SpoolOrder, Table,
+    Generations, Message, Offset, Position, SchemaChange, SchemaChangeKind, SeenType, Table,
 };
 use crate::xml::Extraction;
 
@@ -99,7 +99,7 @@ impl Decoder {
     pub fn decode(
         &mut self,
         messages: &[Message],
-        spools: &SpoolOrder,
+        spools: &Generations,
     ) -> Result<Decoded, DecodeError> {
         let size = |m: &Message| 2 * (m.payload.len() + m.topic.len()) + ROW_OVERHEAD;
         let bytes = messages.iter().map(size).sum();

@@ -12,8 +12,8 @@ use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampM
 
 use super::*;
 use crate::model::{
-    Cell, Changelog, Column, ErrorType, LearnedColumns, Message, NewColumns, Offset, Operation,
-    Receipt, SchemaChange, SchemaChangeKind, SourceTable, SpoolOrder, SystemColumn, Table,
+    Cell, Changelog, Column, ErrorType, Generations, LearnedColumns, Message, NewColumns, Offset,
+    Operation, Receipt, SchemaChange, SchemaChangeKind, SourceTable, SystemColumn, Table,
     TableOptions, TableOrigin, Truncate,
 };
 
@@ -65,8 +65,8 @@ fn messages<P: AsRef<[u8]>>(payloads: &[P]) -> Vec<Message> {
     payloads.iter().enumerate().map(message).collect()
 }
 
-fn spools() -> SpoolOrder {
-    SpoolOrder::new(vec![7])
+fn spools() -> Generations {
+    Generations::of_spool(7)
 }
 
 fn setup(table: Table) -> DecoderSetup {
@@ -351,7 +351,7 @@ fn deep_nesting_is_no_stack_overflow() {
 #[test]
 fn a_message_of_an_unregistered_spool_is_an_error_of_the_epoch() {
     let mut decoder = Decoder::new(DecoderSetup::default());
-    let result = decoder.decode(&messages(&[""]), &SpoolOrder::default());
+    let result = decoder.decode(&messages(&[""]), &Generations::default());
     assert!(matches!(result, Err(DecodeError::Position(_))));
 }
 

@@ -4,8 +4,8 @@
 //!
 //! | word | what it is | type |
 //! |---|---|---|
-//! | offset | names a message of the queue, stable over redelivery | [`Offset`], [`OffsetSet`] |
-//! | position | the place of a change in the one order in which changes apply | [`Position`], [`SpoolOrder`] |
+//! | offset | names a message of the queue, stable over redelivery | [`Offset`], [`OffsetSet`], [`KnownOffsets`] |
+//! | position | the place of a change in the one order in which changes apply | [`Position`], [`Generations`] |
 //! | epoch | the number of a micro-batch | [`Epoch`] |
 //! | changelog | the changes of one table within an epoch, as rows with an operation | [`Changelog`] |
 //! | delta | how the current rows of a table differ from before | [`TableDelta`] |
@@ -39,7 +39,10 @@ pub use dead_letters::{
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{Epoch, EpochCommit, LedgerEntry, LedgerPosition};
 pub use key_bytes::KeyBytes;
-pub use offsets::{Offset, OffsetParseError, OffsetSet, Position, PositionError, Scn, SpoolOrder};
+pub use offsets::{
+    Generation, Generations, Knowledge, KnownOffsets, Offset, OffsetParseError, OffsetSet,
+    Position, PositionError, Scn,
+};
 pub use result::{
     Channel, ColumnSet, Payload, PriorRow, RestChannel, ResultChanges, ResultMode, ResultTable,
     Sends,

@@ -38,6 +38,11 @@ pub enum SinkError {
         "epoch {epoch} of pipeline '{pipeline}' is not above the last committed one: another processor runs on this pipeline; stop one of them"
     )]
     Fenced { pipeline: String, epoch: Epoch },
+    /// The epoch that this one follows is not in the ledger any more, or it is another run's.
+    #[error(
+        "the database has lost committed epochs of pipeline '{pipeline}': this processor has committed epoch {expected}, and the newest one in the ledger is {}; their messages were acknowledged", newest_text(*newest)
+    )]
+    Forgotten { pipeline: String, newest: Option<Epoch>, expected: Epoch },
     /// The target refuses: login, permission, a table that is gone.
     #[error("the target refuses {doing}: {message}; {advice}")]
     Refused {
@@ -123,6 +128,10 @@ pub struct DataError {
     pub source: Option<BoxedCause>,
 }
 
+fn newest_text(newest: Option<Epoch>) -> String {
+    newest.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string())
+}
+
 fn in_column(column: &Option<String>) -> String {
     column.as_ref().map(|column| format!(", column {column}")).unwrap_or_default()
 }
@@ -137,6 +146,7 @@ impl SinkError {
             Self::Refused { .. } | Self::Targets { .. } | Self::Flood { .. } => Recovery::Hold,
             Self::RowsRefused { .. } => Recovery::DeadLetter,
             Self::Fenced { .. }
+            | Self::Forgotten { .. }
             | Self::Data(_)
             | Self::MigrationChanged { .. }
             | Self::Migration { .. }
@@ -154,6 +164,7 @@ impl SinkError {
             Self::RolledBack { .. }
             | Self::RowsRefused { .. }
             | Self::Fenced { .. }
+            | Self::Forgotten { .. }
             | Self::Data(_)
             | Self::MigrationChanged { .. }
             | Self::Migration { .. }

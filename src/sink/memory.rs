@@ -6,7 +6,7 @@ mod truncate;
 
 pub use landed::{TextRow, text_row};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use self::landed::{history, holding, newest};
 use super::{KeyQuery, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::model::{
-    Changelog, Channel, DeadLetter, EpochCommit, Landing, LedgerPosition, Replayed, ResultChanges,
-    ResultMode, ResultTable, SchemaChange, SpoolOrder, Table,
+    Changelog, Channel, DeadLetter, Epoch, EpochCommit, Generations, Landing, LedgerPosition,
+    Offset, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, Table,
 };
 
 /// What the sinks of a test write to. Clones share it, so that a test can look inside while a
@@ -50,7 +50,7 @@ struct TargetState {
     /// By pipeline: the schema registry.
     schema_changes: HashMap<String, Vec<SchemaChange>>,
     /// By pipeline and queue.
-    spools: HashMap<(String, String), SpoolOrder>,
+    generations: HashMap<(String, String), Generations>,
     fault: CommitFault,
 }
 
@@ -65,7 +65,7 @@ impl MemoryTarget {
     /// A sink value of its own run.
     pub fn sink(&self, pipeline: impl Into<String>, queue: impl Into<String>) -> MemorySink {
         let (pipeline, queue) = (pipeline.into(), queue.into());
-        MemorySink { target: self.clone(), pipeline, queue, run_id: new_run_id() }
+        MemorySink { target: self.clone(), pipeline, queue, run_id: new_run_id(), newest: None }
     }
 
     /// Lets the next commits fail, until it is set to [`CommitFault::None`] again.
@@ -112,6 +112,8 @@ pub struct MemorySink {
     pipeline: String,
     queue: String,
     run_id: String,
+    /// Epoch and run that the next epoch is to follow.
+    newest: Option<(Epoch, String)>,
 }
 
 #[async_trait]
@@ -123,8 +125,10 @@ impl Sink for MemorySink {
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
         let state = self.target.state();
         let mut position = LedgerPosition::default();
+        self.newest = None;
         for row in state.ledger.get(&self.pipeline).into_iter().flatten() {
             (position.epoch, position.watermark) = (Some(row.epoch), row.watermark);
+            self.newest = Some((row.epoch, row.run_id.clone()));
             if row.queue == self.queue {
                 position.offsets.extend(&row.offsets);
             }
@@ -133,7 +137,7 @@ impl Sink for MemorySink {
         position.schema_changes =
             state.schema_changes.get(&self.pipeline).cloned().unwrap_or_default();
         let place = (self.pipeline.clone(), self.queue.clone());
-        position.spools = state.spools.get(&place).cloned().unwrap_or_default();
+        position.generations = state.generations.get(&place).cloned().unwrap_or_default();
         Ok(position)
     }
 
@@ -180,6 +184,17 @@ impl Sink for MemorySink {
         rows.map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
     }
 
+    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError> {
+        let state = self.target.state();
+        if state.fault == CommitFault::Unavailable {
+            return Err(unavailable("looking for events that are committed".to_owned()));
+        }
+        let landed = state.landing.values().flatten().flat_map(|changes| changes.offsets.iter());
+        let dead = state.dead_letters.iter().map(|letter| &letter.offset);
+        let known: HashSet<&Offset> = landed.chain(dead).collect();
+        Ok(events.iter().filter(|event| known.contains(event)).copied().collect())
+    }
+
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {
         let mut state = self.target.state();
         let unavailable = || unavailable(format!("committing epoch {}", commit.epoch));
@@ -192,9 +207,9 @@ impl Sink for MemorySink {
         {
             return Ok(());
         }
-        if ledger.last().is_some_and(|row| row.epoch >= commit.epoch) {
-            let (pipeline, epoch) = (self.pipeline.clone(), commit.epoch);
-            return Err(SinkError::Fenced { pipeline, epoch });
+        let newest = ledger.last().map(|row| (row.epoch, row.run_id.clone()));
+        if newest != self.newest {
+            return Err(self.refusal(newest.map(|(epoch, _)| epoch), commit.epoch));
         }
         // All or nothing: the copy replaces the state only when it is complete.
         let mut next = state.clone();
@@ -211,18 +226,30 @@ impl Sink for MemorySink {
         schema_changes.extend_from_slice(&commit.schema_changes);
         next.ledger.entry(self.pipeline.clone()).or_default().push(self.ledger_row(commit));
         let place = (self.pipeline.clone(), commit.queue.clone());
-        next.spools.insert(place, commit.spools.clone());
+        next.generations.insert(place, commit.generations.clone());
         next.fault = CommitFault::None;
         let answer = match state.fault {
             CommitFault::LosesAnswer => Err(unavailable()),
             CommitFault::None | CommitFault::Unavailable => Ok(()),
         };
         *state = next;
+        self.newest = Some((commit.epoch, self.run_id.clone()));
         answer
     }
 }
 
 impl MemorySink {
+    /// Why an epoch is not taken, as that of the real sink.
+    fn refusal(&self, newest: Option<Epoch>, epoch: Epoch) -> SinkError {
+        let pipeline = self.pipeline.clone();
+        match &self.newest {
+            Some((expected, _)) if newest.is_none_or(|newest| newest <= *expected) => {
+                SinkError::Forgotten { pipeline, newest, expected: *expected }
+            }
+            _ => SinkError::Fenced { pipeline, epoch },
+        }
+    }
+
     fn ledger_row(&self, commit: &EpochCommit) -> LedgerRow {
         LedgerRow {
             epoch: commit.epoch,

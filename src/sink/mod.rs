@@ -19,7 +19,7 @@ pub mod rest;
 use error::ATTEMPTS_AWAY;
 pub use error::{DataError, PreflightLevel, RefusedRow, SinkError};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,7 +27,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use crate::model::{
-    Changelog, Epoch, EpochCommit, Landing, LedgerPosition, OffsetSet, ResultMode, Table,
+    Changelog, Epoch, EpochCommit, Landing, LedgerPosition, Offset, OffsetSet, ResultMode, Table,
 };
 
 /// A target that takes whole epochs.
@@ -57,7 +57,7 @@ pub trait Sink: Send {
     /// Reads the ledger of this pipeline and queue.
     ///
     /// The epoch and the watermark are those of the pipeline, whatever queue they came from;
-    /// offsets and spools are those of the queue.
+    /// offsets and generations are those of the queue.
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError>;
 
     /// The newest landed row of each key of `table`, for rebuilding a state store.
@@ -98,6 +98,10 @@ pub trait Sink: Send {
         table: &Arc<Table>,
         keys: &RecordBatch,
     ) -> Result<Vec<Changelog>, SinkError>;
+
+    /// Which of these events are landed or dead letters: what is known of messages that are older than what the ledger
+    /// has exactly. Events that leave no row (a tombstone) are not among them, and may be processed again.
+    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError>;
 
     /// Rows of these changelogs that [`Self::commit`] would refuse, as far as can be told before. To be
     /// asked before they are folded: a refused row must not be part of a result. Changes nothing.

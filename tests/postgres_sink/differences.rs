@@ -87,6 +87,7 @@ impl Scene {
         let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
         sink.schema_admin().apply_ods(&crate::files(&[("01_people.sql", DDL)])).await.unwrap();
         sink.check_targets(&[], &[people()]).await.unwrap();
+        sink.resume().await.unwrap();
         sink
     }
 

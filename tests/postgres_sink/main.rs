@@ -9,6 +9,7 @@ mod differences;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 mod faults;
+mod ledger;
 mod pooled;
 #[path = "../support/pooler.rs"]
 mod pooler;
@@ -26,6 +27,7 @@ mod tls;
 mod types;
 
 use async_trait::async_trait;
+use tidemark::model::Generations;
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{
     self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage, epoch, log, orders,
@@ -69,6 +71,7 @@ impl Database {
         let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
         sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
         sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+        sink.resume().await.unwrap();
         sink
     }
 
@@ -247,7 +250,7 @@ async fn compaction_changes_nothing_but_the_number_of_ledger_rows() {
     assert_eq!(sink.ledger_reader().compact_ledger(epoch(100).build().epoch).await.unwrap(), 2);
     let after = sink.resume().await.unwrap();
     assert_eq!((before.epoch, &before.offsets), (after.epoch, &after.offsets));
-    assert_eq!(before.spools, after.spools);
+    assert_eq!(before.generations, after.generations);
     assert_eq!(database.count("tidemark_committed").await, 1);
     // A straggler comes with an epoch whose ledger row is gone.
     let mut straggler = database.sink().await;
@@ -434,6 +437,6 @@ async fn a_server_killed_in_mid_commit_has_each_epoch_once() {
         }
         let position = database.sink().await.resume().await.unwrap();
         assert_eq!(position.offsets.count(), before as u64 + 1000);
-        assert_eq!(position.spools.spools(), [SPOOL]);
+        assert_eq!(position.generations.all(), Generations::of_spool(SPOOL).all());
     }
 }

@@ -1,11 +1,12 @@
 //! The outbox and its delivery, against a real PostgreSQL and an API in this process.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark::model::{
-    Changelog, Channel, EpochCommit, LedgerPosition, Payload, RestChannel, ResultTable, Sends,
-    Table,
+    Changelog, Channel, EpochCommit, LedgerPosition, Offset, Payload, RestChannel, ResultTable,
+    Sends, Table,
 };
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
 use tidemark::sink::postgres::{Outbox, PostgresConfig};
@@ -137,6 +138,10 @@ impl Sink for Posting {
         keys: &arrow::array::RecordBatch,
     ) -> Result<Vec<Changelog>, SinkError> {
         self.inner.history(table, keys).await
+    }
+
+    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError> {
+        self.inner.committed(events).await
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {

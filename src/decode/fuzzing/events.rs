@@ -13,8 +13,8 @@ use crate::decode::{
     DecodeConfig, Decoded, Decoder, DecoderSetup, KeptDocuments, Limits, RegisteredTables,
 };
 use crate::model::{
-    Changelog, Column, ErrorType, LearnedColumns, Message, Offset, Receipt, SourceTable,
-    SpoolOrder, SystemColumn, Table, TableOptions, TableOrigin, WrittenAs,
+    Changelog, Column, ErrorType, Generations, LearnedColumns, Message, Offset, Receipt,
+    SourceTable, SystemColumn, Table, TableOptions, TableOrigin, WrittenAs,
 };
 use crate::xml::{self, XmlConfig};
 
@@ -85,7 +85,7 @@ const TOLD: [(usize, WrittenAs); 5] = [
 /// If an event is neither or both of a change and a dead letter, if a batch border changes anything, or if
 /// more text comes out than the events can hold.
 pub fn events(input: &[u8]) {
-    let (messages, spools) = (messages(input), SpoolOrder::new(vec![SPOOL]));
+    let (messages, spools) = (messages(input), Generations::of_spool(SPOOL));
     let decode = |decoder: &mut Decoder, messages: &[Message]| {
         decoder.decode(messages, &spools).expect("the spool is registered, and the input is small")
     };

@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use crate::model::{
-    Changelog, DeadLetter, Epoch, Mending, OffsetSet, Replayed, Resent, ResultChanges,
-    SchemaChange, SpoolOrder,
+    Changelog, DeadLetter, Epoch, Generations, Mending, OffsetSet, Replayed, Resent, ResultChanges,
+    SchemaChange,
 };
 
 /// Everything that one epoch writes, in one transaction.
@@ -14,8 +14,8 @@ pub struct EpochCommit {
     pub queue: String,
     /// Every message of the epoch: landed, dead or without rows (a tombstone).
     pub offsets: OffsetSet,
-    /// The order of spools as of this epoch; new ones are persisted with it.
-    pub spools: SpoolOrder,
+    /// The generations of the queue as of this epoch; new ones are persisted with it.
+    pub generations: Generations,
     pub landing: Vec<Changelog>,
     pub results: Vec<ResultChanges>,
     /// Results that no file describes any more: their definitions are forgotten, their rows stay.
@@ -45,7 +45,7 @@ impl EpochCommit {
             epoch,
             queue: queue.to_owned(),
             offsets: OffsetSet::default(),
-            spools: SpoolOrder::default(),
+            generations: Generations::default(),
             landing: Vec::new(),
             results: Vec::new(),
             retired: Vec::new(),

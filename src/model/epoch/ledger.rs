@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Epoch;
-use crate::model::{OffsetSet, SchemaChange, SpoolOrder};
+use crate::model::{Generations, OffsetSet, SchemaChange};
 
 /// What the ledger keeps of a committed epoch. Times are microseconds since 1970, UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +29,11 @@ pub struct LedgerEntry {
 pub struct LedgerPosition {
     /// The last committed epoch; `None` if there is none.
     pub epoch: Option<Epoch>,
-    /// Every message of the queue that was committed and might be redelivered.
+    /// The newest messages of the queue that were committed.
     pub offsets: OffsetSet,
-    pub spools: SpoolOrder,
+    /// Per spool the highest id that was committed and is not in `offsets`.
+    pub forgotten_to: BTreeMap<u64, u64>,
+    pub generations: Generations,
     pub watermark: Option<i64>,
     /// Under which definition the rows of each result were written, by the result's name.
     pub definitions: BTreeMap<String, String>,

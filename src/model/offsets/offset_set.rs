@@ -69,6 +69,10 @@ impl OffsetSet {
         self.ranges.iter().map(|(start, last)| last - start.id + 1).sum()
     }
 
+    pub fn range_count(&self) -> usize {
+        self.ranges.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

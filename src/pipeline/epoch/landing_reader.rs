@@ -1,12 +1,13 @@
 //! Asks the landing tables what an epoch has to know, for as long as the target takes to answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, Message, Table};
+use crate::model::{Changelog, Message, Offset, Table};
 use crate::pipeline::epoch::diversion::{Diversion, take_out};
 use crate::pipeline::error::Stopped;
 use crate::pipeline::target_retry::TargetRetry;
@@ -71,6 +72,15 @@ impl LandingReader {
             history.extend(self.ask(|| looking(table), question).await?);
         }
         Ok(history)
+    }
+
+    /// As [`Sink::committed`].
+    pub(crate) async fn committed(
+        &mut self,
+        events: &[Offset],
+    ) -> Result<HashSet<Offset>, Stopped> {
+        let question = async |landing: &mut dyn Sink| landing.committed(events).await;
+        self.ask(|| "looking for events that are committed".to_owned(), question).await
     }
 
     async fn ask<T>(

@@ -11,9 +11,10 @@ use tracing::info;
 use crate::config::DeadLetterConfig;
 use crate::decode::{Decoded, Decoder};
 use crate::model::{
-    Changelog, DeadLetter, Epoch, EpochCommit, LedgerPosition, Message, NewColumns, Offset,
-    OffsetSet, Receipt, RefusedRequest, ReplayOutcome, ReplayRequest, Replayed, ResultTable,
-    SchemaChange, SchemaChangeKind, SeenType, SpoolOrder, Table, TableDelta,
+    Changelog, DeadLetter, Epoch, EpochCommit, Generations, Knowledge, KnownOffsets,
+    LedgerPosition, Message, NewColumns, Offset, OffsetSet, Receipt, RefusedRequest, ReplayOutcome,
+    ReplayRequest, Replayed, ResultTable, SchemaChange, SchemaChangeKind, SeenType, Table,
+    TableDelta,
 };
 use crate::pipeline::epoch::diversion::Diversion;
 use crate::pipeline::epoch::implausible_times::ImplausibleTimes;
@@ -34,10 +35,10 @@ pub(crate) struct Processor {
     landing_reader: LandingReader,
     implausible_times: ImplausibleTimes,
     /// Committed, or handed to the committer: what is in it is not processed again.
-    known: OffsetSet,
+    known: KnownOffsets,
     /// Whose topics are those of published dead letters.
     letters: DeadLetterConfig,
-    spools: SpoolOrder,
+    generations: Generations,
     last: Epoch,
     has_learned: bool,
     /// Events that have shown a table or a column that the next session will know; they are in no epoch yet.
@@ -91,9 +92,9 @@ impl Processor {
             transforms,
             landing_reader,
             implausible_times: ImplausibleTimes::default(),
-            known: position.offsets,
+            known: KnownOffsets::new(position.offsets, position.forgotten_to),
             letters: DeadLetterConfig::default(),
-            spools: position.spools,
+            generations: position.generations,
             last: position.epoch.unwrap_or(Epoch(0)),
             has_learned: false,
             held: HashSet::new(),
@@ -115,7 +116,8 @@ impl Processor {
         counter!(names::MESSAGES).increment(messages.len() as u64);
         let delivered: Vec<(Offset, Receipt)> =
             messages.iter().map(|message| (message.offset, message.receipt)).collect();
-        let (fresh, offsets) = self.drop_known(messages);
+        let committed = self.committed_before(&messages).await?;
+        let (fresh, offsets) = self.drop_known(messages, &committed);
         if fresh.is_empty() {
             let receipts = delivered.into_iter().map(|(_, receipt)| receipt).collect();
             return Ok(Job { commit: None, receipts });
@@ -144,7 +146,7 @@ impl Processor {
         asked: Vec<ReplayRequest>,
         failing: &HashMap<Offset, Diversion>,
     ) -> Result<Job, Stopped> {
-        let (asked, lost) = replay::placed(asked, |at| self.spools.position(at).ok());
+        let (asked, lost) = replay::placed(asked, |at| self.generations.position(at).ok());
         let messages = asked.iter().map(|request| request.message.clone()).collect();
         let mut epoch = OpenEpoch::new(messages, SystemTime::now());
         let mut superseded = HashSet::new();
@@ -192,7 +194,7 @@ impl Processor {
         failing: &HashMap<Offset, Diversion>,
     ) -> Result<Decoding, PipelineError> {
         let failed = divert_failing(&mut epoch.messages, failing);
-        let mut decoded = self.decoder.decode(&epoch.messages, &self.spools)?;
+        let mut decoded = self.decoder.decode(&epoch.messages, &self.generations)?;
         epoch.stages.done("decode");
         let changes = &decoded.schema_changes;
         if changes.iter().any(|change| self.transforms.awaits(change)) {
@@ -265,8 +267,13 @@ impl Processor {
     /// The next epoch without anything in it.
     fn next_epoch(&mut self, opened_at: SystemTime) -> EpochCommit {
         self.last = self.last.next();
-        let (spools, watermark) = (self.spools.clone(), self.stores.clock().watermark);
-        EpochCommit { spools, watermark, opened_at, ..EpochCommit::empty(self.last, &self.queue) }
+        let (generations, watermark) = (self.generations.clone(), self.stores.clock().watermark);
+        EpochCommit {
+            generations,
+            watermark,
+            opened_at,
+            ..EpochCommit::empty(self.last, &self.queue)
+        }
     }
 
     #[cfg(test)]
@@ -280,16 +287,37 @@ impl Processor {
         self.stores.views().map(|(_, rows, versions, _)| (rows, versions)).collect()
     }
 
-    /// Takes out what the ledger holds or an epoch before this one will commit.
-    fn drop_known(&mut self, messages: Vec<Message>) -> (Vec<Message>, Vec<Offset>) {
+    /// Messages that are older than what is known exactly, and are committed.
+    async fn committed_before(&mut self, messages: &[Message]) -> Result<HashSet<Offset>, Stopped> {
+        let offsets = messages.iter().map(|message| message.offset);
+        let is_forgotten = |offset: &Offset| self.known.of(*offset) == Knowledge::Forgotten;
+        let forgotten: Vec<Offset> = offsets.filter(is_forgotten).collect();
+        if forgotten.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let committed = self.landing_reader.committed(&forgotten).await?;
+        let (asked, known) = (forgotten.len(), committed.len());
+        info!(asked, known, "old messages have come: the landing tables say which are committed");
+        Ok(committed)
+    }
+
+    /// Takes out what is committed or an epoch before this one will commit.
+    fn drop_known(
+        &mut self,
+        messages: Vec<Message>,
+        committed: &HashSet<Offset>,
+    ) -> (Vec<Message>, Vec<Offset>) {
         let mut offsets = Vec::new();
         let delivered = messages.len();
         let fresh: Vec<Message> = messages
             .into_iter()
             .filter(|message| {
-                let is_new = self.known.insert(message.offset);
+                let offset = message.offset;
+                let is_new =
+                    self.known.of(offset) != Knowledge::Taken && !committed.contains(&offset);
                 if is_new {
-                    self.spools.register(message.offset);
+                    self.known.insert(offset);
+                    self.generations.register(message.offset);
                     offsets.push(message.offset);
                 }
                 is_new

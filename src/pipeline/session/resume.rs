@@ -133,8 +133,8 @@ fn tell_mended(mended: &[Mending]) {
 /// The next epoch, with nothing in it.
 fn next_epoch(position: &LedgerPosition, queue: &str, watermark: Option<i64>) -> EpochCommit {
     let epoch = position.epoch.unwrap_or(Epoch(0)).next();
-    let spools = position.spools.clone();
-    EpochCommit { spools, watermark, ..EpochCommit::empty(epoch, queue) }
+    let generations = position.generations.clone();
+    EpochCommit { generations, watermark, ..EpochCommit::empty(epoch, queue) }
 }
 
 /// The position after the epoch.

@@ -105,7 +105,9 @@ async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
     // Another processor commits the epochs that this one would.
     let mut other = conformance::epoch(1).created(1, 1, "theirs").build();
     other.epoch = Epoch(1_000);
-    target.sink("sales", "cdc").commit(&other).await.unwrap();
+    let mut competitor = target.sink("sales", "cdc");
+    competitor.resume().await.unwrap();
+    competitor.commit(&other).await.unwrap();
     push(&queue, 0..1);
     let ended = tokio::time::timeout(PATIENCE, going.run(&mut carry_over())).await;
     assert!(matches!(ended, Ok(SessionEnd::CommitterStopped)), "{ended:?}");

@@ -288,7 +288,7 @@ async fn from_scratch_at(
     watermark: Option<i64>,
 ) -> BTreeMap<String, Rows> {
     let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
-    let mut spools = crate::model::SpoolOrder::default();
+    let mut spools = crate::model::Generations::default();
     spools.register(stream[0].offset);
     let decoded =
         Decoder::new(DecoderSetup { tables: sql.tables.clone(), ..DecoderSetup::default() })

@@ -5,7 +5,7 @@ use arrow::datatypes::Decimal128Type;
 
 use super::sql;
 use crate::decode::{Decoded, Decoder, DecoderSetup};
-use crate::model::{Message, Offset, Receipt, SpoolOrder};
+use crate::model::{Generations, Message, Offset, Receipt};
 
 fn message(id: u64, (table, row): (&str, &str)) -> Message {
     let payload = format!(
@@ -26,7 +26,7 @@ async fn decode(rows: &[(&str, &str)]) -> Decoded {
     let mut decoder = Decoder::new(DecoderSetup { tables, ..DecoderSetup::default() });
     let messages: Vec<Message> =
         rows.iter().enumerate().map(|(id, row)| message(id as u64, *row)).collect();
-    decoder.decode(&messages, &SpoolOrder::new(vec![7])).unwrap()
+    decoder.decode(&messages, &Generations::of_spool(7)).unwrap()
 }
 
 #[tokio::test]

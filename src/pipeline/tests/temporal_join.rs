@@ -71,7 +71,7 @@ struct History(BTreeMap<String, Vec<Landed>>);
 
 impl History {
     fn of(sql: &Sql, stream: &[Message]) -> Self {
-        let mut spools = crate::model::SpoolOrder::default();
+        let mut spools = crate::model::Generations::default();
         spools.register(stream[0].offset);
         let decoded =
             Decoder::new(DecoderSetup { tables: sql.tables.clone(), ..DecoderSetup::default() })

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use self::stage::{offset, texts};
 use super::SinkError;
 use crate::model::{
-    Epoch, EpochCommit, Offset, OffsetSet, ResultTable, SchemaChange, SchemaChangeKind, SeenType,
-    SpoolOrder,
+    Epoch, EpochCommit, Generation, Generations, Offset, OffsetSet, ResultTable, SchemaChange,
+    SchemaChangeKind, SeenType,
 };
 use crate::resilience::Recovery;
 /// Runs everything, each on a stage of its own.
@@ -87,7 +87,10 @@ async fn an_epoch_of_another_run_is_fenced(stage: &mut dyn Stage) {
         stage.rows(LANDING, &["order_id", "status"]).await,
         texts(&[&["1", "first"], &["2", "first"]])
     );
-    second.commit(&epoch(3).build()).await.expect("an epoch above all others");
+    let error = second.commit(&epoch(3).build()).await.expect_err("it does not know epoch 2");
+    assert!(matches!(error, SinkError::Fenced { .. }), "{error:?}");
+    second.resume().await.expect("the ledger can be read");
+    second.commit(&epoch(3).build()).await.expect("an epoch onto the newest one");
     let error = first.commit(&epoch(3).build()).await.expect_err("the second run has epoch 3");
     assert!(matches!(error, SinkError::Fenced { .. }), "{error:?}");
 }
@@ -96,18 +99,20 @@ async fn resume_returns_exact_offsets(stage: &mut dyn Stage) {
     let mut sink = stage.sink(QUEUE).await;
     let nothing = sink.resume().await.expect("an empty ledger can be read");
     assert_eq!(nothing.epoch, None);
-    assert!(nothing.offsets.is_empty() && nothing.spools.spools().is_empty());
+    assert!(nothing.offsets.is_empty() && nothing.generations.all().is_empty());
     assert_eq!(nothing.watermark, None);
 
     // With holes, out of order, over two spools, one of which has the highest bit set.
     let other = u64::MAX - 1;
     let offsets = [(SPOOL, 5), (SPOOL, 6), (SPOOL, 9), (other, 1)];
     let later = [(SPOOL, 7), (other, 2), (other, 4), (SPOOL, 1)];
+    let generations = [(0, other, 1), (1, SPOOL, 1), (2, other, 4)]
+        .map(|(number, spool, first)| Generation { number, spool, first });
     let mut expected = OffsetSet::default();
     for (number, ids) in [(1, offsets), (2, later)] {
         let mut commit = epoch(number).build();
         commit.offsets = ids.iter().map(|(spool, id)| Offset::new(*spool, *id)).collect();
-        commit.spools = SpoolOrder::new(vec![other, SPOOL]);
+        commit.generations = Generations::new(generations.to_vec(), 0);
         commit.watermark = Some(START + number as i64);
         expected.extend(&commit.offsets);
         sink.commit(&commit).await.expect("the epoch is committed");
@@ -115,7 +120,7 @@ async fn resume_returns_exact_offsets(stage: &mut dyn Stage) {
     let position = stage.sink(QUEUE).await.resume().await.expect("the ledger can be read");
     assert_eq!(position.epoch, Some(Epoch(2)));
     assert_eq!(position.offsets, expected);
-    assert_eq!(position.spools.spools(), [other, SPOOL]);
+    assert_eq!(position.generations.all(), generations);
     assert_eq!(position.watermark, Some(START + 2));
 }
 
@@ -124,7 +129,7 @@ async fn queues_have_their_own_offsets(stage: &mut dyn Stage) {
     sink.commit(&epoch(1).created(1, 1, "new").build()).await.expect("the epoch is committed");
     let position = stage.sink("another").await.resume().await.expect("the ledger can be read");
     assert_eq!(position.epoch, Some(Epoch(1)));
-    assert!(position.offsets.is_empty() && position.spools.spools().is_empty());
+    assert!(position.offsets.is_empty() && position.generations.all().is_empty());
 }
 
 async fn a_failed_epoch_leaves_no_trace(stage: &mut dyn Stage) {

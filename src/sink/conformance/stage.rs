@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{
-    Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Landing, LearnedColumns,
-    Offset, Operation, Position, ResultChanges, ResultMode, ResultTable, Scn, SourceTable,
-    SpoolOrder, Table, TableOptions, TableOrigin, Truncation,
+    Changelog, Channel, Column, DeadLetter, Epoch, EpochCommit, ErrorType, Generations, Landing,
+    LearnedColumns, Offset, Operation, Position, ResultChanges, ResultMode, ResultTable, Scn,
+    SourceTable, Table, TableOptions, TableOrigin, Truncation,
 };
 use crate::sink::Sink;
 
@@ -172,7 +172,7 @@ impl EpochBuilder {
             epoch: Epoch(self.number),
             queue: QUEUE.to_owned(),
             offsets: changed.chain(others).map(offset).collect(),
-            spools: SpoolOrder::new(vec![SPOOL]),
+            generations: Generations::of_spool(SPOOL),
             landing: vec![self.changelog()],
             results: vec![
                 changes_of(totals(), &self.upserts, &self.removed),
@@ -211,7 +211,7 @@ impl EpochBuilder {
             Arc::new(StringArray::from(vec!["cdc/orders"; count])),
             Arc::new(StringArray::from(vec![Some("{\"NOTE\": \"new column\"}"); count])),
         ];
-        let spools = SpoolOrder::new(vec![SPOOL]);
+        let spools = Generations::of_spool(SPOOL);
         let position = |id| spools.position(offset(id)).expect("the one spool, a small id");
         Changelog {
             batch: RecordBatch::try_new(table.changelog_schema(), columns)

@@ -1,5 +1,6 @@
 //! The sink of a pipeline: epochs are committed, and landing tables read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -7,17 +8,20 @@ use async_trait::async_trait;
 
 use super::client::connection::Connection;
 use super::client::error::classify;
+use super::client::quote;
 use super::client::session::DatabaseSession;
 use super::commit::preflight::Preflight;
 use super::commit::{EpochCommitter, schema_changes};
 use super::config::PostgresConfig;
 use super::ledger_reader::LedgerReader;
+use super::read::committed::{self, DeadEvents};
 use super::read::{history, newest_rows, snapshot};
 use super::schema::landing_columns::target_name;
+use super::schema::system_tables::DEAD_LETTERS;
 use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
-use crate::model::{Changelog, EpochCommit, LedgerPosition, ResultTable, Table};
+use crate::model::{Changelog, EpochCommit, LedgerPosition, Offset, ResultTable, Table};
 use crate::sink::{KeyQuery, PreflightLevel, RefusedRow, Sink, SinkError};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
@@ -150,6 +154,15 @@ impl Sink for PostgresSink {
         let target = self.targets.landing_of(table)?;
         let read = async |open: &mut Connection| history::read(open, table, target, keys).await;
         self.session.with_connection(&format!("reading the history of {}", table.name), read).await
+    }
+
+    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError> {
+        let letters = quote::table(&self.session.config().schema, DEAD_LETTERS);
+        let landing = self.targets.event_ids();
+        let dead = DeadEvents { table: &letters, pipeline: self.committer.pipeline() };
+        let read =
+            async |open: &mut Connection| committed::read(open, &landing, dead, events).await;
+        self.session.with_connection("looking for events that are committed", read).await
     }
 
     fn needs_old_values(&self, table: &Table) -> Vec<usize> {

@@ -6,9 +6,11 @@ use std::time::SystemTime;
 
 use super::client::connection::Connection;
 use super::client::error::classify;
+use super::client::quote;
 use super::dead_letters::letter_table;
+use super::read::committed::EventIds;
 use super::schema::catalog;
-use super::schema::landing_columns::target_name;
+use super::schema::landing_columns::{EVENT_ID, target_name};
 use super::schema::system_tables::DEAD_LETTERS;
 use super::target::landing;
 use super::target::problem::{TargetProblem, refuse};
@@ -36,6 +38,17 @@ pub(super) struct TargetSpec {
 }
 
 impl Targets {
+    /// Where the events of the tables are landed.
+    pub(super) fn event_ids(&self) -> Vec<EventIds> {
+        let tables = &self.spec.tables;
+        let of_table = |table: &Arc<Table>| {
+            let target = self.landing.get(&table.name)?;
+            let column = quote::ident(&table.free_name(EVENT_ID));
+            Some(EventIds { table: target.sql_name.clone(), column })
+        };
+        tables.iter().filter_map(of_table).collect()
+    }
+
     /// # Errors
     /// [`SinkError::Targets`] with all problems at once.
     pub(super) async fn read(

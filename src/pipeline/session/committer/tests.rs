@@ -145,7 +145,9 @@ async fn a_stopped_committer_tells_whether_it_had_committed() {
     bench.send(1).await.unwrap();
     bench.idle().await;
     let other = epoch(2).created(9, 9, "of another processor").build();
-    bench.target.sink("p", "q").commit(&other).await.unwrap();
+    let mut competitor = bench.target.sink("p", "q");
+    competitor.resume().await.unwrap();
+    competitor.commit(&other).await.unwrap();
     bench.send(2).await.unwrap();
     let error = bench.running.await.unwrap().unwrap_err();
     assert_eq!((error.epoch, error.had_committed), (Epoch(2), true));

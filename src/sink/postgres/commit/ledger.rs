@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::error::Error as StdError;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use bytes::{BufMut, BytesMut};
@@ -9,7 +10,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use tokio_postgres::{Client, Error, Row};
 
 use crate::model::{
-    Epoch, EpochCommit, LedgerPosition, Offset, OffsetSet, ResultTable, SpoolOrder,
+    Epoch, EpochCommit, Generation, Generations, LedgerPosition, Offset, OffsetSet, ResultTable,
 };
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::{classify, is_unique_violation};
@@ -22,6 +23,10 @@ use crate::sink::postgres::schema::wire_format::POSTGRES_EPOCH_MICROS;
 use crate::sink::postgres::target::rows::{BoundStatement, StatementParams};
 use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts};
 
+/// Ranges of committed offsets that are kept per spool: many times what a broker can still bring again. Ids below them
+/// are known by the landing tables ([`KnownOffsets`](crate::model::KnownOffsets)).
+const EXACT_RANGES: usize = 10_000;
+
 /// The ledger of one pipeline in one schema.
 pub(crate) struct Ledger {
     pub(crate) pipeline: String,
@@ -31,13 +36,22 @@ pub(crate) struct Ledger {
     committed: String,
     results: String,
     gaps: String,
+    /// What the next epoch is to follow; `None` before the first one of the pipeline.
+    newest: Option<NewestEpoch>,
+}
+
+/// The newest epoch in the ledger, and the run that committed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewestEpoch {
+    epoch: Epoch,
+    run_id: String,
 }
 
 impl Ledger {
     pub(crate) fn new(schema: &str, pipeline: String, run_id: String) -> Self {
         let [ledger, spools, committed, results, gaps] =
             [LEDGER, SPOOLS, COMMITTED, RESULTS, GAPS].map(|table| quote::table(schema, table));
-        Self { pipeline, run_id, ledger, spools, committed, results, gaps }
+        Self { pipeline, run_id, ledger, spools, committed, results, gaps, newest: None }
     }
 
     /// Who writes letters of an epoch that was closed then.
@@ -45,19 +59,28 @@ impl Ledger {
         WrittenBy { pipeline: &self.pipeline, run_id: &self.run_id, closed_at }
     }
 
-    /// The ledger row of an epoch. It is inserted only if the epoch is above all others: compaction
-    /// removes old rows, so that the primary key alone would let a straggler in.
+    /// The ledger row of an epoch. It is inserted only onto the epoch that this run has committed or read last: a ledger
+    /// with a newer one has another processor, and one that lacks it has forgotten what was acknowledged.
     pub(crate) fn insert(&self, commit: &EpochCommit) -> Result<BoundStatement, SinkError> {
         let sql = format!(
             "INSERT INTO {ledger} (pipeline, epoch, queue, run_id, spools, offsets, landed, \
              results, dead_letters, watermark, opened_at, closed_at) \
              SELECT $1::text, $2::bigint, $3::text, $4::text, $5::text[], \
-             $6::text[]::int8multirange[], $7::jsonb, $8::jsonb, $9::bigint, $10::timestamp, \
-             $11::timestamptz, $12::timestamptz \
-             WHERE NOT EXISTS (SELECT FROM {ledger} WHERE pipeline = $1 AND epoch >= $2)",
+             ARRAY(SELECT range_agg(int8range(first, last, '[]')) \
+             FROM unnest($6::integer[], $7::bigint[], $8::bigint[]) AS taken(spool, first, last) \
+             GROUP BY spool ORDER BY spool), \
+             $9::jsonb, $10::jsonb, $11::bigint, $12::timestamp, $13::timestamptz, $14::timestamptz \
+             WHERE NOT EXISTS (SELECT FROM {ledger} \
+             WHERE pipeline = $1 AND epoch >= least($2, coalesce($15::bigint, -1) + 1)) \
+             AND ($15 IS NULL OR EXISTS (SELECT FROM {ledger} \
+             WHERE pipeline = $1 AND epoch = $15 AND run_id = $16::text))",
             ledger = self.ledger
         );
-        let (spools, offsets) = multiranges(&commit.offsets)?;
+        let Ranges { spools, spool_of, firsts, lasts } = Ranges::of(&commit.offsets)?;
+        let (before, before_run) = match &self.newest {
+            None => (None, None),
+            Some(newest) => (Some(epoch_number(newest.epoch)?), Some(newest.run_id.clone())),
+        };
         let json = |value: serde_json::Result<serde_json::Value>| {
             value.map_err(|error| ledger_misfit(error.to_string()))
         };
@@ -70,13 +93,17 @@ impl Ledger {
                 Box::new(commit.queue.clone()),
                 Box::new(self.run_id.clone()),
                 Box::new(spools),
-                Box::new(offsets),
+                Box::new(spool_of),
+                Box::new(firsts),
+                Box::new(lasts),
                 Box::new(json(serde_json::to_value(landed_counts(commit)))?),
                 Box::new(json(serde_json::to_value(result_counts(commit)))?),
                 Box::new(commit.dead_letters.len() as i64),
                 Box::new(commit.watermark.map(Micros)),
                 Box::new(commit.opened_at),
                 Box::new(commit.closed_at),
+                Box::new(before),
+                Box::new(before_run),
             ],
         })
     }
@@ -114,23 +141,28 @@ impl Ledger {
         Ok(BoundStatement { table: LEDGER.to_owned(), sql, params })
     }
 
-    /// Adds the spools that the ledger does not know.
-    pub(crate) fn insert_spools(&self, commit: &EpochCommit) -> BoundStatement {
+    /// Adds the generations that the ledger does not know.
+    pub(crate) fn insert_generations(&self, commit: &EpochCommit) -> BoundStatement {
         let sql = format!(
-            "INSERT INTO {spools} (pipeline, queue, generation, spool) \
-             SELECT $1::text, $2::text, s.number - 1, s.spool \
-             FROM unnest($3::text[]) WITH ORDINALITY AS s(spool, number) \
-             ON CONFLICT (pipeline, queue, spool) DO NOTHING",
+            "INSERT INTO {spools} (pipeline, queue, generation, spool, first_id) \
+             SELECT $1::text, $2::text, begun.* \
+             FROM unnest($3::integer[], $4::text[], $5::bigint[]) AS begun \
+             ON CONFLICT (pipeline, queue, generation) DO NOTHING",
             spools = self.spools
         );
-        let spools: Vec<String> = commit.spools.spools().iter().map(|s| spool_text(*s)).collect();
+        let all = commit.generations.all();
+        let numbers: Vec<i32> = all.iter().map(|it| it.number as i32).collect();
+        let spools: Vec<String> = all.iter().map(|it| spool_text(it.spool)).collect();
+        let firsts: Vec<i64> = all.iter().map(|it| it.first as i64).collect();
         BoundStatement {
             table: SPOOLS.to_owned(),
             sql,
             params: vec![
                 Box::new(self.pipeline.clone()),
                 Box::new(commit.queue.clone()),
+                Box::new(numbers),
                 Box::new(spools),
+                Box::new(firsts),
             ],
         }
     }
@@ -226,44 +258,88 @@ impl Ledger {
         Ok(row.try_get::<_, &str>(0)? == self.run_id)
     }
 
-    /// Where to go on with a queue.
-    pub(crate) async fn position(
+    /// The epoch is this run's newest one.
+    pub(crate) fn has_committed(&mut self, epoch: Epoch) {
+        self.newest = Some(NewestEpoch { epoch, run_id: self.run_id.clone() });
+    }
+
+    /// Why the ledger did not take an epoch: it has a newer one than this run knows, or it has lost that.
+    pub(crate) async fn refusal(
         &self,
+        connection: &Connection,
+        epoch: Epoch,
+    ) -> Result<SinkError, SinkError> {
+        let found = self.read_newest(&connection.client).await?.map(|(newest, _)| newest);
+        let (pipeline, known) = (self.pipeline.clone(), self.newest.as_ref());
+        let is_behind = known.is_some_and(|known| {
+            let same = |found: &NewestEpoch| found.epoch == known.epoch && found != known;
+            found.as_ref().is_none_or(|found| found.epoch < known.epoch || same(found))
+        });
+        Ok(match known.filter(|_| is_behind) {
+            Some(known) => SinkError::Forgotten {
+                pipeline,
+                newest: found.map(|found| found.epoch),
+                expected: known.epoch,
+            },
+            None => SinkError::Fenced { pipeline, epoch },
+        })
+    }
+
+    /// The newest epoch and its watermark.
+    async fn read_newest(
+        &self,
+        client: &Client,
+    ) -> Result<Option<(NewestEpoch, Option<i64>)>, SinkError> {
+        let failed = |error| classify("reading the ledger", error);
+        let sql = format!(
+            "SELECT epoch, run_id, watermark FROM {} WHERE pipeline = $1 ORDER BY epoch DESC LIMIT 1",
+            self.ledger
+        );
+        let row = client.query_typed_opt(&sql, &[(&self.pipeline, Type::TEXT)]).await;
+        let Some(row) = row.map_err(failed)? else { return Ok(None) };
+        let epoch = Epoch(row.try_get::<_, i64>(0).map_err(failed)? as u64);
+        let run_id = row.try_get(1).map_err(failed)?;
+        let watermark: Option<Micros> = row.try_get(2).map_err(failed)?;
+        Ok(Some((NewestEpoch { epoch, run_id }, watermark.map(|micros| micros.0))))
+    }
+
+    /// Where to go on with a queue; the next epoch is to follow the newest one that is read here.
+    pub(crate) async fn resume(
+        &mut self,
         client: &Client,
         queue: &str,
     ) -> Result<LedgerPosition, SinkError> {
         let failed = |error| classify("reading the ledger", error);
-        let newest = format!(
-            "SELECT epoch, watermark FROM {} WHERE pipeline = $1 ORDER BY epoch DESC LIMIT 1",
-            self.ledger
-        );
-        let newest = client.query_opt(&newest, &[&self.pipeline]).await.map_err(failed)?;
         let mut position = LedgerPosition::default();
-        if let Some(row) = newest {
-            position.epoch = Some(Epoch(row.try_get::<_, i64>(0).map_err(failed)? as u64));
-            let watermark: Option<Micros> = row.try_get(1).map_err(failed)?;
-            position.watermark = watermark.map(|micros| micros.0);
-        }
+        let newest = self.read_newest(client).await?;
+        self.newest = newest.as_ref().map(|(newest, _)| newest.clone());
+        position.epoch = newest.as_ref().map(|(newest, _)| newest.epoch);
+        position.watermark = newest.and_then(|(_, watermark)| watermark);
+        // Ranges one by one: a multirange as text takes the server kilobytes for each of them.
         let offsets = format!(
-            "SELECT s.spool, s.offsets::text FROM {}, unnest(spools, offsets) AS s(spool, offsets) \
+            "SELECT s.spool, lower(r), upper(r) \
+             FROM {}, unnest(spools, offsets) AS s(spool, offsets), unnest(s.offsets) AS r \
              WHERE pipeline = $1 AND queue = $2 \
-             UNION ALL SELECT spool, offsets::text FROM {} WHERE pipeline = $1 AND queue = $2",
+             UNION ALL SELECT spool, lower(r), upper(r) FROM {}, unnest(offsets) AS r \
+             WHERE pipeline = $1 AND queue = $2",
             self.ledger, self.committed
         );
         for row in client.query(&offsets, &[&self.pipeline, &queue]).await.map_err(failed)? {
-            let (spool, ranges) =
-                (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-            add_multirange(&mut position.offsets, spool, ranges)?;
+            let spool = parse_spool(row.try_get(0).map_err(failed)?)?;
+            let (first, end) = (row.try_get(1).map_err(failed)?, row.try_get(2).map_err(failed)?);
+            add_range(&mut position.offsets, spool, first..end)?;
         }
-        let spools = format!(
-            "SELECT spool FROM {} WHERE pipeline = $1 AND queue = $2 ORDER BY generation",
-            self.spools
+        let forgotten = format!(
+            "SELECT spool, forgotten_to FROM {} \
+             WHERE pipeline = $1 AND queue = $2 AND forgotten_to IS NOT NULL",
+            self.committed
         );
-        let mut order = Vec::new();
-        for row in client.query(&spools, &[&self.pipeline, &queue]).await.map_err(failed)? {
-            order.push(parse_spool(row.try_get(0).map_err(failed)?)?);
+        for row in client.query(&forgotten, &[&self.pipeline, &queue]).await.map_err(failed)? {
+            let spool = parse_spool(row.try_get(0).map_err(failed)?)?;
+            let last: i64 = row.try_get(1).map_err(failed)?;
+            position.forgotten_to.insert(spool, last.unsigned_abs());
         }
-        position.spools = SpoolOrder::new(order);
+        position.generations = self.generations(client, queue).await?;
         let definitions =
             format!("SELECT result, definition FROM {} WHERE pipeline = $1", self.results);
         for row in client.query(&definitions, &[&self.pipeline]).await.map_err(failed)? {
@@ -271,6 +347,27 @@ impl Ledger {
             position.definitions.insert(result.map_err(failed)?, definition.map_err(failed)?);
         }
         Ok(position)
+    }
+
+    /// The generations of a queue; new ones come after those of all queues and pipelines of the schema, whose
+    /// positions the same landing tables may hold: a queue or a pipeline was renamed.
+    async fn generations(&self, client: &Client, queue: &str) -> Result<Generations, SinkError> {
+        let failed = |error| classify("reading the ledger", error);
+        let sql = format!(
+            "SELECT generation, spool, first_id, pipeline = $1 AND queue = $2 FROM {} ORDER BY generation",
+            self.spools
+        );
+        let (mut known, mut lowest) = (Vec::new(), 0);
+        for row in client.query(&sql, &[&self.pipeline, &queue]).await.map_err(failed)? {
+            let number = row.try_get::<_, i32>(0).map_err(failed)?.unsigned_abs();
+            lowest = lowest.max(number + 1);
+            if row.try_get(3).map_err(failed)? {
+                let spool = parse_spool(row.try_get(1).map_err(failed)?)?;
+                let first: i64 = row.try_get(2).map_err(failed)?;
+                known.push(Generation { number, spool, first: first.unsigned_abs() });
+            }
+        }
+        Ok(Generations::new(known, lowest))
     }
 
     /// At most `limit` rows above `after` in order of epochs.
@@ -282,8 +379,11 @@ impl Ledger {
     ) -> Result<Vec<LedgerRow>, SinkError> {
         let failed = |error| classify("reading the ledger", error);
         let sql = format!(
-            "SELECT epoch, queue, run_id, spools, offsets::text[], landed, results, dead_letters, \
-             watermark, opened_at, closed_at, committed_at FROM {} \
+            "SELECT epoch, queue, run_id, spools, spool_of, firsts, ends, landed, results, \
+             dead_letters, watermark, opened_at, closed_at, committed_at FROM {}, LATERAL \
+             (SELECT array_agg(at), array_agg(lower(r)), array_agg(upper(r)) \
+             FROM unnest(offsets) WITH ORDINALITY AS of_spool(ids, at), unnest(ids) AS r) \
+             AS taken(spool_of, firsts, ends) \
              WHERE pipeline = $1 AND epoch > $2 ORDER BY epoch LIMIT $3",
             self.ledger
         );
@@ -308,7 +408,11 @@ impl Ledger {
                SELECT $1, old.queue, s.spool, range_agg(r) \
                FROM old, unnest(old.spools, old.offsets) AS s(spool, offsets), unnest(s.offsets) AS r \
                GROUP BY old.queue, s.spool \
-               ON CONFLICT (pipeline, queue, spool) DO UPDATE SET offsets = c.offsets + EXCLUDED.offsets \
+               ON CONFLICT (pipeline, queue, spool) DO UPDATE SET (offsets, forgotten_to) = ( \
+                 SELECT range_agg(r) FILTER (WHERE age <= {EXACT_RANGES}), greatest(c.forgotten_to, \
+                 max(upper(r)) FILTER (WHERE age > {EXACT_RANGES}) - 1) FROM ( \
+                   SELECT r, row_number() OVER (ORDER BY lower(r) DESC) AS age \
+                   FROM unnest(c.offsets + EXCLUDED.offsets) AS r) AS ranked) \
              ) SELECT count(*) FROM old",
             ledger = self.ledger,
             committed = self.committed
@@ -329,25 +433,31 @@ fn is_taken_already(error: &DataError) -> bool {
 fn ledger_row(row: &Row) -> Result<LedgerRow, SinkError> {
     let failed = |error| classify("reading the ledger", error);
     let unreadable = |error: serde_json::Error| unreadable(error.to_string());
-    let mut offsets = OffsetSet::default();
     let spools: Vec<&str> = row.try_get(3).map_err(failed)?;
-    let ranges: Vec<&str> = row.try_get(4).map_err(failed)?;
-    for (spool, ranges) in spools.into_iter().zip(ranges) {
-        add_multirange(&mut offsets, spool, ranges)?;
+    // NULL for an epoch without offsets.
+    let spool_of: Option<Vec<i64>> = row.try_get(4).map_err(failed)?;
+    let firsts: Option<Vec<i64>> = row.try_get(5).map_err(failed)?;
+    let ends: Option<Vec<i64>> = row.try_get(6).map_err(failed)?;
+    let ranges = firsts.unwrap_or_default().into_iter().zip(ends.unwrap_or_default());
+    let mut offsets = OffsetSet::default();
+    for (at, (first, end)) in spool_of.unwrap_or_default().into_iter().zip(ranges) {
+        let spool = usize::try_from(at - 1).ok().and_then(|at| spools.get(at));
+        let spool = spool.ok_or_else(|| self::unreadable(format!("no spool number {at}")))?;
+        add_range(&mut offsets, parse_spool(spool)?, first..end)?;
     }
-    let watermark: Option<Micros> = row.try_get(8).map_err(failed)?;
+    let watermark: Option<Micros> = row.try_get(10).map_err(failed)?;
     Ok(LedgerRow {
         epoch: Epoch(row.try_get::<_, i64>(0).map_err(failed)? as u64),
         queue: row.try_get(1).map_err(failed)?,
         run_id: row.try_get(2).map_err(failed)?,
         offsets,
-        landed: serde_json::from_value(row.try_get(5).map_err(failed)?).map_err(unreadable)?,
-        results: serde_json::from_value(row.try_get(6).map_err(failed)?).map_err(unreadable)?,
-        dead_letters: row.try_get::<_, i64>(7).map_err(failed)?.unsigned_abs(),
+        landed: serde_json::from_value(row.try_get(7).map_err(failed)?).map_err(unreadable)?,
+        results: serde_json::from_value(row.try_get(8).map_err(failed)?).map_err(unreadable)?,
+        dead_letters: row.try_get::<_, i64>(9).map_err(failed)?.unsigned_abs(),
         watermark: watermark.map(|micros| micros.0),
-        opened_at: row.try_get(9).map_err(failed)?,
-        closed_at: row.try_get(10).map_err(failed)?,
-        committed_at: row.try_get(11).map_err(failed)?,
+        opened_at: row.try_get(11).map_err(failed)?,
+        closed_at: row.try_get(12).map_err(failed)?,
+        committed_at: row.try_get(13).map_err(failed)?,
     })
 }
 
@@ -368,46 +478,47 @@ fn parse_spool(text: &str) -> Result<u64, SinkError> {
     u64::from_str_radix(text, 16).map_err(|_| unreadable(format!("the spool '{text}'")))
 }
 
-/// The spools of a set, and for each its ids as the text of an int8multirange.
-fn multiranges(offsets: &OffsetSet) -> Result<(Vec<String>, Vec<String>), SinkError> {
-    let (mut spools, mut texts): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-    let mut current = None;
-    for (first, last) in offsets.ranges() {
-        // Postgres stores [a,b] as [a,b+1), so the highest bigint has no place.
-        if last >= i64::MAX as u64 {
-            return Err(ledger_misfit(format!("the message id {last} is above 2^63")));
-        }
-        if current != Some(first.spool) {
-            current = Some(first.spool);
-            spools.push(spool_text(first.spool));
-            texts.push(String::new());
-        }
-        if let Some(text) = texts.last_mut() {
-            let separator = if text.is_empty() { "" } else { "," };
-            text.push_str(&format!("{separator}[{},{last}]", first.id));
-        }
-    }
-    for text in &mut texts {
-        *text = format!("{{{text}}}");
-    }
-    Ok((spools, texts))
+/// A set of offsets in the arrays that a statement takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ranges {
+    spools: Vec<String>,
+    /// Of each range the place of its spool.
+    spool_of: Vec<i32>,
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
 }
 
-/// Adds ranges such as `{[1,5),[9,10)}`.
-fn add_multirange(set: &mut OffsetSet, spool: &str, text: &str) -> Result<(), SinkError> {
-    let refuse = || unreadable(format!("the offsets '{text}' of spool {spool}"));
-    let spool = parse_spool(spool)?;
-    let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(refuse)?;
-    for range in inner.split_terminator("),").filter(|range| !range.is_empty()) {
-        let range = range.strip_suffix(')').unwrap_or(range).strip_prefix('[');
-        let (first, end) = range.and_then(|r| r.split_once(',')).ok_or_else(refuse)?;
-        let (first, end): (u64, u64) = match (first.parse(), end.parse()) {
-            (Ok(first), Ok(end)) if first < end => (first, end),
-            _ => return Err(refuse()),
-        };
-        set.insert_range(Offset::new(spool, first), end - 1);
+impl Ranges {
+    fn of(offsets: &OffsetSet) -> Result<Self, SinkError> {
+        let mut ranges = Self::default();
+        let mut current = None;
+        for (first, last) in offsets.ranges() {
+            // Postgres stores [a,b] as [a,b+1), so the highest bigint has no place.
+            let fits = i64::try_from(last).ok().filter(|last| *last < i64::MAX);
+            let last =
+                fits.ok_or_else(|| ledger_misfit(format!("the message id {last} is above 2^63")))?;
+            if current != Some(first.spool) {
+                current = Some(first.spool);
+                ranges.spools.push(spool_text(first.spool));
+            }
+            ranges.spool_of.push(ranges.spools.len() as i32);
+            ranges.firsts.push(first.id as i64);
+            ranges.lasts.push(last);
+        }
+        Ok(ranges)
     }
-    Ok(())
+}
+
+/// Adds `first..end`, as Postgres has ranges.
+fn add_range(set: &mut OffsetSet, spool: u64, range: Range<i64>) -> Result<(), SinkError> {
+    let Range { start: first, end } = range;
+    match (u64::try_from(first), u64::try_from(end)) {
+        (Ok(first), Ok(end)) if first < end => {
+            set.insert_range(Offset::new(spool, first), end - 1);
+            Ok(())
+        }
+        _ => Err(unreadable(format!("the ids [{first},{end}) of spool {}", spool_text(spool)))),
+    }
 }
 
 /// Microseconds since 1970 as a Postgres timestamp.
@@ -443,25 +554,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_survive_the_text_of_multiranges() {
+    fn offsets_become_arrays_and_come_back() {
         let mut set = OffsetSet::default();
         set.insert_range(Offset::new(1, 5), 9);
         set.insert_range(Offset::new(1, 20), 20);
         set.insert_range(Offset::new(u64::MAX, 0), 3);
-        let (spools, texts) = multiranges(&set).unwrap();
-        assert_eq!(spools, ["0000000000000001", "ffffffffffffffff"]);
-        assert_eq!(texts, ["{[5,9],[20,20]}", "{[0,3]}"]);
+        let ranges = Ranges::of(&set).unwrap();
+        assert_eq!(ranges.spools, ["0000000000000001", "ffffffffffffffff"]);
+        assert_eq!(ranges.spool_of, [1, 1, 2]);
         let mut read = OffsetSet::default();
-        add_multirange(&mut read, &spools[0], "{[5,10),[20,21)}").unwrap();
-        add_multirange(&mut read, &spools[1], "{[0,4)}").unwrap();
-        add_multirange(&mut read, &spools[1], "{}").unwrap();
+        for (at, spool) in ranges.spool_of.iter().enumerate() {
+            let spool = parse_spool(&ranges.spools[*spool as usize - 1]).unwrap();
+            let range = ranges.firsts[at]..ranges.lasts[at] + 1;
+            add_range(&mut read, spool, range).unwrap();
+        }
         assert_eq!(read, set);
     }
 
     #[test]
-    fn foreign_text_is_refused() {
-        for text in ["", "{[1,)}", "{(,5)}", "{[5,5)}", "[1,2)"] {
-            assert!(add_multirange(&mut OffsetSet::default(), "1", text).is_err(), "{text}");
+    fn ids_that_a_range_cannot_hold_are_refused() {
+        let set: OffsetSet = [Offset::new(1, i64::MAX as u64)].into_iter().collect();
+        assert!(Ranges::of(&set).is_err());
+        for range in [5..5, 6..5, -1..5] {
+            assert!(add_range(&mut OffsetSet::default(), 1, range.clone()).is_err(), "{range:?}");
         }
     }
 }

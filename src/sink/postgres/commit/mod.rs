@@ -28,8 +28,8 @@ pub(super) struct EpochCommitter {
     ledger: Ledger,
     floods: FloodGauge,
     drift: TargetDrift,
-    /// Spools of the order that are surely in the database.
-    known_spools: usize,
+    /// Generations of the queue that are surely in the database.
+    known_generations: usize,
 }
 
 impl EpochCommitter {
@@ -39,7 +39,7 @@ impl EpochCommitter {
             ledger: Ledger::new(&config.schema, pipeline, new_run_id()),
             floods: FloodGauge::new(config.max_refused_percent),
             drift: TargetDrift::default(),
-            known_spools: 0,
+            known_generations: 0,
         }
     }
 
@@ -59,8 +59,8 @@ impl EpochCommitter {
         connection: &Connection,
         queue: &str,
     ) -> Result<LedgerPosition, SinkError> {
-        let position = self.ledger.position(&connection.client, queue).await?;
-        self.known_spools = position.spools.spools().len();
+        let position = self.ledger.resume(&connection.client, queue).await?;
+        self.known_generations = position.generations.all().len();
         Ok(position)
     }
 
@@ -91,7 +91,7 @@ impl EpochCommitter {
         }
         match written {
             Ok(CommitOutcome::Committed) => {}
-            Ok(CommitOutcome::NotAbove) => self.ours_or_fenced(&connection, commit.epoch).await?,
+            Ok(CommitOutcome::NotAbove) => self.ours_or_refused(&connection, commit.epoch).await?,
             Err(CommitFailure::NotCommitted(error)) => return Err(error),
             Err(CommitFailure::InDoubt(error)) => {
                 drop(connection);
@@ -108,7 +108,8 @@ impl EpochCommitter {
             }
         }
         self.drift.end_epoch();
-        self.known_spools = self.known_spools.max(commit.spools.spools().len());
+        self.known_generations = self.known_generations.max(commit.generations.all().len());
+        self.ledger.has_committed(commit.epoch);
         session.put_back(connection);
         Ok(())
     }
@@ -120,8 +121,9 @@ impl EpochCommitter {
         targets: &Targets,
         commit: &EpochCommit,
     ) -> Result<CommitOutcome, CommitFailure> {
-        let Self { schema, ledger, known_spools, drift, .. } = self;
-        let plan = EpochPlan { ledger, schema, targets, known_spools: *known_spools, commit };
+        let Self { schema, ledger, known_generations, drift, .. } = self;
+        let plan =
+            EpochPlan { ledger, schema, targets, known_generations: *known_generations, commit };
         if !commit.mended.is_empty() {
             return plan.repair(connection).await;
         }
@@ -136,8 +138,9 @@ impl EpochCommitter {
         targets: &Targets,
         commit: &EpochCommit,
     ) -> Result<CommitOutcome, CommitFailure> {
-        let Self { schema, ledger, known_spools, floods, drift } = self;
-        let plan = EpochPlan { ledger, schema, targets, known_spools: *known_spools, commit };
+        let Self { schema, ledger, known_generations, floods, drift } = self;
+        let plan =
+            EpochPlan { ledger, schema, targets, known_generations: *known_generations, commit };
         let policy = RefusalPolicy {
             floods,
             gaps: &mut drift.gaps,
@@ -148,11 +151,15 @@ impl EpochCommitter {
         write.run_with_savepoints(connection, ledger, policy).await
     }
 
-    /// The epoch is in the ledger by our hand, or by somebody else's.
-    async fn ours_or_fenced(&self, connection: &Connection, epoch: Epoch) -> Result<(), SinkError> {
+    /// The epoch is in the ledger by this run; or it is refused, and why.
+    async fn ours_or_refused(
+        &self,
+        connection: &Connection,
+        epoch: Epoch,
+    ) -> Result<(), SinkError> {
         if self.ledger.is_ours(connection, epoch).await? {
             return Ok(());
         }
-        Err(SinkError::Fenced { pipeline: self.ledger.pipeline.clone(), epoch })
+        Err(self.ledger.refusal(connection, epoch).await?)
     }
 }

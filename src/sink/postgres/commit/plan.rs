@@ -18,8 +18,8 @@ pub(crate) struct EpochPlan<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) schema: &'a str,
     pub(crate) targets: &'a Targets,
-    /// Spools of the order that are surely in the database.
-    pub(crate) known_spools: usize,
+    /// Generations of the queue that are surely in the database.
+    pub(crate) known_generations: usize,
     pub(crate) commit: &'a EpochCommit,
 }
 
@@ -37,8 +37,8 @@ impl<'a> EpochPlan<'a> {
             writes: Vec::new(),
             truncates: Vec::new(),
         };
-        if commit.spools.spools().len() > self.known_spools {
-            write.add([ledger.insert_spools(commit)]);
+        if commit.generations.all().len() > self.known_generations {
+            write.add([ledger.insert_generations(commit)]);
         }
         for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
             let row_write = targets.landing_write(changelog, commit.closed_at)?;

@@ -31,6 +31,7 @@ pub(crate) async fn apply(
     create_own(connection, schema, system_tables::AFTER_FILES).await?;
     let failed = |error| classify(DOING, error);
     begin(connection, schema).await?;
+    system_tables::add_missing_columns(&connection.client, schema).await.map_err(failed)?;
     system_tables::create_missing_indexes(&connection.client, schema).await.map_err(failed)?;
     connection.commit().await.map_err(failed)
 }

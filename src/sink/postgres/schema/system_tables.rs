@@ -27,15 +27,15 @@ landed jsonb NOT NULL, results jsonb NOT NULL, dead_letters bigint NOT NULL, \
 watermark timestamp, opened_at timestamptz NOT NULL, closed_at timestamptz NOT NULL, \
 committed_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (pipeline, epoch)";
 
-/// The order in which a queue's spools were first seen.
+/// The generations of a queue: from which spool its ids come, from which id on.
 const SPOOLS_DDL: &str = "\
 pipeline text NOT NULL, queue text NOT NULL, generation integer NOT NULL, spool text NOT NULL, \
-PRIMARY KEY (pipeline, queue, generation), UNIQUE (pipeline, queue, spool)";
+first_id bigint NOT NULL DEFAULT 0, PRIMARY KEY (pipeline, queue, generation)";
 
 /// The offsets of epochs whose ledger rows were compacted away.
 const COMMITTED_DDL: &str = "\
 pipeline text NOT NULL, queue text NOT NULL, spool text NOT NULL, \
-offsets int8multirange NOT NULL, PRIMARY KEY (pipeline, queue, spool)";
+offsets int8multirange NOT NULL, forgotten_to bigint, PRIMARY KEY (pipeline, queue, spool)";
 
 /// Under which definition the rows of each result were written.
 const RESULTS_DDL: &str = "\
@@ -97,6 +97,31 @@ const INDEXES: [(&str, &str, &str); 2] = [
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
     ("tidemark_refused_requests", DEAD_LETTERS, OPEN_REQUESTS),
 ];
+
+/// Columns that tables of earlier releases lack, and what else is to change with them.
+const ADDED_COLUMNS: [(&str, &str, &str); 2] = [
+    (
+        SPOOLS,
+        "first_id",
+        "ADD COLUMN first_id bigint NOT NULL DEFAULT 0, \
+         DROP CONSTRAINT IF EXISTS tidemark_spools_pipeline_queue_spool_key",
+    ),
+    (COMMITTED, "forgotten_to", "ADD COLUMN forgotten_to bigint"),
+];
+
+/// Adds the columns that the sink's own tables lack. Neither of them rewrites its table.
+pub(crate) async fn add_missing_columns(client: &Client, schema: &str) -> Result<(), Error> {
+    let is_missing = "SELECT NOT EXISTS (SELECT FROM pg_attribute \
+                      WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped)";
+    for (table, column, change) in ADDED_COLUMNS {
+        let name = quote::table(schema, table);
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&column, Type::TEXT)];
+        if client.query_typed_one(is_missing, &params).await?.try_get(0)? {
+            client.batch_execute(&format!("ALTER TABLE {name} {change}")).await?;
+        }
+    }
+    Ok(())
+}
 
 /// Creates the indexes of the sink's own tables that are missing. An installation of before lacks them, and runs
 /// without them if the role may not create them.

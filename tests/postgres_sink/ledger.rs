@@ -1,0 +1,125 @@
+//! The ledger over a year: ids with gaps, databases that forget, tables of earlier releases.
+
+use std::collections::BTreeMap;
+
+use tidemark::model::{Epoch, EpochCommit, Generation, Knowledge, KnownOffsets, Offset, OffsetSet};
+use tidemark::resilience::Recovery;
+use tidemark::sink::conformance::{SPOOL, epoch};
+use tidemark::sink::{Sink, SinkError};
+
+use crate::Database;
+use crate::postgres::Durability;
+
+fn at(id: u64) -> Offset {
+    Offset::new(SPOOL, id)
+}
+
+/// An epoch of messages whose ids have gaps: three of four are another queue's.
+fn with_gaps(number: u64, count: u64) -> EpochCommit {
+    let mut commit = epoch(number).build();
+    commit.offsets = (0..count).map(|message| at(4 * (number * count + message))).collect();
+    commit
+}
+
+#[tokio::test]
+async fn ids_with_gaps_leave_no_more_ranges_than_can_come_again() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    sink.commit(&epoch(1).created(1, 7, "x").dead(3).build()).await.unwrap();
+    for number in 2..=31 {
+        sink.commit(&with_gaps(number, 1_000)).await.unwrap();
+        sink.ledger_reader().compact_ledger(Epoch(number)).await.unwrap();
+    }
+    let client = database.server.client().await;
+    let ranges = "SELECT count(*) FROM tidemark_committed, unnest(offsets)";
+    assert_eq!(client.query_one(ranges, &[]).await.unwrap().get::<_, i64>(0), 10_000);
+
+    let position = sink.resume().await.unwrap();
+    let newest: OffsetSet = (21..=31)
+        .flat_map(|number| {
+            with_gaps(number, 1_000).offsets.ranges().map(|(first, _)| first).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(position.offsets, newest);
+    assert_eq!(position.forgotten_to, BTreeMap::from([(SPOOL, 4 * 20_999)]));
+    let known = KnownOffsets::new(position.offsets, position.forgotten_to);
+    assert_eq!(known.of(at(4 * 21_000)), Knowledge::Taken);
+    assert_eq!(known.of(at(4 * 21_000 + 1)), Knowledge::New);
+    // Landed, dead, of a gap.
+    for id in [1, 3, 2] {
+        assert_eq!(known.of(at(id)), Knowledge::Forgotten);
+    }
+    let committed = sink.committed(&[at(1), at(2), at(3)]).await.unwrap();
+    assert_eq!(committed, [at(1), at(3)].into());
+}
+
+#[tokio::test]
+async fn an_epoch_is_not_written_onto_a_database_that_has_lost_the_one_before() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    sink.resume().await.unwrap();
+    for number in 1..=3 {
+        sink.commit(&epoch(number).created(number, 7, "x").build()).await.unwrap();
+    }
+    // An asynchronous failover: the standby has not seen epochs 2 and 3.
+    let client = database.server.client().await;
+    client.batch_execute("DELETE FROM tidemark_ledger WHERE epoch > 1").await.unwrap();
+    let error = sink.commit(&epoch(4).created(4, 7, "x").build()).await.unwrap_err();
+    let SinkError::Forgotten { newest, expected, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((*newest, *expected), (Some(Epoch(1)), Epoch(3)));
+    assert_eq!(error.recovery(), Recovery::Stop);
+    assert!(error.to_string().contains("lost committed epochs"), "{error}");
+    assert_eq!(database.count("orders_history").await, 3, "nothing was written");
+}
+
+#[tokio::test]
+async fn an_epoch_of_another_history_is_not_the_one_before() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    sink.commit(&epoch(1).created(1, 7, "x").build()).await.unwrap();
+    // A restored backup, and another processor that has gone on from it.
+    let client = database.server.client().await;
+    client.batch_execute("UPDATE tidemark_ledger SET run_id = 'another'").await.unwrap();
+    let error = sink.commit(&epoch(2).created(2, 7, "x").build()).await.unwrap_err();
+    assert!(matches!(error, SinkError::Forgotten { .. }), "{error:?}");
+    client.batch_execute("DELETE FROM tidemark_ledger").await.unwrap();
+    let error = sink.commit(&epoch(2).created(2, 7, "x").build()).await.unwrap_err();
+    assert!(matches!(error, SinkError::Forgotten { newest: None, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn tables_of_an_earlier_release_get_the_columns_that_they_lack() {
+    let database = Database::start(Durability::Off).await;
+    let client = database.server.client().await;
+    client
+        .batch_execute(
+            "DROP TABLE tidemark_spools, tidemark_committed;
+             CREATE TABLE tidemark_spools (
+               pipeline text NOT NULL, queue text NOT NULL, generation integer NOT NULL,
+               spool text NOT NULL, PRIMARY KEY (pipeline, queue, generation),
+               UNIQUE (pipeline, queue, spool));
+             CREATE TABLE tidemark_committed (
+               pipeline text NOT NULL, queue text NOT NULL, spool text NOT NULL,
+               offsets int8multirange NOT NULL, PRIMARY KEY (pipeline, queue, spool));
+             INSERT INTO tidemark_spools VALUES
+               ('conformance', 'changes', 0, '0000000000000009'),
+               ('another', 'queue', 4, '0000000000000003');",
+        )
+        .await
+        .unwrap();
+    let mut sink = database.sink().await;
+    let mut generations = sink.resume().await.unwrap().generations;
+    assert_eq!(generations.all(), [Generation { number: 0, spool: 9, first: 0 }]);
+    // A failover and a failback.
+    generations.register(Offset::new(8, 100));
+    generations.register(Offset::new(9, 500));
+    let mut commit = epoch(1).build();
+    commit.generations = generations;
+    sink.commit(&commit).await.unwrap();
+    let again = database.sink().await.resume().await.unwrap().generations;
+    let expected = [(0, 9, 0), (5, 8, 100), (6, 9, 500)];
+    assert_eq!(
+        again.all(),
+        expected.map(|(number, spool, first)| Generation { number, spool, first })
+    );
+}

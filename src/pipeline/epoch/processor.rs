@@ -282,6 +282,12 @@ impl Processor {
         stores.find(|store| store.table().name == table).map_or(0, |store| store.len())
     }
 
+    /// As if so many messages had come since that none of these is remembered.
+    #[cfg(test)]
+    pub(crate) fn forget_offsets_to(&mut self, last: Offset) {
+        self.known = KnownOffsets::new(OffsetSet::default(), [(last.spool, last.id)].into());
+    }
+
     #[cfg(test)]
     pub(crate) fn views(&self) -> Vec<(usize, usize)> {
         self.stores.views().map(|(_, rows, versions, _)| (rows, versions)).collect()

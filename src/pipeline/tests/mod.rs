@@ -4,6 +4,7 @@
 mod discovered_tables;
 mod extracted;
 mod late_events;
+mod offsets;
 mod rehydrate;
 mod replays;
 mod shipped_tables;

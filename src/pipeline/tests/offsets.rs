@@ -1,0 +1,57 @@
+//! Offsets of a shared broker: messages that are older than what is remembered, and spools that change.
+
+use super::*;
+
+/// Rows of the orders table, one message each, with these offsets.
+fn orders_at(offsets: &[Offset]) -> Vec<Message> {
+    let changes: Vec<Change> = (1..=offsets.len() as u8)
+        .map(|id| Change::Upsert { table: 0, id, parent: 1, value: 1 })
+        .collect();
+    let mut stream = messages(&payloads(&changes));
+    for (message, offset) in stream.iter_mut().zip(offsets) {
+        message.offset = *offset;
+    }
+    stream
+}
+
+fn landed(target: &MemoryTarget) -> Vec<Offset> {
+    target.landed("cdc_orders").iter().flat_map(|changes| changes.offsets.clone()).collect()
+}
+
+async fn process(processor: &mut Processor, sink: &mut MemorySink, batch: &[Message]) {
+    let job = processor.process(batch.to_vec(), &HashMap::new()).await.unwrap();
+    commit(sink, job).await;
+}
+
+#[tokio::test]
+async fn an_old_message_is_processed_unless_the_target_has_it() {
+    let (sql, target) = (sql().await, MemoryTarget::default());
+    let (mut processor, mut sink) = processor(&sql, &target).await;
+    let [first, behind, last] = [10, 20, 30].map(|id| Offset::new(7, id));
+    let stream = orders_at(&[first, behind, last]);
+    process(&mut processor, &mut sink, &[stream[0].clone(), stream[2].clone()]).await;
+    processor.forget_offsets_to(last);
+    // All come again, and one of them for the first time: its partition was behind.
+    process(&mut processor, &mut sink, &stream).await;
+    process(&mut processor, &mut sink, &stream).await;
+    assert_eq!(landed(&target), [first, last, behind]);
+}
+
+#[tokio::test]
+async fn after_a_failback_changes_are_newer_than_those_of_the_other_site() {
+    let (sql, target) = (sql().await, MemoryTarget::default());
+    let (mut processor, mut sink) = processor(&sql, &target).await;
+    let offsets = [(7, 10), (8, 1), (7, 20)].map(|(spool, id)| Offset::new(spool, id));
+    for message in orders_at(&offsets) {
+        process(&mut processor, &mut sink, &[message]).await;
+    }
+    // The next processor goes on in the same order.
+    let (mut processor, mut sink) = self::processor(&sql, &target).await;
+    let next = orders_at(&[Offset::new(7, 21), Offset::new(8, 2)]);
+    process(&mut processor, &mut sink, &next).await;
+    let landed = target.landed("cdc_orders");
+    let positions: Vec<i64> =
+        landed.iter().flat_map(|changes| changes.positions.iter().map(|at| at.0)).collect();
+    assert_eq!(positions.len(), 5);
+    assert!(positions.is_sorted(), "{positions:?}");
+}

@@ -340,7 +340,8 @@ fn x9() -> Case {
     let rows = order(&"<item/>".repeat(50_001));
     let told = |id: u32, what: &str| {
         letters(&format!(
-            "error_type = 'MALFORMED_XML' AND payload->'after'->>'ID' = '{id}' AND error_message LIKE '%{what}%'"
+            "error_type = 'MALFORMED_XML' AND convert_from(original_payload, 'UTF8')::jsonb->'after'->>'ID' = '{id}' \
+             AND error_message LIKE '%{what}%'"
         ))
     };
     case(

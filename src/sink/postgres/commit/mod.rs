@@ -2,6 +2,7 @@
 
 pub(super) mod drift;
 pub(super) mod ledger;
+mod ledger_values;
 pub(super) mod plan;
 pub(super) mod preflight;
 pub(super) mod repair;

@@ -92,7 +92,7 @@ impl Sql {
     }
 }
 
-/// A folder, and its plan until somebody runs it.
+/// A folder, and its plan until a session takes it.
 #[derive(Debug)]
 pub(super) struct PlannedSql {
     pub(super) sql: Sql,

@@ -1,6 +1,6 @@
 //! The rules about the shape of the code that no compiler or linter checks.
 
-#![expect(clippy::panic, reason = "a file that is no Rust is told by its name")]
+#![expect(clippy::panic, reason = "the message names a file that is no Rust")]
 
 mod import_graph;
 

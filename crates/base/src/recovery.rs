@@ -5,11 +5,11 @@
 pub enum Recovery {
     /// The environment is at fault and may heal: wait and do the same again.
     Retry,
-    /// The environment is at fault and somebody must repair it: stop the flow, not the process, and look
+    /// The environment is at fault and an operator must repair it: stop the flow, not the process, and look
     /// again now and then.
     Hold,
     /// The data is at fault: divert it and go on.
     DeadLetter,
-    /// Somebody must act: stop, lose nothing.
+    /// An operator must act: stop, lose nothing.
     Stop,
 }

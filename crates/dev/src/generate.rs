@@ -47,7 +47,7 @@ pub struct Arguments {
     /// The same seed makes the same rows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Share of faulty changes, 0 to 1: malformed JSON, broken XML, a column nobody declared.
+    /// Share of faulty changes, 0 to 1: malformed JSON, broken XML, an undeclared column.
     #[arg(long, default_value_t = 0.0)]
     faults: f64,
     /// Share of orders dated 10 s to 4 min in the past.

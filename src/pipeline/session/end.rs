@@ -18,7 +18,7 @@ pub(crate) enum SessionEnd {
     QueryFailed,
     /// The target refused landing rows at the commit; their events come again as dead letters.
     RowsRefused,
-    /// Somebody wants refused rows of results put right, which a start does.
+    /// Refused rows of results are asked for again; a start puts them right.
     RowsAwaited,
     /// The SQL files were edited, and all that was processed with the old ones is committed.
     Edited(Box<PlannedSql>),

@@ -111,7 +111,7 @@ fn tell_redefined(results: &[ResultChanges]) {
     }
 }
 
-/// When such a result runs again, it is written anew: nobody knows what it has missed.
+/// When such a result runs again, all of it is written: what it has missed is unknown.
 fn tell_retired(retired: &[String], transforms: &Transforms) {
     for result in retired {
         if transforms.pending().iter().any(|waiting| waiting.result == *result) {

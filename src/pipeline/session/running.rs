@@ -87,7 +87,7 @@ impl<S: Source + 'static> RunningSession<S> {
             // Nobody waits for a target that is away, to hear of another error.
             self.ending.cancel();
         }
-        // The committer ends when nobody can send to it; the source lives until it has acknowledged.
+        // The committer ends when no sender is left; the source lives until it has acknowledged.
         let SessionLoop { collector, jobs, health, has_stood_by, .. } = self.session_loop;
         drop(jobs);
         let committed = match self.committer.await {
@@ -115,7 +115,7 @@ impl<S: Source + 'static> RunningSession<S> {
 }
 
 /// Fenced at the first commit, or after standing by: another processor had its turn, and a new start
-/// from its ledger heals that. Else somebody commits while this one works, and one must stop.
+/// from its ledger heals that. Else another processor commits while this one works, and one must stop.
 pub(super) fn is_overtaken(error: &CommitError, has_stood_by: bool) -> bool {
     matches!(error.source, SinkError::Fenced { .. }) && (has_stood_by || !error.had_committed)
 }

@@ -74,7 +74,7 @@ impl<S: Source> SessionLoop<S> {
         }
     }
 
-    /// Takes no more messages, so that the broker keeps them, until somebody acts.
+    /// Takes no more messages, so that the broker keeps them, until an operator acts.
     async fn wait_for_relief(
         &self,
         excess: &MemoryExcess,
@@ -92,7 +92,7 @@ impl<S: Source> SessionLoop<S> {
         end
     }
 
-    /// Dead letters that somebody wants processed again, until none is left.
+    /// Processes the dead letters that were asked for, until none is left.
     async fn replay(&mut self, carry_over: &mut CarryOver) -> Result<(), SessionEnd> {
         let CarryOver { replay_watcher, poison_search, .. } = carry_over;
         loop {

@@ -1,4 +1,4 @@
-//! Dead letters that come back: somebody has marked them in the dead-letter table, and the processor takes
+//! Dead letters that come back: they are marked in the dead-letter table, and the processor takes
 //! them up between two epochs as an epoch of their own.
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl ReplayWatcher {
         Self { asked, task, letters: Some(access.letters()), given_up: None }
     }
 
-    /// Somebody has asked. Cancel-safe.
+    /// Returns when a replay was asked for. Cancel-safe.
     pub(crate) async fn asked(&mut self) {
         if self.asked.recv().await.is_none() {
             // The watcher runs until it is dropped.
@@ -71,7 +71,7 @@ impl ReplayWatcher {
         })
     }
 
-    /// Whether somebody wants refused rows of results put right.
+    /// Whether refused rows of results are asked for again.
     pub(crate) async fn has_rows(&mut self) -> bool {
         let Some(letters) = &mut self.letters else { return false };
         match letters.result_requests(1).await {

@@ -127,7 +127,7 @@ impl WatchedFolder {
             let prepared = Box::pin(self.prepare()).await;
             if matches!(&prepared, Err(PipelineError::Sink(error)) if error.recovery() == Recovery::Retry)
             {
-                // The target is away, so nobody knows yet.
+                // The target is away, so this is not known yet.
                 continue;
             }
             self.known = now;

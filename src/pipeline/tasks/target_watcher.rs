@@ -79,7 +79,7 @@ async fn wait(
         let Ok(unfit) = admin.unfit(&results).await else { continue };
         let mended = waiting.iter().find(|waits| match unfit.get(&waits.result.name) {
             None => true,
-            // Somebody has dropped it, so that it is created anew.
+            // It was dropped, so it is created again.
             Some(Unfit { is_missing, .. }) => *is_missing && waits.has_table && creates,
         });
         if let Some(WaitsForTarget { result, .. }) = mended {

@@ -89,7 +89,7 @@ impl Targets {
         Ok((checked, problems))
     }
 
-    /// Checks again for the same: somebody may have altered the tables.
+    /// Checks again for the same: the tables may have been altered.
     ///
     /// # Errors
     /// As [`Self::read`]; the targets stay as they were then.

@@ -1,4 +1,4 @@
-//! The end of a fold: indexes are brought up to date, and the difference is told.
+//! The end of a fold: it updates the indexes and returns the difference.
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;

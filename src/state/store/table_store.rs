@@ -175,7 +175,7 @@ impl TableStore {
         self.entries.get(key)
     }
 
-    /// All keys of which something is known.
+    /// All keys with a known version.
     pub(in crate::state) fn known_keys(&self) -> impl Iterator<Item = &KeyBytes> {
         self.entries.keys()
     }

@@ -175,7 +175,7 @@ impl JoinedView {
         }
     }
 
-    /// Matches the rows anew, and tells how the view differs.
+    /// Matches the rows again, and returns how the view differs.
     fn settle(
         &mut self,
         moves: Moves,

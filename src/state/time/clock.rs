@@ -113,7 +113,7 @@ struct SourceClock {
 
 impl SourceClock {
     /// The clock starts at the oldest of the first times, because one wrong time among them would be believed
-    /// for ever. The first changes start it anew, whatever a snapshot has said.
+    /// for ever. The first changes start it again, whatever a snapshot has said.
     fn start(&mut self, ticks: &[Tick]) {
         let oldest = |is_snapshot: bool| {
             let of_kind = ticks.iter().filter(|tick| tick.is_snapshot == is_snapshot);

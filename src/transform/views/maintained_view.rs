@@ -174,7 +174,7 @@ impl MaintainedView {
         }
     }
 
-    /// Builds what is kept from the rows as they are; nothing is told to anybody.
+    /// Builds what is kept from the rows as they are, and emits nothing.
     pub(crate) async fn load(
         &mut self,
         state: &SessionState,
@@ -311,7 +311,7 @@ async fn query(
     table: &ResultTable,
     state: &SessionState,
 ) -> DataFusionResult<Vec<RecordBatch>> {
-    // Planned anew each time, so that the plan knows the sizes of this epoch's tables.
+    // Planned each time, so that the plan knows the sizes of this epoch's tables.
     let physical = state.query_planner().create_physical_plan(plan, state).await?;
     let batches = collect(physical, state.task_ctx()).await?;
     let filled = batches.into_iter().filter(|batch| batch.num_rows() > 0);

@@ -24,7 +24,7 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// The metrics page of a processor: nothing is published while it says that it can't follow.
     pub heed: Option<Url>,
-    /// Share of changes that are faulty, 0 to 1: malformed JSON, broken XML, a column nobody declared.
+    /// Share of changes that are faulty, 0 to 1: malformed JSON, broken XML, an undeclared column.
     pub faults: f64,
     /// Share of orders whose date is 10 s to 4 min in the past.
     pub late: f64,

@@ -206,7 +206,7 @@ impl Ledger {
         BoundStatement { table: GAPS.to_owned(), sql, params }
     }
 
-    /// Forgets that, because these results are written anew or not any more.
+    /// Forgets that, because these results are written whole or not any more.
     pub(crate) fn close_gaps(&self, names: &[String]) -> BoundStatement {
         let sql = format!(
             "DELETE FROM {} WHERE pipeline = $1::text AND result = ANY ($2::text[])",
@@ -217,7 +217,7 @@ impl Ledger {
         BoundStatement { table: GAPS.to_owned(), sql, params }
     }
 
-    /// Results of which rows were refused.
+    /// Results that lack refused rows.
     pub(crate) async fn gaps(&self, client: &Client) -> Result<HashSet<String>, SinkError> {
         let sql = format!("SELECT result FROM {} WHERE pipeline = $1", self.gaps);
         let failed = |error| classify("reading which results lack rows", error);

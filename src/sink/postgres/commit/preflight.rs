@@ -72,7 +72,7 @@ impl Preflight {
         if self.has_failed || rejected.iter().any(|refusals| !refusals.is_empty()) {
             let schema = session.schema().to_owned();
             let look = async |connection: &mut Connection| {
-                // Somebody may have widened the column, or altered another.
+                // The column may have been widened, or another one altered.
                 targets.refresh(connection, &schema).await?;
                 let writes = encoded(targets, landing)?;
                 rejected = rejected_by_types(&writes);

@@ -22,7 +22,7 @@ use crate::sink::{PreflightLevel, RefusedRow, SinkError};
 /// What a careful run needs to judge refused rows.
 pub(crate) struct RefusalPolicy<'a> {
     pub(crate) floods: &'a mut FloodGauge,
-    /// Results of which rows were refused.
+    /// Results that lack refused rows.
     pub(crate) gaps: &'a mut HashSet<String>,
     /// Where refused rows of results go; not needed while there are none.
     pub(crate) letters: Option<&'a TargetTable>,

@@ -1,4 +1,4 @@
-//! What the dead-letter table is told about letters that an epoch has processed again.
+//! Writes to the dead-letter table what became of letters that an epoch has processed again.
 
 use std::time::SystemTime;
 

@@ -3,18 +3,14 @@
 //! Deterministic given the seed, but for the wall clock; with a start time, to the byte.
 //! It is not a model of Oracle: one change is one transaction, and rows are as random as the tests need.
 
-mod backpressure;
 mod config;
-mod documents;
 mod envelope;
 mod event;
-mod live;
 mod mix;
 mod ndjson;
 mod publish;
 mod rate;
 mod row;
-mod shipping;
 mod shop;
 
 #[cfg(test)]

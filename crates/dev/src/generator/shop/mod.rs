@@ -1,5 +1,9 @@
 //! The shop: its rows, and the changes that it makes to them.
 
+mod documents;
+mod live;
+mod shipping;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -7,14 +11,16 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::config::Config;
-use super::documents::{addresses, order_details};
-use super::envelope::{Change, EnvelopeWriter, topic};
-use super::event::{Event, Fault, Operation};
-use super::live::Live;
-use super::mix::OperationMix;
-use super::row::{AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable};
-use super::shipping::{broken_shipping_info, shipping_info};
+use crate::generator::config::Config;
+use crate::generator::envelope::{Change, EnvelopeWriter, topic};
+use crate::generator::event::{Event, Fault, Operation};
+use crate::generator::mix::OperationMix;
+use crate::generator::row::{
+    AuditEntry, Customer, Document, Item, Order, Product, Row, SalesTable,
+};
+use documents::{addresses, order_details};
+use live::Live;
+use shipping::{broken_shipping_info, shipping_info};
 
 const FIRST_CUSTOMERS: u64 = 100;
 const FIRST_PRODUCTS: u64 = 50;

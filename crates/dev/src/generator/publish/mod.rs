@@ -1,5 +1,7 @@
 //! Events to a broker, at a rate.
 
+mod backpressure;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::backpressure::Backpressure;
-use super::{Config, Event, Generator, GeneratorError, SalesTable};
+use crate::generator::{Config, Event, Generator, GeneratorError, SalesTable};
+use backpressure::Backpressure;
 
 /// Partitioned queues keep messages with the same value of this user property in order.
 const PARTITION_KEY: &str = "JMSXGroupID";

@@ -12,10 +12,11 @@ use anyhow::{Context, bail};
 const PROGRAM: &str = "tidemark-dev";
 
 /// The commands, and what each of them does.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     ("broker", "Runs the development broker; production is a Solace PubSub+ broker"),
     ("api", "Runs a REST API that shows what transforms post; its faults can be switched"),
     ("generate", "Publishes Debezium events of five tables, or writes them to a file"),
+    ("publish", "Publishes the messages of a file"),
     ("demo", "Runs broker, PostgreSQL, generator and processor here and shows what happens"),
     ("bench", "Measures catch-up, latency, memory and start-up on this machine"),
 ];

@@ -6,19 +6,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
-use tidemark_base::config_file::load_as;
-use tidemark_base::{Secret, chain, on_signal};
-use tidemark_solace::{PublishConfig, SolaceConfig, SolaceError, try_to_consume};
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tidemark_base::on_signal;
 
+use crate::broker_arguments::BrokerArguments;
 use crate::generator::{
     Bursts, Config, OperationMix, Published, Rate, TableMix, publish, write_ndjson,
 };
-
-/// Between two looks for the queue.
-const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// `tidemark generate`.
 #[derive(Debug, clap::Args)]
@@ -47,17 +40,31 @@ pub struct Arguments {
     /// The same seed makes the same rows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Orders of before the run, an hour to four weeks old, that the snapshot at the beginning has after customers and
+    /// products. Default: 1000 with --old-rows, else none.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    history: Option<u64>,
+    /// Share of updates and deletes of orders and items that hit rows of before the run.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    old_rows: f64,
+    /// Messages per event to `neighbours/orders`, at the same time: another queue that subscribes to it
+    /// makes gaps in the ids of ours.
+    #[arg(long, default_value_t = 0.0, value_parser = per_event)]
+    neighbours: f64,
+    /// Appends each payload that was published to this file, one a line.
+    #[arg(long, conflicts_with = "output")]
+    record: Option<PathBuf>,
     /// Share of faulty changes, 0 to 1: malformed JSON, broken XML, an undeclared column.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     faults: f64,
     /// Share of orders dated 10 s to 4 min in the past.
-    #[arg(long, default_value_t = 0.02)]
+    #[arg(long, default_value_t = 0.02, value_parser = share)]
     late: f64,
     /// Share of orders dated up to 9 s in the past.
-    #[arg(long, default_value_t = 0.03)]
+    #[arg(long, default_value_t = 0.03, value_parser = share)]
     out_of_order: f64,
     /// Share of orders dated 2099-01-01.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     misdated: f64,
     /// The XML of an order has one item up to so many; 500 are about 30 KB.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -81,23 +88,31 @@ pub struct Arguments {
     #[arg(long, requires = "start_time")]
     clock_rate: Option<Rate>,
     /// Writes NDJSON to this file instead of publishing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     output: Option<PathBuf>,
-    /// Takes broker, VPN, user and password from the `[source]` section of a processor's configuration.
-    #[arg(long, conflicts_with_all = ["broker", "output"])]
-    config: Option<PathBuf>,
-    #[arg(long, default_value = "tcp://127.0.0.1:55555")]
-    broker: String,
-    #[arg(long, default_value = "default")]
-    vpn: String,
-    #[arg(long, default_value = "generator", env = "SOLACE_USERNAME")]
-    username: String,
-    /// Better given as the environment variable, which other users can't see.
-    #[arg(long, default_value = "", env = "SOLACE_PASSWORD", hide_env_values = true)]
-    password: String,
-    /// Messages that may wait for the broker's acknowledgement.
-    #[arg(long, default_value_t = 255)]
-    window: u8,
+    #[command(flatten)]
+    broker: BrokerArguments,
+}
+
+/// Rows for changes of old rows to hit.
+fn default_history(old_rows: f64) -> u64 {
+    if old_rows > 0.0 { 1_000 } else { 0 }
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    number_up_to(1.0, text)
+}
+
+fn per_event(text: &str) -> Result<f64, String> {
+    number_up_to(1_000.0, text)
+}
+
+fn number_up_to(largest: f64, text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=largest).contains(&number) => Ok(number),
+        _ => Err(format!("it is no number from 0 to {largest}")),
+    }
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -110,6 +125,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         events: arguments.events,
         duration: arguments.duration,
         heed: arguments.heed.clone(),
+        history: arguments.history.unwrap_or(default_history(arguments.old_rows)),
+        old_rows: arguments.old_rows,
+        neighbours: arguments.neighbours,
+        record: arguments.record.clone(),
         faults: arguments.faults,
         late: arguments.late,
         out_of_order: arguments.out_of_order,
@@ -132,71 +151,20 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let shutdown = on_signal()?;
-    let broker = target(arguments, &shutdown).await?;
+    let broker = arguments.broker.target(&shutdown).await?;
     let published = publish(&generated, &broker, shutdown).await?;
     report(&published, &mut out)
-}
-
-/// What is read of a processor's configuration.
-#[derive(Debug, Deserialize)]
-struct ProcessorConfig {
-    source: Source,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Source {
-    Solace(Box<SolaceConfig>),
-    File {},
-}
-
-/// Where to publish to. With a processor's configuration, once its queue is there: what is published before is lost.
-async fn target(
-    arguments: Arguments,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<PublishConfig> {
-    let window = arguments.window;
-    let Some(path) = arguments.config else {
-        return Ok(PublishConfig {
-            host: arguments.broker,
-            vpn: arguments.vpn,
-            username: arguments.username,
-            password: Secret::new(arguments.password),
-            window,
-        });
-    };
-    match load_as::<ProcessorConfig>(&path)?.source {
-        Source::Solace(solace) => {
-            shutdown.run_until_cancelled(wait_for_queue(&solace)).await;
-            Ok(PublishConfig {
-                host: solace.host,
-                vpn: solace.vpn,
-                username: solace.username,
-                password: solace.password,
-                window,
-            })
-        }
-        Source::File {} => bail!("{}: [source] is a file, not a broker", path.display()),
-    }
-}
-
-/// Returns when the broker has the queue, or refuses to say.
-async fn wait_for_queue(source: &SolaceConfig) {
-    let mut is_told = false;
-    while let Err(error @ (SolaceError::UnknownQueue { .. } | SolaceError::Unreachable { .. })) =
-        try_to_consume(source).await
-    {
-        if !is_told {
-            warn!(error = chain(&error), queue = source.queue, "waiting for the queue");
-        }
-        is_told = true;
-        tokio::time::sleep(RETRY_WAIT).await;
-    }
 }
 
 fn report(published: &Published, out: &mut impl Write) -> anyhow::Result<()> {
     for (table, count) in &published.per_table {
         writeln!(out, "{}: {count}", table.name())?;
+    }
+    for run in &published.rejected_runs {
+        writeln!(out, "rejected messages {} to {}", run.start(), run.end())?;
+    }
+    if published.neighbours > 0 {
+        writeln!(out, "stored {} messages for other queues", published.neighbours)?;
     }
     writeln!(out, "acknowledged {} of {} messages", published.acknowledged, published.sent)?;
     if let Some((number, reason)) = published.rejections.first() {
@@ -209,4 +177,19 @@ fn report(published: &Published, out: &mut impl Write) -> anyhow::Result<()> {
         bail!("{} messages were not acknowledged", published.sent - published.acknowledged);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_numbers_from_0_to_1() {
+        assert_eq!(share("0.25"), Ok(0.25));
+        for text in ["1.5", "-0.1", "NaN", "", "a"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!(per_event("3"), Ok(3.0));
+        assert!(per_event("inf").is_err());
+    }
 }

@@ -8,10 +8,12 @@
 mod api;
 mod bench;
 mod broker;
+mod broker_arguments;
 mod demo;
 mod generate;
 pub mod generator;
 mod programs;
+mod publish;
 pub mod stack;
 
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ pub enum Command {
     Api(api::Arguments),
     /// Publishes Debezium events of five tables, or writes them to a file.
     Generate(Box<generate::Arguments>),
+    /// Publishes the messages of a file.
+    Publish(publish::Arguments),
     /// Runs broker, PostgreSQL, generator and processor here and shows what happens.
     Demo {
         #[arg(long, default_value_t = 60)]
@@ -60,6 +64,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Broker(arguments) => broker::run(arguments).await,
         Command::Api(arguments) => api::run(&arguments).await,
         Command::Generate(arguments) => generate::run(*arguments).await,
+        Command::Publish(arguments) => publish::run(arguments).await,
         Command::Demo { psql: true, .. } => demo::psql().await,
         Command::Demo { seconds, sql, psql: false } => demo::run(seconds, &sql).await,
         Command::Bench { events, seconds, sql } => bench::run(events, seconds, &sql).await,

@@ -1,6 +1,7 @@
 //! Sends persistent messages and counts the answers of the broker.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -95,11 +96,24 @@ pub struct Settled {
     pub rejected: u64,
     /// The first rejections: the number of the message (as [`Publisher::send`] was given it), and why.
     pub rejections: Vec<(u64, Failure)>,
+    /// The numbers of all rejected messages, as runs in the order of the answers.
+    pub rejected_runs: Vec<RangeInclusive<u64>>,
 }
 
 impl Settled {
     pub fn count(&self) -> u64 {
         self.acknowledged + self.rejected
+    }
+
+    fn reject(&mut self, number: u64, failure: Failure) {
+        self.rejected += 1;
+        if self.rejections.len() < KEPT_REJECTIONS {
+            self.rejections.push((number, failure));
+        }
+        match self.rejected_runs.last_mut() {
+            Some(run) if run.end() + 1 == number => *run = *run.start()..=number,
+            _ => self.rejected_runs.push(number..=number),
+        }
     }
 }
 
@@ -159,12 +173,9 @@ impl SessionHandler for Listener {
             SessionEvent::Acknowledged(number) => {
                 self.progress.settle(number, |settled| settled.acknowledged += 1);
             }
-            SessionEvent::Rejected(number, failure) => self.progress.settle(number, |settled| {
-                settled.rejected += 1;
-                if settled.rejections.len() < KEPT_REJECTIONS {
-                    settled.rejections.push((number, failure));
-                }
-            }),
+            SessionEvent::Rejected(number, failure) => {
+                self.progress.settle(number, |settled| settled.reject(number, failure));
+            }
             SessionEvent::Reconnecting(_) | SessionEvent::Reconnected | SessionEvent::Other => {}
         }
     }
@@ -268,6 +279,16 @@ fn outbound(number: u64, message: &Outgoing<'_>) -> Result<Outbound, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_rejected_message_is_known_by_its_number() {
+        let mut settled = Settled::default();
+        for number in [3, 4, 5, 9, 7] {
+            settled.reject(number, Failure::new(1, "", "full"));
+        }
+        assert_eq!(settled.rejected, 5);
+        assert_eq!(settled.rejected_runs, [3..=5, 9..=9, 7..=7]);
+    }
 
     #[test]
     fn a_message_that_is_acknowledged_twice_counts_once() {

@@ -1,5 +1,6 @@
 //! What to generate, and when to end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -24,6 +25,16 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// The metrics page of a processor: nothing is published while it says that it can't follow.
     pub heed: Option<Url>,
+    /// Orders of before the run, an hour to four weeks old and with one item each, which the snapshot at the beginning
+    /// has after the customers and products.
+    pub history: u64,
+    /// Share of updates and deletes of orders and items that hit rows of the history.
+    pub old_rows: f64,
+    /// Messages that are published to another topic, `neighbours/orders`, per event and at the same time: if
+    /// some queue wants them, the ids of ours have gaps.
+    pub neighbours: f64,
+    /// Appends each published payload to this file, one a line.
+    pub record: Option<PathBuf>,
     /// Share of changes that are faulty, 0 to 1: malformed JSON, broken XML, an undeclared column.
     pub faults: f64,
     /// Share of orders whose date is 10 s to 4 min in the past.
@@ -59,6 +70,10 @@ impl Default for Config {
             events: None,
             duration: None,
             heed: None,
+            history: 0,
+            old_rows: 0.0,
+            neighbours: 0.0,
+            record: None,
             faults: 0.0,
             late: 0.02,
             out_of_order: 0.03,

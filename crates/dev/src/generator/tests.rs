@@ -133,14 +133,61 @@ impl Referee {
 
 #[test]
 fn before_images_and_foreign_keys_are_right() {
-    let mut referee = Referee::default();
-    for event in events(&config(50_000)).iter().filter(|event| !event.payload.is_empty()) {
-        referee.apply(event);
+    let old = Config { history: 200, old_rows: 0.5, documents: true, ..config(50_000) };
+    for config in [config(50_000), old] {
+        let mut referee = Referee::default();
+        for event in events(&config).iter().filter(|event| !event.payload.is_empty()) {
+            referee.apply(event);
+        }
+        let orders = &referee.rows[&SalesTable::Orders];
+        for item in referee.rows[&SalesTable::OrderItems].values() {
+            assert!(orders.contains_key(&item["ORDER_ID"].as_u64().unwrap()), "an orphan: {item}");
+        }
     }
-    let orders = &referee.rows[&SalesTable::Orders];
-    for item in referee.rows[&SalesTable::OrderItems].values() {
-        assert!(orders.contains_key(&item["ORDER_ID"].as_u64().unwrap()), "an orphan: {item}");
+}
+
+#[test]
+fn changes_hit_rows_of_hours_days_and_weeks_ago_as_often_as_asked_for() {
+    const HOUR_US: i64 = 3_600_000_000;
+    let config = Config { history: 2_000, old_rows: 0.3, ..config(40_000) };
+    let events = events(&config);
+    let snapshot = events.iter().filter(|event| event.operation == Operation::Read).count();
+    assert_eq!(snapshot, 150 + 2 * 2_000, "each order of the history has an item");
+    let changed = events.iter().filter(|event| {
+        event.table == SalesTable::Orders
+            && matches!(event.operation, Operation::Update | Operation::Delete)
+            && !event.payload.is_empty()
+    });
+    let ages: Vec<i64> = changed
+        .map(|event| {
+            let envelope = json(event);
+            let made = envelope["before"]["CREATED_AT"].as_i64().unwrap();
+            envelope["source"]["ts_us"].as_i64().unwrap() - made
+        })
+        .collect();
+    let share = |from: i64, to: i64| {
+        let within = ages.iter().filter(|age| (from * HOUR_US..to * HOUR_US).contains(*age));
+        100.0 * within.count() as f64 / ages.len() as f64
+    };
+    let (recent, old) = (share(0, 1), share(1, 24 * 29));
+    assert!((recent - 70.0).abs() < 4.0 && (old - 30.0).abs() < 4.0, "{recent} and {old} %");
+    for (from, to) in [(1, 24), (24, 24 * 7), (24 * 7, 24 * 29)] {
+        assert!(share(from, to) > 4.0, "{} % are {from} to {to} hours old", share(from, to));
     }
+}
+
+#[test]
+fn unchanged_lobs_of_old_rows_are_written_as_debezium_does() {
+    let lobs = Config { history: 100, old_rows: 1.0, unchanged_lobs: true, ..config(10_000) };
+    let events = events(&lobs);
+    let updates = events
+        .iter()
+        .filter(|event| (event.table, event.operation) == (SalesTable::Orders, Operation::Update));
+    let after: Vec<String> =
+        updates.map(|event| json(event)["after"]["SHIPPING_INFO"].to_string()).collect();
+    let unchanged = after.iter().filter(|text| text.contains("__debezium_unavailable_value"));
+    let unchanged = unchanged.count();
+    assert!(unchanged > 3 * (after.len() - unchanged) && unchanged < after.len(), "{unchanged}");
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub struct Settings {
     pub more_config: String,
     /// Sections that are put at the end of the broker's configuration.
     pub broker_config: &'static str,
+    /// Messages per event that generators publish to a second queue at the same time, so that the ids of ours have gaps;
+    /// then they also record what they publish. 0: neither.
+    pub neighbours: f64,
     /// Of the target's circuit breaker, such as `30s`.
     pub breaker_pause: &'static str,
 }
@@ -68,6 +71,7 @@ impl Settings {
             checkpoint_interval: "10s",
             more_config: String::new(),
             broker_config: "",
+            neighbours: 0.0,
             breaker_pause: "30s",
         }
     }
@@ -164,6 +168,10 @@ impl Stack {
     pub fn generator(&self, arguments: &[&str]) -> anyhow::Result<Child> {
         let mut command = self.tidemark("generate")?;
         command.arg("--broker").arg(self.broker_url());
+        if self.settings.neighbours > 0.0 {
+            command.arg("--neighbours").arg(self.settings.neighbours.to_string());
+            command.arg("--record").arg(self.record());
+        }
         Ok(command.args(arguments).spawn()?)
     }
 
@@ -176,6 +184,11 @@ impl Stack {
         let lines = log.lines().filter_map(|line| line.strip_prefix("acknowledged "));
         let counts = lines.filter_map(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         counts.reduce(|sum, count| sum + count).context("no generator said how much it published")
+    }
+
+    /// What generators have published, one payload a line; empty without neighbours.
+    pub fn record(&self) -> PathBuf {
+        self.folder().join("published.ndjson")
     }
 
     pub fn checkpoints(&self) -> PathBuf {
@@ -235,7 +248,8 @@ impl Stack {
     /// The queue is there from the start, so that nothing published before the processor is lost.
     fn broker_config(&self) -> String {
         format!(
-            "max_unacked_per_flow = {}\n\n[[queues]]\nname = '{QUEUE}'\ntopics = ['cdc/oracle/>']\naccess = '{}'\n\n{}",
+            "max_unacked_per_flow = {}\n\n[[queues]]\nname = '{QUEUE}'\ntopics = ['cdc/oracle/>']\naccess = '{}'\n\n\
+             [[queues]]\nname = 'neighbours'\ntopics = ['neighbours/>']\n\n{}",
             self.settings.max_unacked, self.settings.access, self.settings.broker_config
         )
     }

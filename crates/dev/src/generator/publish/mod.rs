@@ -1,8 +1,11 @@
 //! Events to a broker, at a rate.
 
 mod backpressure;
+mod neighbours;
+mod record;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +20,8 @@ use tracing::warn;
 
 use crate::generator::{Config, Event, Generator, GeneratorError, SalesTable};
 use backpressure::Backpressure;
+use neighbours::Neighbours;
+use record::Record;
 
 /// Partitioned queues keep messages with the same value of this user property in order.
 const PARTITION_KEY: &str = "JMSXGroupID";
@@ -39,6 +44,10 @@ pub struct Published {
     pub rejected: u64,
     /// The first rejections: the number of the message in this run, and the broker's reason.
     pub rejections: Vec<(u64, Failure)>,
+    /// The numbers of all rejected messages, as runs of first and last one.
+    pub rejected_runs: Vec<RangeInclusive<u64>>,
+    /// Messages that the broker has stored for other queues.
+    pub neighbours: u64,
     pub per_table: BTreeMap<SalesTable, u64>,
 }
 
@@ -65,7 +74,15 @@ pub async fn publish(
     let Some(publisher) = connected.transpose()?.map(Arc::new) else {
         return Ok(Published::default());
     };
-    let mut run = Run::new(config, Arc::clone(&publisher), cancel.clone());
+    let neighbours = if config.neighbours > 0.0 {
+        cancel.run_until_cancelled(connect(broker)).await.transpose()?
+    } else {
+        None
+    };
+    let neighbours = neighbours.map(|publisher| Neighbours::new(publisher, config.neighbours));
+    let record = config.record.as_deref().map(Record::open).transpose()?;
+    let feed = Feed { generator: Generator::new(config), neighbours, record };
+    let mut run = Run::new(feed, Arc::clone(&publisher), cancel.clone());
     let progress = progress_bar(config.events);
     tokio::select! {
         // A result that is there counts, cancelled or not.
@@ -80,6 +97,8 @@ pub async fn publish(
         acknowledged: settled.acknowledged,
         rejected: settled.rejected,
         rejections: settled.rejections,
+        rejected_runs: settled.rejected_runs,
+        neighbours: run.neighbours,
         per_table: run.per_table,
     })
 }
@@ -120,21 +139,28 @@ async fn grace_after(cancel: &CancellationToken) {
     tokio::time::sleep(GRACE).await;
 }
 
+/// Where events come from, and what goes with them.
+struct Feed {
+    generator: Generator,
+    neighbours: Option<Neighbours>,
+    record: Option<Record>,
+}
+
 struct Run {
     publisher: Arc<Publisher>,
     cancel: CancellationToken,
     /// Away while a chunk is being sent.
-    generator: Option<Generator>,
+    feed: Option<Feed>,
+    neighbours: u64,
     /// Counted where it is sent: a chunk may hang in the library when the run is cancelled.
     sent: Arc<AtomicU64>,
     per_table: BTreeMap<SalesTable, u64>,
 }
 
 impl Run {
-    fn new(config: &Config, publisher: Arc<Publisher>, cancel: CancellationToken) -> Self {
-        let generator = Some(Generator::new(config));
-        let sent = Arc::default();
-        Self { publisher, cancel, generator, sent, per_table: BTreeMap::new() }
+    fn new(feed: Feed, publisher: Arc<Publisher>, cancel: CancellationToken) -> Self {
+        let (feed, sent) = (Some(feed), Arc::default());
+        Self { publisher, cancel, feed, neighbours: 0, sent, per_table: BTreeMap::new() }
     }
 
     fn sent(&self) -> u64 {
@@ -173,39 +199,58 @@ impl Run {
             }
         }
         self.publisher.wait_until_settled(self.sent()).await;
+        if let Some(Feed { neighbours, record, .. }) = &mut self.feed {
+            if let Some(neighbours) = neighbours {
+                self.neighbours = neighbours.settle().await.acknowledged;
+            }
+            record.as_mut().map_or(Ok(()), Record::close)?;
+        }
         Ok(())
     }
 
     /// Sends up to `count` events; fewer means that there are no more, or that it was cancelled.
     async fn send(&mut self, count: u64) -> Result<u64, GeneratorError> {
-        let Some(mut generator) = self.generator.take() else { return Ok(0) };
+        let Some(mut feed) = self.feed.take() else { return Ok(0) };
         let (publisher, cancel) = (Arc::clone(&self.publisher), self.cancel.clone());
         let sent = Arc::clone(&self.sent);
         let sending = tokio::task::spawn_blocking(move || {
             let mut tables = Vec::new();
             let mut outcome = Ok(());
+            let Feed { generator, neighbours, record } = &mut feed;
             for event in generator.by_ref().take(count as usize) {
-                outcome = send_event(&publisher, sent.load(Ordering::Relaxed), &event);
+                outcome = send_event(&publisher, sent.load(Ordering::Relaxed), &event)
+                    .map_err(GeneratorError::from);
                 if outcome.is_err() {
                     break;
                 }
                 sent.fetch_add(1, Ordering::Relaxed);
                 tables.push(event.table);
-                if cancel.is_cancelled() {
+                outcome = accompany(neighbours.as_mut(), record.as_mut(), &event);
+                if outcome.is_err() || cancel.is_cancelled() {
                     break;
                 }
             }
-            (generator, tables, outcome)
+            (feed, tables, outcome)
         });
-        let (generator, tables, outcome) =
+        let (feed, tables, outcome) =
             sending.await.expect("generating does not panic, and the runtime outlives the run");
-        self.generator = Some(generator);
+        self.feed = Some(feed);
         for table in &tables {
             *self.per_table.entry(*table).or_default() += 1;
         }
         outcome?;
         Ok(tables.len() as u64)
     }
+}
+
+/// What goes with an event that was sent.
+fn accompany(
+    neighbours: Option<&mut Neighbours>,
+    record: Option<&mut Record>,
+    event: &Event,
+) -> Result<(), GeneratorError> {
+    record.map_or(Ok(()), |record| record.add(event))?;
+    Ok(neighbours.map_or(Ok(()), Neighbours::follow)?)
 }
 
 fn send_event(publisher: &Publisher, number: u64, event: &Event) -> Result<(), PublishError> {
@@ -273,6 +318,46 @@ mod tests {
         };
         let (published, ()) = tokio::join!(publishing, serving);
         assert_eq!((published.sent, published.acknowledged), (50, 50));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn neighbours_are_published_beside_what_is_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let queue = |name: &str, topic: &str| QueueConfig {
+            name: name.to_owned(),
+            topics: vec![topic.to_owned()],
+            ..QueueConfig::default()
+        };
+        let broker = BrokerConfig {
+            listen: address,
+            data_dir: folder.path().join("broker"),
+            queues: vec![queue("cdc", "cdc/>"), queue("neighbours", "neighbours/>")],
+            ..BrokerConfig::default()
+        };
+        let stop = CancellationToken::new();
+        let path = folder.path().join("published.ndjson");
+        let config = Config {
+            rate: Rate::Max,
+            events: Some(200),
+            start_time: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            neighbours: 0.25,
+            record: Some(path.clone()),
+            ..Config::default()
+        };
+        let publishing = async {
+            let published = publish(&config, &target(address), CancellationToken::new()).await;
+            stop.cancel();
+            published.unwrap()
+        };
+        let (published, ()) = tokio::join!(publishing, async {
+            tidemark_broker::run(broker, listener, stop.clone()).await.unwrap();
+        });
+        assert_eq!((published.acknowledged, published.neighbours), (200, 50));
+        let whole = folder.path().join("whole.ndjson");
+        crate::generator::write_ndjson(&config, &whole).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), std::fs::read(whole).unwrap());
     }
 
     #[tokio::test(flavor = "multi_thread")]

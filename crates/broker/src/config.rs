@@ -33,6 +33,8 @@ pub struct Config {
     pub max_unacked_per_flow: u32,
     /// Bytes of a spool file before the next one is begun. Default 64 MiB.
     pub segment_size: u64,
+    /// Ids that no message gets after each one, as on a broker whose other queues get them. Default 0.
+    pub ids_between: u32,
     /// Seconds between two log lines about traffic, if there was any; 0 turns them off. Default 60.
     pub stats_interval_seconds: u64,
     /// Queues to create at start, or to bring up to date if they exist.
@@ -51,6 +53,7 @@ impl Default for Config {
             default_queue_quota_mb: 5000,
             max_unacked_per_flow: 10_000,
             segment_size: 64 << 20,
+            ids_between: 0,
             stats_interval_seconds: 60,
             queues: Vec::new(),
         }

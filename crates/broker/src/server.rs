@@ -81,7 +81,8 @@ async fn serve_semp(listener: Option<TcpListener>, answers: axum::Router) {
 
 fn open_core(config: &Config) -> Result<Core, BrokerError> {
     let opened = Spool::open(&config.data_dir, config.segment_size);
-    let (spool, recovered) = opened.map_err(BrokerError::Spool)?;
+    let (mut spool, recovered) = opened.map_err(BrokerError::Spool)?;
+    spool.ids_between = u64::from(config.ids_between);
     if let Some(torn) = &recovered.torn_tail {
         warn!(
             file = %torn.path.display(), position = torn.position, cut_bytes = torn.cut_bytes,

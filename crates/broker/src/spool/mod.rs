@@ -94,6 +94,8 @@ struct Survivors {
 pub(crate) struct Spool {
     dir: PathBuf,
     segment_size: u64,
+    /// Ids that are left out after each message.
+    pub(crate) ids_between: u64,
     pub(crate) catalog: Catalog,
     index: HashMap<u64, Stored>,
     /// Oldest first; the last one is appended to.
@@ -132,7 +134,7 @@ impl Spool {
         queues: &[u32],
     ) -> Spooled {
         let id = self.catalog.next_id;
-        self.catalog.next_id += 1;
+        self.catalog.next_id += 1 + self.ids_between;
         let hash = hash.unwrap_or((id % u64::from(u32::MAX)) as u32);
         if let Some(origin) = origin {
             self.catalog.set_flow(origin.flow, origin.message_id);

@@ -201,6 +201,7 @@ impl Replay {
         let mut spool = Spool {
             dir: dir.to_owned(),
             segment_size,
+            ids_between: 0,
             catalog,
             index: HashMap::with_capacity(self.messages.len()),
             segments: self.segments,

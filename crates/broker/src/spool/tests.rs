@@ -119,6 +119,18 @@ fn what_was_not_written_is_gone_and_nothing_else() {
 }
 
 #[test]
+fn ids_that_other_queues_would_get_are_left_out() {
+    let files = Files::new();
+    let (mut spool, _) = files.open().unwrap();
+    spool.ids_between = 99;
+    let first = append(&mut spool, b"first", &[QUEUE]);
+    assert_eq!(append(&mut spool, b"second", &[QUEUE]), first + 100);
+    store(&mut spool);
+    drop(spool);
+    assert_eq!(ids(&files.open().unwrap().1, QUEUE), [first, first + 100]);
+}
+
+#[test]
 fn a_torn_tail_is_cut_and_reported() {
     let files = Files::new();
     let (mut spool, _) = files.open().unwrap();

@@ -30,7 +30,7 @@ async fn a_queue_becomes_exact_tables() {
     assert!(
         shop.number("SELECT count(*) FROM cdc_customers WHERE extra_fields IS NOT NULL").await > 0
     );
-    referee::results_are_exact(&shop, published).await;
+    referee::all_is_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");
 }
 

@@ -12,6 +12,7 @@ mod messages;
 mod operations;
 #[path = "../support/pooler.rs"]
 mod pooler;
+mod record;
 mod referee;
 mod results;
 mod schema;

@@ -1,6 +1,7 @@
-//! Who decides what is right: every SELECT, from scratch, over the landed rows.
+//! Who decides what is right: the generators' record of what they published, and every SELECT, from scratch, over the
+//! landed rows.
 //!
-//! Once by Postgres itself, which runs the text of the transform over the `_current` views, and
+//! A SELECT is run once by Postgres itself, which runs the text of the transform over the `_current` views, and
 //! once by DataFusion, whose rows are written to a second schema and compared there.
 
 use std::sync::Arc;
@@ -16,56 +17,16 @@ use tidemark::state::StateStores;
 use tidemark::transform::{PlanRequest, Transforms};
 use tidemark_dev::stack::{PIPELINE, QUEUE};
 
+use crate::record::every_message_is_where_it_belongs;
 use crate::shop::{Shop, sql_folder};
 
 const TABLES: [&str; 4] = ["orders", "order_items", "customers", "products"];
 
-/// Nothing lost, nothing twice, and every result is its SELECT.
+/// Nothing lost, nothing twice, every message where it belongs, and every result is its SELECT.
 pub(crate) async fn all_is_exact(shop: &Shop, published: u64) {
-    every_row_event_landed_once(shop, published).await;
-    results_are_exact(shop, published).await;
-}
-
-/// The same where some messages are faulty, so that landed rows can't be counted by themselves.
-pub(crate) async fn results_are_exact(shop: &Shop, published: u64) {
-    every_message_is_in_the_ledger(shop, published).await;
+    every_message_is_where_it_belongs(shop, published).await;
     postgres_agrees(shop).await;
     datafusion_agrees(shop).await;
-}
-
-/// The ledger holds exactly the ids that the broker gave out.
-async fn every_message_is_in_the_ledger(shop: &Shop, published: u64) {
-    let position = shop.ledger().await.expect("a ledger");
-    let ranges: Vec<_> = position.offsets.ranges().collect();
-    assert_eq!(ranges.len(), 1, "a new spool numbers its messages without gaps: {ranges:?}");
-    assert_eq!((ranges[0].0.id, ranges[0].1), (1, published), "messages in the ledger");
-}
-
-/// Event ids are unique by constraint, so that counting is enough. A tombstone follows each delete, also one that is a
-/// dead letter.
-async fn every_row_event_landed_once(shop: &Shop, published: u64) {
-    let landed = shop
-        .number(
-            "SELECT count(*) FROM (SELECT event_id FROM cdc_orders UNION ALL SELECT event_id FROM cdc_order_items \
-             UNION ALL SELECT event_id FROM cdc_customers UNION ALL SELECT event_id FROM cdc_products \
-             UNION ALL SELECT event_id FROM cdc_audit_log UNION ALL SELECT event_id FROM cdc_dlq) landed",
-        )
-        .await;
-    let tombstones = shop
-        .number(
-            "SELECT sum(n) FROM (SELECT count(*) FILTER (WHERE operation = 'd') AS n FROM cdc_orders \
-             UNION ALL SELECT count(*) FILTER (WHERE operation = 'd') FROM cdc_order_items \
-             UNION ALL SELECT count(*) FILTER (WHERE operation = 'd') FROM cdc_customers \
-             UNION ALL SELECT count(*) FILTER (WHERE operation = 'd') FROM cdc_products \
-             UNION ALL SELECT count(*) FILTER (WHERE payload->>'op' = 'd') FROM cdc_dlq) deletes",
-        )
-        .await;
-    // The generator may end between a delete and its tombstone.
-    let missing = published as i64 - landed - tombstones;
-    assert!(
-        (-1..=0).contains(&missing),
-        "{published} published, {landed} landed, {tombstones} deletes"
-    );
 }
 
 async fn postgres_agrees(shop: &Shop) {

@@ -13,6 +13,9 @@ use tokio::process::Child;
 /// Long, because a development build on a busy machine is slow; no test passes by waiting it out.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Messages of a second queue per event: the ids of a queue have gaps on every broker that has another one.
+const NEIGHBOURS: f64 = 0.3;
+
 /// A stack and the folder that it lives in.
 pub(crate) struct Shop {
     pub(crate) stack: Stack,
@@ -49,6 +52,7 @@ impl Shop {
         std::fs::set_permissions(folder.path(), permissions).expect("permissions");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_tidemark"));
         let settings = Settings::new(program, folder.path().join("stack"), &sql_folder());
+        let settings = Settings { neighbours: NEIGHBOURS, ..settings };
         let stack = Stack::start(change(settings)).await.expect("a stack");
         Self { stack, _folder: folder }
     }

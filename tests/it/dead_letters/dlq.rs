@@ -193,7 +193,7 @@ async fn is_right(shop: &Shop, published: u64) {
          WHERE letter.event_id > current.event_id"
     );
     assert_eq!(shop.number(&older).await, 0, "a current row that is older than a letter of it");
-    referee::results_are_exact(shop, published).await;
+    referee::all_is_exact(shop, published).await;
 }
 
 async fn letters_are_purged(shop: &Shop) {

@@ -34,6 +34,6 @@ async fn the_events_that_make_a_query_fail_are_dead_letters_and_the_rest_goes_on
     let rest = "SELECT (SELECT count(*) FROM shares) - (SELECT count(*) FROM cdc_orders_current)";
     assert_eq!(shop.number(rest).await, 0);
     assert!(shop.number("SELECT count(*) FROM shares").await > 100);
-    referee::results_are_exact(&shop, published).await;
+    referee::all_is_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");
 }

@@ -98,7 +98,7 @@ impl Scene {
     }
 
     async fn is_exact(&self) {
-        referee::results_are_exact(&self.shop, self.published).await;
+        referee::all_is_exact(&self.shop, self.published).await;
     }
 }
 

@@ -53,7 +53,7 @@ async fn events_of_the_official_python_client_become_exact_rows() {
     );
 
     landing_is_exact(&shop).await;
-    results_are_exact(&shop).await;
+    all_is_exact(&shop).await;
     shop.stack.stop().await.expect("the servers end");
 }
 
@@ -83,7 +83,7 @@ async fn landing_is_exact(shop: &Shop) {
     );
 }
 
-async fn results_are_exact(shop: &Shop) {
+async fn all_is_exact(shop: &Shop) {
     let enriched = "SELECT order_id, customer_name, total_amount, item_count, items_total, window_start \
         FROM cdc_orders_enriched ORDER BY order_id";
     let rows = shown(shop, enriched).await;

@@ -69,7 +69,7 @@ async fn a_processor_behind_a_pooler_with_tls_is_exact_through_kills() {
     }
     let mut processor = shop.stack.processor(None).expect("a processor");
     shop.wait_for(published).await;
-    referee::results_are_exact(&shop, published).await;
+    referee::all_is_exact(&shop, published).await;
     assert!(shop.number("SELECT count(*) FROM cdc_dlq").await > 0);
     shop.end(&mut processor).await;
     shop.stack.stop().await.expect("the servers end");

@@ -91,6 +91,6 @@ async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
     let published = shop.stack.published().expect("a count");
     shop.wait_for(published).await;
     shop.end(&mut processor).await;
-    referee::results_are_exact(&shop, published).await;
+    referee::all_is_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");
 }

@@ -26,7 +26,7 @@ async fn differing(shop: &Shop, result: &str, columns: &str, computed: &str) -> 
     shop.number(&sql).await
 }
 
-async fn results_are_exact(shop: &Shop) {
+async fn all_is_exact(shop: &Shop) {
     let points = "(extra_fields->>'LOYALTY_POINTS')::bigint";
     let loyal = format!(
         "SELECT customer_id, name, {points} FROM cdc_customers_current WHERE {points} IS NOT NULL"
@@ -80,7 +80,7 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    referee::results_are_exact(&shop, published).await;
+    referee::all_is_exact(&shop, published).await;
     assert!(!is_there(&shop, "loyal").await);
 
     // The column comes.
@@ -95,8 +95,8 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     shop.wait_for(published).await;
     assert!(shop.number("SELECT count(*) FROM loyal").await > 10);
     assert!(shop.number("SELECT count(*) FROM points_seen").await > 10);
-    results_are_exact(&shop).await;
-    referee::results_are_exact(&shop, published).await;
+    all_is_exact(&shop).await;
+    referee::all_is_exact(&shop, published).await;
 
     // And after a restart, which reads the column from the landing table.
     shop.end(&mut processor).await;
@@ -105,8 +105,8 @@ async fn a_transform_waits_for_its_column_and_works_from_then_on() {
     let published = publish(&shop, &last).await;
     shop.wait_for(published).await;
     shop.end(&mut processor).await;
-    results_are_exact(&shop).await;
-    referee::results_are_exact(&shop, published).await;
+    all_is_exact(&shop).await;
+    referee::all_is_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");
 }
 
@@ -139,7 +139,7 @@ async fn kills_around_the_epoch_that_shows_a_column_lose_and_double_nothing() {
     shop.wait_for(published).await;
     shop.end(&mut processor).await;
     assert!(shop.number("SELECT count(*) FROM points_seen").await > 10);
-    results_are_exact(&shop).await;
-    referee::results_are_exact(&shop, published).await;
+    all_is_exact(&shop).await;
+    referee::all_is_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");
 }

@@ -18,6 +18,7 @@ ifneq (,$(SCENARIOS))
 $(SCENARIOS): scenario ; @:
 endif
 endif
+# LIMITS="p50=200 queue=5": what loads must keep, docs/SCENARIOS.md.
 # auto (containers where Docker is), compose or local; FULL=1 for the long forms; JSON=FILE for figures of loads;
 # RELEASE=1 for a release build, which takes half an hour the first time.
 STACK ?= auto
@@ -25,8 +26,9 @@ FULL ?=
 RELEASE ?=
 SEED ?= 1
 CHAOS_SECONDS ?= 900
+LIMITS ?=
 PROGRAM = $(CARGO_TARGET_DIR)/$(if $(RELEASE),release,debug)/tidemark
-RUN_SCENARIOS = python3 tests/scenarios --program "$(PROGRAM)" --stack $(STACK) $(if $(FULL),--full) $(if $(JSON),--json "$(JSON)")
+RUN_SCENARIOS = python3 tests/scenarios --program "$(PROGRAM)" --stack $(STACK) $(if $(FULL),--full) $(if $(JSON),--json "$(JSON)") $(foreach limit,$(LIMITS),--limit $(limit))
 
 # How long `make fuzz` runs each of its targets.
 FUZZ_SECONDS ?= 600

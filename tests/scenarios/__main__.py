@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
 from cases import FAILURES
 from cases.alerts import Alerts
 from cases.image import Image
-from cases.load import LOADS, table
+from cases.load import LIMITS, LOADS, limits, table
 from cases.referee import Referee
 from chaos import Chaos
 from report import Report
@@ -42,7 +42,14 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="show them")
     parser.add_argument("--seed", type=int, default=1, help="of F15")
     parser.add_argument("--seconds", type=int, help="of F15")
-    return parser.parse_args()
+    known = "; ".join(f"{name} ({default}): {unit}" for name, (unit, default) in LIMITS.items())
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=NUMBER", help=f"of loads. {known}")
+    given = parser.parse_args()
+    try:
+        given.limits = limits(given.limit)
+    except ValueError as error:
+        parser.error(str(error))
+    return given
 
 
 def main():
@@ -82,6 +89,8 @@ def run_one(scenario, kind, given):
     shutil.rmtree(folder, ignore_errors=True)
     settings = Settings(folder, given.program.resolve(), IMAGE, **scenario.settings)
     more = {"seed": given.seed, "seconds": given.seconds} if scenario is Chaos else {}
+    if name in LOADS:
+        more = {"limits": given.limits}
     try:
         with STACKS[kind](settings) as stack:
             stack.start()

@@ -13,9 +13,19 @@ TABLES = {
     "PRODUCTS": "cdc_products",
     "AUDIT_LOG": "cdc_audit_log",
 }
+# What tells one row of a landing table from another.
+KEYS = {
+    "cdc_orders": "order_id",
+    "cdc_order_items": "item_id",
+    "cdc_customers": "customer_id",
+    "cdc_products": "product_id",
+    "cdc_audit_log": "log_id",
+}
 TIMES = {"ORDER_DATE", "CREATED_AT", "UPDATED_AT", "CHANGED_AT"}
 DECIMALS = {"TOTAL_AMOUNT", "UNIT_PRICE", "SUBTOTAL", "PRICE"}
 FLAGS = {"IS_ACTIVE"}
+# Text there, a number in what the generator publishes.
+TEXTS = {"RECORD_ID"}
 # Columns that events may have and the tables don't declare.
 UNDECLARED = {"LOYALTY_POINTS"}
 # Columns whose XML the [[xml]] sections read: it does not land itself.
@@ -36,6 +46,9 @@ class Record:
 
 class Event:
     """One message: a change, a tombstone, or something that can't be read."""
+
+    # Whether the scenario judges itself what becomes of it.
+    is_opaque = False
 
     def __init__(self, payload):
         self.payload = payload
@@ -92,4 +105,6 @@ def stored(name, value):
         return Decimal(value)
     if name in FLAGS:
         return bool(value)
+    if name in TEXTS:
+        return str(value)
     return value

@@ -3,6 +3,7 @@
 from .bad_input import FarFuture, LateData, MalformedEvents
 from .consumer import ConsumerCrash, ConsumerRestart, FrozenConsumer, TwoProcessors
 from .environment import BrokerRestart, Partition, PostgresDown, RestUnavailable
+from .numbering import SecondSite, SharedBroker
 from .pressure import FullDisks, MemoryPressure, SlowConsumer
 
 FAILURES = {
@@ -22,5 +23,7 @@ FAILURES = {
         FarFuture,
         FrozenConsumer,
         TwoProcessors,
+        SharedBroker,
+        SecondSite,
     ]
 }

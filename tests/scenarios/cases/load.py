@@ -2,7 +2,7 @@
 
 import time
 
-from checks import ledger_holds_each_once, message_id, results_are_their_selects
+from checks import Offset, each_is_there_once, results_are_their_selects
 from events import TABLES
 from observer import Observer, quantile, slope
 from waiting import check, last, wait_for
@@ -10,11 +10,39 @@ from waiting import check, last, wait_for
 from .scenario import Scenario
 
 
+# What a load must keep, by name: the unit and the default. `--limit NAME=NUMBER` sets another.
+LIMITS = {
+    "throughput": ("percent of the published rate, at least", 90),
+    "p50": ("ms from the change to being visible, at most", 1_000),
+    "p99": ("ms from the change to being visible, at most", 10_000),
+    "queue": ("seconds of the published rate that wait in the queue, at most", 10),
+    "slope": ("MiB an hour that memory grows by, for each 1,000 events/min, at most; full form", 25),
+    "catch_up": ("seconds from the start until a backlog is gone (recovery), at most", 60),
+}
+
+
+def limits(texts):
+    """The defaults, and `NAME=NUMBER` over them."""
+    found = {name: default for name, (_, default) in LIMITS.items()}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if name not in LIMITS:
+            raise ValueError(f"there is no limit '{name}'; there are {', '.join(LIMITS)}")
+        found[name] = float(number)
+    return found
+
+
 class Load(Scenario):
     """Its short form has as many seconds as the full one has minutes, at the same rate."""
 
+    # The ledger knows all of the full form's ids exactly, so that they can be counted.
+    settings = {"neighbours": 0.02}
     per_minute = 0
     minutes = 0
+
+    def __init__(self, stack, report, full, limits):
+        super().__init__(stack, report, full)
+        self.limits = limits
 
     def run(self):
         self.seconds = self.size(self.minutes, self.minutes * 60)
@@ -35,7 +63,7 @@ class Load(Scenario):
         acknowledged = generator.acknowledged()
         observer.stop()
         self.stack.wait_for_commits(acknowledged)
-        ledger_holds_each_once(self.stack, acknowledged)
+        each_is_there_once(self.stack, acknowledged)
         self.judge(acknowledged, observer, samples)
         results_are_their_selects(self.stack)
 
@@ -54,7 +82,7 @@ class Load(Scenario):
         for table in TABLES.values():
             sql = f"SELECT event_id, extract(epoch FROM source_ts AT TIME ZONE 'UTC') FROM {table}"
             for event_id, changed in self.stack.query(sql):
-                yield message_id(event_id), float(changed)
+                yield Offset.of(event_id).number, float(changed)
 
     def judge(self, events, observer, samples):
         changes = list(self.changes())
@@ -85,13 +113,27 @@ class Load(Scenario):
             self.report.measured(name, value)
         check(latencies[-1] >= 0 and len(latencies) > 0, "latencies are measured")
         check(letters == 0, f"{letters} dead letters")
-        self.judge_latency(results)
+        self.judge_limits(results)
 
     def more_results(self):
         return {}
 
-    def judge_latency(self, results):
-        check(results["p99_ms"] < 10_000, "p99 is below the 10 s of docker/alerts.yml")
+    def judge_limits(self, results):
+        self.at_most("p50", results["p50_ms"])
+        self.at_most("p99", results["p99_ms"])
+        self.at_most("queue", results["most_in_queue"] / (self.per_minute / 60))
+        self.judge_pace(results)
+
+    def judge_pace(self, results):
+        pace = results["throughput_per_min"] * 100 / self.per_minute
+        least = self.limits["throughput"]
+        check(pace >= least, f"throughput is {pace:.0f} percent of the published rate, {least:g} is the least")
+        if results["rss_slope_mib_per_hour"] is not None:
+            self.at_most("slope", results["rss_slope_mib_per_hour"] * 1_000 / self.per_minute)
+
+    def at_most(self, name, value):
+        unit, _ = LIMITS[name]
+        check(value <= self.limits[name], f"{name} is {value:.1f}, the limit is {self.limits[name]:g} ({unit})")
 
 
 class Baseline(Load):
@@ -138,9 +180,10 @@ class Recovery(Load):
             "start_to_caught_up_s": round(self.caught_up, 1),
         }
 
-    def judge_latency(self, results):
-        """Changes wait for as long as nobody is there. What counts is how soon it is over then."""
-        check(results["start_to_caught_up_s"] < 60, "the backlog is gone a minute after the start")
+    def judge_limits(self, results):
+        """Changes wait for as long as nothing takes them. What counts is how soon it is over then."""
+        self.at_most("catch_up", results["start_to_caught_up_s"])
+        self.judge_pace(results)
 
 
 LOADS = {load.name: load for load in [Baseline, Target, Peak, Sustained, Recovery]}

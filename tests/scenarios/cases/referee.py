@@ -26,6 +26,8 @@ class Referee(Scenario):
         "dead_letters, watermark, opened_at, closed_at FROM tidemark_ledger WHERE epoch = (SELECT min(epoch) FROM tidemark_ledger)": "in the ledger twice",
         "DELETE FROM cdc_dlq WHERE id = (SELECT min(id) FROM cdc_dlq WHERE error_type = 'MALFORMED_JSON')": "is lost",
         "UPDATE cdc_dlq SET original_payload = 'x'": "with other bytes",
+        "UPDATE cdc_products SET change_seq = change_seq + (1::bigint << 44) WHERE event_id = (SELECT min(event_id) FROM "
+        "cdc_products WHERE operation = 'r')": "does not show the newest rows",
     }
 
     def run(self):

@@ -45,9 +45,13 @@ class Scenario:
         self.stack.generations[-1].acknowledged()
         self.stack.generate(**self.load | {"seed": 1 + len(self.stack.generations)})
 
+    def wait_for_all(self, count):
+        """Until so many messages are committed."""
+        self.stack.wait_for_commits(count)
+
     def everything_is_there(self):
         """Waits for the generators and the processor, and compares."""
         acknowledged = sum(generation.acknowledged() for generation in self.stack.generations)
         self.report.did(f"{acknowledged} messages published and stored by the broker")
-        self.stack.wait_for_commits(acknowledged)
+        self.wait_for_all(acknowledged)
         all_is_exact(self.stack, self.report, acknowledged)

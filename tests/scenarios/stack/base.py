@@ -8,7 +8,7 @@ from pathlib import Path
 
 from events import Record
 from prometheus import readiness, scrape
-from waiting import Failed, wait_for
+from waiting import Failed, Skipped, wait_for
 
 COMMITTED = (
     "SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM (SELECT o FROM tidemark_ledger, unnest(offsets) o "
@@ -23,14 +23,23 @@ class Generation:
         self.handle, self.record, self.events = handle, record, events
         self.output = None
 
+    def lines(self, beginning):
+        """What the generator has said, once it has ended."""
+        self.output = self.output or self.handle.finish()
+        return [line.split() for line in self.output.splitlines() if line.startswith(beginning)]
+
     def acknowledged(self):
         """Waits for the end; how many messages the broker has stored, by the generator's own word."""
-        self.output = self.output or self.handle.finish()
-        output = self.output
-        for line in output.splitlines():
-            if line.startswith("acknowledged "):
-                return int(line.split()[1])
-        raise Failed(f"the generator did not say how much it published:\n{output[-1500:]}")
+        for words in self.lines("acknowledged "):
+            return int(words[1])
+        raise Failed(f"it did not say how much it published:\n{self.output[-1500:]}")
+
+    def stored(self):
+        """The events that the broker has acknowledged: those of the record that it has not rejected."""
+        rejected = set()
+        for words in self.lines("rejected messages "):
+            rejected.update(range(int(words[2]), int(words[4]) + 1))
+        return (event for number, event in enumerate(self.record.events()) if number not in rejected)
 
 
 class Stack:
@@ -91,6 +100,14 @@ class Stack:
         """Starts one that publishes; a handle with `finish()`, which returns its output."""
         raise NotImplementedError
 
+    def run_publisher(self, path):
+        """Starts one that publishes the messages of a file; a handle as of a generator."""
+        raise Skipped(f"own messages are published without {self.kind}")
+
+    def kills_for_memory(self):
+        """How many processors the kernel has ended for want of memory."""
+        raise NotImplementedError
+
     def write_record(self, path, arguments):
         """A generator that writes the file instead."""
         raise NotImplementedError
@@ -127,13 +144,18 @@ class Stack:
         arguments += ["--start-time", start, "--first-scn", str(scn), *more]
         path = self.folder / f"record-{len(self.generations)}.ndjson"
         self.write_record(path, arguments)
-        generation = Generation(self.run_generator(arguments), Record(path), events)
+        generation = Generation(self.run_generator([*arguments, *self.beside()]), Record(path), events)
         self.generations.append(generation)
         return generation
 
+    def beside(self):
+        """What else generators publish."""
+        return ["--neighbours", str(self.settings.neighbours)]
+
     def publish(self, events, rate, seed=1):
         """Starts to publish by the wall clock: each event says when it was made, and nobody can make it again."""
-        return Generation(self.run_generator(["--events", str(events), "--rate", rate, "--seed", str(seed)]), None, events)
+        arguments = ["--events", str(events), "--rate", rate, "--seed", str(seed)]
+        return Generation(self.run_generator([*arguments, *self.beside()]), None, events)
 
     def query(self, sql):
         """Rows of text; `None` stands for NULL."""

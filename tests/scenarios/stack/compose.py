@@ -212,6 +212,10 @@ class ComposeStack(Stack):
         self.runs.append(Container(name))
         return self.runs[-1]
 
+    def kills_for_memory(self):
+        killed, restarts = self.inspect("processor", "{{.State.OOMKilled}} {{.RestartCount}}").split()
+        return int(restarts) + (killed == "true")
+
     def write_record(self, path, arguments):
         mount = ["-v", f"{self.folder}/records:/records"]
         # As a user who may write there, whoever runs the scenario.

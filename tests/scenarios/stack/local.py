@@ -9,21 +9,30 @@ import time
 from pathlib import Path
 
 from ports import free_ports
-from waiting import Failed, Skipped, wait_for
+from waiting import Failed, wait_for
 
 from .base import Stack, is_root, run
 from .disk import SmallDisk
 from .link import Link
+from .memory import MemoryGroup
 
 
 class Process:
     """A child with its output in a file."""
 
-    def __init__(self, command, log, env=None):
+    def __init__(self, command, log, env=None, before=None):
+        """`before`: called in the child before it becomes the program."""
         self.log, self.start = log, log.stat().st_size if log.exists() else 0
         with open(log, "ab") as out:
             self.child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/", start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=before,
             )
 
     def is_running(self):
@@ -52,13 +61,15 @@ class LocalStack(Stack):
 
     def __init__(self, settings):
         super().__init__(settings)
-        if settings.memory:
-            raise Skipped("a limit on memory needs containers")
+        self.memory = MemoryGroup(settings.memory) if settings.memory else None
         ports = free_ports(4 + settings.processors)
         self.broker_port, self.postgres_port, self.api_port, self.semp_port = ports[:4]
         self.http_ports = ports[4:]
         self.links, self.disks = {}, []
         self.broker = self.postgres = self.api = None
+        # Folders of the server that is to be started next.
+        self.site, self.database = "broker", "postgres"
+        self.standby = None
         self.processors = {}
         self.runs = []
         self.env = dict(os.environ, SOLACE_USERNAME="tidemark", SOLACE_PASSWORD="scenario", SOLACE_VPN="default")
@@ -94,8 +105,8 @@ class LocalStack(Stack):
         if self.settings.api:
             self.api = self.tidemark("api", ["api", "--listen", f"127.0.0.1:{self.api_port}"])
 
-    def tidemark(self, log, arguments):
-        return Process([self.settings.program, *arguments], self.folder / f"{log}.log", self.env)
+    def tidemark(self, log, arguments, before=None):
+        return Process([self.settings.program, *arguments], self.folder / f"{log}.log", self.env, before)
 
     def initdb(self):
         self.postgres_bin = postgres_programs()
@@ -113,7 +124,7 @@ class LocalStack(Stack):
     def start_server(self, name):
         if name == "broker":
             listen = ["--listen", f"127.0.0.1:{self.broker_port}", "--semp-listen", f"127.0.0.1:{self.semp_port}"]
-            files = ["--data", self.folder / "broker", "--config", self.folder / "broker.toml"]
+            files = ["--data", self.folder / self.site, "--config", self.folder / "broker.toml"]
             self.broker = self.tidemark("broker", ["broker", *listen, *files])
             wait_for(lambda: listens(self.broker_port), f"the broker listens; {self.log_tail('broker')}", 30)
             return
@@ -122,11 +133,51 @@ class LocalStack(Stack):
     def try_postgres(self):
         """A crashed server's children hold its memory for a moment; until then a new one ends at once."""
         if self.postgres is None or not self.postgres.is_running():
-            where = ["-p", str(self.postgres_port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
-            server = as_postgres([self.postgres_bin / "postgres", "-D", self.folder / "data/postgres", *where])
-            self.postgres = Process(server, self.folder / "postgres.log")
-        ready = [self.postgres_bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.postgres_port)]
+            self.postgres = self.postgres_server(self.database, self.postgres_port)
+        return self.takes_connections(self.postgres_port)
+
+    def postgres_server(self, database, port):
+        """A server of `data/DATABASE`."""
+        where = ["-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
+        server = as_postgres([self.postgres_bin / "postgres", "-D", self.folder / "data" / database, *where])
+        return Process(server, self.folder / "postgres.log")
+
+    def takes_connections(self, port):
+        ready = [self.postgres_bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
         return subprocess.run(ready, check=False).returncode == 0
+
+    def back_up(self, database, more=()):
+        """A copy of the running server, as `data/DATABASE`."""
+        where = ["-h", "127.0.0.1", "-p", str(self.postgres_port), "-U", "tidemark"]
+        copy = [self.postgres_bin / "pg_basebackup", "-D", self.folder / "data" / database, "-c", "fast", *where, *more]
+        (self.folder / "data" / database).mkdir(mode=0o700)
+        if is_root():
+            shutil.chown(self.folder / "data" / database, "postgres")
+        run(as_postgres(copy), cwd="/")
+
+    def start_standby(self, database):
+        """Another server that follows this one, asynchronously and over a link of its own."""
+        link = self.links["standby"] = Link(self.postgres_port)
+        follows = f"host=127.0.0.1 port={link.port} user=tidemark application_name=standby"
+        self.back_up(database)
+        folder = self.folder / "data" / database
+        with open(folder / "postgresql.auto.conf", "a", encoding="utf-8") as settings:
+            settings.write(f"primary_conninfo = '{follows}'\n")
+        (folder / "standby.signal").touch()
+        if is_root():
+            shutil.chown(folder / "standby.signal", "postgres")
+        (self.standby_port,) = free_ports(1)
+        self.standby = self.postgres_server(database, self.standby_port)
+        wait_for(lambda: self.takes_connections(self.standby_port), f"the standby is there; {self.log_tail('postgres')}", 60)
+        following = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'standby' AND state = 'streaming'"
+        wait_for(lambda: self.number(following) == 1, f"the standby follows; {self.log_tail('postgres')}", 60)
+
+    def promote(self, database):
+        """The standby is the server from now on, for everybody who comes over the link."""
+        run(as_postgres([self.postgres_bin / "pg_ctl", "promote", "-w", "-D", self.folder / "data" / database]), cwd="/")
+        self.postgres, self.standby = self.standby, None
+        self.postgres_port = self.links["postgres"].target = self.standby_port
+        self.database = database
 
     def stop_server(self, name, kill=False):
         if name == "broker":
@@ -136,7 +187,8 @@ class LocalStack(Stack):
 
     def start_processor(self, number=0):
         config = self.folder / f"processor-{number}.toml"
-        self.processors[number] = self.tidemark("processor", ["run", "--config", config])
+        before = self.memory.enter if self.memory else None
+        self.processors[number] = self.tidemark("processor", ["run", "--config", config], before)
 
     def signal_processor(self, name, number=0):
         self.processors[number].child.send_signal(getattr(signal, f"SIG{name}"))
@@ -169,6 +221,15 @@ class LocalStack(Stack):
         self.runs.append(generator)
         return generator
 
+    def run_publisher(self, path):
+        config = self.folder / "processor-0.toml"
+        publisher = self.tidemark("publisher", ["publish", "--config", config, path])
+        self.runs.append(publisher)
+        return publisher
+
+    def kills_for_memory(self):
+        return self.memory.kills()
+
     def write_record(self, path, arguments):
         run([self.settings.program, "generate", "--output", path, *arguments])
 
@@ -187,8 +248,11 @@ class LocalStack(Stack):
                 process.end(seconds=15)
         for link in self.links.values():
             link.close()
-        if self.postgres is not None:
-            self.postgres.end(signal.SIGINT)
+        for server in [self.standby, self.postgres]:
+            if server is not None:
+                server.end(signal.SIGINT)
+        if self.memory:
+            self.memory.remove()
         for disk in self.disks:
             disk.unmount()
 

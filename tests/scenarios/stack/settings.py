@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[3]
 SHIPPED_CONFIG = ROOT / "docker/tidemark.toml"
 SHIPPED_BROKER = ROOT / "docker/broker.toml"
 SHIPPED_SQL = ROOT / "sql"
+# What the generator's neighbours fill, and nothing reads.
+NEIGHBOURS = '[[queues]]\nname = "neighbours"\ntopics = ["neighbours/>"]\n'
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Settings:
     processors: int = 1
     # The container's memory, such as `256m`, and whether that is what the scenario is about.
     memory: str = ""
+    # Messages per event that the generator publishes to a second queue at the same time: ids of ours have gaps then.
+    neighbours: float = 0.1
     # Connections of the processor can be cut.
     partitions: bool = False
     # With the REST API.
@@ -58,7 +62,7 @@ class Settings:
     def broker_config(self):
         text = SHIPPED_BROKER.read_text()
         assert text.rstrip().splitlines()[-1].startswith("topics"), "the queue comes last"
-        return f"{self.broker}\n{text}\n{self.queue}\n"
+        return f"{self.broker}\n{text}\n{self.queue}\n{NEIGHBOURS}"
 
 
 def with_lines(text, section, lines):

@@ -1,6 +1,6 @@
 //! A flow's settings, its callbacks, and what the broker's refusals mean.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use solace_rs_sys as sys;
 use tidemark_base::chain;
@@ -60,8 +60,37 @@ impl SessionHandler for Signals {
 
 /// Takes what one flow delivers.
 pub(super) struct Receiver {
-    pub(super) generation: u32,
-    pub(super) signals: Signals,
+    generation: u32,
+    signals: Signals,
+    /// Whether the broker has said that the flow reads, or that it does not.
+    is_decided: Mutex<bool>,
+}
+
+impl Receiver {
+    pub(super) fn new(generation: u32, signals: Signals) -> Self {
+        Self { generation, signals, is_decided: Mutex::new(false) }
+    }
+
+    /// Tells whether the flow reads. `Up` comes on the thread that makes the flow, `Active` on the library's: at the same
+    /// time, so also in this order.
+    fn tell_activity(&self, event: &FlowEvent) {
+        let mut is_decided = self.is_decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = match event {
+            FlowEvent::Active | FlowEvent::Reconnected => SourceEvent::Up,
+            FlowEvent::Inactive => SourceEvent::Standby,
+            // Bound, but whether it is the one that reads is told by `Active`, which comes at
+            // once unless another consumer of an exclusive queue is reading.
+            FlowEvent::Up if !*is_decided => return self.signals.inbox.tell(SourceEvent::Standby),
+            FlowEvent::Up
+            | FlowEvent::Reconnecting(_)
+            | FlowEvent::BindFailed(_)
+            | FlowEvent::Down(_)
+            | FlowEvent::SessionDown
+            | FlowEvent::Other => return,
+        };
+        *is_decided = true;
+        self.signals.inbox.tell(told);
+    }
 }
 
 impl FlowHandler for Receiver {
@@ -83,10 +112,9 @@ impl FlowHandler for Receiver {
     fn on_event(&self, event: FlowEvent) {
         let inbox = &self.signals.inbox;
         match &event {
-            // Bound, but whether it is the one that reads is told by `Active`, which follows at
-            // once unless another consumer of an exclusive queue is reading.
-            FlowEvent::Up | FlowEvent::Inactive => inbox.tell(SourceEvent::Standby),
-            FlowEvent::Active | FlowEvent::Reconnected => inbox.tell(SourceEvent::Up),
+            FlowEvent::Up | FlowEvent::Inactive | FlowEvent::Active | FlowEvent::Reconnected => {
+                self.tell_activity(&event);
+            }
             FlowEvent::Reconnecting(source) => {
                 let error = refusal(&self.signals.config, "consume from", source.clone());
                 inbox.tell(SourceEvent::Down { reason: chain(&error) });
@@ -182,5 +210,38 @@ fn login_refused(config: &SolaceConfig, source: Failure) -> SolaceError {
         vpn: config.vpn.clone(),
         username: config.username.clone(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn told(events: Vec<FlowEvent>) -> Vec<SourceEvent> {
+        let config =
+            toml::from_str("host = 'tcp://b'\nusername = 'u'\npassword = 'p'\nqueue = 'q'");
+        let (sender, _signals) = mpsc::channel(16);
+        let inbox = Arc::new(Inbox::new(10, 10, 1 << 20));
+        let config = Arc::new(config.unwrap());
+        let signals = Signals { config, sender, inbox: Arc::clone(&inbox) };
+        let receiver = Receiver::new(1, signals);
+        events.into_iter().for_each(|event| receiver.on_event(event));
+        let mut received = Vec::new();
+        inbox.recv_many(&mut received, 10).await.unwrap();
+        received
+    }
+
+    #[tokio::test]
+    async fn who_reads_is_known_whichever_of_the_two_events_comes_first() {
+        let orders =
+            [vec![FlowEvent::Up, FlowEvent::Active], vec![FlowEvent::Active, FlowEvent::Up]];
+        for events in orders {
+            let received = told(events).await;
+            assert!(matches!(received.as_slice(), [SourceEvent::Up]), "{received:?}");
+        }
+        let received = told(vec![FlowEvent::Up]).await;
+        assert!(matches!(received.as_slice(), [SourceEvent::Standby]), "{received:?}");
+        let received = told(vec![FlowEvent::Up, FlowEvent::Active, FlowEvent::Inactive]).await;
+        assert!(matches!(received.as_slice(), [SourceEvent::Standby]), "{received:?}");
     }
 }

@@ -123,7 +123,7 @@ impl Supervisor {
         // What an older flow delivered comes again, since nobody can acknowledge it any more.
         self.inbox.discard_messages();
         self.generation += 1;
-        let receiver = Receiver { generation: self.generation, signals: self.sender.clone() };
+        let receiver = Receiver::new(self.generation, self.sender.clone());
         let refused = |source| refusal(&self.config, "consume from", source);
         let properties = flow_properties(&self.config).map_err(refused)?;
         let session = Arc::clone(session);

@@ -61,11 +61,33 @@ pub fn default_limit() -> Option<ByteSize> {
 /// What the container, or else the machine, has. `None` where neither says.
 pub fn memory() -> Option<ByteSize> {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
-    let of_container = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .into_iter()
-        .find_map(|path| read(path).trim().parse::<u64>().ok());
+    let of_groups = group_limits(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
     let of_machine = memory_total(&read("/proc/meminfo"));
-    of_container.into_iter().chain(of_machine).min().map(ByteSize)
+    of_groups.into_iter().chain(of_machine).min().map(ByteSize)
+}
+
+/// The limits of the control groups that this process is in, its own and those around it, in either version of the
+/// kernel's interface. A container sees its own group as the root; a service of systemd is deep below it.
+/// `membership` is `/proc/self/cgroup`.
+fn group_limits(root: &Path, membership: &str) -> Vec<u64> {
+    let mut limits = Vec::new();
+    for line in membership.lines() {
+        // `4:memory:/a/b`, or in version 2 `0::/a/b`.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = if controllers.is_empty() {
+            (root.to_owned(), "memory.max")
+        } else if controllers.split(',').any(|controller| controller == "memory") {
+            (root.join("memory"), "memory.limit_in_bytes")
+        } else {
+            continue;
+        };
+        let own = root.join(group.trim_start_matches('/'));
+        let groups = own.ancestors().take_while(|folder| folder.starts_with(&root));
+        let texts = groups.filter_map(|folder| std::fs::read_to_string(folder.join(file)).ok());
+        limits.extend(texts.filter_map(|text| text.trim().parse::<u64>().ok()));
+    }
+    limits
 }
 
 /// `MemTotal:       24000000 kB`
@@ -84,5 +106,27 @@ mod tests {
         assert_eq!(memory_total(meminfo), Some(24_576_000 * 1024));
         assert_eq!(memory_total("nothing"), None);
         assert!(default_limit().is_some_and(|limit| limit > ByteSize::mib(64)));
+    }
+
+    #[test]
+    fn the_limits_of_the_own_control_group_and_of_those_around_it_count() {
+        let root = tempfile::tempdir().unwrap();
+        let set = |folder: &str, file: &str, text: &str| {
+            let folder = root.path().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(file), text).unwrap();
+        };
+        set("system.slice/tidemark.service", "memory.max", "268435456\n");
+        set("system.slice", "memory.max", "max\n");
+        let limits = |membership: &str| group_limits(root.path(), membership);
+        assert_eq!(limits("0::/system.slice/tidemark.service\n"), [268_435_456]);
+        assert_eq!(limits("0::/other\n"), [0u64; 0]);
+        // A container, which sees its own group as the root.
+        set("", "memory.max", "1000\n");
+        assert_eq!(limits("0::/\n"), [1000]);
+
+        set("memory/a/b", "memory.limit_in_bytes", "500\n");
+        set("memory/a", "memory.limit_in_bytes", "400\n");
+        assert_eq!(limits("9:cpu,cpuacct:/a\n4:memory:/a/b\n"), [500, 400]);
     }
 }

@@ -29,6 +29,13 @@ pub(crate) async fn all_is_exact(shop: &Shop, published: u64) {
     datafusion_agrees(shop).await;
 }
 
+/// The same where messages come from elsewhere than a generator: as many are in the ledger as were published.
+pub(crate) async fn results_are_exact(shop: &Shop, published: u64) {
+    assert_eq!(shop.committed().await, published, "messages in the ledger");
+    postgres_agrees(shop).await;
+    datafusion_agrees(shop).await;
+}
+
 async fn postgres_agrees(shop: &Shop) {
     let watermark =
         shop.query("SELECT watermark FROM tidemark_ledger ORDER BY epoch DESC LIMIT 1").await;

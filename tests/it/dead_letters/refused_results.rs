@@ -98,7 +98,7 @@ impl Scene {
     }
 
     async fn is_exact(&self) {
-        referee::all_is_exact(&self.shop, self.published).await;
+        referee::results_are_exact(&self.shop, self.published).await;
     }
 }
 

@@ -4,6 +4,7 @@ from .bad_input import FarFuture, LateData, MalformedEvents
 from .consumer import ConsumerCrash, ConsumerRestart, FrozenConsumer, TwoProcessors
 from .environment import BrokerRestart, Partition, PostgresDown, RestUnavailable
 from .numbering import SecondSite, SharedBroker
+from .poison import PoisonEvents
 from .pressure import FullDisks, MemoryPressure, SlowConsumer
 
 FAILURES = {
@@ -25,5 +26,6 @@ FAILURES = {
         TwoProcessors,
         SharedBroker,
         SecondSite,
+        PoisonEvents,
     ]
 }

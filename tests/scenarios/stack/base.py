@@ -8,7 +8,7 @@ from pathlib import Path
 
 from events import Record
 from prometheus import readiness, scrape
-from waiting import Failed, Skipped, wait_for
+from waiting import Failed, Skipped, check, wait_for
 
 COMMITTED = (
     "SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM (SELECT o FROM tidemark_ledger, unnest(offsets) o "
@@ -104,6 +104,14 @@ class Stack:
         """Starts one that publishes the messages of a file; a handle as of a generator."""
         raise Skipped(f"own messages are published without {self.kind}")
 
+    def back_up(self, database, more=()):
+        """A copy of the running database."""
+        raise Skipped(f"databases are copied without {self.kind}")
+
+    def start_standby(self, database):
+        """A server that follows the database."""
+        raise Skipped(f"a standby is made without {self.kind}")
+
     def kills_for_memory(self):
         """How many processors the kernel has ended for want of memory."""
         raise NotImplementedError
@@ -195,13 +203,17 @@ class Stack:
     def is_ready(self, number=0):
         return (self.readiness(number) or {}).get("ready", False)
 
+    def is_ready_or_gone(self, number):
+        return self.processor_pid(number) is None or self.is_ready(number)
+
     def checkpoint_files(self):
         """Their names, in order."""
         raise NotImplementedError
 
     def wait_until_ready(self, number=0):
         started = time.monotonic()
-        wait_for(lambda: self.is_ready(number), f"ready; {self.log_tail('processor')}", every=0.05)
+        wait_for(lambda: self.is_ready_or_gone(number), f"ready; {self.log_tail('processor')}", every=0.05)
+        check(self.processor_pid(number) is not None, f"the processor has ended; {self.log_tail('processor')}")
         return time.monotonic() - started
 
     def metrics(self, number=0):

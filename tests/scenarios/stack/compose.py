@@ -219,7 +219,7 @@ class ComposeStack(Stack):
     def write_record(self, path, arguments):
         mount = ["-v", f"{self.folder}/records:/records"]
         # As a user who may write there, whoever runs the scenario.
-        image = ["--user", f"{os.getuid()}:{os.getgid()}", self.settings.image]
+        image = ["--user", f"{os.getuid()}:{os.getgid()}", f"{self.settings.image}-dev"]
         run(["docker", "run", "--rm", *mount, *image, "generate", "--output", f"/records/{path.name}", *arguments])
         (self.folder / "records" / path.name).rename(path)
 

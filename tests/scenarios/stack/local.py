@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from checks import Ledger
 from ports import free_ports
 from waiting import Failed, wait_for
 
@@ -145,6 +146,18 @@ class LocalStack(Stack):
     def takes_connections(self, port):
         ready = [self.postgres_bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
         return subprocess.run(ready, check=False).returncode == 0
+
+    def offsets_of(self, database):
+        """What the ledger of `data/DATABASE` holds, whose server has ended."""
+        (port,) = free_ports(1)
+        server, current = self.postgres_server(database, port), self.postgres_port
+        try:
+            wait_for(lambda: self.takes_connections(port), f"the other server is there; {self.log_tail('postgres')}", 60)
+            self.postgres_port = port
+            return Ledger(self).offsets()
+        finally:
+            self.postgres_port = current
+            server.end(signal.SIGINT)
 
     def back_up(self, database, more=()):
         """A copy of the running server, as `data/DATABASE`."""

@@ -22,6 +22,8 @@ class Settings:
     image: str = "tidemark-scenarios"
     # Lines for sections of the processor's configuration: {"sink.postgres": "breaker_pause = '2s'"}.
     config: dict = field(default_factory=dict)
+    # Sections at its end.
+    more_config: str = ""
     # Lines at the top of the broker's configuration, and in that of its queue.
     broker: str = ""
     queue: str = ""
@@ -57,6 +59,7 @@ class Settings:
             text = with_lines(text, section, lines)
         # The broker says how many messages wait.
         login = 'username = "${SOLACE_USERNAME}"\npassword = "${SOLACE_PASSWORD}"'
+        text += self.more_config
         return with_lines(text, "source.semp", f'url = "{semp}"\n{login}\ninterval = "1s"')
 
     def broker_config(self):

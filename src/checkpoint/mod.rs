@@ -6,6 +6,7 @@
 //! It knows object stores and Parquet. It does not know Postgres; the pipeline hands it the epochs.
 
 mod paths;
+mod read;
 mod rows;
 mod schema;
 
@@ -18,11 +19,13 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::Deserialize;
 use url::Url;
 
-use crate::model::{Epoch, LedgerEntry, SchemaChange};
+use crate::model::{Epoch, LedgerEntry, RecordedEpoch, SchemaChange};
 use paths::{CheckpointFile, Naming};
 
-/// Files of one pipeline that start a compaction.
+/// Small files of one pipeline that start a compaction.
 const COMPACT_AT: usize = 60;
+/// Larger files stay as they are: a compaction costs what is new, not the whole history.
+const SMALL: u64 = 8 << 20;
 
 /// The `[checkpoint]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,6 +60,13 @@ pub enum CheckpointError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Tried again.
+    #[error("checkpoint.url: the folder {path} can't be made; the data is safe in the ledger")]
+    Folder {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error(
         "can't {action} {path}; the data is safe in the ledger and is tried again: check space and permissions"
     )]
@@ -74,7 +84,14 @@ pub enum CheckpointError {
     },
 }
 
-/// Writes the checkpoints of one pipeline.
+/// A file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct StoredFile {
+    file: CheckpointFile,
+    bytes: u64,
+}
+
+/// Reads and writes the checkpoints of one pipeline.
 #[derive(Debug)]
 pub struct Checkpoints {
     store: Arc<dyn ObjectStore>,
@@ -84,10 +101,10 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// # Errors
-    /// If the URL is of no kind that is known, or a local folder can't be made.
+    /// [`CheckpointError::Url`] if the URL is of no kind that is known, [`CheckpointError::Folder`] if a local folder
+    /// can't be made now.
     pub fn open(config: &CheckpointConfig, pipeline: &str) -> Result<Self, CheckpointError> {
-        let (store, folder) = open_store(&config.url)
-            .map_err(|source| CheckpointError::Url { url: config.url.clone(), source })?;
+        let (store, folder) = open_store(&config.url)?;
         Ok(Self { store, naming: Naming::new(folder, pipeline), retention: config.retention })
     }
 
@@ -96,7 +113,33 @@ impl Checkpoints {
     /// # Errors
     /// If the folder can't be listed.
     pub async fn newest(&self) -> Result<Option<Epoch>, CheckpointError> {
-        Ok(self.list().await?.into_iter().map(|file| file.last).max())
+        Ok(self.list().await?.into_iter().map(|stored| stored.file.last).max())
+    }
+
+    /// Hands each epoch from `first` on to `take`, each once and in no particular order.
+    ///
+    /// # Errors
+    /// If a file can't be read.
+    pub async fn read_from(
+        &self,
+        first: Epoch,
+        mut take: impl FnMut(RecordedEpoch),
+    ) -> Result<(), CheckpointError> {
+        let mut files = self.list().await?;
+        files.retain(|stored| stored.file.last >= first);
+        let mut read: Vec<CheckpointFile> = Vec::new();
+        for StoredFile { file, .. } in files {
+            // A merged file may stand beside its parts.
+            if read.iter().any(|other| other.covers(&file)) {
+                continue;
+            }
+            let path = self.naming.path(&file);
+            let bytes = self.get(&path).await?;
+            read::decode(bytes, first, &mut take)
+                .map_err(|source| CheckpointError::Parquet { path: path.to_string(), source })?;
+            read.push(file);
+        }
+        Ok(())
     }
 
     /// Publishes one file with these epochs; nothing if there are none.
@@ -138,57 +181,65 @@ impl Checkpoints {
     /// # Errors
     /// If a file can't be read, written or removed; what is there stays readable.
     pub async fn tidy(&self, now: SystemTime) -> Result<(), CheckpointError> {
-        let mut files = self.list().await?;
-        files.sort_by_key(|file| (file.first, std::cmp::Reverse(file.last)));
-        files = self.remove_covered(files).await?;
-        if files.len() >= COMPACT_AT {
-            files = self.compact(files).await?;
+        let mut files = self.remove_covered(self.list().await?).await?;
+        let large = files.iter().rposition(|stored| stored.bytes >= SMALL);
+        let small = files.split_off(large.map_or(0, |at| at + 1));
+        if small.len() >= COMPACT_AT {
+            files.push(self.compact(small).await?);
+        } else {
+            files.extend(small);
         }
-        self.remove_expired(files, now).await
+        self.remove_expired(&files, now).await
     }
 
     /// A crash between publishing a merged file and removing its parts leaves both.
     async fn remove_covered(
         &self,
-        files: Vec<CheckpointFile>,
-    ) -> Result<Vec<CheckpointFile>, CheckpointError> {
-        let mut kept: Vec<CheckpointFile> = Vec::new();
-        for file in files {
-            if kept.iter().any(|other| other.covers(&file)) {
-                self.delete(&self.naming.path(&file)).await?;
+        files: Vec<StoredFile>,
+    ) -> Result<Vec<StoredFile>, CheckpointError> {
+        let mut kept: Vec<StoredFile> = Vec::new();
+        for stored in files {
+            if kept.iter().any(|other| other.file.covers(&stored.file)) {
+                self.delete(&self.naming.path(&stored.file)).await?;
             } else {
-                kept.push(file);
+                kept.push(stored);
             }
         }
         Ok(kept)
     }
 
-    async fn compact(
-        &self,
-        files: Vec<CheckpointFile>,
-    ) -> Result<Vec<CheckpointFile>, CheckpointError> {
-        let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(files) };
-        let merged = CheckpointFile { first: first.first, last: last.last };
+    /// One file in the place of these, which are at least two.
+    async fn compact(&self, files: Vec<StoredFile>) -> Result<StoredFile, CheckpointError> {
+        let numbers = || files.iter().map(|stored| stored.file);
+        let merged = CheckpointFile {
+            first: numbers().map(|file| file.first).min().unwrap_or(Epoch(0)),
+            last: numbers().map(|file| file.last).max().unwrap_or(Epoch(0)),
+        };
         let mut parts = Vec::with_capacity(files.len());
-        for file in &files {
-            parts.push(self.get(&self.naming.path(file)).await?);
+        for file in numbers() {
+            parts.push(self.get(&self.naming.path(&file)).await?);
         }
         let path = self.naming.path(&merged);
         let bytes = rows::merge(parts)
             .map_err(|source| CheckpointError::Parquet { path: path.to_string(), source })?;
+        let merged = StoredFile { file: merged, bytes: bytes.len() as u64 };
         self.put(&path, bytes).await?;
-        self.remove_covered(std::iter::once(merged).chain(files).collect()).await
+        for part in numbers() {
+            self.delete(&self.naming.path(&part)).await?;
+        }
+        Ok(merged)
     }
 
     async fn remove_expired(
         &self,
-        files: Vec<CheckpointFile>,
+        files: &[StoredFile],
         now: SystemTime,
     ) -> Result<(), CheckpointError> {
         let Some(before) = now.checked_sub(self.retention) else { return Ok(()) };
         // The newest file stays: it says where the pipeline is.
-        let newest = files.iter().map(|file| file.last).max();
-        for file in files.iter().filter(|file| Some(file.last) != newest) {
+        let newest = files.iter().map(|stored| stored.file.last).max();
+        let numbers = files.iter().map(|stored| &stored.file);
+        for file in numbers.filter(|file| Some(file.last) != newest) {
             let path = self.naming.path(file);
             let head = self.store.head(&path).await;
             let meta = head.map_err(|source| store_error("read", &path, source))?;
@@ -199,14 +250,21 @@ impl Checkpoints {
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<CheckpointFile>, CheckpointError> {
+    /// By their first epochs, and of those with the same one the longest first.
+    async fn list(&self) -> Result<Vec<StoredFile>, CheckpointError> {
         let objects: Vec<_> = self
             .store
             .list(Some(self.naming.folder()))
             .try_collect()
             .await
             .map_err(|source| store_error("list", self.naming.folder(), source))?;
-        Ok(objects.iter().filter_map(|object| self.naming.parse(&object.location)).collect())
+        let stored = |object: &object_store::ObjectMeta| {
+            let file = self.naming.parse(&object.location)?;
+            Some(StoredFile { file, bytes: object.size })
+        };
+        let mut files: Vec<StoredFile> = objects.iter().filter_map(stored).collect();
+        files.sort_by_key(|stored| (stored.file.first, std::cmp::Reverse(stored.file.last)));
+        Ok(files)
     }
 
     async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<(), CheckpointError> {
@@ -228,26 +286,34 @@ fn store_error(action: &'static str, path: &Path, source: object_store::Error) -
     CheckpointError::Store { action, path: path.to_string(), source }
 }
 
-type OpenError = Box<dyn std::error::Error + Send + Sync>;
-
-fn open_store(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
+fn open_store(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), CheckpointError> {
+    let wrong = |source: Box<dyn std::error::Error + Send + Sync>| CheckpointError::Url {
+        url: url.to_owned(),
+        source,
+    };
     match Url::parse(url) {
-        Ok(url) if url.scheme() == "s3" => {
-            let s3 =
-                object_store::aws::AmazonS3Builder::from_env().with_url(url.as_str()).build()?;
-            Ok((Arc::new(s3), Path::from_url_path(url.path())?))
+        Ok(parsed) if parsed.scheme() == "s3" => {
+            let builder = object_store::aws::AmazonS3Builder::from_env().with_url(url);
+            let s3 = builder.build().map_err(|error| wrong(error.into()))?;
+            let folder = Path::from_url_path(parsed.path()).map_err(|error| wrong(error.into()))?;
+            Ok((Arc::new(s3), folder))
         }
-        Ok(url) if url.scheme() == "file" => {
-            open_folder(&url.to_file_path().map_err(|()| "a file URL needs an absolute path")?)
+        Ok(parsed) if parsed.scheme() == "file" => {
+            let folder = parsed.to_file_path();
+            open_folder(&folder.map_err(|()| wrong("a file URL needs an absolute path".into()))?)
         }
-        Ok(url) => Err(format!("scheme {} is not known", url.scheme()).into()),
+        Ok(parsed) => Err(wrong(format!("scheme {} is not known", parsed.scheme()).into())),
         Err(_) => open_folder(std::path::Path::new(url)),
     }
 }
 
-fn open_folder(folder: &std::path::Path) -> Result<(Arc<dyn ObjectStore>, Path), OpenError> {
-    std::fs::create_dir_all(folder)?;
-    let store = object_store::local::LocalFileSystem::new_with_prefix(folder)?;
+fn open_folder(folder: &std::path::Path) -> Result<(Arc<dyn ObjectStore>, Path), CheckpointError> {
+    let path = || folder.display().to_string();
+    std::fs::create_dir_all(folder)
+        .map_err(|source| CheckpointError::Folder { path: path(), source })?;
+    let opened = object_store::local::LocalFileSystem::new_with_prefix(folder);
+    let store =
+        opened.map_err(|source| CheckpointError::Store { action: "open", path: path(), source })?;
     Ok((Arc::new(store), Path::default()))
 }
 

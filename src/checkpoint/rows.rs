@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, Int64Array, ListBuilder, MapBuilder, RecordBatch, StringArray, StringBuilder,
-    StructBuilder, TimestampMicrosecondArray,
+    StructBuilder, TimestampMicrosecondArray, new_null_array,
 };
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -25,23 +26,26 @@ pub(super) fn encode(entries: &[LedgerEntry]) -> Result<Vec<u8>, ParquetError> {
 }
 
 /// The rows of all parts in one file.
+///
+/// Files of earlier releases lack columns, which are NULL in the new one.
 pub(super) fn merge(parts: Vec<Bytes>) -> Result<Vec<u8>, ParquetError> {
-    let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
+    let schema = to_batch(&[])?.schema();
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties()))?;
     for part in parts {
         for batch in ParquetRecordBatchReaderBuilder::try_new(part)?.build()? {
-            let batch = batch?;
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                None => writer.insert(ArrowWriter::try_new(
-                    Vec::new(),
-                    batch.schema(),
-                    Some(properties()),
-                )?),
-            };
-            writer.write(&batch)?;
+            writer.write(&fitted(&batch?, &schema)?)?;
         }
     }
-    writer.map_or(Ok(Vec::new()), ArrowWriter::into_inner)
+    writer.into_inner()
+}
+
+fn fitted(batch: &RecordBatch, schema: &Arc<Schema>) -> Result<RecordBatch, ParquetError> {
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
 pub(super) fn properties() -> WriterProperties {
@@ -63,6 +67,7 @@ fn to_batch(entries: &[LedgerEntry]) -> Result<RecordBatch, ParquetError> {
         ("pipeline", text(|e| &e.pipeline)),
         ("queue", text(|e| &e.queue)),
         ("epoch", number(|e| e.epoch.0 as i64)),
+        ("run_id", text(|e| &e.run_id)),
         ("messages", number(|e| e.offsets.count() as i64)),
         ("offsets", offsets(entries)),
         ("landed", counts(entries.iter().map(|e| &e.landed))?),

@@ -12,6 +12,7 @@ fn entry(epoch: u64) -> LedgerEntry {
         pipeline: "sales".into(),
         queue: "cdc".into(),
         epoch: Epoch(epoch),
+        run_id: "run".into(),
         offsets,
         landed: BTreeMap::from([("orders".to_owned(), 2)]),
         results: BTreeMap::new(),
@@ -106,8 +107,87 @@ async fn parts_that_a_crash_left_beside_their_merged_file_are_removed() {
     checkpoints.write(&[entry(1), entry(2)]).await.unwrap();
     checkpoints.write(&[entry(1)]).await.unwrap();
     checkpoints.tidy(SystemTime::now()).await.unwrap();
-    let expected = CheckpointFile { first: Epoch(1), last: Epoch(2) };
-    assert_eq!(checkpoints.list().await.unwrap(), vec![expected]);
+    let left: Vec<_> = checkpoints.list().await.unwrap().iter().map(|stored| stored.file).collect();
+    assert_eq!(left, [CheckpointFile { first: Epoch(1), last: Epoch(2) }]);
+}
+
+/// Epoch, run, first and last id, and rows of orders.
+async fn read_back(
+    checkpoints: &Checkpoints,
+    first: u64,
+) -> Vec<(u64, Option<String>, u64, u64, i64)> {
+    let mut read = Vec::new();
+    let take = |recorded: RecordedEpoch| {
+        let (first, last) = recorded.offsets.ranges().next().unwrap();
+        let orders = recorded.landed["orders"];
+        assert_eq!(
+            (recorded.queue.as_str(), recorded.opened_at, recorded.committed_at),
+            ("cdc", 1, 3)
+        );
+        read.push((recorded.epoch.0, recorded.run_id, first.id, last, orders));
+    };
+    checkpoints.read_from(Epoch(first), take).await.unwrap();
+    read.sort();
+    read
+}
+
+#[tokio::test]
+async fn epochs_are_read_back_once_each_whatever_crashes_have_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    checkpoints.write(&[entry(1), entry(2), entry(3)]).await.unwrap();
+    checkpoints.write(&[entry(2)]).await.unwrap();
+    checkpoints.write(&[entry(4)]).await.unwrap();
+    let run = || Some("run".to_owned());
+    let expected = [(2, run(), 20, 21, 2), (3, run(), 30, 31, 2), (4, run(), 40, 41, 2)];
+    assert_eq!(read_back(&checkpoints, 2).await, expected);
+    assert_eq!(read_back(&checkpoints, 5).await, []);
+}
+
+#[tokio::test]
+async fn files_of_earlier_releases_are_read_and_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    for epoch in 1..=COMPACT_AT as u64 {
+        checkpoints.write(&[entry(epoch)]).await.unwrap();
+    }
+    // As they were before runs were noted.
+    let file = CheckpointFile { first: Epoch(1), last: Epoch(1) };
+    let path = checkpoints.naming.path(&file);
+    let bytes = checkpoints.get(&path).await.unwrap();
+    let batches = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes);
+    let mut batch = batches.unwrap().build().unwrap().next().unwrap().unwrap();
+    batch.remove_column(batch.schema().index_of("run_id").unwrap());
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    checkpoints.put(&path, writer.into_inner().unwrap()).await.unwrap();
+    assert_eq!(read_back(&checkpoints, 1).await[0], (1, None, 10, 11, 2));
+    checkpoints.tidy(SystemTime::now()).await.unwrap();
+    let read = read_back(&checkpoints, 1).await;
+    assert_eq!(read.len(), COMPACT_AT);
+    assert_eq!((&read[0].1, &read[1].1), (&None, &Some("run".to_owned())));
+}
+
+#[tokio::test]
+async fn a_large_file_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = open(folder.path());
+    // It would have to be read for that, and it is no Parquet.
+    let large = checkpoints.naming.path(&CheckpointFile { first: Epoch(1), last: Epoch(9) });
+    checkpoints.put(&large, vec![0; SMALL as usize]).await.unwrap();
+    for epoch in 10..10 + COMPACT_AT as u64 {
+        checkpoints.write(&[entry(epoch)]).await.unwrap();
+    }
+    checkpoints.tidy(SystemTime::now()).await.unwrap();
+    let files: Vec<_> =
+        checkpoints.list().await.unwrap().iter().map(|stored| stored.file).collect();
+    let numbers = [(1, 9), (10, 9 + COMPACT_AT as u64)];
+    assert_eq!(
+        files,
+        numbers.map(|(first, last)| CheckpointFile { first: Epoch(first), last: Epoch(last) })
+    );
+    assert_eq!(read_back(&checkpoints, 10).await.len(), COMPACT_AT);
 }
 
 #[tokio::test]
@@ -145,6 +225,18 @@ async fn an_unwritable_folder_is_an_error_that_says_what_to_do() {
     let error = checkpoints.write(&[entry(1)]).await.unwrap_err();
     assert!(error.to_string().contains("check space and permissions"), "{error}");
     std::fs::remove_file(folder.path()).unwrap();
+}
+
+#[test]
+fn a_folder_that_can_not_be_made_is_no_wrong_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "a file where the folder should be").unwrap();
+    let url = file.to_str().unwrap().to_owned();
+    let config = CheckpointConfig { url, ..CheckpointConfig::default() };
+    let error = Checkpoints::open(&config, "sales").unwrap_err();
+    assert!(matches!(error, CheckpointError::Folder { .. }), "{error}");
+    assert!(error.to_string().contains("can't be made"), "{error}");
 }
 
 #[test]

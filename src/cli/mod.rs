@@ -21,6 +21,10 @@ pub enum Command {
         /// The configuration file.
         #[arg(long, default_value = "tidemark.toml", env = "TIDEMARK_CONFIG")]
         config: PathBuf,
+        /// Goes on although the database has lost committed epochs, up to this one: the number that the refused start has
+        /// named. docs/FAILURES.md, "A database that has forgotten".
+        #[arg(long, value_name = "EPOCH", env = "TIDEMARK_ACCEPT_LOST_EPOCHS")]
+        accept_lost_epochs: Option<u64>,
     },
     /// Checks SQL files without any connection: types, keys, order, and how each result is maintained.
     Check(check::Arguments),
@@ -48,7 +52,9 @@ pub enum Command {
 /// What the user is to read.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config } => Box::pin(run::run(&config)).await,
+        Command::Run { config, accept_lost_epochs } => {
+            Box::pin(run::run(&config, accept_lost_epochs)).await
+        }
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Test(arguments) => test_sql::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),

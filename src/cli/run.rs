@@ -6,13 +6,14 @@ use tidemark_base::on_signal;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::model::Epoch;
 use crate::source::SourceConfig;
 use crate::source::solace::watch_depth;
 use crate::telemetry::{Health, init_metrics};
 use crate::{config, dashboard, pipeline};
 
 /// `tidemark run`.
-pub(super) async fn run(path: &Path) -> anyhow::Result<()> {
+pub(super) async fn run(path: &Path, accepts: Option<u64>) -> anyhow::Result<()> {
     let config = config::load(path)?;
     let metrics = init_metrics()?;
     let listener = dashboard::listen(&config.http).await?;
@@ -27,7 +28,7 @@ pub(super) async fn run(path: &Path) -> anyhow::Result<()> {
         shutdown.clone(),
     ));
     let depth = tokio::spawn(watch_queue(config.source.clone(), shutdown.clone()));
-    let ran = pipeline::run(&config, health, shutdown.clone()).await;
+    let ran = pipeline::run(&config, accepts.map(Epoch), health, shutdown.clone()).await;
     shutdown.cancel();
     depth.await?;
     page.await??;

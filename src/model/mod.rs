@@ -37,7 +37,9 @@ pub use dead_letters::{
     texts_of,
 };
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
-pub use epoch::{Epoch, EpochCommit, LedgerEntry, LedgerPosition};
+pub use epoch::{
+    AcceptedLoss, Epoch, EpochCommit, LedgerEntry, LedgerPosition, LostEpochs, RecordedEpoch,
+};
 pub use key_bytes::KeyBytes;
 pub use offsets::{
     Generation, Generations, Knowledge, KnownOffsets, Offset, OffsetParseError, OffsetSet,

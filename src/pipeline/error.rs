@@ -3,6 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::decode::DecodeError;
 use crate::model::Epoch;
+use crate::pipeline::history::{HistoryError, LostHistory};
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::state::StateError;
@@ -25,10 +26,21 @@ pub enum PipelineError {
     State(#[from] StateError),
     #[error("a transform failed")]
     Transform(#[from] TransformError),
+    #[error(transparent)]
+    Forgotten(Box<LostHistory>),
     #[error("checkpoints can't be opened")]
     Checkpoint(#[from] CheckpointError),
     #[error("a part of the program panicked")]
     Panicked(#[source] tokio::task::JoinError),
+}
+
+impl From<HistoryError> for PipelineError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Sink(error) => Self::Sink(error),
+            HistoryError::Lost(lost) => Self::Forgotten(lost),
+        }
+    }
 }
 
 fn lines(errors: &[SqlError]) -> String {

@@ -9,6 +9,7 @@
 mod dry_run;
 mod epoch;
 mod error;
+mod history;
 mod postgres_access;
 mod schema;
 mod session;
@@ -18,6 +19,7 @@ mod tasks;
 
 pub use dry_run::DryRun;
 pub use error::{CommitError, PipelineError};
+pub use history::LostHistory;
 pub use sql_folder::{Sql, load_sql, load_sql_with};
 
 use std::num::NonZeroUsize;
@@ -27,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Config;
+use crate::model::Epoch;
 use crate::source::SourceConfig;
 use crate::source::file::FileSource;
 use crate::source::solace::{SolaceConfig, SolaceSource};
 use crate::telemetry::Health;
 use epoch::poison_search::PoisonSearch;
+use history::KnownHistory;
 use postgres_access::PostgresAccess;
 use schema::column_promotion::PromotionRetry;
 use session::carry_over::CarryOver;
@@ -42,12 +46,14 @@ use sql_folder::PlannedSql;
 use tasks::replay_watcher::ReplayWatcher;
 use tasks::sql_watcher::{self, SqlWatcher};
 
-/// Runs until shutdown or until a file source has ended.
+/// Runs until shutdown or until a file source has ended. `accepts` is the newest of the epochs whose loss is accepted, if the
+/// database has lost some.
 ///
 /// # Errors
 /// What only an operator can heal; nothing is lost, and a restart goes on from the ledger.
 pub async fn run(
     config: &Config,
+    accepts: Option<Epoch>,
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
@@ -62,6 +68,7 @@ pub async fn run(
         replay_watcher: ReplayWatcher::watch(&access),
         poison_search: PoisonSearch::default(),
         promotion_retry: PromotionRetry::default(),
+        history: KnownHistory::new(&config.pipeline, &config.checkpoint, accepts),
         has_started: false,
     };
     if let Some(plan) = &carry_over.plan {
@@ -94,6 +101,10 @@ pub async fn run(
             | SessionEnd::RowsRefused
             | SessionEnd::RowsAwaited
             | SessionEnd::Learned => {}
+            SessionEnd::Forgotten => {
+                warn!("the database has lost epochs: starting over to find out which");
+                carry_over.history.doubt();
+            }
             SessionEnd::Edited(edited) => PlannedSql { sql, plan: carry_over.plan } = *edited,
             SessionEnd::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"

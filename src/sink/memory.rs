@@ -122,6 +122,10 @@ impl Sink for MemorySink {
         "memory"
     }
 
+    fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
         let state = self.target.state();
         let mut position = LedgerPosition::default();
@@ -129,6 +133,7 @@ impl Sink for MemorySink {
         for row in state.ledger.get(&self.pipeline).into_iter().flatten() {
             (position.epoch, position.watermark) = (Some(row.epoch), row.watermark);
             self.newest = Some((row.epoch, row.run_id.clone()));
+            position.run_id = Some(row.run_id.clone());
             if row.queue == self.queue {
                 position.offsets.extend(&row.offsets);
             }

@@ -11,6 +11,7 @@
 
 pub mod conformance;
 mod error;
+mod history;
 pub mod memory;
 pub mod outbox;
 pub mod postgres;
@@ -18,6 +19,7 @@ pub mod rest;
 
 use error::ATTEMPTS_AWAY;
 pub use error::{DataError, PreflightLevel, RefusedRow, SinkError};
+pub use history::{AcceptedRange, LedgerHistory, LedgerTraces};
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -53,6 +55,9 @@ use crate::model::{
 pub trait Sink: Send {
     /// What logs and metrics call this sink.
     fn name(&self) -> &str;
+
+    /// What the ledger calls this sink value: the run that commits its epochs.
+    fn run_id(&self) -> &str;
 
     /// Reads the ledger of this pipeline and queue.
     ///

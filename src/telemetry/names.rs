@@ -50,6 +50,8 @@ pub const OUTBOX_ROWS: &str = "cdc_outbox_rows";
 pub const HEARTBEAT: &str = "cdc_heartbeat_timestamp_seconds";
 pub const READY: &str = "cdc_ready";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
+pub const SKIPPED_CHECKPOINTS: &str = "cdc_checkpoint_skipped_epochs_total";
+pub const ACCEPTED_LOST_EPOCHS: &str = "cdc_accepted_lost_epochs";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
 pub(super) fn describe() {
@@ -110,7 +112,19 @@ pub(super) fn describe() {
         "requests to the REST API, by path and outcome: delivered, refused or failed"
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
+    describe_history();
+}
+
+fn describe_history() {
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
+    describe_counter!(
+        SKIPPED_CHECKPOINTS,
+        "epochs that are in no checkpoint, because the storage was away for too long"
+    );
+    describe_gauge!(
+        ACCEPTED_LOST_EPOCHS,
+        "committed epochs that the database had lost, and whose loss was accepted"
+    );
 }
 
 fn describe_sql() {

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use tidemark::model::{Epoch, EpochCommit, Generation, Knowledge, KnownOffsets, Offset, OffsetSet};
+use tidemark::model::{
+    AcceptedLoss, Epoch, EpochCommit, Generation, Knowledge, KnownOffsets, LostEpochs, Offset,
+    OffsetSet,
+};
 use tidemark::resilience::Recovery;
-use tidemark::sink::conformance::{SPOOL, epoch};
-use tidemark::sink::{Sink, SinkError};
+use tidemark::sink::conformance::{SPOOL, epoch, orders};
+use tidemark::sink::postgres::LedgerLimit;
+use tidemark::sink::{AcceptedRange, LedgerHistory, Sink, SinkError};
 
 use crate::Database;
 use crate::postgres::Durability;
@@ -122,4 +126,91 @@ async fn tables_of_an_earlier_release_get_the_columns_that_they_lack() {
         again.all(),
         expected.map(|(number, spool, first)| Generation { number, spool, first })
     );
+}
+
+#[tokio::test]
+async fn the_ledger_stays_small_while_nothing_copies_it() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    for number in 1..=20 {
+        sink.commit(&with_gaps(number, 100)).await.unwrap();
+    }
+    let before = sink.resume().await.unwrap();
+    let mut ledger = sink.ledger_reader();
+    let rows = async || database.count("tidemark_ledger").await;
+    let of_epochs = |epochs| LedgerLimit { epochs, bytes: u64::MAX };
+    assert_eq!(ledger.bound(of_epochs(20)).await.unwrap(), 0);
+    assert_eq!(ledger.bound(of_epochs(15)).await.unwrap(), 5);
+    assert_eq!(rows().await, 15);
+    let bytes = "SELECT max(pg_column_size(offsets)) FROM tidemark_ledger";
+    let bytes = database.server.client().await.query_one(bytes, &[]).await.unwrap();
+    let bytes = u64::from(bytes.get::<_, i32>(0).unsigned_abs());
+    // One more than fits: rows differ by a few bytes.
+    let bound = LedgerLimit { epochs: 1_000, bytes: 10 * bytes };
+    assert!((4..=6).contains(&ledger.bound(bound).await.unwrap()));
+    assert!((9..=11).contains(&rows().await));
+    // The newest one says where to go on.
+    ledger.bound(LedgerLimit { epochs: 0, bytes: 0 }).await.unwrap();
+    assert_eq!(rows().await, 1);
+    let after = sink.resume().await.unwrap();
+    assert_eq!((before.epoch, before.offsets), (after.epoch, after.offsets));
+}
+
+#[tokio::test]
+async fn the_ledger_tells_its_history_and_what_is_left_of_it_when_it_is_gone() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    let mut ledger = sink.ledger_reader();
+    let landing = [orders()];
+    assert_eq!(ledger.history().await.unwrap(), LedgerHistory::default());
+    assert_eq!(ledger.traces(&landing).await.unwrap(), None);
+    for number in 1..=3 {
+        sink.commit(&epoch(number).created(number, 7, "x").build()).await.unwrap();
+    }
+    let run = sink.run_id().to_owned();
+    let history = ledger.history().await.unwrap();
+    assert_eq!(history.newest, Some(Epoch(3)));
+    assert_eq!(history.runs, (1..=3).map(|number| (Epoch(number), run.clone())).collect());
+
+    let client = database.server.client().await;
+    client.batch_execute("TRUNCATE tidemark_ledger").await.unwrap();
+    let traces = ledger.traces(&landing).await.unwrap().unwrap();
+    assert!(traces.found.contains("tidemark_spools"), "{traces:?}");
+    client.batch_execute("TRUNCATE tidemark_spools").await.unwrap();
+    let traces = ledger.traces(&landing).await.unwrap().unwrap();
+    assert!(traces.found.starts_with("orders_history holds rows"), "{traces:?}");
+    assert_eq!(traces.generation, Some(0));
+    // A pipeline that was renamed, or another one, has begun before.
+    client
+        .batch_execute("INSERT INTO tidemark_spools VALUES ('other', 'q', 0, '0000000000000001')")
+        .await
+        .unwrap();
+    assert_eq!(ledger.traces(&landing).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_accepted_loss_is_noted_and_new_generations_begin_above_it() {
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    let mut lost = LostEpochs::default();
+    for number in 4..=6 {
+        let commit = epoch(number).created(number, 7, "x").build();
+        lost.add(&commit.recorded("another run"));
+    }
+    let mut commit = EpochCommit::empty(Epoch(7), "changes");
+    commit.accepted_loss = Some(AcceptedLoss { lost, generation: Some(3) });
+    sink.commit(&commit).await.unwrap();
+    let history = sink.ledger_reader().history().await.unwrap();
+    let range = AcceptedRange { first: Epoch(4), last: Epoch(6), epochs: 3 };
+    assert_eq!((history.newest, history.accepted), (Some(Epoch(7)), vec![range]));
+    let mut generations = sink.resume().await.unwrap().generations;
+    generations.register(at(100));
+    assert_eq!(generations.all()[0].number, 4);
+    let sql = "SELECT messages, landed ->> 'orders', offsets -> 'changes' -> 0 ->> 0, opened_at = '2024-01-01Z' \
+               FROM tidemark_lost_epochs";
+    let row = database.server.client().await.query_one(sql, &[]).await.unwrap();
+    let (messages, landed, first) =
+        (row.get::<_, i64>(0), row.get::<_, &str>(1), row.get::<_, &str>(2));
+    assert_eq!((messages, landed, first), (3, "3", at(4).to_string().as_str()));
+    assert!(row.get::<_, bool>(3));
 }

@@ -111,6 +111,10 @@ impl Sink for Posting {
         "rest"
     }
 
+    fn run_id(&self) -> &str {
+        self.inner.run_id()
+    }
+
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
         self.inner.resume().await
     }

@@ -1,10 +1,11 @@
 //! Everything that an epoch writes.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::model::{
-    Changelog, DeadLetter, Epoch, Generations, Mending, OffsetSet, Replayed, Resent, ResultChanges,
-    SchemaChange,
+    AcceptedLoss, Changelog, DeadLetter, Epoch, Generations, Mending, OffsetSet, RecordedEpoch,
+    Replayed, Resent, ResultChanges, SchemaChange,
 };
 
 /// Everything that one epoch writes, in one transaction.
@@ -29,6 +30,8 @@ pub struct EpochCommit {
     pub resent: Vec<Resent>,
     /// What the epoch's events taught about the columns of their tables.
     pub schema_changes: Vec<SchemaChange>,
+    /// Epochs that the ledger had lost, and that an operator has given up.
+    pub accepted_loss: Option<AcceptedLoss>,
     /// Event time in microseconds since 1970 below which nothing is expected; `None` before the first event.
     pub watermark: Option<i64>,
     /// When the first message of the epoch was taken from the source.
@@ -54,9 +57,32 @@ impl EpochCommit {
             mended: Vec::new(),
             resent: Vec::new(),
             schema_changes: Vec::new(),
+            accepted_loss: None,
             watermark: None,
             opened_at: now,
             closed_at: now,
         }
     }
+
+    /// What is remembered of it once `run_id` has committed it.
+    pub fn recorded(&self, run_id: &str) -> RecordedEpoch {
+        let mut landed = BTreeMap::new();
+        for changelog in self.landing.iter().filter(|changelog| !changelog.is_empty()) {
+            *landed.entry(changelog.table.name.clone()).or_default() += changelog.len() as i64;
+        }
+        RecordedEpoch {
+            epoch: self.epoch,
+            queue: self.queue.clone(),
+            run_id: Some(run_id.to_owned()),
+            offsets: self.offsets.clone(),
+            landed,
+            opened_at: micros(self.opened_at),
+            committed_at: micros(self.closed_at),
+        }
+    }
+}
+
+fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -11,6 +11,8 @@ pub struct LedgerEntry {
     pub pipeline: String,
     pub queue: String,
     pub epoch: Epoch,
+    /// The sink value that committed it.
+    pub run_id: String,
     /// Exactly the messages of the epoch.
     pub offsets: OffsetSet,
     /// Rows landed, per source table.
@@ -29,6 +31,8 @@ pub struct LedgerEntry {
 pub struct LedgerPosition {
     /// The last committed epoch; `None` if there is none.
     pub epoch: Option<Epoch>,
+    /// The sink value that committed it.
+    pub run_id: Option<String>,
     /// The newest messages of the queue that were committed.
     pub offsets: OffsetSet,
     /// Per spool the highest id that was committed and is not in `offsets`.

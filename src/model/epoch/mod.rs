@@ -2,9 +2,11 @@
 
 mod commit;
 mod ledger;
+mod recorded;
 
 pub use commit::EpochCommit;
 pub use ledger::{LedgerEntry, LedgerPosition};
+pub use recorded::{AcceptedLoss, LostEpochs, RecordedEpoch};
 
 use std::fmt;
 

@@ -90,6 +90,11 @@ impl Generations {
 }
 
 impl Position {
+    /// The lowest of a generation.
+    pub fn first_of(generation: u32) -> Self {
+        Self(i64::from(generation) << ID_BITS)
+    }
+
     /// The number of the generation that it is in.
     pub fn generation(self) -> u32 {
         // Positions are made of 20 bits of generation.
@@ -123,6 +128,7 @@ mod tests {
         assert!(at(9, 20) < at(3, 1) && at(3, 1000) < at(9, 30) && at(9, 30) < at(9, 31));
         assert_eq!([at(9, 5), at(9, 29)].map(Position::generation), [0, 0]);
         assert_eq!([at(3, 1), at(9, 30)].map(Position::generation), [1, 2]);
+        assert!(at(3, 1) > Position::first_of(1) && at(3, 1) < Position::first_of(2));
     }
 
     #[test]

@@ -64,6 +64,32 @@ impl OffsetSet {
         }
     }
 
+    /// Joins neighbours of a spool, two by two, until there are at most `most` ranges, or one per spool. What was between
+    /// them is in the set then.
+    pub fn coarsen(&mut self, most: usize) {
+        while self.ranges.len() > most {
+            let before = self.ranges.len();
+            let mut joined: BTreeMap<Offset, u64> = BTreeMap::new();
+            let mut open: Option<(Offset, u64)> = None;
+            for (start, last) in std::mem::take(&mut self.ranges) {
+                match open.take() {
+                    Some((first, _)) if first.spool == start.spool => {
+                        joined.insert(first, last);
+                    }
+                    other => {
+                        joined.extend(other);
+                        open = Some((start, last));
+                    }
+                }
+            }
+            joined.extend(open);
+            self.ranges = joined;
+            if self.ranges.len() == before {
+                return;
+            }
+        }
+    }
+
     /// How many offsets are in the set.
     pub fn count(&self) -> u64 {
         self.ranges.iter().map(|(start, last)| last - start.id + 1).sum()
@@ -99,6 +125,25 @@ mod tests {
         let set: OffsetSet = [Offset::new(1, 5), Offset::new(2, 6)].into_iter().collect();
         assert!(!set.contains(Offset::new(1, 6)));
         assert!(set.contains(Offset::new(2, 6)));
+    }
+
+    #[test]
+    fn a_coarse_set_has_all_of_the_exact_one_and_its_bounds() {
+        let exact: OffsetSet = (0..3u64)
+            .flat_map(|spool| (0..33).map(move |at| Offset::new(spool, 10 * at + 1)))
+            .collect();
+        let mut coarse = exact.clone();
+        coarse.coarsen(10);
+        assert!((3..=10).contains(&coarse.range_count()), "{}", coarse.range_count());
+        for (first, _) in exact.ranges() {
+            assert!(coarse.contains(first), "{first}");
+        }
+        for spool in 0..3 {
+            assert!(!coarse.contains(Offset::new(spool, 0)));
+            assert!(!coarse.contains(Offset::new(spool, 322)));
+        }
+        coarse.coarsen(1);
+        assert_eq!(coarse.range_count(), 3, "one per spool");
     }
 
     proptest! {

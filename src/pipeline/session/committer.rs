@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::model::EpochCommit;
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::error::{CommitError, Stopped};
+use crate::pipeline::history::RecentEpochs;
 use crate::pipeline::schema::schema_change_log;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::pipeline::tasks::dead_letter_publisher::PublishRequests;
@@ -74,6 +75,8 @@ pub(crate) struct Committer<A> {
     jobs: mpsc::Receiver<Job>,
     count: watch::Sender<usize>,
     had_committed: bool,
+    /// What is remembered of it, beside the ledger.
+    recent: RecentEpochs,
     /// Backlog of the outbox; `None` without a REST API.
     backlog: Option<Backlog>,
     /// `None` if dead letters are not published.
@@ -99,6 +102,7 @@ impl<A: Acknowledge> Committer<A> {
             jobs,
             count,
             had_committed: false,
+            recent: RecentEpochs::default(),
             backlog: None,
             publishing: None,
         };
@@ -108,6 +112,11 @@ impl<A: Acknowledge> Committer<A> {
     /// Acknowledges messages only after their dead letters are published.
     pub(crate) fn with_publishing(self, publishing: Option<PublishRequests>) -> Self {
         Self { publishing, ..self }
+    }
+
+    /// Remembers epochs in the place that sessions share.
+    pub(crate) fn with_recent(self, recent: RecentEpochs) -> Self {
+        Self { recent, ..self }
     }
 
     /// With an outbox that is bounded.
@@ -228,6 +237,7 @@ impl<A: Acknowledge> Committer<A> {
 
     fn committed(&mut self, commit: &EpochCommit, took: Duration) {
         self.had_committed = true;
+        self.recent.note(commit, self.sink.run_id());
         self.retry.succeeded();
         let messages = commit.offsets.count();
         let landed: usize = commit.landing.iter().map(|changes| changes.len()).sum();

@@ -25,6 +25,8 @@ pub(crate) enum SessionEnd {
     /// Events have shown a column that a file waits for, or a table that no file declares; or a target that a
     /// file waits for fits.
     Learned,
+    /// The database has lost epochs that were committed; a start finds out which.
+    Forgotten,
     /// Neither waiting nor another session heals it.
     Failed(PipelineError),
 }

@@ -12,6 +12,7 @@ use crate::pipeline::session::inputs::SessionInputs;
 use crate::pipeline::session::session_loop::SessionLoop;
 use crate::pipeline::session::start::start;
 use crate::pipeline::tasks::background::BackgroundTask;
+use crate::pipeline::tasks::checkpoint_writer::Comparing;
 use crate::pipeline::tasks::target_watcher::TargetWatcher;
 use crate::pipeline::tasks::{checkpoint_writer, dead_letter_publisher, outbox_delivery};
 use crate::sink::SinkError;
@@ -62,12 +63,18 @@ impl<S: Source + 'static> RunningSession<S> {
         let retry = access.retry(health, "write");
         let (committer, jobs) =
             Committer::new(Box::new(started.sink), acknowledger, retry, health.clone());
+        let committer = committer.with_recent(carry_over.history.recent());
         let (publisher, publishing) =
             dead_letter_publisher::spawn(access, &config.dead_letters, &config.source, health);
         let committer = committer.with_backlog(backlog).with_publishing(publishing);
         let ending = shutdown.child_token();
         let committer = tokio::spawn(committer.run(ending.clone()));
-        let checkpoints = checkpoint_writer::spawn(access, &config.checkpoint, health)?;
+        let is_forgotten = CancellationToken::new();
+        let comparison = Comparing {
+            comparison: carry_over.history.comparison(),
+            is_forgotten: is_forgotten.clone(),
+        };
+        let checkpoints = checkpoint_writer::spawn(access, &config.checkpoint, health, comparison)?;
         let session_loop = SessionLoop {
             collector,
             processor: started.processor,
@@ -76,6 +83,7 @@ impl<S: Source + 'static> RunningSession<S> {
             health: health.clone(),
             shutdown: shutdown.clone(),
             has_stood_by: false,
+            is_forgotten,
         };
         Ok(Self { session_loop, committer, ending, delivery, publisher, checkpoints })
     }
@@ -104,6 +112,7 @@ impl<S: Source + 'static> RunningSession<S> {
         // A committer that stopped is why processing stopped, so its error is the one to tell.
         match committed {
             Err(error) if is_overtaken(&error, has_stood_by) => SessionEnd::Overtaken,
+            Err(CommitError { source: SinkError::Forgotten { .. }, .. }) => SessionEnd::Forgotten,
             Err(CommitError { source: SinkError::RowsRefused { rows }, .. }) => {
                 carry_over.poison_search.refused(rows);
                 SessionEnd::RowsRefused

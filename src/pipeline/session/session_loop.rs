@@ -27,6 +27,8 @@ pub(super) struct SessionLoop<S> {
     pub(super) shutdown: CancellationToken,
     /// Another consumer had the queue for a while.
     pub(super) has_stood_by: bool,
+    /// The checkpoints have epochs that the ledger lacks.
+    pub(super) is_forgotten: CancellationToken,
 }
 
 impl<S: Source> SessionLoop<S> {
@@ -58,6 +60,7 @@ impl<S: Source> SessionLoop<S> {
                 () = heartbeat.beat() => continue,
                 () = carry_over.promotion_retry.due() => return Err(SessionEnd::Learned),
                 () = self.target_watcher.fits() => return Err(SessionEnd::Learned),
+                () = self.is_forgotten.cancelled() => return Err(SessionEnd::Forgotten),
                 collected = self.collector.next(&mut in_flight, &self.shutdown) => collected?,
             };
             match collected {
@@ -86,6 +89,7 @@ impl<S: Source> SessionLoop<S> {
             biased;
             () = self.jobs.closed() => SessionEnd::CommitterStopped,
             () = self.shutdown.cancelled() => SessionEnd::Shutdown,
+            () = self.is_forgotten.cancelled() => SessionEnd::Forgotten,
             sql = carry_over.sql_watcher.next() => SessionEnd::Edited(Box::new(sql)),
         };
         self.health.clear(Condition::Memory);

@@ -10,6 +10,7 @@ use crate::model::ResultTable;
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::error::{PipelineError, Stopped};
+use crate::pipeline::history::accept;
 use crate::pipeline::schema::discovered_tables::DiscoveredTables;
 use crate::pipeline::schema::target_compatibility::{
     WaitsForTarget, check_results, set_unfit_aside,
@@ -105,6 +106,12 @@ async fn attempt(
     admin.create_extracted(&sql.tables).await?;
     drop(admin);
     sink.check_targets(&tables, &results).await?;
+    let mut ledger = access.ledger_reader()?;
+    let lost = carry_over.history.confirm(&mut ledger, &tables, health).await?;
+    drop(ledger);
+    if let Some(lost) = lost {
+        accept(&mut sink, queue, lost).await?;
+    }
     // A connection of its own: an epoch is looked into while the one before is committed.
     let mut landing = access.sink(queue)?;
     landing.check_targets(&tables, &[]).await?;

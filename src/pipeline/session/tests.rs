@@ -11,10 +11,12 @@ use super::committer::Committer;
 use super::end::SessionEnd;
 use super::running::is_overtaken;
 use super::session_loop::SessionLoop;
+use crate::checkpoint::CheckpointConfig;
 use crate::config::BatchLimits;
 use crate::model::{Changelog, Epoch};
 use crate::pipeline::epoch::poison_search::PoisonSearch;
 use crate::pipeline::error::CommitError;
+use crate::pipeline::history::KnownHistory;
 use crate::pipeline::schema::column_promotion::PromotionRetry;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::pipeline::tasks::replay_watcher::ReplayWatcher;
@@ -43,6 +45,7 @@ fn carry_over() -> CarryOver {
         replay_watcher,
         poison_search,
         promotion_retry,
+        history: KnownHistory::new("sales", &CheckpointConfig::default(), None),
         has_started: false,
     }
 }
@@ -68,6 +71,7 @@ async fn started(
         health,
         shutdown: CancellationToken::new(),
         has_stood_by: false,
+        is_forgotten: CancellationToken::new(),
     };
     (session_loop, committer)
 }

@@ -11,15 +11,21 @@ use tracing::{debug, error};
 use crate::checkpoint::{CheckpointConfig, CheckpointError, Checkpoints};
 use crate::model::{Epoch, LedgerEntry};
 use crate::pipeline::error::PipelineError;
+use crate::pipeline::history::{CompareError, Comparison, lost_in_checkpoints};
 use crate::pipeline::postgres_access::PostgresAccess;
 use crate::pipeline::tasks::background::BackgroundTask;
 use crate::resilience::{Failpoint, chain, failpoint};
-use crate::sink::postgres::LedgerReader;
+use crate::sink::postgres::{LedgerLimit, LedgerReader};
 use crate::sink::{LedgerRow, SinkError};
 use crate::telemetry::{Condition, Health, names};
 
-/// Epochs that one file takes at most.
+/// Epochs that one file takes at most, and about the most ranges of offsets in it.
 const EPOCHS_PER_FILE: usize = 10_000;
+const RANGES_PER_FILE: usize = 200_000;
+/// Epochs that are read at a time.
+const EPOCHS_PER_READ: usize = 500;
+/// What waits in the ledger for a checkpoint, at most.
+const WAITING: LedgerLimit = LedgerLimit { epochs: 100_000, bytes: 256 << 20 };
 
 /// A checkpoint that could not be made; processing goes on.
 #[derive(Debug, thiserror::Error)]
@@ -28,22 +34,43 @@ enum MissedCheckpoint {
     Ledger(#[from] SinkError),
     #[error("a checkpoint can't be written")]
     Checkpoint(#[from] CheckpointError),
+    #[error("the ledger can't be compared with the checkpoints")]
+    Compare(#[from] CompareError),
+    #[error("the checkpoints have epochs that the ledger lacks")]
+    Forgotten,
+}
+
+/// What is still to be found out about the history, once the checkpoints can be read.
+pub(crate) struct Comparing {
+    pub(crate) comparison: Comparison,
+    /// Cancelled if the ledger lacks epochs that the checkpoints have.
+    pub(crate) is_forgotten: CancellationToken,
 }
 
 /// Also writes a last checkpoint when it is stopped.
 ///
 /// # Errors
-/// If a configuration is wrong.
+/// If a configuration is wrong. Storage that is away is tried again.
 pub(crate) fn spawn(
     access: &PostgresAccess,
     config: &CheckpointConfig,
     health: &Health,
+    comparing: Comparing,
 ) -> Result<BackgroundTask, PipelineError> {
+    let checkpoints = match Checkpoints::open(config, access.pipeline()) {
+        Ok(checkpoints) => Some(checkpoints),
+        Err(error @ CheckpointError::Url { .. }) => return Err(error.into()),
+        // The writer says it.
+        Err(CheckpointError::Folder { .. } | CheckpointError::Store { .. }) => None,
+        Err(error @ CheckpointError::Parquet { .. }) => return Err(error.into()),
+    };
     let writer = CheckpointWriter {
         // A connection of its own: a slow checkpoint must not delay a commit.
         ledger: access.ledger_reader()?,
-        checkpoints: Checkpoints::open(config, access.pipeline())?,
+        config: config.clone(),
+        checkpoints,
         pipeline: access.pipeline().to_owned(),
+        comparing,
         written: None,
         written_schema: 0,
     };
@@ -73,6 +100,10 @@ async fn run(
                 );
                 counter!(names::CHECKPOINT_ERRORS).increment(1);
                 health.degrade(Condition::Checkpoint, chain(&missed));
+                if matches!(missed, MissedCheckpoint::Forgotten) {
+                    return;
+                }
+                writer.bound().await;
             }
         }
         if is_last {
@@ -83,8 +114,11 @@ async fn run(
 
 struct CheckpointWriter {
     ledger: LedgerReader,
-    checkpoints: Checkpoints,
+    config: CheckpointConfig,
+    /// `None` as long as they can't be opened.
+    checkpoints: Option<Checkpoints>,
     pipeline: String,
+    comparing: Comparing,
     /// The newest epoch in a checkpoint, once it is known.
     written: Option<Epoch>,
     /// Entries of the schema registry that its file has.
@@ -93,52 +127,96 @@ struct CheckpointWriter {
 
 impl CheckpointWriter {
     async fn checkpoint(&mut self) -> Result<(), MissedCheckpoint> {
-        if self.written.is_none() {
-            self.written = self.checkpoints.newest().await?;
+        let Self { ledger, config, pipeline, comparing, written, written_schema, .. } = self;
+        let checkpoints = match self.checkpoints.take() {
+            Some(checkpoints) => checkpoints,
+            None => Checkpoints::open(config, pipeline)?,
+        };
+        let checkpoints = self.checkpoints.insert(checkpoints);
+        if comparing.comparison != Comparison::Done {
+            let found = lost_in_checkpoints(checkpoints, ledger).await?;
+            if !found.lost.is_empty() {
+                comparing.is_forgotten.cancel();
+                return Err(MissedCheckpoint::Forgotten);
+            }
+            comparing.comparison = Comparison::Done;
+        }
+        if written.is_none() {
+            *written = checkpoints.newest().await?;
         }
         loop {
-            let rows = self.ledger.committed_epochs(self.written, EPOCHS_PER_FILE).await?;
-            let Some(last) = rows.last().map(|row| row.epoch) else { break };
-            let entries: Vec<LedgerEntry> = rows.into_iter().map(|row| self.entry(row)).collect();
+            let entries = next_file(ledger, pipeline, *written).await?;
+            let Some(last) = entries.last().map(|entry| entry.epoch) else { break };
             failpoint(Failpoint::CheckpointPublish);
-            self.checkpoints.write(&entries).await?;
+            checkpoints.write(&entries).await?;
             debug!(epochs = entries.len(), last = %last, "checkpoint written");
-            self.written = Some(last);
+            *written = Some(last);
         }
-        if let Some(written) = self.written {
-            self.ledger.compact_ledger(written).await?;
+        if let Some(written) = written {
+            ledger.compact_ledger(*written).await?;
         }
-        self.checkpoint_schema().await?;
-        self.checkpoints.tidy(SystemTime::now()).await?;
+        // The registry only grows, and is small.
+        let changes = ledger.schema_changes().await?;
+        if changes.len() > *written_schema {
+            checkpoints.write_schema(&changes).await?;
+            *written_schema = changes.len();
+        }
+        checkpoints.tidy(SystemTime::now()).await?;
         Ok(())
     }
 
-    /// The registry only grows, and is small.
-    async fn checkpoint_schema(&mut self) -> Result<(), MissedCheckpoint> {
-        let changes = self.ledger.schema_changes().await?;
-        if changes.len() > self.written_schema {
-            self.checkpoints.write_schema(&changes).await?;
-            self.written_schema = changes.len();
+    /// Keeps the ledger small while there are no checkpoints: offsets of old epochs are merged.
+    async fn bound(&mut self) {
+        match self.ledger.bound(WAITING).await {
+            Ok(0) => {}
+            Ok(epochs) => {
+                counter!(names::SKIPPED_CHECKPOINTS).increment(epochs);
+                error!(
+                    epochs,
+                    "epochs will be in no checkpoint: the storage is away for too long, and the ledger stays small"
+                );
+            }
+            Err(error) => error!(error = chain(&error), "the ledger can't be compacted"),
         }
-        Ok(())
     }
+}
 
-    fn entry(&self, row: LedgerRow) -> LedgerEntry {
-        let count = |(name, count): (String, u64)| (name, count as i64);
-        let results = row.results.into_iter().map(|(name, c)| (name, c.upserts + c.deletes));
-        LedgerEntry {
-            pipeline: self.pipeline.clone(),
-            queue: row.queue,
-            epoch: row.epoch,
-            offsets: row.offsets,
-            landed: row.landed.into_iter().map(count).collect::<BTreeMap<_, _>>(),
-            results: results.map(count).collect(),
-            dead_letters: row.dead_letters as i64,
-            watermark: row.watermark,
-            opened_at: micros(row.opened_at),
-            closed_at: micros(row.closed_at),
-            committed_at: micros(row.committed_at),
+/// The entries above `written` that one file takes.
+async fn next_file(
+    ledger: &mut LedgerReader,
+    pipeline: &str,
+    written: Option<Epoch>,
+) -> Result<Vec<LedgerEntry>, SinkError> {
+    let (mut entries, mut ranges): (Vec<LedgerEntry>, usize) = (Vec::new(), 0);
+    while entries.len() < EPOCHS_PER_FILE && ranges < RANGES_PER_FILE {
+        let after = entries.last().map(|entry| entry.epoch).or(written);
+        let rows = ledger.committed_epochs(after, EPOCHS_PER_READ).await?;
+        let is_last = rows.len() < EPOCHS_PER_READ;
+        ranges += rows.iter().map(|row| row.offsets.range_count()).sum::<usize>();
+        entries.extend(rows.into_iter().map(|row| entry(pipeline, row)));
+        if is_last {
+            break;
         }
+    }
+    Ok(entries)
+}
+
+fn entry(pipeline: &str, row: LedgerRow) -> LedgerEntry {
+    let count = |(name, count): (String, u64)| (name, count as i64);
+    let results = row.results.into_iter().map(|(name, c)| (name, c.upserts + c.deletes));
+    LedgerEntry {
+        pipeline: pipeline.to_owned(),
+        queue: row.queue,
+        epoch: row.epoch,
+        run_id: row.run_id,
+        offsets: row.offsets,
+        landed: row.landed.into_iter().map(count).collect::<BTreeMap<_, _>>(),
+        results: results.map(count).collect(),
+        dead_letters: row.dead_letters as i64,
+        watermark: row.watermark,
+        opened_at: micros(row.opened_at),
+        closed_at: micros(row.closed_at),
+        committed_at: micros(row.committed_at),
     }
 }
 

@@ -184,6 +184,7 @@ impl EpochBuilder {
             mended: Vec::new(),
             resent: Vec::new(),
             schema_changes: Vec::new(),
+            accepted_loss: None,
             watermark: None,
             opened_at,
             closed_at: opened_at + Duration::from_millis(20),

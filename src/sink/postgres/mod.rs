@@ -33,7 +33,7 @@ pub use dead_letters::store::{
 };
 pub use doctor::compatibility::Unfit;
 pub use doctor::{Requirements, examine};
-pub use ledger_reader::LedgerReader;
+pub use ledger_reader::{LedgerLimit, LedgerReader};
 pub use outbox::{Outbox, Turn};
 pub use schema::alter::{Altered, FailedAlter};
 pub use schema::create::definition as table_definition;

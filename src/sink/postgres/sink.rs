@@ -99,6 +99,10 @@ impl Sink for PostgresSink {
         "postgres"
     }
 
+    fn run_id(&self) -> &str {
+        self.committer.run_id()
+    }
+
     async fn resume(&mut self) -> Result<LedgerPosition, SinkError> {
         let schema = self.session.schema().to_owned();
         let Self { session, committer, queue, .. } = self;

@@ -3,5 +3,6 @@
 mod crash_matrix;
 pub(crate) mod doctor;
 mod dry_run;
+mod forgotten;
 mod pooled;
 mod queue_depth;

@@ -1,6 +1,6 @@
 //! The ledger: what was committed, by whom, and where to go on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use tokio_postgres::types::{ToSql, Type};
@@ -23,6 +23,9 @@ use crate::sink::{DataError, LedgerRow, SinkError, landed_counts, result_counts}
 /// Ranges of committed offsets that are kept per spool: many times what a broker can still bring again. Ids below them
 /// are known by the landing tables ([`KnownOffsets`](crate::model::KnownOffsets)).
 const EXACT_RANGES: usize = 10_000;
+
+/// Rows of the ledger that are compared with what others remember.
+const COMPARED_EPOCHS: usize = 10_000;
 
 /// The ledger of one pipeline in one schema.
 pub(crate) struct Ledger {
@@ -311,6 +314,7 @@ impl Ledger {
         let newest = self.read_newest(client).await?;
         self.newest = newest.as_ref().map(|(newest, _)| newest.clone());
         position.epoch = newest.as_ref().map(|(newest, _)| newest.epoch);
+        position.run_id = newest.as_ref().map(|(newest, _)| newest.run_id.clone());
         position.watermark = newest.and_then(|(_, watermark)| watermark);
         // Ranges one by one: a multirange as text takes the server kilobytes for each of them.
         let offsets = format!(
@@ -367,6 +371,20 @@ impl Ledger {
         Ok(Generations::new(known, lowest))
     }
 
+    /// Who committed the epochs whose rows are there, the newest of them.
+    pub(crate) async fn runs(&self, client: &Client) -> Result<BTreeMap<Epoch, String>, SinkError> {
+        let failed = |error| classify("reading the ledger", error);
+        let sql = format!(
+            "SELECT epoch, run_id FROM {} WHERE pipeline = $1 ORDER BY epoch DESC LIMIT {COMPARED_EPOCHS}",
+            self.ledger
+        );
+        let rows = client.query_typed(&sql, &[(&self.pipeline, Type::TEXT)]).await;
+        let run = |row: &Row| -> Result<(Epoch, String), Error> {
+            Ok((Epoch(row.try_get::<_, i64>(0)?.unsigned_abs()), row.try_get(1)?))
+        };
+        rows.map_err(failed)?.iter().map(run).collect::<Result<_, _>>().map_err(failed)
+    }
+
     /// At most `limit` rows above `after` in order of epochs.
     pub(crate) async fn rows(
         &self,
@@ -390,6 +408,29 @@ impl Ledger {
             [(&self.pipeline, Type::TEXT), (&after, Type::INT8), (&limit, Type::INT8)];
         let rows = client.query_typed(&sql, &params).await.map_err(failed)?;
         rows.iter().map(ledger_row).collect()
+    }
+
+    /// The newest epoch behind the newest `epochs`, or behind `bytes` of offsets.
+    pub(crate) async fn beyond(
+        &self,
+        client: &Client,
+        epochs: u64,
+        bytes: u64,
+    ) -> Result<Option<Epoch>, SinkError> {
+        let failed = |error| classify("measuring the ledger", error);
+        let sql = format!(
+            "SELECT max(epoch) FROM (SELECT epoch, row_number() OVER newer AS number, \
+             sum(pg_column_size(offsets)) OVER newer AS bytes FROM {} WHERE pipeline = $1 \
+             WINDOW newer AS (ORDER BY epoch DESC)) AS waiting WHERE number > $2 OR bytes > $3::bigint",
+            self.ledger
+        );
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (epochs, bytes) = (number(epochs), number(bytes));
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&self.pipeline, Type::TEXT), (&epochs, Type::INT8), (&bytes, Type::INT8)];
+        let row = client.query_typed_one(&sql, &params).await.map_err(failed)?;
+        let found: Option<i64> = row.try_get(0).map_err(failed)?;
+        Ok(found.map(|epoch| Epoch(epoch.unsigned_abs())))
     }
 
     /// Moves the offsets of epochs up to `up_to`, but never of the newest one, to the table of

@@ -3,6 +3,7 @@
 pub(super) mod drift;
 pub(super) mod ledger;
 mod ledger_values;
+pub(super) mod lost_epochs;
 pub(super) mod plan;
 pub(super) mod preflight;
 pub(super) mod repair;
@@ -46,6 +47,10 @@ impl EpochCommitter {
 
     pub(super) fn pipeline(&self) -> &str {
         &self.ledger.pipeline
+    }
+
+    pub(super) fn run_id(&self) -> &str {
+        &self.ledger.run_id
     }
 
     /// Which results lack rows, as the database says.

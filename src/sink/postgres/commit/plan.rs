@@ -1,8 +1,8 @@
 //! From what an epoch holds to the parts of its transaction.
 
 use super::ledger::Ledger;
-use super::schema_changes;
 use super::transaction::EpochWrite;
+use super::{lost_epochs, schema_changes};
 use crate::model::{Channel, EpochCommit, ResultChanges, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::dead_letters::{letter_table, replay_outcomes};
@@ -79,6 +79,9 @@ impl<'a> EpochPlan<'a> {
         let settled = replay_outcomes::update(schema, &commit.replayed, commit.closed_at);
         write.add(settled);
         write.add(resends::statements(commit, schema, &ledger.pipeline)?);
+        if let Some(loss) = &commit.accepted_loss {
+            write.add(lost_epochs::accept(schema, &ledger.pipeline, commit.epoch, loss)?);
+        }
         if !commit.schema_changes.is_empty() {
             write.add([schema_changes::insert(schema, &ledger.pipeline, commit)?]);
         }

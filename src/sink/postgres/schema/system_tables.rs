@@ -13,6 +13,7 @@ pub(crate) const COMMITTED: &str = "tidemark_committed";
 pub(crate) const RESULTS: &str = "tidemark_results";
 pub(crate) const GAPS: &str = "tidemark_gaps";
 pub(crate) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
+pub(crate) const LOST_EPOCHS: &str = "tidemark_lost_epochs";
 pub(crate) const OUTBOX: &str = "tidemark_outbox";
 pub(crate) const MIGRATIONS: &str = "tidemark_migrations";
 /// The only one that others write to as well.
@@ -53,6 +54,13 @@ id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, pipeline text NOT NULL, epoc
 source_schema text NOT NULL, source_table text NOT NULL, column_name text NOT NULL, \
 change text NOT NULL, seen_type text NOT NULL, event_id text NOT NULL, \
 noticed_at timestamptz NOT NULL DEFAULT now()";
+/// Epochs that the database had lost, and the epoch in which an operator has accepted that. `offsets` has per queue the first and
+/// the last offset of each range.
+const LOST_EPOCHS_DDL: &str = "\
+pipeline text NOT NULL, accepted_epoch bigint NOT NULL, first_epoch bigint, last_epoch bigint, \
+epochs bigint NOT NULL, messages bigint NOT NULL, offsets jsonb NOT NULL, landed jsonb NOT NULL, \
+opened_at timestamptz, committed_at timestamptz, accepted_at timestamptz NOT NULL DEFAULT now(), \
+PRIMARY KEY (pipeline, accepted_epoch)";
 /// What is to be posted to the REST API, in the order of `id`. Rows of `is_once` stay when they are delivered, so
 /// that their keys are never posted again.
 const OUTBOX_DDL: &str = "\
@@ -84,6 +92,7 @@ pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
     (RESULTS, RESULTS_DDL),
     (GAPS, GAPS_DDL),
     (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
+    (LOST_EPOCHS, LOST_EPOCHS_DDL),
     (OUTBOX, OUTBOX_DDL),
     (DEAD_LETTERS, DEAD_LETTERS_DDL),
 ];

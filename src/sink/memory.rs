@@ -17,7 +17,8 @@ use self::landed::{history, holding, newest};
 use super::{KeyQuery, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::model::{
     Changelog, Channel, DeadLetter, Epoch, EpochCommit, Generations, Landing, LedgerPosition,
-    Offset, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, Table,
+    Offset, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, SchemaChangeKind,
+    Table,
 };
 
 /// What the sinks of a test write to. Clones share it, so that a test can look inside while a
@@ -228,7 +229,17 @@ impl Sink for MemorySink {
         }
         definitions.retain(|name, _| !commit.retired.contains(name));
         let schema_changes = next.schema_changes.entry(self.pipeline.clone()).or_default();
-        schema_changes.extend_from_slice(&commit.schema_changes);
+        for change in &commit.schema_changes {
+            let is_about_it = |it: &&SchemaChange| {
+                (&it.source, it.kind) == (&change.source, change.kind)
+                    && (it.kind == SchemaChangeKind::Key || it.column == change.column)
+            };
+            let said = |it: &SchemaChange| (&it.column, it.seen) == (&change.column, change.seen);
+            let newest = schema_changes.iter().rfind(is_about_it);
+            if !newest.is_some_and(said) {
+                schema_changes.push(change.clone());
+            }
+        }
         next.ledger.entry(self.pipeline.clone()).or_default().push(self.ledger_row(commit));
         let place = (self.pipeline.clone(), commit.queue.clone());
         next.generations.insert(place, commit.generations.clone());

@@ -1,11 +1,12 @@
 //! Somebody changes the tables, the rights or the disk while the processor runs.
 
+use tidemark::model::{Offset, SchemaChange, SchemaChangeKind, SeenType, SourceTable};
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch};
-use tidemark::sink::postgres::PostgresConfig;
+use tidemark::sink::postgres::{PostgresConfig, SchemaAdmin};
 use tidemark::sink::{Sink, SinkError};
 
-use crate::postgres::Durability;
+use crate::postgres::{Durability, PostgresServer};
 use crate::{Database, QUEUE, count};
 
 /// What somebody does, how it is repaired, and what the operator reads in between.
@@ -116,4 +117,63 @@ async fn a_commit_that_is_answered_with_a_rollback_is_tried_again() {
     client.batch_execute("DROP TRIGGER undo ON tidemark_ledger").await.unwrap();
     sink.commit(&commit).await.unwrap();
     assert_eq!(count(&client, KEYED).await, 1);
+}
+
+fn learned(column: &str, kind: SchemaChangeKind, seen: SeenType) -> SchemaChange {
+    let source = SourceTable { schema: "SALES".to_owned(), table: "ORDERS".to_owned() };
+    SchemaChange { source, column: column.to_owned(), kind, seen, offset: Offset::new(1, 1) }
+}
+
+#[tokio::test]
+async fn the_registry_does_not_grow_with_messages_that_teach_the_same() {
+    use SchemaChangeKind::{Added, Key, Renamed, Widened};
+    let database = Database::start(Durability::Off).await;
+    let mut sink = database.sink().await;
+    let lessons = [
+        learned("A", Added, SeenType::Integer),
+        learned("A", Widened, SeenType::Number),
+        learned("B to C", Renamed, SeenType::Null),
+        learned(r#"["A"]"#, Key, SeenType::Null),
+    ];
+    for number in 1..=5 {
+        let mut commit = epoch(number).build();
+        commit.schema_changes = lessons.to_vec();
+        sink.commit(&commit).await.unwrap();
+    }
+    assert_eq!(sink.resume().await.unwrap().schema_changes, lessons);
+    // What differs is something new, also a key that comes back.
+    let more = [
+        learned("A", Widened, SeenType::Json),
+        learned(r#"["B"]"#, Key, SeenType::Null),
+        learned(r#"["A"]"#, Key, SeenType::Null),
+    ];
+    for (number, change) in (6..).zip(&more) {
+        let mut commit = epoch(number).build();
+        commit.schema_changes = vec![change.clone()];
+        sink.commit(&commit).await.unwrap();
+    }
+    let all = [lessons.as_slice(), more.as_slice()].concat();
+    assert_eq!(sink.resume().await.unwrap().schema_changes, all);
+}
+
+#[tokio::test]
+async fn dead_letters_are_found_by_index_with_and_without_the_shipped_files() {
+    let by_us = Database::start(Durability::Off).await;
+    let shipped = PostgresServer::start(Durability::Off).await;
+    let letters = ["03_dead_letters.sql", "08_dead_letters_that_come_back.sql"];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/ods");
+    let read = |name: &str| (name.to_owned(), std::fs::read_to_string(folder.join(name)).unwrap());
+    let mut admin =
+        SchemaAdmin::new(PostgresConfig::from_url(shipped.url()), "conformance").unwrap();
+    admin.apply_ods(&letters.map(read)).await.unwrap();
+    let mut found = Vec::new();
+    for server in [&by_us.server, &shipped] {
+        let sql = "SELECT indexname::text FROM pg_indexes WHERE tablename = 'cdc_dlq' ORDER BY 1";
+        let rows = server.client().await.query(sql, &[]).await.unwrap();
+        found.push(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>());
+    }
+    assert_eq!(found[0], found[1]);
+    for name in ["cdc_dlq_newest", "cdc_dlq_type", "cdc_dlq_requested", "cdc_dlq_unpublished"] {
+        assert!(found[0].iter().any(|index| index == name), "{name} is not among {found:?}");
+    }
 }

@@ -11,17 +11,23 @@ use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::schema::system_tables::{SCHEMA_CHANGES, epoch_number};
 use crate::sink::postgres::target::rows::BoundStatement;
 
-/// Adds what an epoch has learned.
+/// Adds what an epoch has learned. What the registry says already about a column is not said again, however often its messages come.
 pub(crate) fn insert(
     schema: &str,
     pipeline: &str,
     commit: &EpochCommit,
 ) -> Result<BoundStatement, SinkError> {
     let sql = format!(
-        "INSERT INTO {} (pipeline, epoch, source_schema, source_table, column_name, change, seen_type, event_id) \
+        "INSERT INTO {registry} (pipeline, epoch, source_schema, source_table, column_name, change, seen_type, event_id) \
          SELECT $1::text, $2::bigint, c.a, c.b, c.c, c.d, c.e, c.f FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], \
-         $7::text[], $8::text[]) WITH ORDINALITY AS c(a, b, c, d, e, f, number) ORDER BY number",
-        quote::table(schema, SCHEMA_CHANGES)
+         $7::text[], $8::text[]) WITH ORDINALITY AS c(a, b, c, d, e, f, number) \
+         WHERE NOT EXISTS (SELECT FROM (SELECT known.column_name, known.seen_type FROM {registry} AS known \
+         WHERE known.pipeline = $1 AND known.source_schema = c.a AND known.source_table = c.b AND known.change = c.d \
+         AND (known.change = {key} OR known.column_name = c.c) ORDER BY known.id DESC LIMIT 1) AS newest \
+         WHERE newest.column_name = c.c AND newest.seen_type = c.e) ORDER BY number",
+        // A table has one key at a time, whose columns are its name.
+        key = quote::literal(SchemaChangeKind::Key.as_str()),
+        registry = quote::table(schema, SCHEMA_CHANGES)
     );
     let texts = |text: fn(&SchemaChange) -> String| -> Box<Vec<String>> {
         Box::new(commit.schema_changes.iter().map(text).collect())

@@ -100,11 +100,21 @@ pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
 /// Where the letters of a key are found that nothing final has become of.
 pub(crate) const OPEN_REQUESTS: &str = "(pipeline, (properties->>'lane')) WHERE phase = 'rest' AND status IN ('dead', 'requested', 'queued')";
 
-/// Name, table and definition. What waits in the outbox is found without the rows that stay in it, and refused
-/// requests are found by their keys.
-const INDEXES: [(&str, &str, &str); 2] = [
+/// Name, table and definition. What waits in the outbox is found without the rows that stay in it, refused
+/// requests by their keys, and letters by their state, also where their table is not made by the shipped files.
+const INDEXES: [(&str, &str, &str); 7] = [
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
     ("tidemark_refused_requests", DEAD_LETTERS, OPEN_REQUESTS),
+    // As the shipped files name them.
+    ("cdc_dlq_newest", DEAD_LETTERS, "(first_failure DESC)"),
+    ("cdc_dlq_type", DEAD_LETTERS, "(error_type, first_failure DESC)"),
+    ("cdc_dlq_requested", DEAD_LETTERS, "(id) WHERE status = 'requested'"),
+    ("cdc_dlq_unpublished", DEAD_LETTERS, "(id) WHERE published_at IS NULL"),
+    (
+        "tidemark_schema_changes_newest",
+        SCHEMA_CHANGES,
+        "(pipeline, source_schema, source_table, change, id)",
+    ),
 ];
 
 /// Columns that tables of earlier releases lack, and what else is to change with them.

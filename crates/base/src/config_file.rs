@@ -57,15 +57,28 @@ pub fn syntax_error(path: &str, text: &str, error: &toml::de::Error) -> ConfigEr
     ConfigError::Syntax { path: path.to_owned(), message: describe(text, error) }
 }
 
-/// The parser's message without the source line: that line may hold a password.
+/// The parser's message without the source line and without the value: either may be a password.
 fn describe(text: &str, error: &toml::de::Error) -> String {
+    let message = without_value(error.message());
     match error.span() {
         Some(span) => {
             let line = text[..span.start.min(text.len())].lines().count().max(1);
-            format!("line {line}: {}", error.message())
+            format!("line {line}: {message}")
         }
-        None => error.message().to_owned(),
+        None => message,
     }
+}
+
+/// `invalid type: integer, expected a string` of ``invalid type: integer `1234`, expected a string``.
+fn without_value(message: &str) -> String {
+    let is_about_value =
+        ["invalid type: ", "invalid value: "].iter().any(|of| message.starts_with(of));
+    let Some(expected) = message.rfind(", expected ").filter(|_| is_about_value) else {
+        return message.to_owned();
+    };
+    let (found, expected) = message.split_at(expected);
+    let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+    format!("{kind}{expected}")
 }
 
 const SECRETS: [&str; 5] = ["password", "url", "token", "api_key", "client_secret"];
@@ -78,19 +91,14 @@ fn fill_in(
     problems: &mut Vec<String>,
 ) {
     for (key, value) in table.iter_mut() {
-        let path = format!("{prefix}{key}");
-        match value {
-            Value::String(text) => match expand(text, variable) {
-                Ok(expanded) => *text = expanded,
-                Err(name) => {
-                    problems.push(format!("{path}: the environment has no variable {name}"))
-                }
-            },
-            Value::Table(inner) => fill_in(inner, &format!("{path}."), variable, problems),
-            _ => {}
-        }
+        fill_in_value(value, &format!("{prefix}{key}"), variable, problems);
     }
     for secret in SECRETS {
+        if table.get(secret).is_some_and(|value| !matches!(value, Value::String(_))) {
+            problems.push(format!("{prefix}{secret}: write it as a text, in quotes"));
+            // What is wrong with it is said; its value must not be.
+            table.remove(secret);
+        }
         let key = format!("{secret}_file");
         let Some(Value::String(file)) = table.remove(&key) else { continue };
         match std::fs::read_to_string(&file) {
@@ -99,6 +107,27 @@ fn fill_in(
             }
             Err(error) => problems.push(format!("{prefix}{key}: {file} can't be read: {error}")),
         }
+    }
+}
+
+fn fill_in_value(
+    value: &mut Value,
+    path: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<String>,
+) {
+    match value {
+        Value::String(text) => match expand(text, variable) {
+            Ok(expanded) => *text = expanded,
+            Err(name) => problems.push(format!("{path}: the environment has no variable {name}")),
+        },
+        Value::Table(inner) => fill_in(inner, &format!("{path}."), variable, problems),
+        Value::Array(values) => {
+            for (at, value) in values.iter_mut().enumerate() {
+                fill_in_value(value, &format!("{path}[{at}]"), variable, problems);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use cutting::{Connection, CuttingListener};
 use faults::Verdict;
 
-/// The paths that it takes rows at.
-pub const PATHS: [&str; 3] = ["/api/v1/events", "/api/v1/notifications", "/api/v1/order-items"];
+/// The paths of its own; it takes rows at any other.
+const OWN_PATHS: [&str; 3] = ["/faults", "/stats", "/openapi.json"];
 /// How many requests are remembered by default.
 pub const DEFAULT_KEPT: usize = 100_000;
 
@@ -44,14 +44,11 @@ pub async fn serve(
     store: Store,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let mut router = Router::new();
-    for path in PATHS {
-        router = router.route(path, post(receive).get(list));
-    }
-    let router = router
+    let router = Router::new()
         .route("/faults", get(faults).put(set_faults))
         .route("/stats", get(stats))
-        .route("/openapi.json", get(|| async { Json(openapi::document(&PATHS)) }))
+        .route("/openapi.json", get(document))
+        .fallback_service(post(receive).get(list).with_state(store.clone()))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(store);
     let service = router.into_make_service_with_connect_info::<Connection>();
@@ -135,6 +132,12 @@ async fn list(
 ) -> Json<Vec<Received>> {
     let limit = filter.limit.unwrap_or(100).min(LIST_ROWS);
     Json(store.list(limit, |received| received.path == uri.path() && filter.fits(received)))
+}
+
+async fn document(State(store): State<Store>) -> Json<Value> {
+    let stats = store.stats();
+    let posted = stats.requests.keys().map(String::as_str);
+    Json(openapi::document(posted.filter(|path| !OWN_PATHS.contains(path))))
 }
 
 async fn stats(State(store): State<Store>) -> Json<Stats> {

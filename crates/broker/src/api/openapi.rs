@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-/// Describes the API, which takes rows at `row_paths`.
-pub(super) fn document(row_paths: &[&str]) -> Value {
-    let mut paths: Map<String, Value> =
-        row_paths.iter().map(|path| ((*path).to_owned(), rows_path())).collect();
+/// Describes the API, which takes rows at any path: `posted` are those that have rows.
+pub(super) fn document<'a>(posted: impl Iterator<Item = &'a str>) -> Value {
+    let mut paths: Map<String, Value> = posted.map(|path| (path.to_owned(), rows_path())).collect();
+    paths.insert("/{path}".to_owned(), rows_path());
     paths.insert("/stats".to_owned(), json!({"get": get("How much was posted", "Stats")}));
     paths.insert(
         "/faults".to_owned(),

@@ -4,6 +4,8 @@ use reqwest::{Client, StatusCode};
 
 use super::*;
 
+const PATH: &str = "/api/v1/events";
+
 struct Api {
     url: String,
     client: Client,
@@ -21,7 +23,7 @@ impl Api {
     }
 
     async fn post(&self, key: &str, body: &'static str) -> reqwest::Result<StatusCode> {
-        let request = self.client.post(format!("{}{}", self.url, PATHS[0]));
+        let request = self.client.post(format!("{}{}", self.url, PATH));
         let request =
             request.header("Idempotency-Key", key).header("Tidemark-Operation", "created");
         Ok(request.body(body).send().await?.status())
@@ -44,14 +46,14 @@ async fn a_key_is_taken_once_and_its_deliveries_are_counted() {
     assert_eq!(api.post("a", r#"{"event_type": "X"}"#).await.unwrap(), 201);
     assert_eq!(api.post("a", r#"{"event_type": "Y"}"#).await.unwrap(), 200);
     assert_eq!(api.post("b", r#"{"event_type": "Z"}"#).await.unwrap(), 201);
-    let first = json!([{"number": 1, "path": PATHS[0], "idempotency_key": "a", "operation": "created",
+    let first = json!([{"number": 1, "path": PATH, "idempotency_key": "a", "operation": "created",
         "deliveries": 2, "body": {"event_type": "X"}}]);
     assert_eq!(api.get("/api/v1/events?type=X").await, first);
     assert_eq!(api.get("/api/v1/events?idempotency_key=a").await, first);
     assert_eq!(api.get("/api/v1/events?after=1").await[0]["body"]["event_type"], "Z");
     assert_eq!(api.get("/api/v1/events?limit=1").await, first);
     assert_eq!(api.get("/api/v1/notifications").await, json!([]));
-    let stats = json!({"requests": {PATHS[0]: 3}, "rows": 2, "duplicates": 1});
+    let stats = json!({"requests": {PATH: 3}, "rows": 2, "duplicates": 1});
     assert_eq!(api.get("/stats").await, stats);
 }
 
@@ -96,8 +98,21 @@ async fn faults_are_switched_over_http() {
 #[tokio::test]
 async fn the_document_names_every_path() {
     let api = Api::start(1).await;
+    assert_eq!(api.post("a", "{}").await.unwrap(), 201);
     let document = api.get("/openapi.json").await;
-    for path in PATHS.iter().chain(&["/faults", "/stats"]) {
+    for path in [PATH, "/{path}", "/faults", "/stats"] {
         assert!(document["paths"][path]["get"].is_object(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn rows_are_taken_at_any_path() {
+    let api = Api::start(10).await;
+    for path in ["/hooks/wards", "/", "/a/b/c/d"] {
+        let request = api.client.post(format!("{}{path}", api.url));
+        let answer = request.header("Idempotency-Key", path).body("{}").send().await.unwrap();
+        assert_eq!(answer.status(), 201, "{path}");
+        assert_eq!(api.get(path).await[0]["path"], path);
+    }
+    assert_eq!(api.get("/stats").await["rows"], 3);
 }

@@ -5,22 +5,24 @@
 //!
 //! It knows object stores and Parquet. It does not know Postgres; the pipeline hands it the epochs.
 
+mod error;
 mod paths;
 mod read;
 mod rows;
 mod schema;
+mod storage;
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStoreExt, PutPayload};
 use serde::Deserialize;
-use url::Url;
 
 use crate::model::{Epoch, LedgerEntry, RecordedEpoch, SchemaChange};
+pub use error::CheckpointError;
 use paths::{CheckpointFile, Naming};
+use storage::Storage;
 
 /// Small files of one pipeline that start a compaction.
 const COMPACT_AT: usize = 60;
@@ -52,36 +54,21 @@ impl Default for CheckpointConfig {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    #[error("checkpoint.url '{url}' is neither a path, file:/// nor s3://bucket/prefix")]
-    Url {
-        url: String,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Tried again.
-    #[error("checkpoint.url: the folder {path} can't be made; the data is safe in the ledger")]
-    Folder {
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error(
-        "can't {action} {path}; the data is safe in the ledger and is tried again: check space and permissions"
-    )]
-    Store {
-        action: &'static str,
-        path: String,
-        #[source]
-        source: object_store::Error,
-    },
-    #[error("checkpoint {path} can't be encoded or decoded")]
-    Parquet {
-        path: String,
-        #[source]
-        source: parquet::errors::ParquetError,
-    },
+impl CheckpointConfig {
+    /// Everything that is wrong with it, each with its key; no I/O.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.interval.is_zero() {
+            problems.push("interval: must be above 0".to_owned());
+        }
+        if let Err(error) = Storage::new(&self.url) {
+            problems.push(format!(
+                "url: '{}' is neither a path, file:///path nor s3://bucket/prefix: {error}",
+                self.url
+            ));
+        }
+        problems
+    }
 }
 
 /// A file that is there.
@@ -94,18 +81,21 @@ struct StoredFile {
 /// Reads and writes the checkpoints of one pipeline.
 #[derive(Debug)]
 pub struct Checkpoints {
-    store: Arc<dyn ObjectStore>,
+    storage: Storage,
     naming: Naming,
     retention: Duration,
 }
 
 impl Checkpoints {
+    /// Touches no storage: a folder is made when it is needed, because it may be away at a start.
+    ///
     /// # Errors
-    /// [`CheckpointError::Url`] if the URL is of no kind that is known, [`CheckpointError::Folder`] if a local folder
-    /// can't be made now.
-    pub fn open(config: &CheckpointConfig, pipeline: &str) -> Result<Self, CheckpointError> {
-        let (store, folder) = open_store(&config.url)?;
-        Ok(Self { store, naming: Naming::new(folder, pipeline), retention: config.retention })
+    /// If the URL is of no kind that is known.
+    pub fn new(config: &CheckpointConfig, pipeline: &str) -> Result<Self, CheckpointError> {
+        let storage = Storage::new(&config.url)
+            .map_err(|source| CheckpointError::Url { url: config.url.clone(), source })?;
+        let naming = Naming::new(storage.prefix(), pipeline);
+        Ok(Self { storage, naming, retention: config.retention })
     }
 
     /// The newest epoch that a checkpoint holds.
@@ -241,8 +231,8 @@ impl Checkpoints {
         let numbers = files.iter().map(|stored| &stored.file);
         for file in numbers.filter(|file| Some(file.last) != newest) {
             let path = self.naming.path(file);
-            let head = self.store.head(&path).await;
-            let meta = head.map_err(|source| store_error("read", &path, source))?;
+            let head = self.storage.store().await?.head(&path).await;
+            let meta = head.map_err(|source| CheckpointError::of_store("read", &path, source))?;
             if SystemTime::from(meta.last_modified) < before {
                 self.delete(&path).await?;
             }
@@ -252,12 +242,11 @@ impl Checkpoints {
 
     /// By their first epochs, and of those with the same one the longest first.
     async fn list(&self) -> Result<Vec<StoredFile>, CheckpointError> {
-        let objects: Vec<_> = self
-            .store
-            .list(Some(self.naming.folder()))
-            .try_collect()
-            .await
-            .map_err(|source| store_error("list", self.naming.folder(), source))?;
+        let store = self.storage.store().await?;
+        let objects: Vec<_> =
+            store.list(Some(self.naming.folder())).try_collect().await.map_err(|source| {
+                CheckpointError::of_store("list", self.naming.folder(), source)
+            })?;
         let stored = |object: &object_store::ObjectMeta| {
             let file = self.naming.parse(&object.location)?;
             Some(StoredFile { file, bytes: object.size })
@@ -268,53 +257,20 @@ impl Checkpoints {
     }
 
     async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<(), CheckpointError> {
-        let put = self.store.put(path, PutPayload::from(bytes)).await;
-        put.map(drop).map_err(|source| store_error("write", path, source))
+        let put = self.storage.store().await?.put(path, PutPayload::from(bytes)).await;
+        put.map(drop).map_err(|source| CheckpointError::of_store("write", path, source))
     }
 
     async fn get(&self, path: &Path) -> Result<bytes::Bytes, CheckpointError> {
-        let read = async { self.store.get(path).await?.bytes().await };
-        read.await.map_err(|source| store_error("read", path, source))
+        let store = self.storage.store().await?;
+        let read = async { store.get(path).await?.bytes().await };
+        read.await.map_err(|source| CheckpointError::of_store("read", path, source))
     }
 
     async fn delete(&self, path: &Path) -> Result<(), CheckpointError> {
-        self.store.delete(path).await.map_err(|source| store_error("remove", path, source))
+        let deleted = self.storage.store().await?.delete(path).await;
+        deleted.map_err(|source| CheckpointError::of_store("remove", path, source))
     }
-}
-
-fn store_error(action: &'static str, path: &Path, source: object_store::Error) -> CheckpointError {
-    CheckpointError::Store { action, path: path.to_string(), source }
-}
-
-fn open_store(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), CheckpointError> {
-    let wrong = |source: Box<dyn std::error::Error + Send + Sync>| CheckpointError::Url {
-        url: url.to_owned(),
-        source,
-    };
-    match Url::parse(url) {
-        Ok(parsed) if parsed.scheme() == "s3" => {
-            let builder = object_store::aws::AmazonS3Builder::from_env().with_url(url);
-            let s3 = builder.build().map_err(|error| wrong(error.into()))?;
-            let folder = Path::from_url_path(parsed.path()).map_err(|error| wrong(error.into()))?;
-            Ok((Arc::new(s3), folder))
-        }
-        Ok(parsed) if parsed.scheme() == "file" => {
-            let folder = parsed.to_file_path();
-            open_folder(&folder.map_err(|()| wrong("a file URL needs an absolute path".into()))?)
-        }
-        Ok(parsed) => Err(wrong(format!("scheme {} is not known", parsed.scheme()).into())),
-        Err(_) => open_folder(std::path::Path::new(url)),
-    }
-}
-
-fn open_folder(folder: &std::path::Path) -> Result<(Arc<dyn ObjectStore>, Path), CheckpointError> {
-    let path = || folder.display().to_string();
-    std::fs::create_dir_all(folder)
-        .map_err(|source| CheckpointError::Folder { path: path(), source })?;
-    let opened = object_store::local::LocalFileSystem::new_with_prefix(folder);
-    let store =
-        opened.map_err(|source| CheckpointError::Store { action: "open", path: path(), source })?;
-    Ok((Arc::new(store), Path::default()))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn learned(column: &str) -> SchemaChange {
 
 fn open(folder: &std::path::Path) -> Checkpoints {
     let url = folder.to_str().unwrap().to_owned();
-    Checkpoints::open(&CheckpointConfig { url, ..CheckpointConfig::default() }, "sales").unwrap()
+    Checkpoints::new(&CheckpointConfig { url, ..CheckpointConfig::default() }, "sales").unwrap()
 }
 
 async fn query(folder: &std::path::Path, sql: &str) -> String {
@@ -196,7 +196,7 @@ async fn pipelines_share_a_folder_and_not_their_files() {
     let sales = open(folder.path());
     let url = folder.path().to_str().unwrap().to_owned();
     let other =
-        Checkpoints::open(&CheckpointConfig { url, ..CheckpointConfig::default() }, "sales-epochs")
+        Checkpoints::new(&CheckpointConfig { url, ..CheckpointConfig::default() }, "sales-epochs")
             .unwrap();
     sales.write(&[entry(7)]).await.unwrap();
     other.write(&[entry(9)]).await.unwrap();
@@ -220,6 +220,7 @@ async fn old_files_expire_but_the_newest_stays() {
 async fn an_unwritable_folder_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = open(folder.path());
+    checkpoints.try_out().await.unwrap();
     std::fs::remove_dir_all(folder.path()).unwrap();
     std::fs::write(folder.path(), "a file where the folder was").unwrap();
     let error = checkpoints.write(&[entry(1)]).await.unwrap_err();
@@ -227,21 +228,36 @@ async fn an_unwritable_folder_is_an_error_that_says_what_to_do() {
     std::fs::remove_file(folder.path()).unwrap();
 }
 
-#[test]
-fn a_folder_that_can_not_be_made_is_no_wrong_url() {
+#[tokio::test]
+async fn a_file_in_the_place_of_the_folder_is_named_until_it_is_away() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
-    std::fs::write(&file, "a file where the folder should be").unwrap();
-    let url = file.to_str().unwrap().to_owned();
-    let config = CheckpointConfig { url, ..CheckpointConfig::default() };
-    let error = Checkpoints::open(&config, "sales").unwrap_err();
-    assert!(matches!(error, CheckpointError::Folder { .. }), "{error}");
-    assert!(error.to_string().contains("can't be made"), "{error}");
+    let file = folder.path().join("mount");
+    std::fs::write(&file, "in the way").unwrap();
+    for place in [file.clone(), file.join("checkpoints")] {
+        let checkpoints = open(&place);
+        let error = checkpoints.newest().await.unwrap_err().to_string();
+        let says = format!("{} (checkpoint.url) is a file and not a folder", file.display());
+        assert!(error.starts_with(&says), "{error}");
+    }
+    let checkpoints = open(&file);
+    checkpoints.write(&[entry(1)]).await.unwrap_err();
+    std::fs::remove_file(&file).unwrap();
+    checkpoints.write(&[entry(1)]).await.unwrap();
+    assert_eq!(checkpoints.newest().await.unwrap(), Some(Epoch(1)));
 }
 
 #[test]
-fn an_unknown_scheme_is_refused() {
-    let config = CheckpointConfig { url: "ftp://x/y".into(), ..CheckpointConfig::default() };
-    let error = Checkpoints::open(&config, "sales").unwrap_err();
-    assert!(error.to_string().contains("ftp://x/y"), "{error}");
+fn an_unknown_scheme_is_refused_before_any_storage_is_touched() {
+    for url in ["ftp://x/y", ""] {
+        let config = CheckpointConfig { url: url.into(), ..CheckpointConfig::default() };
+        let error = Checkpoints::new(&config, "sales").unwrap_err();
+        let says = format!("'{url}' is neither a path, file:///path nor s3://bucket/prefix");
+        assert!(error.to_string().contains(&says), "{error}");
+        assert!(config.problems()[0].contains(&says), "{:?}", config.problems());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().join("not/made").to_str().unwrap().to_owned();
+    let config = CheckpointConfig { url: url.clone(), ..CheckpointConfig::default() };
+    Checkpoints::new(&config, "sales").unwrap();
+    assert_eq!((config.problems(), std::fs::exists(url).unwrap()), (Vec::new(), false));
 }

@@ -1,5 +1,6 @@
 //! The subcommands: what was typed, turned into calls of the parts.
 
+mod apply;
 mod check;
 pub mod development;
 mod dlq;
@@ -28,6 +29,8 @@ pub enum Command {
     },
     /// Checks SQL files without any connection: types, keys, order, and how each result is maintained.
     Check(check::Arguments),
+    /// Applies the files of sql/ods that were not applied yet and creates missing tables, as a start does.
+    Apply(apply::Arguments),
     /// Runs the *.test.yaml files beside the SQL: events in, rows out, however batches and restarts fall.
     Test(test_sql::Arguments),
     /// Shows how each column of a table is decoded, and from which evidence.
@@ -56,6 +59,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             Box::pin(run::run(&config, accept_lost_epochs)).await
         }
         Command::Check(arguments) => check::run(&arguments).await,
+        Command::Apply(arguments) => Box::pin(apply::run(&arguments)).await,
         Command::Test(arguments) => test_sql::run(&arguments).await,
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Try(arguments) => Box::pin(try_sql::run(arguments)).await,

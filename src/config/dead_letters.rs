@@ -15,15 +15,30 @@ pub struct DeadLetterConfig {
     pub publish: bool,
     /// Events of topics below it are dead letters that were published, and passed over. Default: `cdc/dlq`.
     pub topic_prefix: String,
-    /// How long after its last failure a letter is kept. Default: `7d`.
+    /// How long a letter is kept: after it was resolved, or after its last failure. Default: `7d`.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+    /// Which letters are deleted after that. Default: `resolved`.
+    pub expires: Expires,
+}
+
+/// Which letters `retention` is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expires {
+    /// Those that were replayed or that something newer has made needless: an event is acknowledged, so that the letter
+    /// is all that is left of it.
+    #[default]
+    Resolved,
+    /// All that no replay is under way for, whatever became of them.
+    All,
 }
 
 impl Default for DeadLetterConfig {
     fn default() -> Self {
         let (publish, topic_prefix) = (true, "cdc/dlq".to_owned());
-        Self { publish, topic_prefix, retention: Duration::from_secs(7 * 24 * 3600) }
+        let retention = Duration::from_secs(7 * 24 * 3600);
+        Self { publish, topic_prefix, retention, expires: Expires::default() }
     }
 }
 

@@ -7,7 +7,7 @@ mod processor;
 mod sql;
 
 pub use batch::{BatchConfig, BatchLimits};
-pub use dead_letters::DeadLetterConfig;
+pub use dead_letters::{DeadLetterConfig, Expires};
 pub use load::{SqlSections, load, parse, sql_sections};
 pub use processor::{Config, SinkConfig};
 pub use sql::SqlConfig;

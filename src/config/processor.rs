@@ -78,9 +78,7 @@ impl Config {
             ));
         }
         problems.extend(xml::problems(&self.xml, parse_type));
-        if self.checkpoint.interval.is_zero() {
-            problems.push("checkpoint.interval: must be above 0".to_owned());
-        }
+        problems.extend(self.checkpoint.problems().into_iter().map(|p| format!("checkpoint.{p}")));
         problems
     }
 }

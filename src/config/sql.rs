@@ -14,6 +14,8 @@ use crate::state::default_limit;
 pub struct SqlConfig {
     /// The folder with `tables/`, `transforms/` and `ods/`. Default: `sql`.
     pub folder: PathBuf,
+    /// Further folders of transforms, such as `alerts`; a relative one is below `folder`, an empty text is none.
+    pub also: Vec<String>,
     /// How far the watermark stays behind the newest event time. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub watermark_delay: Duration,
@@ -30,9 +32,19 @@ impl Default for SqlConfig {
     fn default() -> Self {
         Self {
             folder: PathBuf::from("sql"),
+            also: Vec::new(),
             watermark_delay: Duration::from_secs(10),
             idle_after: Duration::from_secs(30),
             memory_limit: default_limit(),
         }
+    }
+}
+
+impl SqlConfig {
+    /// The folders that transforms are in.
+    pub fn transforms(&self) -> Vec<PathBuf> {
+        let also = self.also.iter().filter(|folder| !folder.is_empty());
+        let also = also.map(|folder| self.folder.join(folder));
+        std::iter::once(self.folder.join("transforms")).chain(also).collect()
     }
 }

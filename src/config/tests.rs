@@ -120,6 +120,37 @@ fn an_unknown_key_is_refused_with_its_name() {
 }
 
 #[test]
+fn no_error_repeats_a_value_that_may_be_a_password() {
+    let cases = [
+        (
+            "password = '${BROKER_PASSWORD}'",
+            "password = 12345",
+            "source.password: write it as a text",
+        ),
+        ("password = '${BROKER_PASSWORD}'", "password = 1e45", "source.password"),
+        ("password = '${BROKER_PASSWORD}'", "password = [12345]", "source.password"),
+        ("pipeline = 'sales'", "pipeline = 12345", "invalid type: integer, expected a string"),
+        (
+            "pipeline = 'sales'",
+            "pipeline = 'sales'\nbatch = '12345'",
+            "invalid type: string, expected",
+        ),
+        (
+            "pipeline = 'sales'",
+            "pipeline = 'sales'\nbatch = { max_age = '12345 parrots' }",
+            "batch",
+        ),
+    ];
+    for (from, to, says) in cases {
+        assert!(MINIMAL.contains(from), "{from}");
+        let error = parse_with(&MINIMAL.replace(from, to)).unwrap_err();
+        assert!(!error.contains("12345") && !error.contains("1e45"), "{to}: {error}");
+        let is_said = error.contains(says) || says == "batch";
+        assert!(is_said, "{to}: {error}");
+    }
+}
+
+#[test]
 fn a_syntax_error_names_its_line_and_not_its_text() {
     let error = parse_with("pipeline = 'x'\npassword = hunter2").unwrap_err();
     assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{filter_record_batch, max};
+use arrow::compute::filter_record_batch;
 
 use super::{Offset, Position, Scn, SystemColumn, Table};
 
@@ -110,9 +110,10 @@ impl Changelog {
         self
     }
 
-    /// The newest `source_ts`, microseconds since 1970; `None` if no row has one.
-    pub fn newest_source_ts(&self) -> Option<i64> {
+    /// The `source_ts` of the rows that have one, microseconds since 1970.
+    pub fn source_times(&self) -> impl Iterator<Item = i64> + '_ {
         let times = self.batch.column(self.table.system_column(SystemColumn::SourceTs));
-        times.as_any().downcast_ref::<TimestampMicrosecondArray>().and_then(max)
+        let times = times.as_any().downcast_ref::<TimestampMicrosecondArray>();
+        times.into_iter().flatten().flatten()
     }
 }

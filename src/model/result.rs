@@ -59,6 +59,8 @@ pub struct RestChannel {
     pub order: Vec<usize>,
     pub sends: Sends,
     pub payload: Payload,
+    /// The tables that the result reads, as the source names them.
+    pub source_tables: Vec<String>,
 }
 
 /// Which changes of a keyed result are posted. Appended rows all are.

@@ -30,6 +30,15 @@ pub enum PipelineError {
     Forgotten(Box<LostHistory>),
     #[error("checkpoints can't be opened")]
     Checkpoint(#[from] CheckpointError),
+    #[error(
+        "files of sql/ods wait for a start of the processor or `tidemark apply`: {}; until then it creates no table",
+        files.join(", ")
+    )]
+    PendingFiles {
+        files: Vec<String>,
+        #[source]
+        source: Box<PipelineError>,
+    },
     #[error("a part of the program panicked")]
     Panicked(#[source] tokio::task::JoinError),
 }

@@ -20,7 +20,7 @@ mod tasks;
 pub use dry_run::DryRun;
 pub use error::{CommitError, PipelineError};
 pub use history::LostHistory;
-pub use sql_folder::{Sql, load_sql, load_sql_with};
+pub use sql_folder::{Sql, SqlFolders, load_sql, load_sql_with};
 
 use std::num::NonZeroUsize;
 
@@ -57,9 +57,10 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
-    let texts = sql_watcher::texts(&config.sql.folder).await;
+    let folders = SqlFolders::from(&config.sql);
+    let texts = sql_watcher::texts(&folders).await;
     let policy = config.decode.unknown_tables;
-    let loaded = PlannedSql::load(&config.sql.folder, &config.xml, policy).await;
+    let loaded = PlannedSql::load(&folders, &config.xml, policy).await;
     let PlannedSql { mut sql, plan } = loaded.map_err(PipelineError::Sql)?;
     let access = PostgresAccess::new(config);
     let mut carry_over = CarryOver {

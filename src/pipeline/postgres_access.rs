@@ -40,6 +40,15 @@ impl PostgresAccess {
         SchemaAdmin::new(self.config.clone(), self.pipeline.as_str())
     }
 
+    /// The same that creates and alters no table.
+    ///
+    /// # Errors
+    /// If the configuration is wrong; no connection is made.
+    pub(super) fn schema_examiner(&self) -> Result<SchemaAdmin, SinkError> {
+        let config = PostgresConfig { create_tables: false, ..self.config.clone() };
+        SchemaAdmin::new(config, self.pipeline.as_str())
+    }
+
     /// # Errors
     /// If the configuration is wrong; no connection is made.
     pub(super) fn ledger_reader(&self) -> Result<LedgerReader, SinkError> {

@@ -1,11 +1,12 @@
 //! The SQL folder: read, checked and planned.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metrics::counter;
 
+use crate::config::SqlConfig;
 use crate::decode::UnknownTables;
 use crate::model::{SchemaChange, Table};
 use crate::pipeline::error::PipelineError;
@@ -18,6 +19,57 @@ use crate::xml::{Extraction, XmlConfig, resolve};
 
 /// What problems of `[[xml]]` sections are told to be in.
 const CONFIG: &str = "tidemark.toml";
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+pub struct SqlFolders {
+    /// With `tables/` and `ods/`.
+    root: PathBuf,
+    transforms: Vec<PathBuf>,
+}
+
+impl From<&Path> for SqlFolders {
+    fn from(root: &Path) -> Self {
+        Self { root: root.to_owned(), transforms: vec![root.join("transforms")] }
+    }
+}
+
+impl From<&PathBuf> for SqlFolders {
+    fn from(root: &PathBuf) -> Self {
+        root.as_path().into()
+    }
+}
+
+impl From<&SqlConfig> for SqlFolders {
+    fn from(config: &SqlConfig) -> Self {
+        Self { root: config.folder.clone(), transforms: config.transforms() }
+    }
+}
+
+impl SqlFolders {
+    /// # Errors
+    /// If a file can't be read, or two have one name.
+    pub(crate) fn read_transforms(&self) -> Result<Vec<SqlFile>, SqlError> {
+        let mut all: Vec<SqlFile> = Vec::new();
+        for folder in &self.transforms {
+            for file in read_folder(folder)? {
+                if let Some(other) = all.iter().find(|other| other.name == file.name) {
+                    let message =
+                        format!("{} makes a result of this name too", other.path.display());
+                    return Err(SqlError { path: file.path, at: None, message });
+                }
+                all.push(file);
+            }
+        }
+        Ok(all)
+    }
+
+    /// # Errors
+    /// If a file can't be read.
+    pub(crate) fn read(&self, part: &str) -> Result<Vec<SqlFile>, SqlError> {
+        read_folder(&self.root.join(part))
+    }
+}
 
 /// The SQL folder, read and checked.
 #[derive(Debug, Clone)]
@@ -47,22 +99,22 @@ pub async fn load_sql(folder: &Path) -> Result<Sql, Vec<SqlError>> {
 /// # Errors
 /// As there.
 pub async fn load_sql_with(
-    folder: &Path,
+    folders: impl Into<SqlFolders>,
     xml: &[XmlConfig],
     unknown_tables: UnknownTables,
 ) -> Result<Sql, Vec<SqlError>> {
-    Ok(PlannedSql::load(folder, xml, unknown_tables).await?.sql)
+    Ok(PlannedSql::load(&folders.into(), xml, unknown_tables).await?.sql)
 }
 
 fn read_sql(
-    folder: &Path,
+    folders: &SqlFolders,
     xml: &[XmlConfig],
     unknown_tables: UnknownTables,
 ) -> Result<Sql, Vec<SqlError>> {
-    let read = |name: &str| read_folder(&folder.join(name)).map_err(|error| vec![error]);
+    let read = |name: &str| folders.read(name).map_err(|error| vec![error]);
     let mut tables = parse_tables(&read("tables")?)?;
     if tables.is_empty() {
-        let path = folder.join("tables");
+        let path = folders.root.join("tables");
         let message =
             "declares no table: one CREATE TABLE file per source table goes here".to_owned();
         return Err(vec![SqlError { path, at: None, message }]);
@@ -72,7 +124,7 @@ fn read_sql(
         problems.into_iter().map(error).collect::<Vec<_>>()
     })?;
     tables.extend(extractions.iter().map(|extraction| Arc::clone(&extraction.table)));
-    let transforms = read("transforms")?;
+    let transforms = folders.read_transforms().map_err(|error| vec![error])?;
     let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
     Ok(Sql { tables, transforms, ods, extractions, unknown_tables })
 }
@@ -106,11 +158,11 @@ impl PlannedSql {
     /// # Errors
     /// All problems of all files.
     pub(super) async fn load(
-        folder: &Path,
+        folders: &SqlFolders,
         xml: &[XmlConfig],
         unknown_tables: UnknownTables,
     ) -> Result<Self, Vec<SqlError>> {
-        let sql = read_sql(folder, xml, unknown_tables)?;
+        let sql = read_sql(folders, xml, unknown_tables)?;
         let plan = Some(SqlPlan::new(&sql, &sql.tables, &[]).await?);
         Ok(Self { sql, plan })
     }
@@ -169,9 +221,28 @@ mod tests {
     use crate::model::{Offset, SchemaChangeKind, SeenType};
 
     #[tokio::test]
+    async fn further_folders_have_transforms_with_names_of_their_own() {
+        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
+        let also = |also: &[&str]| {
+            let also = also.iter().map(|folder| (*folder).to_owned()).collect();
+            SqlConfig { folder: folder.clone(), also, ..SqlConfig::default() }
+        };
+        let read = async |config: SqlConfig| {
+            let sql = load_sql_with(&config, &[], UnknownTables::default()).await?;
+            Ok::<Vec<String>, Vec<SqlError>>(sql.transforms.into_iter().map(|f| f.name).collect())
+        };
+        let plain = read(also(&[""])).await.unwrap();
+        assert!(!plain.contains(&"high_value_orders".to_owned()), "{plain:?}");
+        let more = read(also(&["alerts", ""])).await.unwrap();
+        assert!(more.starts_with(&plain) && more.contains(&"high_value_orders".to_owned()));
+        let twice = read(also(&["transforms"])).await.unwrap_err();
+        assert!(twice[0].to_string().contains("makes a result of this name too"), "{twice:?}");
+    }
+
+    #[tokio::test]
     async fn a_plan_is_handed_on_while_planning_again_would_give_the_same() {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"));
-        let loaded = PlannedSql::load(folder, &[], UnknownTables::default()).await.unwrap();
+        let loaded = PlannedSql::load(&folder.into(), &[], UnknownTables::default()).await.unwrap();
         let (sql, plan) = (loaded.sql, loaded.plan.unwrap());
         let shown = SchemaChange {
             source: sql.tables[0].source.clone(),

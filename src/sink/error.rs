@@ -96,8 +96,10 @@ pub struct RefusedRow {
     pub offset: Offset,
     /// The target's column, where that is known.
     pub column: Option<String>,
-    /// One sentence: which target refuses what, and what to do about it.
+    /// One sentence: which target refuses what, and what to do about it. It has values of the row.
     pub message: String,
+    /// The same for logs and pages, without values of the row.
+    pub told: String,
     /// What finds such a row before it is applied.
     pub level: PreflightLevel,
 }
@@ -112,10 +114,10 @@ pub enum PreflightLevel {
 }
 
 fn first(rows: &[RefusedRow]) -> &str {
-    rows.first().map_or("", |row| row.message.as_str())
+    rows.first().map_or("", |row| row.told.as_str())
 }
 
-/// Where a value did not fit; as much of it as is known.
+/// Where a value did not fit; as much of it as is known. Its text goes to logs and pages, so it has no value of a row.
 #[derive(Debug, thiserror::Error)]
 #[error("a row does not fit {}{}: {message}", table.as_deref().unwrap_or("its table"), in_column(column))]
 pub struct DataError {
@@ -123,9 +125,31 @@ pub struct DataError {
     pub column: Option<String>,
     /// Position of the row in its batch of the epoch.
     pub row: Option<usize>,
+    /// Without any value of the row.
     pub message: String,
-    #[source]
-    pub source: Option<BoxedCause>,
+    /// Boxed, because every result of the sink has room for it. It is no `source`, which logs show.
+    pub detail: Option<Box<ServerDetail>>,
+}
+
+/// What the server says of a row's values.
+#[derive(Debug)]
+pub struct ServerDetail {
+    /// The whole message, for the dead letter alone.
+    pub text: String,
+    /// The server's error itself, for whoever decides by it.
+    pub cause: Option<BoxedCause>,
+}
+
+impl DataError {
+    /// What the dead letter says, which has the row anyway.
+    pub(crate) fn with_detail(&self) -> &str {
+        self.detail.as_ref().map_or(&self.message, |detail| &detail.text)
+    }
+
+    /// The server's error itself.
+    pub(crate) fn cause<E: StdError + 'static>(&self) -> Option<&E> {
+        self.detail.as_ref()?.cause.as_ref()?.downcast_ref()
+    }
 }
 
 fn newest_text(newest: Option<Epoch>) -> String {

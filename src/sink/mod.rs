@@ -18,7 +18,7 @@ pub mod postgres;
 pub mod rest;
 
 use error::ATTEMPTS_AWAY;
-pub use error::{DataError, PreflightLevel, RefusedRow, SinkError};
+pub use error::{DataError, PreflightLevel, RefusedRow, ServerDetail, SinkError};
 pub use history::{AcceptedRange, LedgerHistory, LedgerTraces};
 
 use std::collections::{BTreeMap, HashSet};

@@ -14,6 +14,8 @@ pub enum Condition {
     Checkpoint,
     /// Delivery to the REST API.
     Rest,
+    /// Room for what waits for it.
+    Outbox,
     /// Publishing them.
     #[serde(rename = "dead_letters")]
     DeadLetters,
@@ -29,6 +31,10 @@ pub struct Readiness {
     pub conditions: BTreeMap<Condition, String>,
 }
 
+/// What must be up before the processor is ready the first time; checkpoints may be at fault, but not unknown.
+const STARTING: [Condition; 4] =
+    [Condition::Source, Condition::Target, Condition::State, Condition::Checkpoint];
+
 #[derive(Debug, Default)]
 struct ConditionReasons {
     /// ConditionReasons that stop the work.
@@ -42,10 +48,10 @@ struct ConditionReasons {
 pub struct Health(Arc<RwLock<ConditionReasons>>);
 
 impl Health {
-    /// A health that waits for source, target and state.
+    /// A health that waits for the parts that each start brings up.
     pub fn starting() -> Self {
         let health = Self::default();
-        for part in [Condition::Source, Condition::Target, Condition::State] {
+        for part in STARTING {
             health.block(part, "starting");
         }
         health
@@ -64,9 +70,10 @@ impl Health {
         parts.blocked.insert(part, reason.into());
     }
 
-    /// The part is at fault; processing goes on.
+    /// The part is at fault; processing goes on, also if the part had blocked it.
     pub fn degrade(&self, part: Condition, reason: impl Into<String>) {
         let mut parts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        parts.blocked.remove(&part);
         parts.degraded.insert(part, reason.into());
     }
 
@@ -92,12 +99,24 @@ mod tests {
     }
 
     #[test]
-    fn it_is_ready_when_nothing_blocks() {
+    fn it_is_ready_when_every_part_is_up() {
         let health = Health::starting();
-        assert!(!health.readiness().ready);
-        for part in [Condition::Source, Condition::Target, Condition::State] {
+        for part in STARTING {
+            assert!(!health.readiness().ready, "{part:?}");
             health.clear(part);
         }
         assert_eq!(health.readiness(), Readiness { ready: true, conditions: BTreeMap::new() });
+    }
+
+    #[test]
+    fn a_part_that_starts_at_fault_blocks_no_longer() {
+        let health = Health::default();
+        health.block(Condition::Checkpoint, "starting");
+        health.degrade(Condition::Checkpoint, "no such bucket");
+        let readiness = health.readiness();
+        assert!(readiness.ready);
+        assert_eq!(readiness.conditions[&Condition::Checkpoint], "no such bucket");
+        health.clear(Condition::Checkpoint);
+        assert_eq!(health.readiness().conditions, BTreeMap::new());
     }
 }

@@ -26,6 +26,8 @@ pub const PASSED: &str = "cdc_passed_messages_total";
 pub const DEAD_LETTERS: &str = "cdc_dead_letters_total";
 pub const REPLAYED: &str = "cdc_replayed_dead_letters_total";
 pub const PUBLISHED_LETTERS: &str = "cdc_published_dead_letters_total";
+pub const OPEN_LETTERS: &str = "cdc_open_dead_letters";
+pub const OLDEST_LETTER: &str = "cdc_oldest_open_dead_letter_age_seconds";
 pub const SCHEMA_CHANGES: &str = "cdc_schema_changes_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
 pub const EPOCHS: &str = "cdc_epochs_total";
@@ -47,6 +49,7 @@ pub const LOOKUP_BYTES: &str = "cdc_lookup_bytes";
 pub const BREAKER_STATE: &str = "cdc_breaker_state";
 pub const REST_REQUESTS: &str = "cdc_rest_requests_total";
 pub const OUTBOX_ROWS: &str = "cdc_outbox_rows";
+pub const OUTBOX_LIMIT: &str = "cdc_outbox_limit";
 pub const HEARTBEAT: &str = "cdc_heartbeat_timestamp_seconds";
 pub const READY: &str = "cdc_ready";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
@@ -103,7 +106,7 @@ pub(super) fn describe() {
     );
     describe_histogram!(
         LAG_SECONDS,
-        "from the database's change time to the commit, newest row of each epoch"
+        "from the database's change time to the commit, of each landed row"
     );
     describe_memory();
     describe_sql();
@@ -112,6 +115,7 @@ pub(super) fn describe() {
         "requests to the REST API, by path and outcome: delivered, refused or failed"
     );
     describe_gauge!(OUTBOX_ROWS, "rows that wait to be posted to the REST API");
+    describe_gauge!(OUTBOX_LIMIT, "rows in the outbox at which nothing more is committed");
     describe_history();
 }
 
@@ -170,12 +174,17 @@ fn describe_queue() {
 }
 
 fn describe_dead_letters() {
-    describe_counter!(DEAD_LETTERS, "events that could not be processed, by error type");
+    describe_counter!(
+        DEAD_LETTERS,
+        "events, rows of results and requests that are dead letters, by error type"
+    );
     describe_counter!(
         REPLAYED,
         "dead letters of events processed again, by outcome: replayed, superseded, failed, not_tried"
     );
     describe_counter!(PUBLISHED_LETTERS, "dead letters that the broker has stored");
+    describe_gauge!(OPEN_LETTERS, "dead letters that are neither replayed nor superseded");
+    describe_gauge!(OLDEST_LETTER, "since the first failure of the oldest of these; 0 without any");
 }
 
 fn describe_faults() {

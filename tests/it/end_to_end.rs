@@ -150,3 +150,29 @@ async fn checkpoints_that_cannot_be_written_stop_nothing_and_are_seen() {
     shop.end(&mut processor).await;
     shop.stack.stop().await.expect("the servers end");
 }
+
+#[tokio::test]
+async fn checkpoint_storage_that_is_away_at_a_start_is_seen_and_used_when_it_is_back() {
+    let change =
+        |settings| tidemark_dev::stack::Settings { checkpoint_interval: "100ms", ..settings };
+    let shop = Shop::open_with(change).await;
+    let blocked = shop.stack.checkpoints();
+    std::fs::write(&blocked, "in the way").expect("a file");
+    let published = publish(&shop, &["--rate", "max", "--events", "300"]).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    shop.wait_for(published).await;
+    let body = loop {
+        match get(&shop, "/ready").await {
+            Some((status, body)) if status.contains("200") => break body,
+            _ => pause().await,
+        }
+    };
+    assert!(body.contains("is a file and not a folder"), "{body}");
+    std::fs::remove_file(&blocked).expect("out of the way");
+    while get(&shop, "/ready").await.is_none_or(|(_, body)| body.contains("\"checkpoint\"")) {
+        pause().await;
+    }
+    assert!(std::fs::read_dir(&blocked).expect("a folder").count() > 0);
+    shop.end(&mut processor).await;
+    shop.stack.stop().await.expect("the servers end");
+}

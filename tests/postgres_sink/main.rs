@@ -18,6 +18,7 @@ mod postgres;
 mod refused;
 mod rest;
 mod rest_access;
+mod roles;
 mod schema_repairs;
 mod server_faults;
 #[path = "../support/small_disk.rs"]
@@ -281,6 +282,46 @@ async fn migrations_are_applied_once_and_never_edited() {
     let error = admin.apply_ods(&files(&[("4.sql", "COMMIT; SELECT 1")])).await.unwrap_err();
     assert!(error.to_string().contains("take out its COMMIT"), "{error}");
     assert_eq!(count(&client, "\"Ods \"\"1\".a").await, 2);
+
+    // A file that is being written is not taken for applied.
+    for empty in ["", "-- soon\n"] {
+        let applied = admin.apply_ods(&files(&[("5.sql", empty)])).await.unwrap();
+        assert_eq!(applied, [""; 0], "{empty:?}");
+    }
+    let whole = files(&[("5.sql", "-- soon\nINSERT INTO a VALUES (5)")]);
+    assert_eq!(admin.apply_ods(&whole).await.unwrap(), ["5.sql"]);
+    assert_eq!(count(&client, "\"Ods \"\"1\".a").await, 3);
+}
+
+#[tokio::test]
+async fn tables_that_a_start_has_made_make_room_while_they_are_empty() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let client = server.client().await;
+    let mut sink =
+        PostgresSink::new(PostgresConfig::from_url(server.url()), PIPELINE, QUEUE).unwrap();
+    let mut admin = sink.schema_admin();
+    admin.apply_ods(&[]).await.unwrap();
+    admin.create_landing(&[orders()]).await.unwrap();
+    admin.create_missing(&[totals()]).await.unwrap();
+    let dlq = "CREATE TABLE cdc_dlq (LIKE cdc_dlq INCLUDING ALL); DROP TABLE cdc_dlq; \
+               ALTER TABLE cdc_dlq_new RENAME TO cdc_dlq;";
+    let dlq = dlq.replacen("cdc_dlq (", "cdc_dlq_new (", 1);
+    let all = files(&[("1.sql", TARGETS), ("2.sql", &dlq)]);
+    assert_eq!(admin.apply_ods(&all).await.unwrap(), ["1.sql", "2.sql"]);
+    sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attname = 'status' AND atttypmod = 44 \
+                   AND attrelid = 'orders_history'::regclass";
+    let row = client.query_one(columns, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1, "varchar(40), as the file says");
+
+    // With a row in it, it stays, and the file says why.
+    client.batch_execute("DROP TABLE order_totals").await.unwrap();
+    admin.create_missing(&[totals()]).await.unwrap();
+    client.batch_execute("INSERT INTO order_totals VALUES (1, 'x')").await.unwrap();
+    let again = files(&[("3.sql", "CREATE TABLE order_totals (order_id bigint)")]);
+    let error = admin.apply_ods(&again).await.unwrap_err().to_string();
+    assert!(error.contains("already exists") && error.contains("IF NOT EXISTS"), "{error}");
+    assert_eq!(count(&client, "order_totals").await, 1);
 }
 
 #[tokio::test]
@@ -305,7 +346,9 @@ async fn wrong_targets_are_all_named_at_once() {
             "orders_history.change_seq: the column is missing; its type would be int8",
             "orders_history.region: is NOT NULL without a default, and nothing fills it",
             "order_totals: (order_id) must be NOT NULL, or its unique index NULLS NOT DISTINCT",
-            "order_log: there is no such table in schema public",
+            "order_log: there is no such table in schema public; create it:\nCREATE TABLE IF NOT EXISTS \
+             \"public\".\"order_log\" (\n  \"order_id\" int8,\n  \"status\" text,\n  \"processed_at\" timestamptz \
+             NOT NULL DEFAULT now()\n);\n",
         ]
     );
     // A domain rounds as the type that it is made of.

@@ -347,3 +347,33 @@ async fn the_share_that_is_a_flood_is_configurable() {
     scene.sink.commit(&logged).await.unwrap();
     assert_eq!(count(&scene.client, "cdc_dlq").await, 1000);
 }
+
+#[tokio::test]
+async fn values_of_a_row_are_in_its_dead_letter_and_in_no_message() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let ddl = "CREATE UNIQUE INDEX ON orders_history (status); CREATE UNIQUE INDEX ON order_totals (status)";
+    let mut scene = Scene::set(&server, "quiet", ddl).await;
+    let secret = "ada@example.com";
+    let twice = epoch(1).created(1, 1, secret).created(2, 2, secret).build();
+    let error = scene.sink.commit(&twice).await.unwrap_err();
+    let shown = format!("{error} {}", tidemark::resilience::chain(&error));
+    assert!(shown.contains("orders_history") && shown.contains("23505"), "{shown}");
+    assert!(!shown.contains(secret), "{shown}");
+    let SinkError::RowsRefused { rows } = error else { panic!("{error:?}") };
+    assert!(rows[0].message.contains(&format!("Key (status)=({secret})")), "{}", rows[0].message);
+    assert!(!rows[0].told.contains(secret), "{}", rows[0].told);
+
+    // A row of a result has its letter at once.
+    let twice = epoch(1).upserted(1, secret).upserted(2, secret).build();
+    scene.sink.commit(&twice).await.unwrap();
+    let letters = scene.letters().await;
+    assert!(letters[0].2.contains(&format!("Key (status)=({secret})")), "{letters:?}");
+
+    // A fault of the whole table.
+    let ddl = "ALTER TABLE order_totals ADD CHECK (status NOT LIKE '%@%') NOT VALID";
+    scene.client.batch_execute(ddl).await.unwrap();
+    let flood = (0..30).fold(epoch(2), |e, key| e.upserted(key, &format!("{key}{secret}"))).build();
+    let error = scene.sink.commit(&flood).await.unwrap_err();
+    let shown = format!("{error} {}", tidemark::resilience::chain(&error));
+    assert!(shown.contains("order_totals refuses") && !shown.contains(secret), "{shown}");
+}

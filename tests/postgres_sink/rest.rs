@@ -88,7 +88,8 @@ pub(crate) fn posted(commit: &EpochCommit, target: &str) -> EpochCommit {
 fn post(commit: &EpochCommit, sends: Sends, is_posted: impl Fn(&str) -> bool) -> EpochCommit {
     let mut commit = commit.clone();
     for changes in commit.results.iter_mut().filter(|changes| is_posted(&changes.table.target)) {
-        let rest = RestChannel { order: vec![0], sends, payload: Payload::Row };
+        let rest =
+            RestChannel { order: vec![0], sends, payload: Payload::Row, source_tables: Vec::new() };
         let is_keyed = changes.table.target == KEYED;
         changes.table = Arc::new(ResultTable {
             target: if is_keyed { KEYED_PATH } else { APPENDED_PATH }.to_owned(),
@@ -305,6 +306,74 @@ async fn a_refused_row_is_a_dead_letter_with_the_answer_and_its_neighbours_go_on
         "the API answers 400 Bad Request: {\"error\":\"the fault mode refuses this request\"}";
     let body = r#"{"order_id":1,"status":"bad"}"#;
     assert_eq!(shown, [[KEYED_PATH, "REST_REFUSED", "rest", reason, body, "created"]]);
+}
+
+/// An API that fails over every row with this status; over all rows as long as `is_down`.
+async fn failing_over(
+    status: &'static str,
+    is_down: Arc<std::sync::atomic::AtomicBool>,
+) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
+    let taken: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let (heard, down) = (Arc::clone(&taken), is_down);
+    let post = axum::routing::post(move |body: String| {
+        let (heard, down) = (Arc::clone(&heard), Arc::clone(&down));
+        async move {
+            if down.load(std::sync::atomic::Ordering::SeqCst) || body.contains(status) {
+                return (axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("echo: {body}"));
+            }
+            heard.lock().unwrap().push(body);
+            (axum::http::StatusCode::CREATED, String::new())
+        }
+    });
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback_service(post);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, taken)
+}
+
+#[tokio::test]
+async fn a_row_that_the_api_fails_over_is_a_dead_letter_and_an_outage_makes_none() {
+    let server = PostgresServer::start(Durability::Off).await;
+    let mut stage = RestStage::new(&server, "failing".to_owned()).await;
+    let mut sink = stage.sink(QUEUE).await;
+    let is_down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (url, taken) = failing_over("poison", Arc::clone(&is_down)).await;
+    let commit = epoch(1).upserted(1, "poison").upserted(2, "fine").upserted(3, "fine");
+    sink.commit(&commit.build()).await.unwrap();
+    let running = deliver(stage.config(), &url, "");
+    // Every row fails, many times over: the API is to blame.
+    while !running
+        .health
+        .readiness()
+        .conditions
+        .get(&Condition::Rest)
+        .is_some_and(|r| r.contains("breaker open"))
+    {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(&stage.tables.client, "failing.cdc_dlq").await, 0);
+    assert_eq!(stage.waiting().await, 3);
+    let shown = running.health.readiness().conditions[&Condition::Rest].clone();
+    assert!(shown.contains("500") && !shown.contains("poison"), "{shown}");
+
+    is_down.store(false, std::sync::atomic::Ordering::SeqCst);
+    // Others come while the bad row is tried.
+    let mut number = 1;
+    while count(&stage.tables.client, "failing.cdc_dlq").await == 0 {
+        number += 1;
+        sink.commit(&epoch(number).upserted(number as i64 + 100, "fine").build()).await.unwrap();
+    }
+    stage.until_delivered().await;
+    running.end().await;
+    let sql = "SELECT error_type, error_message, convert_from(original_payload, 'UTF8') FROM failing.cdc_dlq";
+    let letters = stage.tables.client.query(sql, &[]).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let text = |at: usize| letters[0].get::<_, String>(at);
+    assert_eq!(text(0), "REST_REFUSED");
+    assert!(text(1).contains("500") && text(1).contains("echo: "), "{}", text(1));
+    assert!(text(2).contains("poison"), "{}", text(2));
+    assert_eq!(taken.lock().unwrap().len() as u64, 2 + number - 1);
 }
 
 #[tokio::test]

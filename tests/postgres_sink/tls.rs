@@ -12,10 +12,12 @@ use crate::Database;
 use crate::certificates::{Authority, Pair};
 use crate::postgres::{Durability, PostgresServer};
 
-/// `encrypted` must come by TLS, and `known` with a certificate too.
+/// `encrypted` must come by TLS, and `known` with a certificate too; `clear` is asked for its password as it is.
 const ACCESS: &str = "
 hostnossl all encrypted,known 127.0.0.1/32 reject
 hostssl all known 127.0.0.1/32 trust clientcert=verify-ca
+host all clear 127.0.0.1/32 password
+host all hashed 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 ";
 
@@ -40,7 +42,9 @@ async fn server(authority: &Authority, pair: &Pair) -> PostgresServer {
         .to_vec()
     })
     .await;
-    let roles = "CREATE ROLE encrypted SUPERUSER LOGIN; CREATE ROLE known SUPERUSER LOGIN";
+    let roles = "CREATE ROLE encrypted SUPERUSER LOGIN; CREATE ROLE known SUPERUSER LOGIN; \
+                 CREATE ROLE clear SUPERUSER LOGIN PASSWORD 'hunter2'; \
+                 CREATE ROLE hashed SUPERUSER LOGIN PASSWORD 'hunter2'";
     server.client().await.batch_execute(roles).await.unwrap();
     server
 }
@@ -52,7 +56,7 @@ fn config(server: &PostgresServer, user: &str, mode: SslMode) -> PostgresConfig 
 
 /// What a first connection comes to.
 async fn first(config: &PostgresConfig) -> Result<(), SinkError> {
-    SchemaAdmin::new(config.clone(), PIPELINE).unwrap().apply_ods(&[]).await
+    SchemaAdmin::new(config.clone(), PIPELINE).unwrap().apply_ods(&[]).await.map(drop)
 }
 
 /// The sentence of a refusal, which is for somebody who has to do something.
@@ -181,4 +185,68 @@ async fn a_client_shows_its_certificate() {
     let missing = Pair { certificate: PathBuf::from("/nowhere.pem"), key: known.key.clone() };
     let missing = refusal(&with(Some(&missing))).await;
     assert!(missing.contains("/nowhere.pem can't be read"), "{missing}");
+}
+
+/// A server that goes by a name of elsewhere.
+fn elsewhere(port: u16, user: &str, mode: SslMode, root: Option<&Authority>) -> PostgresConfig {
+    let address = format!("host=db.example hostaddr=127.0.0.1 port={port} dbname=postgres");
+    PostgresConfig {
+        sslmode: Some(mode),
+        root_certificate: root.map(Authority::certificate),
+        ..PostgresConfig::from_url(format!("{address} user={user} password=hunter2"))
+    }
+}
+
+#[tokio::test]
+async fn a_password_goes_in_clear_text_only_to_a_server_that_is_known() {
+    let authority = Authority::new();
+    let pair = authority.issue("server", "DNS:db.example");
+    let server = server(&authority, &pair).await;
+    let port = server.port();
+    for mode in [SslMode::Disable, SslMode::Prefer, SslMode::Require] {
+        let refused = refusal(&elsewhere(port, "clear", mode, None)).await;
+        for part in ["in clear text", "verify-full", "scram-sha-256"] {
+            assert!(refused.contains(part), "{mode:?}: {part} in {refused}");
+        }
+        first(&elsewhere(port, "hashed", mode, None)).await.unwrap();
+    }
+    for mode in [SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull] {
+        first(&elsewhere(port, "clear", mode, Some(&authority))).await.unwrap();
+    }
+    let here = server.url().replace("postgres@", "clear:hunter2@");
+    first(&PostgresConfig::from_url(here)).await.unwrap();
+    let unsaid = elsewhere(port, "hashed", SslMode::Prefer, None);
+    let unsaid = refusal(&PostgresConfig { sslmode: None, ..unsaid }).await;
+    assert!(unsaid.contains("signed by none of the authorities"), "{unsaid}");
+}
+
+/// Speaks no TLS and asks for the password in clear text; what it heard.
+async fn impostor(listener: tokio::net::TcpListener) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut heard = Vec::new();
+    // The one that asks for TLS, and the one without.
+    for _ in 0..2 {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut first = [0; 8];
+        socket.read_exact(&mut first).await.unwrap();
+        let asks_for_tls = first == [0, 0, 0, 8, 4, 210, 22, 47];
+        heard.extend(first);
+        let answer: &[u8] = if asks_for_tls { b"N" } else { b"R\0\0\0\x08\0\0\0\x03" };
+        socket.write_all(answer).await.unwrap();
+        // Until the client gives up.
+        let _reset = socket.read_to_end(&mut heard).await.is_err();
+    }
+    heard
+}
+
+#[tokio::test]
+async fn who_answers_in_the_place_of_the_server_does_not_hear_the_password() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listening = tokio::spawn(impostor(listener));
+    let refused = refusal(&elsewhere(port, "clear", SslMode::Prefer, None)).await;
+    assert!(refused.contains("in clear text"), "{refused}");
+    let heard = listening.await.unwrap();
+    assert!(heard.windows(5).any(|part| part == b"clear"), "the user's name came");
+    assert!(!heard.windows(7).any(|part| part == b"hunter2"));
 }

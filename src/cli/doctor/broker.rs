@@ -82,8 +82,8 @@ fn fix(error: &SolaceError, source: &SolaceConfig) -> String {
             )
         }
         SolaceError::UnknownQueue { .. } => format!(
-            "set provision = true in [source], or on the broker: {spool}; create queue \"{queue}\"; no shutdown; \
-             subscription topic \"cdc/oracle/>\""
+            "set provision = true in [source], or on the broker: {spool}; create queue \"{queue}\"; no shutdown; {}",
+            subscriptions(source)
         ),
         SolaceError::Permission { .. } => format!(
             "on the broker: {spool}; queue \"{queue}\"; owner {username} (or: permission all consume)"
@@ -99,4 +99,13 @@ fn fix(error: &SolaceError, source: &SolaceConfig) -> String {
             "see the message; run with RUST_LOG=debug for more".to_owned()
         }
     }
+}
+
+/// Those of the configuration; without any, only the publisher knows them.
+fn subscriptions(source: &SolaceConfig) -> String {
+    if source.topics.is_empty() {
+        return "subscription topic \"THE TOPIC OF THE EVENTS\"".to_owned();
+    }
+    let topics = source.topics.iter().map(|topic| format!("subscription topic \"{topic}\""));
+    topics.collect::<Vec<_>>().join("; ")
 }

@@ -29,7 +29,7 @@ pub struct Arguments {
     config: PathBuf,
     /// The broker's management address, as in http://broker:8080: it tells the queue's limits. Default: that of
     /// [source.semp].
-    #[arg(long, value_name = "URL", env = "SEMP_URL")]
+    #[arg(long, value_name = "URL", env = "SEMP_URL", hide_env_values = true)]
     semp: Option<url::Url>,
     #[arg(long, default_value = "admin", env = "SEMP_USERNAME")]
     semp_username: String,
@@ -97,12 +97,11 @@ fn access<'a>(arguments: &'a Arguments, source: &'a SolaceConfig) -> Option<Semp
 }
 
 async fn read_sql(config: &Config) -> (Option<Sql>, Vec<Arc<ResultTable>>, Vec<Finding>) {
-    let folder = &config.sql.folder;
     let wrong = |errors: Vec<crate::transform::SqlError>| {
         let fix = "correct the file; `tidemark check` shows the line";
         errors.iter().map(|error| Finding::problem(error.to_string(), fix)).collect()
     };
-    let sql = match load_sql_with(folder, &config.xml, config.decode.unknown_tables).await {
+    let sql = match load_sql_with(&config.sql, &config.xml, config.decode.unknown_tables).await {
         Ok(sql) => sql,
         Err(errors) => return (None, Vec::new(), wrong(errors)),
     };
@@ -145,7 +144,7 @@ async fn endpoints(config: &Config, results: &[Arc<ResultTable>]) -> Vec<Finding
 
 async fn checkpoints(config: &Config) -> Finding {
     let url = &config.checkpoint.url;
-    let tried = match Checkpoints::open(&config.checkpoint, &config.pipeline) {
+    let tried = match Checkpoints::new(&config.checkpoint, &config.pipeline) {
         Ok(checkpoints) => checkpoints.try_out().await,
         Err(error) => Err(error),
     };

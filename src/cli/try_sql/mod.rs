@@ -12,7 +12,7 @@ use clap::Args;
 use crate::config::{self, Config};
 use crate::decode::DecodeConfig;
 use crate::model::Message;
-use crate::pipeline::{DryRun, load_sql_with};
+use crate::pipeline::{DryRun, SqlFolders, load_sql_with};
 use crate::source::file::{FileConfig, FileSource};
 use crate::source::solace::browse;
 use crate::source::{Source, SourceConfig, SourceEvent};
@@ -45,14 +45,14 @@ pub struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = read_config(&arguments)?;
-    let folder = match (&arguments.sql, &config) {
-        (Some(folder), _) => folder.clone(),
-        (None, Some(config)) => config.sql.folder.clone(),
-        (None, None) => PathBuf::from("sql"),
+    let folders = match (&arguments.sql, &config) {
+        (Some(folder), _) => SqlFolders::from(folder),
+        (None, Some(config)) => SqlFolders::from(&config.sql),
+        (None, None) => SqlFolders::from(&PathBuf::from("sql")),
     };
     let xml = config.as_ref().map_or(&[][..], |config| &config.xml);
     let decode = config.as_ref().map_or_else(DecodeConfig::default, |config| config.decode.clone());
-    let sql = load_sql_with(&folder, xml, decode.unknown_tables).await.map_err(|errors| {
+    let sql = load_sql_with(folders, xml, decode.unknown_tables).await.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;

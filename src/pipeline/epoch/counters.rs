@@ -21,9 +21,6 @@ pub(super) fn count_rows(changes: &[Changelog]) {
 
 pub(super) fn count_decoded(decoded: &Decoded) {
     count_rows(&decoded.changes);
-    for letter in &decoded.dead_letters {
-        counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
-    }
     let passed = &decoded.passed;
     let kinds = [
         ("tombstone", passed.tombstones),

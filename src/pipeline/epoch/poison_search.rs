@@ -50,7 +50,7 @@ impl PoisonSearch {
     /// The target refused these rows at the commit, each of them alone.
     pub(crate) fn refused(&mut self, rows: Vec<RefusedRow>) {
         for row in rows {
-            warn!(offset = %row.offset, table = row.table, reason = row.message, "the target refuses a row of this event: it becomes a dead letter");
+            warn!(offset = %row.offset, table = row.table, reason = row.told, "the target refuses a row of this event: it becomes a dead letter");
             let known = self.preflight_levels.entry(row.table.clone()).or_insert(row.level);
             *known = row.level.max(*known);
             self.reasons.insert(row.offset, Diversion::refused(row));
@@ -123,14 +123,15 @@ impl PoisonSearch {
                     return Err(error);
                 }
                 let reason = chain(&error);
-                warn!(%offset, error = reason, "this event makes a query fail: it becomes a dead letter");
+                // Why it fails may quote the row: the dead letter says it.
+                warn!(%offset, %error, "this event makes a query fail: it becomes a dead letter");
                 self.reasons.insert(**offset, Diversion::failed(&reason));
                 self.limit = Some(1);
             }
             many => {
                 warn!(
                     messages = many.len(),
-                    error = chain(&error),
+                    %error,
                     "a query fails: looking for the event that makes it fail"
                 );
                 self.limit = Some(many.len() / 2);

@@ -151,7 +151,7 @@ impl KnownHistory {
     }
 
     async fn compare(&self, ledger: &mut LedgerReader) -> Result<CheckpointLoss, CompareError> {
-        let checkpoints = Checkpoints::open(&self.checkpoints, &self.pipeline)?;
+        let checkpoints = Checkpoints::new(&self.checkpoints, &self.pipeline)?;
         lost_in_checkpoints(&checkpoints, ledger).await
     }
 }

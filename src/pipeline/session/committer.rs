@@ -6,13 +6,14 @@ use metrics::{counter, histogram};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::error;
 
-use crate::model::EpochCommit;
+use crate::model::{Epoch, EpochCommit};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::error::{CommitError, Stopped};
 use crate::pipeline::history::RecentEpochs;
 use crate::pipeline::schema::schema_change_log;
+use crate::pipeline::session::commit_report::CommitReport;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::pipeline::tasks::dead_letter_publisher::PublishRequests;
 use crate::pipeline::tasks::outbox_delivery::rows_for_outbox;
@@ -77,6 +78,9 @@ pub(crate) struct Committer<A> {
     had_committed: bool,
     /// What is remembered of it, beside the ledger.
     recent: RecentEpochs,
+    report: CommitReport,
+    /// The epoch that was committed last.
+    last: Epoch,
     /// Backlog of the outbox; `None` without a REST API.
     backlog: Option<Backlog>,
     /// `None` if dead letters are not published.
@@ -103,6 +107,8 @@ impl<A: Acknowledge> Committer<A> {
             count,
             had_committed: false,
             recent: RecentEpochs::default(),
+            report: CommitReport::start(),
+            last: Epoch(0),
             backlog: None,
             publishing: None,
         };
@@ -129,6 +135,7 @@ impl<A: Acknowledge> Committer<A> {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CommitError> {
         let mut acking = JoinSet::new();
         let ended = self.commit_all(&mut acking, &shutdown).await;
+        self.report.finish(&self.last.to_string());
         acking.join_all().await;
         match ended {
             Ok(()) | Err(Stopped::Shutdown) => Ok(()),
@@ -189,17 +196,17 @@ impl<A: Acknowledge> Committer<A> {
         };
         let reason = format!(
             "the outbox is full ({} rows, sink.rest.outbox_limit is {}): nothing is committed until the \
-             REST API has taken some",
+             REST API has taken some; repair the API, take out the transforms that post, or raise the limit",
             backlog.rows(),
             backlog.limit()
         );
-        warn!(reason, "waiting for the REST API");
-        self.health.block(Condition::Target, reason);
+        error!(reason, "the flow stops: rows for the REST API have no room");
+        self.health.block(Condition::Outbox, reason);
         let has_room = tokio::select! {
             () = shutdown.cancelled() => Err(Stopped::Shutdown),
             () = backlog.room() => Ok(()),
         };
-        self.health.clear(Condition::Target);
+        self.health.clear(Condition::Outbox);
         has_room
     }
 
@@ -239,29 +246,16 @@ impl<A: Acknowledge> Committer<A> {
         self.had_committed = true;
         self.recent.note(commit, self.sink.run_id());
         self.retry.succeeded();
-        let messages = commit.offsets.count();
-        let landed: usize = commit.landing.iter().map(|changes| changes.len()).sum();
-        let written: usize =
-            commit.results.iter().map(|r| r.upserts.num_rows() + r.deletes.num_rows()).sum();
         let process = commit.closed_at.duration_since(commit.opened_at).unwrap_or_default();
-        info!(
-            epoch = %commit.epoch,
-            messages,
-            landed,
-            written,
-            dead_letters = commit.dead_letters.len(),
-            process_ms = process.as_millis() as u64,
-            commit_ms = took.as_millis() as u64,
-            "epoch committed"
-        );
+        self.last = commit.epoch;
+        self.report.committed(commit, took);
         schema_change_log::tell(&commit.schema_changes);
         counter!(names::EPOCHS).increment(1);
         histogram!(names::COMMIT_SECONDS).record(took);
         histogram!(names::PROCESS_SECONDS).record(process);
-        if let Some(lag) =
-            newest_change(commit).and_then(|t| SystemTime::now().duration_since(t).ok())
-        {
-            histogram!(names::LAG_SECONDS).record(lag);
+        record_lags(commit);
+        for letter in &commit.dead_letters {
+            counter!(names::DEAD_LETTERS, "type" => letter.error_type.as_str()).increment(1);
         }
         for changes in &commit.results {
             let rows = changes.upserts.num_rows() + changes.deletes.num_rows();
@@ -271,10 +265,17 @@ impl<A: Acknowledge> Committer<A> {
     }
 }
 
-/// When the source's database made the newest change of the epoch.
-fn newest_change(commit: &EpochCommit) -> Option<SystemTime> {
-    let newest = commit.landing.iter().filter_map(|changes| changes.newest_source_ts()).max()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(newest).ok()?))
+/// From the change in the source's database to now, of each row.
+fn record_lags(commit: &EpochCommit) {
+    let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return };
+    let (now, lags) = (now.as_micros() as i64, histogram!(names::LAG_SECONDS));
+    for changes in &commit.landing {
+        for time in changes.source_times() {
+            // A source whose clock is ahead.
+            let lag = now.saturating_sub(time).max(0);
+            lags.record(Duration::from_micros(lag.unsigned_abs()));
+        }
+    }
 }
 
 #[cfg(test)]

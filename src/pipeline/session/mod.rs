@@ -8,6 +8,7 @@
 
 mod batch;
 pub(super) mod carry_over;
+mod commit_report;
 mod committer;
 pub(super) mod end;
 pub(super) mod inputs;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::model::{
-    Epoch, EpochCommit, LedgerPosition, Mending, RefusedResultRow, ResultChanges, TemporalJoin,
+    Channel, Epoch, EpochCommit, LedgerPosition, Mending, RefusedResultRow, ResultChanges,
+    TemporalJoin,
 };
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::error::PipelineError;
@@ -107,7 +108,21 @@ fn tell_redefined(results: &[ResultChanges]) {
     for changes in results {
         let (result, target) = (&changes.table.name, &changes.table.target);
         let rows = changes.upserts.num_rows();
-        info!(result, target, rows, "new or edited SQL: its target is written anew");
+        match changes.table.channel {
+            Channel::Table => {
+                info!(
+                    result,
+                    target, rows, "new or edited SQL: all rows of its target are written"
+                );
+            }
+            Channel::Rest(_) => {
+                info!(
+                    result,
+                    path = target,
+                    "new or edited SQL: what changes from now on is posted"
+                );
+            }
+        }
     }
 }
 

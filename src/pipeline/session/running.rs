@@ -85,6 +85,7 @@ impl<S: Source + 'static> RunningSession<S> {
             has_stood_by: false,
             is_forgotten,
         };
+        health.clear(Condition::State);
         Ok(Self { session_loop, committer, ending, delivery, publisher, checkpoints })
     }
 

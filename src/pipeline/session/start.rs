@@ -87,8 +87,11 @@ async fn attempt(
     let SessionInputs { config, access, sql, health, shutdown } = inputs;
     let mut sink = access.sink(queue)?;
     let mut admin = sink.schema_admin();
-    admin.apply_ods(&sql.ods).await?;
+    // DDL is run at a start of the process, and not because a file has come while it runs.
+    let files = if carry_over.has_started { &[] } else { sql.ods.as_slice() };
+    admin.apply_ods(files).await?;
     let registry = admin.schema_changes().await?;
+    admin.create_landing(&sql.tables).await?;
     let discovered = DiscoveredTables::landing(sql, &registry, &mut admin).await?;
     discovered.tell();
     let altered = admin.alter(&discovered.and_declared(sql), &registry).await?;
@@ -103,7 +106,6 @@ async fn attempt(
     let results: Vec<Arc<ResultTable>> = transforms.results().cloned().collect();
     check_results(rest, &results)?;
     admin.create_missing(&results).await?;
-    admin.create_extracted(&sql.tables).await?;
     drop(admin);
     sink.check_targets(&tables, &results).await?;
     let mut ledger = access.ledger_reader()?;
@@ -137,7 +139,6 @@ async fn attempt(
     let queue = queue.to_owned();
     let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
     let processor = resume(&mut sink, parts, refused).await?.with_letters(&config.dead_letters);
-    health.clear(Condition::State);
     let has_failed_to_alter = !altered.failed.is_empty();
     Ok(Started { processor, sink, has_failed_to_alter, waits_for_target })
 }

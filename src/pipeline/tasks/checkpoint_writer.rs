@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::Either;
 use metrics::counter;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,8 @@ use crate::sink::postgres::{LedgerLimit, LedgerReader};
 use crate::sink::{LedgerRow, SinkError};
 use crate::telemetry::{Condition, Health, names};
 
+/// After this time without an answer the storage, or the ledger, is taken to be away.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Epochs that one file takes at most, and about the most ranges of offsets in it.
 const EPOCHS_PER_FILE: usize = 10_000;
 const RANGES_PER_FILE: usize = 200_000;
@@ -47,7 +50,7 @@ pub(crate) struct Comparing {
     pub(crate) is_forgotten: CancellationToken,
 }
 
-/// Also writes a last checkpoint when it is stopped.
+/// Also writes a last checkpoint when it is stopped. Storage that is away stops nothing, now or later.
 ///
 /// # Errors
 /// If a configuration is wrong. Storage that is away is tried again.
@@ -57,18 +60,10 @@ pub(crate) fn spawn(
     health: &Health,
     comparing: Comparing,
 ) -> Result<BackgroundTask, PipelineError> {
-    let checkpoints = match Checkpoints::open(config, access.pipeline()) {
-        Ok(checkpoints) => Some(checkpoints),
-        Err(error @ CheckpointError::Url { .. }) => return Err(error.into()),
-        // The writer says it.
-        Err(CheckpointError::Folder { .. } | CheckpointError::Store { .. }) => None,
-        Err(error @ CheckpointError::Parquet { .. }) => return Err(error.into()),
-    };
     let writer = CheckpointWriter {
         // A connection of its own: a slow checkpoint must not delay a commit.
         ledger: access.ledger_reader()?,
-        config: config.clone(),
-        checkpoints,
+        checkpoints: Checkpoints::new(config, access.pipeline())?,
         pipeline: access.pipeline().to_owned(),
         comparing,
         written: None,
@@ -91,7 +86,7 @@ async fn run(
             () = stop.cancelled() => true,
             _ = ticks.tick() => false,
         };
-        match writer.checkpoint().await {
+        match watched(&health, writer.checkpoint()).await {
             Ok(()) => health.clear(Condition::Checkpoint),
             Err(missed) => {
                 error!(
@@ -112,11 +107,22 @@ async fn run(
     }
 }
 
+/// A checkpoint whose storage is silent is said to be so, before it is given up.
+async fn watched<T>(health: &Health, checkpoint: impl Future<Output = T>) -> T {
+    let checkpoint = std::pin::pin!(checkpoint);
+    match futures::future::select(checkpoint, std::pin::pin!(tokio::time::sleep(PATIENCE))).await {
+        Either::Left((done, _)) => done,
+        Either::Right(((), checkpoint)) => {
+            let silent = format!("no answer for {} s, waiting", PATIENCE.as_secs());
+            health.degrade(Condition::Checkpoint, silent);
+            checkpoint.await
+        }
+    }
+}
+
 struct CheckpointWriter {
     ledger: LedgerReader,
-    config: CheckpointConfig,
-    /// `None` as long as they can't be opened.
-    checkpoints: Option<Checkpoints>,
+    checkpoints: Checkpoints,
     pipeline: String,
     comparing: Comparing,
     /// The newest epoch in a checkpoint, once it is known.
@@ -127,12 +133,7 @@ struct CheckpointWriter {
 
 impl CheckpointWriter {
     async fn checkpoint(&mut self) -> Result<(), MissedCheckpoint> {
-        let Self { ledger, config, pipeline, comparing, written, written_schema, .. } = self;
-        let checkpoints = match self.checkpoints.take() {
-            Some(checkpoints) => checkpoints,
-            None => Checkpoints::open(config, pipeline)?,
-        };
-        let checkpoints = self.checkpoints.insert(checkpoints);
+        let Self { ledger, checkpoints, pipeline, comparing, written, written_schema } = self;
         if comparing.comparison != Comparison::Done {
             let found = lost_in_checkpoints(checkpoints, ledger).await?;
             if !found.lost.is_empty() {

@@ -1,4 +1,4 @@
-//! Dead letters after their epoch: published to a topic of their own, and deleted when they are old.
+//! Dead letters after their epoch: published to a topic of their own, counted, and deleted when they are resolved and old.
 //!
 //! What is in the table and not marked as published is to be published. A message is acknowledged after its
 //! dead letter was: whoever listens to the topic misses none. A crash in between publishes a letter twice, with
@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::config::DeadLetterConfig;
+use crate::config::{DeadLetterConfig, Expires};
+use crate::model::LetterStatus;
 use crate::pipeline::postgres_access::PostgresAccess;
 use crate::pipeline::target_retry::{FIRST_WAIT, LONGEST_WAIT};
 use crate::pipeline::tasks::background::BackgroundTask;
@@ -26,6 +27,8 @@ use crate::telemetry::{Condition, Health, names};
 const PAGE: i64 = 200;
 /// How often letters that no epoch wrote are looked for, such as those of the REST API.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often the open ones are counted.
+const COUNT: Duration = Duration::from_secs(30);
 /// How often old letters are deleted.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -121,9 +124,13 @@ struct DeadLetterPublisher {
 impl DeadLetterPublisher {
     async fn run(mut self, mut goals: watch::Receiver<u64>, done: watch::Sender<u64>) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut swept: Option<Instant> = None;
+        let (mut swept, mut counted): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             let goal = *goals.borrow_and_update();
+            if counted.is_none_or(|at| at.elapsed() >= COUNT) {
+                self.count().await;
+                counted = Some(Instant::now());
+            }
             if let Err(error) = self.publish_all().await {
                 self.connected = None;
                 let (wait, reason) = (backoff.next_wait(), chain(&error));
@@ -149,9 +156,25 @@ impl DeadLetterPublisher {
         }
     }
 
+    /// Shows how many letters are open, and how old the oldest is.
+    async fn count(&mut self) {
+        match self.store.open_letters().await {
+            Ok(open) => {
+                gauge!(names::OPEN_LETTERS).set(open.count as f64);
+                gauge!(names::OLDEST_LETTER).set(open.oldest.as_secs_f64());
+            }
+            // While the target is away, others say so.
+            Err(error) => debug!(error = chain(&error), "open dead letters can't be counted"),
+        }
+    }
+
     async fn sweep(&mut self) {
         let Some(before) = SystemTime::now().checked_sub(self.config.retention) else { return };
-        match self.store.expire(before, self.to.is_some()).await {
+        let statuses: &[LetterStatus] = match self.config.expires {
+            Expires::Resolved => &[LetterStatus::Replayed, LetterStatus::Superseded],
+            Expires::All => &LetterStatus::ALL,
+        };
+        match self.store.expire(before, statuses, self.to.is_some()).await {
             Ok(0) => {}
             Ok(count) => {
                 info!(count, "dead letters are older than dead_letters.retention: deleted")

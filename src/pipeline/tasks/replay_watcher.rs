@@ -90,7 +90,7 @@ impl ReplayWatcher {
              the query, then replay again",
             chain(error)
         );
-        warn!(reason, "a replay is given up");
+        warn!(%error, "a replay is given up: too many letters in a row make a query fail");
         self.given_up = Some(reason);
     }
 

@@ -33,6 +33,9 @@ pub(in crate::sink) struct RenderedRequest {
 const ABOUT: [&str; 6] = ["op", "source_ts", "event_time", "event_id", "topic", EXTRA];
 const EXTRA: &str = "extra_fields";
 
+/// Rises when a field of the envelope changes its meaning or goes; new ones may come.
+const SCHEMA_VERSION: &str = "1.0";
+
 type JsonFields = BTreeMap<String, Box<RawValue>>;
 
 /// The rows to post for the changes of a result to a path; none for a table.
@@ -52,7 +55,10 @@ pub(in crate::sink) fn render(
     }
     let result = changes.table.name.as_str();
     let (epoch, closed_at) = (commit.epoch, commit.closed_at);
-    let renderer = Renderer { rest, pipeline, result, epoch, closed_at };
+    let took = closed_at.duration_since(commit.opened_at).unwrap_or_default();
+    let (source, processing_time_ms) = (commit.queue.as_str(), took.as_millis() as u64);
+    let renderer =
+        Renderer { rest, pipeline, result, epoch, closed_at, source, processing_time_ms };
     renderer.rows(changes).map_err(|problem| SinkError::Targets {
         problems: vec![format!("{result}: its rows can't be written as JSON: {problem}")],
     })
@@ -64,6 +70,8 @@ struct Renderer<'a> {
     result: &'a str,
     epoch: Epoch,
     closed_at: SystemTime,
+    source: &'a str,
+    processing_time_ms: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +166,10 @@ impl Renderer<'_> {
             result: self.result,
             epoch: self.epoch.0,
             operation,
+            source: self.source,
+            source_table: self.rest.source_tables.join(", "),
+            processing_time_ms: self.processing_time_ms,
+            schema_version: SCHEMA_VERSION,
             topic,
         };
         let event_id = event_id.unwrap_or(idempotency_key);
@@ -218,6 +230,14 @@ struct BodyMetadata<'a> {
     result: &'a str,
     epoch: u64,
     operation: &'static str,
+    /// The queue that the event came from.
+    source: &'a str,
+    /// The tables that the result reads, as the source names them: `SALES.ORDERS`.
+    source_table: String,
+    /// From the first message of the epoch to its results.
+    processing_time_ms: u64,
+    /// Of this envelope.
+    schema_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidemark_base::Secret;
-use tokio_postgres::config::SslMode as ClientSslMode;
 
+use super::sslmode::{self, SslMode, Verifies};
 use crate::resilience::CircuitBreaker;
 
 /// How to reach Postgres, and how long to wait for it.
@@ -60,7 +60,7 @@ pub struct PostgresConfig {
     #[serde(default = "default_breaker_pause", with = "humantime_serde")]
     pub breaker_pause: Duration,
     /// Whether the connection is encrypted, and which servers are trusted. Default: what `url` says, else
-    /// `prefer`.
+    /// `verify-full`; without a `root_certificate`, `prefer` where the server is on this machine.
     pub sslmode: Option<SslMode>,
     /// A file with the certificates of trusted authorities, or the server's own self-signed one. Default:
     /// those of the operating system.
@@ -84,42 +84,6 @@ pub enum Pooler {
     /// A transaction, as with pgbouncer's `pool_mode = transaction`. Nothing is then kept on the server between
     /// transactions; each costs one more round trip.
     Transaction,
-}
-
-/// The `sslmode` words of libpq.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS if the server has it; whoever the server is.
-    #[default]
-    Prefer,
-    /// TLS, with any server; with a `root_certificate`, as `verify-ca`.
-    Require,
-    /// TLS, with a server whose certificate a trusted authority has signed.
-    VerifyCa,
-    /// The same, and the certificate is for the host that we connect to.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// Whether a server without TLS is refused.
-    pub(super) fn is_required(self) -> bool {
-        match self {
-            Self::Disable | Self::Prefer => false,
-            Self::Require | Self::VerifyCa | Self::VerifyFull => true,
-        }
-    }
-}
-
-/// What is checked of a server's certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verifies {
-    /// Who signed it.
-    Authority,
-    /// That, and that it is for the host.
-    Host,
 }
 
 fn default_schema() -> String {
@@ -224,19 +188,14 @@ impl PostgresConfig {
         for (key, _) in both.into_iter().filter(|(_, is_set)| *is_set) {
             problems.push(format!("{key}: excluded by url, which says the same"));
         }
-        let says_mode = |mode: &str| url.expose().contains(&format!("sslmode={mode}"));
-        if self.sslmode.is_some() && says_mode("") {
+        if self.sslmode.is_some() && SslMode::of_url(url.expose()).is_some() {
             problems.push("sslmode: excluded by url, which also says one".to_owned());
         }
         // The parser's own text could repeat a part of the password.
-        match url.expose().parse::<tokio_postgres::Config>() {
-            Ok(_) => {}
-            Err(_) if says_mode("verify-") => {
-                problems.push("url: say verify-ca and verify-full by the option sslmode".to_owned())
-            }
-            Err(_) => problems.push(
+        if self.parsed().is_err() {
+            problems.push(
                 "url: is not a connection URL such as postgres://user@host:5432/dbname".to_owned(),
-            ),
+            );
         }
     }
 
@@ -254,17 +213,14 @@ impl PostgresConfig {
         }
     }
 
-    /// As the option or the URL says.
+    /// As the option or the URL says. Where none does, the server must prove who it is, unless nothing leaves this
+    /// machine.
     pub(super) fn effective_sslmode(&self) -> SslMode {
-        let of_url = || -> Option<SslMode> {
-            let parsed: tokio_postgres::Config = self.url.as_ref()?.expose().parse().ok()?;
-            Some(match parsed.get_ssl_mode() {
-                ClientSslMode::Disable => SslMode::Disable,
-                ClientSslMode::Require => SslMode::Require,
-                _ => SslMode::Prefer,
-            })
-        };
-        self.sslmode.or_else(of_url).unwrap_or_default()
+        let of_url = || SslMode::of_url(self.url.as_ref()?.expose());
+        self.sslmode.or_else(of_url).unwrap_or_else(|| {
+            let is_plain = self.root_certificate.is_none() && self.is_local();
+            if is_plain { SslMode::Prefer } else { SslMode::VerifyFull }
+        })
     }
 
     /// `None`: any server is taken.
@@ -277,6 +233,36 @@ impl PostgresConfig {
         }
     }
 
+    /// Whether the password goes in clear text to no server, because any server would be taken.
+    pub(super) fn guards_password(&self) -> bool {
+        self.verifies().is_none() && !self.is_local()
+    }
+
+    /// What is allowed and had better not be.
+    pub fn warning(&self) -> Option<String> {
+        if self.verifies().is_some() || self.is_local() {
+            return None;
+        }
+        let hosts = self.parsed().map(|parsed| sslmode::hosts(&parsed)).unwrap_or_default();
+        let mode = self.effective_sslmode().word();
+        Some(format!(
+            "sslmode is \"{mode}\": whoever answers at {hosts} is taken for the server and gets all rows; say sslmode = \
+             \"verify-full\", with root_certificate if the authority is your own"
+        ))
+    }
+
+    fn is_local(&self) -> bool {
+        self.parsed().is_ok_and(|parsed| sslmode::is_local(&parsed))
+    }
+
+    /// The URL, or the single fields.
+    fn parsed(&self) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
+        match &self.url {
+            Some(url) => sslmode::for_client(url.expose()).parse(),
+            None => Ok(self.field_config()),
+        }
+    }
+
     /// What the client library needs.
     ///
     /// # Errors
@@ -286,18 +272,15 @@ impl PostgresConfig {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut config = match &self.url {
-            Some(url) => {
-                url.expose().parse().map_err(|_| vec!["url: cannot be read".to_owned()])?
-            }
-            None => self.field_config(),
-        };
+        let mut config = self.parsed().map_err(|_| vec!["url: cannot be read".to_owned()])?;
         config.application_name(&self.application_name).connect_timeout(self.connect_timeout);
-        config.ssl_mode(match self.effective_sslmode() {
-            SslMode::Disable => ClientSslMode::Disable,
-            SslMode::Prefer => ClientSslMode::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => ClientSslMode::Require,
-        });
+        config.ssl_mode(self.effective_sslmode().of_client());
+        if config.get_hosts().is_empty() {
+            // The name that a certificate must be for.
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
         // A peer that vanished without a word is noticed in about this time, not in two hours.
         config.keepalives_idle(Duration::from_secs(10));
         config.keepalives_interval(Duration::from_secs(5)).keepalives_retries(4);
@@ -326,6 +309,8 @@ impl PostgresConfig {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode as ClientSslMode;
+
     use super::*;
 
     fn parsed(text: &str) -> Result<PostgresConfig, toml::de::Error> {
@@ -360,7 +345,8 @@ mod tests {
             (config.client_config().unwrap().get_ssl_mode(), config.verifies())
         };
         let root = "root_certificate = '/ca.pem'";
-        assert_eq!(verifies(""), (ClientSslMode::Prefer, None));
+        assert_eq!(verifies(""), (ClientSslMode::Require, Some(Verifies::Host)));
+        assert_eq!(verifies("sslmode = 'prefer'"), (ClientSslMode::Prefer, None));
         assert_eq!(verifies("sslmode = 'disable'"), (ClientSslMode::Disable, None));
         let required = |verifies| (ClientSslMode::Require, verifies);
         assert_eq!(verifies("sslmode = 'require'"), required(None));
@@ -373,9 +359,41 @@ mod tests {
     }
 
     #[test]
+    fn a_server_elsewhere_must_prove_who_it_is_unless_it_is_written_otherwise() {
+        let config = |url: &str| PostgresConfig::from_url(url);
+        let cases = [
+            ("postgres://me:pw@db/ods", SslMode::VerifyFull, None),
+            ("postgres://me:pw@db/ods?sslmode=verify-ca", SslMode::VerifyCa, None),
+            ("postgres://me:pw@localhost/ods", SslMode::Prefer, None),
+            ("host=/run/postgresql user=me dbname=ods", SslMode::Prefer, None),
+            ("postgres://me:pw@localhost,db/ods", SslMode::VerifyFull, None),
+            ("postgres://me:pw@db/ods?sslmode=prefer", SslMode::Prefer, Some("at db is taken")),
+            ("postgres://me:pw@db/ods?sslmode=require", SslMode::Require, Some("\"require\"")),
+            ("postgres://me:pw@db/ods?sslmode=disable", SslMode::Disable, Some("\"disable\"")),
+        ];
+        for (url, mode, warns) in cases {
+            let config = config(url);
+            assert_eq!(config.problems(), [""; 0], "{url}");
+            assert_eq!(config.effective_sslmode(), mode, "{url}");
+            let warning = config.warning();
+            assert_eq!(config.guards_password(), warns.is_some(), "{url}");
+            assert_eq!(warning.is_some(), warns.is_some(), "{url}: {warning:?}");
+            assert!(warning.unwrap_or_default().contains(warns.unwrap_or_default()), "{url}");
+        }
+        let local = config("postgres://me@localhost/ods");
+        let trusting = PostgresConfig { root_certificate: Some("/ca.pem".into()), ..local };
+        assert_eq!(trusting.effective_sslmode(), SslMode::VerifyFull);
+        let by_address = config("hostaddr=10.0.0.7 user=me dbname=ods").client_config().unwrap();
+        assert_eq!(sslmode::hosts(&by_address), "10.0.0.7");
+    }
+
+    #[test]
     fn tls_options_that_would_not_do_what_they_say_are_refused() {
         let cases = [
-            ("root_certificate = '/ca.pem'", "root_certificate: nothing would be checked"),
+            (
+                "sslmode = 'prefer'\nroot_certificate = '/ca.pem'",
+                "root_certificate: nothing would be checked",
+            ),
             ("client_key = '/key.pem'", "one without the other"),
             (
                 "sslmode = 'disable'\nclient_key = '/k'\nclient_certificate = '/c'",
@@ -387,9 +405,7 @@ mod tests {
             let problems = config.problems();
             assert!(problems.len() == 1 && problems[0].contains(says), "{text}: {problems:?}");
         }
-        let mut config = PostgresConfig::from_url("postgres://me@db/ods?sslmode=verify-full");
-        assert_eq!(config.problems(), ["url: say verify-ca and verify-full by the option sslmode"]);
-        config.url = Some(Secret::new("postgres://me@db/ods?sslmode=require"));
+        let mut config = PostgresConfig::from_url("postgres://me@db/ods?sslmode=require");
         config.sslmode = Some(SslMode::Disable);
         assert_eq!(config.problems(), ["sslmode: excluded by url, which also says one"]);
     }

@@ -21,21 +21,24 @@ mod ledger_reader;
 mod outbox;
 mod read;
 mod refused_rows;
+mod remedies;
 mod schema;
 mod schema_admin;
 mod sink;
+mod sslmode;
 mod target;
 mod targets;
 
-pub use config::{Pooler, PostgresConfig, SslMode};
+pub use config::{Pooler, PostgresConfig};
 pub use dead_letters::store::{
-    LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, StoredLetter,
+    LetterCount, LetterFilter, LetterOrder, LetterState, LetterStore, OpenLetters, StoredLetter,
 };
 pub use doctor::compatibility::Unfit;
 pub use doctor::{Requirements, examine};
 pub use ledger_reader::{LedgerLimit, LedgerReader};
 pub use outbox::{Outbox, Turn};
 pub use schema::alter::{Altered, FailedAlter};
-pub use schema::create::definition as table_definition;
+pub use schema::create::{definition as table_definition, landing_definition};
 pub use schema_admin::SchemaAdmin;
 pub use sink::PostgresSink;
+pub use sslmode::SslMode;

@@ -39,17 +39,33 @@ impl SchemaAdmin {
 
     /// Applies the files of `sql/ods` (name, text) that were not applied yet, in the order of their
     /// names and each in its own transaction; then creates the sink's own tables and `cdc_dlq`
-    /// where they are missing. To be called before anything else, with or without files.
+    /// where they are missing. To be called before anything else, with or without files. Which ones were applied.
     ///
     /// # Errors
     /// [`SinkError::MigrationChanged`] for an applied file with another text,
     /// [`SinkError::Migration`] for one that Postgres refuses.
-    pub async fn apply_ods(&mut self, files: &[(String, String)]) -> Result<(), SinkError> {
+    pub async fn apply_ods(
+        &mut self,
+        files: &[(String, String)],
+    ) -> Result<Vec<String>, SinkError> {
         let config = self.session.config().clone();
         let doing = "applying the files of sql/ods";
         self.session
             .with_connection(doing, async |open| migrations::apply(open, &config, files).await)
             .await
+    }
+
+    /// Which of the files of `sql/ods` are still to be applied; nothing is written.
+    ///
+    /// # Errors
+    /// [`SinkError::MigrationChanged`] for an applied file with another text.
+    pub async fn pending_ods(
+        &mut self,
+        files: &[(String, String)],
+    ) -> Result<Vec<String>, SinkError> {
+        let schema = self.session.schema().to_owned();
+        let pending = async |open: &mut Connection| migrations::pending(open, &schema, files).await;
+        self.session.with_connection("reading which files of sql/ods are applied", pending).await
     }
 
     /// What the events of the pipeline have taught about the columns of their tables, oldest first.
@@ -99,17 +115,17 @@ impl SchemaAdmin {
         Ok(refused)
     }
 
-    /// Creates the landing tables of extracted rows that are not there yet, unless the configuration forbids it.
+    /// Creates the landing tables that are not there yet, unless the configuration forbids it.
     ///
     /// # Errors
     /// [`SinkError::Targets`] if Postgres refuses.
-    pub async fn create_extracted(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
+    pub async fn create_landing(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
         if !self.session.config().create_tables {
             return Ok(());
         }
         let schema = self.session.schema().to_owned();
         let create = async |open: &mut Connection| {
-            for table in tables.iter().filter(|table| table.is_extracted()) {
+            for table in tables {
                 create::create_landing(open, &schema, table).await?;
             }
             Ok(())

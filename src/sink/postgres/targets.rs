@@ -9,11 +9,12 @@ use super::client::error::classify;
 use super::client::quote;
 use super::dead_letters::letter_table;
 use super::read::committed::EventIds;
+use super::remedies;
 use super::schema::catalog;
 use super::schema::landing_columns::{EVENT_ID, target_name};
 use super::schema::system_tables::DEAD_LETTERS;
 use super::target::landing;
-use super::target::problem::{TargetProblem, refuse};
+use super::target::problem::TargetProblem;
 use super::target::result::{ResultTarget, with_table};
 use super::target::row_write::{RowOrigin, RowWrite, WriteMethod};
 use super::target::table::{FoundTable, TargetTable};
@@ -57,8 +58,13 @@ impl Targets {
         spec: TargetSpec,
     ) -> Result<Self, SinkError> {
         let (targets, problems) = Self::check(connection, schema, spec).await?;
-        refuse(&problems)?;
-        Ok(targets)
+        if problems.is_empty() {
+            return Ok(targets);
+        }
+        let TargetSpec { tables, results } = &targets.spec;
+        Err(SinkError::Targets {
+            problems: remedies::ExpectedTargets::new(schema, tables, results).told(&problems),
+        })
     }
 
     /// The targets, and what is wrong with them; if anything is, they are not to be used.

@@ -44,6 +44,11 @@ impl Backlog {
         self.added.notify_one();
     }
 
+    /// This number of rows was taken out.
+    pub(super) fn remove(&self, rows: usize) {
+        self.rows.send_modify(|held| *held = held.saturating_sub(rows));
+    }
+
     pub(super) fn set(&self, rows: usize) {
         self.rows.send_if_modified(|held| std::mem::replace(held, rows) != rows);
     }

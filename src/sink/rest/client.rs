@@ -25,9 +25,16 @@ pub(super) enum PostOutcome {
     Refused {
         reason: String,
     },
-    /// The API, the way to it or our rights are at fault.
-    Failed {
+    /// The API has looked at the row and failed over it. Whether the row is to blame, other rows show.
+    Errored {
+        /// For logs and pages: without the answer, which may repeat the row.
+        told: String,
         reason: String,
+        retry_after: Option<Duration>,
+    },
+    /// The API is not there, or overloaded; or the way to it or our rights are at fault.
+    Failed {
+        told: String,
         retry_after: Option<Duration>,
     },
 }
@@ -79,7 +86,7 @@ impl RestClient {
             .body(row.body.clone());
         let request = match self.credentials.add(&self.http, request).await {
             Ok(request) => request,
-            Err(reason) => return PostOutcome::Failed { reason, retry_after: None },
+            Err(told) => return PostOutcome::Failed { told, retry_after: None },
         };
         match request.send().await {
             Ok(response) => self.outcome(response).await,
@@ -107,18 +114,17 @@ impl RestClient {
         if status.is_success() {
             return PostOutcome::Delivered;
         }
-        let reason = if body.is_empty() {
-            format!("the API answers {status}")
-        } else {
-            format!("the API answers {status}: {body}")
-        };
+        let told = format!("the API answers {status}");
+        let reason = if body.is_empty() { told.clone() } else { format!("{told}: {body}") };
         if status == StatusCode::UNAUTHORIZED {
             self.credentials.forget_token().await;
         }
         if is_about_the_row(status) {
             PostOutcome::Refused { reason }
+        } else if may_be_about_the_row(status) {
+            PostOutcome::Errored { told, reason, retry_after }
         } else {
-            PostOutcome::Failed { reason, retry_after }
+            PostOutcome::Failed { told, retry_after }
         }
     }
 }
@@ -135,9 +141,17 @@ fn is_about_the_row(status: StatusCode) -> bool {
     status.is_client_error() && !ABOUT_ALL.contains(&status)
 }
 
+/// Whether the API itself answers that it could not do it. A gateway that does not reach it, and one that is
+/// overloaded, says nothing about the row.
+fn may_be_about_the_row(status: StatusCode) -> bool {
+    const AWAY: [StatusCode; 3] =
+        [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+    status.is_server_error() && !AWAY.contains(&status)
+}
+
 fn failed(error: reqwest::Error) -> PostOutcome {
     // The URL is that of the configuration, and the path is told by others.
-    PostOutcome::Failed { reason: chain(&error.without_url()), retry_after: None }
+    PostOutcome::Failed { told: chain(&error.without_url()), retry_after: None }
 }
 
 fn base(url: &Url) -> String {
@@ -168,5 +182,15 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(is_about_the_row(status), refused, "{status}");
         }
+    }
+
+    #[test]
+    fn only_the_answer_of_the_api_itself_may_be_about_the_row() {
+        for (status, may_be) in [(500, true), (501, true), (502, false), (503, false), (504, false)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(may_be_about_the_row(status), may_be, "{status}");
+        }
+        assert!(!may_be_about_the_row(StatusCode::TOO_MANY_REQUESTS));
     }
 }

@@ -27,7 +27,8 @@ pub struct RestConfig {
     /// Requests at the same time, each of another lane. Default 16.
     #[serde(default = "default_parallel")]
     pub parallel: NonZeroUsize,
-    /// Attempts at a row before its path counts as failing; it is never given up. Default 3.
+    /// Attempts at a row before its path counts as failing. A row that the API answers with a server error (5xx, but 502,
+    /// 503 and 504) is then a dead letter if the API has taken other rows of the path meanwhile. Default 3.
     #[serde(default = "default_attempts")]
     pub attempts: NonZeroU32,
     /// The wait after a first failure; doubled each time, with jitter. `Retry-After` goes before it. Default 1 s.
@@ -42,7 +43,8 @@ pub struct RestConfig {
     /// How long an open breaker stays open. Default 30 s.
     #[serde(default = "default_breaker_pause", with = "humantime_serde")]
     pub breaker_pause: Duration,
-    /// Rows in the outbox above which no further epoch with rows for it is committed. Default 10000.
+    /// Rows in the outbox above which no further epoch with rows for it is committed. They are on the database's disk
+    /// and not in memory. Default 1000000.
     #[serde(default = "default_outbox_limit")]
     pub outbox_limit: NonZeroUsize,
     /// How long the key of a row that is sent once is remembered after its delivery; then it could be sent again.
@@ -88,7 +90,7 @@ fn default_breaker_pause() -> Duration {
 }
 
 fn default_outbox_limit() -> NonZeroUsize {
-    NonZeroUsize::new(10_000).expect("is not 0")
+    NonZeroUsize::new(1_000_000).expect("is not 0")
 }
 
 impl RestConfig {
@@ -150,7 +152,7 @@ mod tests {
         let config = parsed("base_url = 'http://api'").unwrap();
         assert_eq!((config.attempts.get(), config.first_wait.as_secs()), (3, 1));
         assert_eq!((config.longest_wait.as_secs(), config.breaker_failures.get()), (30, 5));
-        assert_eq!((config.breaker_pause.as_secs(), config.outbox_limit.get()), (30, 10_000));
+        assert_eq!((config.breaker_pause.as_secs(), config.outbox_limit.get()), (30, 1_000_000));
         assert_eq!(config.once_retention, None);
     }
 

@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use super::Backlog;
 use super::client::{PostOutcome, RestClient};
 use super::config::RestConfig;
-use super::lanes::{LaneRules, Lanes};
+use super::lanes::{Blame, FailedRow, Failure, LaneRules, Lanes};
+use crate::model::ErrorType;
 use crate::resilience::{Backoff, BreakerState, chain};
 use crate::sink::SinkError;
 use crate::sink::outbox::{OutboxRow, RejectedRequest};
@@ -34,8 +35,10 @@ const LOADED_ROWS: usize = 10_000;
 /// Ordering: rows of a lane one after the other, lanes in parallel. Only one process delivers the outbox of
 /// a pipeline at a time; others wait for their turn.
 ///
-/// Nothing but the API's answer about a row takes it out: what fails is tried for ever, with growing waits and
-/// behind a breaker per path. While that is so, `/ready` says why and processing goes on until the outbox is full.
+/// Nothing but the API's answer about a row takes it out. An API that is away, overloaded or refuses our login is tried for
+/// ever, with growing waits and behind a breaker per path; so is one that fails over every row. A row that it fails over
+/// while it takes others is given up after its attempts. While a path fails, `/ready` says why and processing goes on
+/// until the outbox is full.
 pub struct Delivery {
     outbox: Outbox,
     client: RestClient,
@@ -106,6 +109,7 @@ impl Delivery {
             return Ok(());
         };
         self.health.clear(Condition::Rest);
+        self.backlog.set(self.outbox.count().await?);
         *backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut round = DeliveryRound {
             delivery: self,
@@ -220,6 +224,7 @@ impl DeliveryRound<'_> {
         }
         if !answered.is_empty() {
             turn.settle(&answered, &refused).await?;
+            self.delivery.backlog.remove(answered.len());
         }
         Ok(())
     }
@@ -248,16 +253,43 @@ impl DeliveryRound<'_> {
                 refused.push(RejectedRequest { id: row.id, reason });
                 "refused"
             }
-            PostOutcome::Failed { reason, retry_after } => {
-                self.lanes.failed(row, reason, retry_after, Instant::now());
+            PostOutcome::Errored { told, reason, retry_after } => {
+                let failure = Failure { reason: told, blame: Blame::ApiOrRow, retry_after };
+                match self.lanes.failed(row, failure, Instant::now()) {
+                    FailedRow::ComesAgain => "failed",
+                    FailedRow::GivenUp => {
+                        let attempts = self.delivery.rules.attempts;
+                        warn!(
+                            path = row.path,
+                            idempotency_key = row.idempotency_key,
+                            attempts,
+                            "the API fails over a row and takes others: it is a dead letter"
+                        );
+                        answered.push(row.id);
+                        let reason = format!(
+                            "{reason} (after {attempts} attempts or more, while it took other rows)"
+                        );
+                        refused.push(RejectedRequest { id: row.id, reason });
+                        "refused"
+                    }
+                }
+            }
+            PostOutcome::Failed { told, retry_after } => {
+                let failure = Failure { reason: told, blame: Blame::Api, retry_after };
+                self.lanes.failed(row, failure, Instant::now());
                 "failed"
             }
         };
+        if word == "refused" {
+            let kind = ErrorType::RestRefused.as_str();
+            counter!(names::DEAD_LETTERS, "type" => kind).increment(1);
+        }
         counter!(names::REST_REQUESTS, "path" => row.path.clone(), "outcome" => word).increment(1);
     }
 
     fn report(&mut self) {
         gauge!(names::OUTBOX_ROWS).set(self.delivery.backlog.rows() as f64);
+        gauge!(names::OUTBOX_LIMIT).set(self.delivery.backlog.limit() as f64);
         for (path, state) in self.lanes.breakers() {
             let labels = [("target", "rest".to_owned()), ("use", path.to_owned())];
             gauge!(names::BREAKER_STATE, &labels).set(f64::from(state as u8));
@@ -265,7 +297,8 @@ impl DeliveryRound<'_> {
         let failing = self.lanes.failing().map(|(path, reason, state)| match state {
             BreakerState::Closed => format!("{path}: {reason}"),
             BreakerState::HalfOpen | BreakerState::Open => {
-                format!("{path}: {reason} (breaker open, {} rows wait)", self.lanes.len())
+                let rows = self.delivery.backlog.rows();
+                format!("{path}: {reason} (breaker open, {rows} rows wait)")
             }
         });
         let failing: Vec<String> = failing.collect();

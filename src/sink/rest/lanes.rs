@@ -1,4 +1,5 @@
-//! Which rows may be posted now: one per lane, and none of a path whose breaker is open.
+//! Which rows may be posted now: one per lane, and none of a path whose breaker is open. And which are given up: those
+//! that the API fails over while it takes others.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,6 +21,16 @@ pub(super) struct LaneRules {
     pub(super) breaker_pause: Duration,
 }
 
+/// Why a row was not taken.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// For logs and pages.
+    pub(super) reason: String,
+    pub(super) blame: Blame,
+    /// As the API asks for it.
+    pub(super) retry_after: Option<Duration>,
+}
+
 /// The loaded rows of the outbox, by lane and in order.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -37,6 +48,26 @@ pub(super) struct Lanes {
 struct DeliveryLane {
     rows: VecDeque<OutboxRow>,
     backoff: Backoff,
+    /// How much the path had answered when the first row failed last.
+    answered_before: Option<u64>,
+}
+
+/// What becomes of a row that was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailedRow {
+    /// It is posted again, later.
+    ComesAgain,
+    /// It has had its attempts, and the API took other rows between the last two of them: it is not the API that fails.
+    GivenUp,
+}
+
+/// Who may be to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The API or the way to it, never the row.
+    Api,
+    /// The API has answered about this row, so that it may be the row.
+    ApiOrRow,
 }
 
 #[derive(Debug)]
@@ -45,6 +76,8 @@ struct PathState {
     is_probing: bool,
     /// Of the last failure, until the path works again.
     reason: Option<String>,
+    /// Rows that the API has taken or refused.
+    answered: u64,
 }
 
 impl Lanes {
@@ -69,7 +102,8 @@ impl Lanes {
             }
             let name = row.lane.clone();
             let backoff = Backoff::new(self.rules.first_wait, self.rules.longest_wait);
-            self.lanes.insert(name.clone(), DeliveryLane { rows: VecDeque::from([row]), backoff });
+            let (rows, answered_before) = (VecDeque::from([row]), None);
+            self.lanes.insert(name.clone(), DeliveryLane { rows, backoff, answered_before });
             self.ready.push_back(name);
         }
     }
@@ -99,7 +133,13 @@ impl Lanes {
     pub(super) fn settled(&mut self, row: &OutboxRow) {
         let path = self.path(&row.path);
         path.breaker.succeeded();
+        path.answered += 1;
         (path.is_probing, path.reason) = (false, None);
+        self.take_out(row);
+    }
+
+    /// The lane of the row goes on with the next one.
+    fn take_out(&mut self, row: &OutboxRow) {
         let Some(lane) = self.lanes.get_mut(&row.lane) else { return };
         lane.rows.pop_front();
         self.rows -= 1;
@@ -108,21 +148,25 @@ impl Lanes {
             return;
         }
         lane.backoff = Backoff::new(self.rules.first_wait, self.rules.longest_wait);
+        lane.answered_before = None;
         self.ready.push_back(row.lane.clone());
     }
 
-    /// The row that was taken has to be posted again, later.
-    pub(super) fn failed(
-        &mut self,
-        row: &OutboxRow,
-        reason: String,
-        retry_after: Option<Duration>,
-        now: Instant,
-    ) {
+    /// The row that was taken was not: it has to be posted again, later, unless it is the row that is at fault.
+    pub(super) fn failed(&mut self, row: &OutboxRow, failure: Failure, now: Instant) -> FailedRow {
+        let Failure { reason, blame, retry_after } = failure;
         let (limit, attempts) = (self.rules.breaker_failures, self.rules.attempts);
-        let Some(lane) = self.lanes.get_mut(&row.lane) else { return };
+        let answered = self.path(&row.path).answered;
+        let Some(lane) = self.lanes.get_mut(&row.lane) else { return FailedRow::ComesAgain };
         let wait = lane.backoff.next_wait();
         let is_failing = lane.backoff.attempts() >= attempts;
+        let before = lane.answered_before.replace(answered);
+        let others_were_taken = before.is_some_and(|before| answered > before);
+        if is_failing && others_were_taken && blame == Blame::ApiOrRow {
+            self.path(&row.path).is_probing = false;
+            self.take_out(row);
+            return FailedRow::GivenUp;
+        }
         let path = self.path(&row.path);
         // A failed probe opens the breaker again, whatever attempt of its row it was.
         if is_failing || path.is_probing {
@@ -131,6 +175,7 @@ impl Lanes {
         }
         path.is_probing = false;
         self.asleep.push(Reverse((now + retry_after.unwrap_or(wait), row.lane.clone())));
+        FailedRow::ComesAgain
     }
 
     /// The paths that fail, why, and the state of their breakers.
@@ -158,7 +203,7 @@ impl Lanes {
         if !self.paths.contains_key(path) {
             let (failures, pause) = (self.rules.breaker_failures, self.rules.breaker_pause);
             let breaker = CircuitBreaker::new(failures, pause);
-            let state = PathState { breaker, is_probing: false, reason: None };
+            let state = PathState { breaker, is_probing: false, reason: None, answered: 0 };
             self.paths.insert(path.to_owned(), state);
         }
         self.paths.get_mut(path).expect("it was inserted if it was missing")
@@ -196,8 +241,41 @@ mod tests {
         std::iter::from_fn(|| lanes.take(now)).map(|row| row.id).collect()
     }
 
+    fn failure(blame: Blame, after: Option<u64>) -> Failure {
+        Failure { reason: "503".into(), blame, retry_after: after.map(Duration::from_secs) }
+    }
+
     fn fail(lanes: &mut Lanes, row: &OutboxRow, after: Option<u64>, now: Instant) {
-        lanes.failed(row, "503".into(), after.map(Duration::from_secs), now);
+        assert_eq!(lanes.failed(row, failure(Blame::Api, after), now), FailedRow::ComesAgain);
+    }
+
+    #[test]
+    fn a_row_is_given_up_only_while_the_api_takes_others() {
+        let (mut lanes, now) = (lanes(5), Instant::now());
+        let error = |lanes: &mut Lanes, after| {
+            lanes.failed(&row(1, "a"), failure(Blame::ApiOrRow, Some(0)), now + after)
+        };
+        let later = Duration::from_secs(1);
+        lanes.add(vec![row(1, "a"), row(2, "a"), row(3, "b"), row(4, "c"), row(5, "d")]);
+        assert_eq!(ids(&mut lanes, now), [1, 3, 4, 5]);
+        // Two attempts, and nothing else was taken in between: it may be the API.
+        for _ in 0..4 {
+            assert_eq!(error(&mut lanes, Duration::ZERO), FailedRow::ComesAgain);
+            assert_eq!(ids(&mut lanes, now + later), [1]);
+        }
+        lanes.settled(&row(3, "b"));
+        // That the way to it fails is no fault of the row.
+        fail(&mut lanes, &row(1, "a"), Some(0), now);
+        assert_eq!(ids(&mut lanes, now + later), [1]);
+        lanes.settled(&row(4, "c"));
+        let before = lanes.len();
+        assert_eq!(error(&mut lanes, later), FailedRow::GivenUp);
+        assert_eq!(lanes.len(), before - 1);
+        assert_eq!(ids(&mut lanes, now + later), [2], "its lane goes on");
+        // The next one of the lane has all attempts again.
+        lanes.settled(&row(5, "d"));
+        let next = lanes.failed(&row(2, "a"), failure(Blame::ApiOrRow, Some(0)), now);
+        assert_eq!(next, FailedRow::ComesAgain);
     }
 
     #[test]

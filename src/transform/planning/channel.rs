@@ -42,6 +42,7 @@ pub(crate) fn channel(
     header: &Header,
     mode: ResultMode,
     reads_changes: bool,
+    source_tables: Vec<String>,
 ) -> Result<(ResultMode, Channel), SqlError> {
     let Way::Rest { sends, payload } = &header.way else { return Ok((mode, Channel::Table)) };
     if reads_changes && *sends != Sends::Changes {
@@ -55,5 +56,5 @@ pub(crate) fn channel(
     };
     let mode = if reads_changes { ResultMode::Append } else { mode };
     let (sends, payload) = (*sends, payload.clone());
-    Ok((mode, Channel::Rest(RestChannel { order, sends, payload })))
+    Ok((mode, Channel::Rest(RestChannel { order, sends, payload, source_tables })))
 }

@@ -49,7 +49,8 @@ pub(crate) async fn plan_query(
     let changes = changes(tables, earlier);
     let reads_changes = !reads.tables.is_empty() && reads.tables.is_subset(&changes);
     let mode = channel::mode(file, header, &schema)?;
-    let (mode, channel) = channel::channel(file, header, mode, reads_changes)?;
+    let sources = source_tables(&reads, tables, earlier);
+    let (mode, channel) = channel::channel(file, header, mode, reads_changes, sources)?;
     if channel == Channel::Table {
         check_target_names(file, &header.target, &schema)?;
     }
@@ -71,6 +72,23 @@ pub(crate) async fn plan_query(
     let path = file.path.display().to_string();
     MaintainedView::new(PlannedQuery { path, table, reads, plan }, upkeep)
         .map_err(|error| file.error(None, format!("its rows can't be compared: {error}")))
+}
+
+/// The tables that a query reads, itself or by way of results, as the source names them.
+fn source_tables(reads: &Reads, tables: &[Arc<Table>], earlier: &[MaintainedView]) -> Vec<String> {
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    let mut open: Vec<&str> = reads.tables.iter().map(String::as_str).collect();
+    while let Some(name) = open.pop() {
+        let is_read =
+            |table: &&Arc<Table>| table.name == *name || changes_name(&table.name) == *name;
+        if let Some(table) = tables.iter().find(is_read) {
+            names.insert(table.source.to_string());
+        }
+        if let Some(view) = earlier.iter().find(|view| view.table().name == *name) {
+            open.extend(view.reads());
+        }
+    }
+    names.into_iter().collect()
 }
 
 /// Source tables and the columns of these that are looked up by.

@@ -299,13 +299,49 @@ async fn dead_letters_are_published_before_their_messages_are_acknowledged() {
     assert!(came.values().all(|(times, ..)| *times <= 2));
 
     shop.end(&mut processor).await;
-    shop.query("UPDATE cdc_dlq SET last_failure = now() - interval '6 minutes'").await;
+    only_resolved_letters_expire(&shop).await;
+    shop.stack.stop().await.expect("the servers end");
+}
+
+/// Of old letters, while no processor runs.
+async fn only_resolved_letters_expire(shop: &Shop) {
+    // Old, and a third of them resolved: only these are deleted. What is open stays.
+    let age = "UPDATE cdc_dlq SET last_failure = now() - interval '6 minutes', first_failure = now() - interval '2 days'";
+    shop.query(age).await;
+    let resolve = "UPDATE cdc_dlq SET status = CASE id % 6 WHEN 0 THEN 'replayed' ELSE 'superseded' END, \
+                   settled_at = now() - interval '6 minutes' WHERE id % 3 = 0";
+    shop.query(resolve).await;
+    shop.query("UPDATE cdc_dlq SET settled_at = now() WHERE id = (SELECT min(id) FROM cdc_dlq WHERE id % 3 = 0)").await;
+    let open = shop.number("SELECT count(*) FROM cdc_dlq WHERE status = 'dead'").await;
     let mut processor = shop.stack.processor(None).expect("a processor");
-    while shop.number("SELECT count(*) FROM cdc_dlq").await > 0 {
+    while shop.number("SELECT count(*) FROM cdc_dlq WHERE status <> 'dead'").await > 1 {
+        pause().await;
+    }
+    let shown = |metrics: &str, name: &str| -> Option<f64> {
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    };
+    let metrics = loop {
+        match get(shop, "/metrics").await {
+            Some((_, body)) if body.contains("\ncdc_open_dead_letters ") => break body,
+            _ => pause().await,
+        }
+    };
+    assert_eq!(shown(&metrics, "cdc_open_dead_letters"), Some(open as f64));
+    let age = shown(&metrics, "cdc_oldest_open_dead_letter_age_seconds").expect("an age");
+    assert!((172_800.0..180_000.0).contains(&age), "{age}");
+    shop.end(&mut processor).await;
+    assert_eq!(shop.number("SELECT count(*) FROM cdc_dlq WHERE status = 'dead'").await, open);
+
+    // As before, if the operator says so.
+    let place = shop.stack.folder().join("tidemark.toml");
+    let config = std::fs::read_to_string(&place).expect("a configuration");
+    let all = config.replace("retention = '5m'", "retention = '5m'\nexpires = 'all'");
+    std::fs::write(&place, all).expect("written");
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    while shop.number("SELECT count(*) FROM cdc_dlq").await > 1 {
         pause().await;
     }
     shop.end(&mut processor).await;
-    shop.stack.stop().await.expect("the servers end");
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@ mod crash_matrix;
 pub(crate) mod doctor;
 mod dry_run;
 mod forgotten;
+mod ods_files;
 mod pooled;
 mod queue_depth;

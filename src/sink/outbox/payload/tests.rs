@@ -63,12 +63,14 @@ fn changes(
 
 fn rendered(changes: &ResultChanges, epoch: Epoch) -> Vec<RenderedRequest> {
     let closed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
-    let commit = EpochCommit { closed_at, ..crate::sink::conformance::epoch(epoch.0).build() };
+    let opened_at = closed_at - Duration::from_millis(45);
+    let commit =
+        EpochCommit { opened_at, closed_at, ..crate::sink::conformance::epoch(epoch.0).build() };
     render(changes, "sales", &commit).unwrap()
 }
 
 fn rest(sends: Sends, payload: Payload) -> RestChannel {
-    RestChannel { order: vec![0], sends, payload }
+    RestChannel { order: vec![0], sends, payload, source_tables: vec!["SALES.ORDERS".to_owned()] }
 }
 
 fn keyed(sends: Sends) -> Arc<ResultTable> {
@@ -130,8 +132,9 @@ fn an_event_has_its_type_its_id_and_the_fields_that_nobody_declared() {
     assert_eq!(event["data"]["NOTE"], "a\nb");
     assert_eq!(event["data"]["id"], 5, "a declared column goes first");
     assert!(event["data"].get("op").is_none() && event["data"].get("extra_fields").is_none());
-    let metadata =
-        json!({"pipeline": "sales", "result": "alerts", "epoch": 7, "operation": "updated"});
+    let metadata = json!({"pipeline": "sales", "result": "alerts", "epoch": 7, "operation": "updated",
+        "source": crate::sink::conformance::QUEUE, "source_table": "SALES.ORDERS", "processing_time_ms": 45,
+        "schema_version": "1.0"});
     assert_eq!(event["metadata"], metadata);
 }
 

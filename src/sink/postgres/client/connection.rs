@@ -40,7 +40,7 @@ impl Connection {
             config.client_config().map_err(|problems| SinkError::Config { problems })?;
         let tls = Tls::load(config).await?;
         let opening = async {
-            let (client, io) = client_config.connect(tls).await?;
+            let (client, io) = tls.connect(&client_config).await?;
             // The error also reaches whoever waits for an answer; here it would be a second report.
             let io = tokio::spawn(async move {
                 if let Err(error) = io.await {

@@ -1,4 +1,5 @@
-//! A Postgres error as the error of a sink; [`super::sqlstate`] decides.
+//! A Postgres error as the error of a sink; [`super::sqlstate`] decides. What the server says of a row's values goes into
+//! the dead letter of that row, and never into a log or onto a page.
 
 use std::error::Error as _;
 use std::io;
@@ -7,7 +8,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
 use super::sqlstate::{ErrorClass, meaning};
-use crate::sink::{DataError, SinkError};
+use crate::sink::{DataError, ServerDetail, SinkError};
 
 /// Turns an error into the decision it asks for. `doing` completes "while ...".
 pub(crate) fn classify(doing: &str, error: Error) -> SinkError {
@@ -23,27 +24,54 @@ pub(crate) fn classify(doing: &str, error: Error) -> SinkError {
             source: Some(error.into()),
         };
     };
-    let message = sentence(db);
-    let meaning = meaning(db.code().code());
+    let code = db.code().code();
+    let meaning = meaning(code);
     let advice = meaning.advice;
+    let message = in_one_line(db.message(), code, [db.hint(), None, None]);
+    // The library's own error would show all that the server said.
+    let source = ServerSays(message.clone()).into();
     match meaning.fault {
-        ErrorClass::Away => SinkError::Unavailable { doing, source: error.into() },
+        ErrorClass::Away => SinkError::Unavailable { doing, source },
         ErrorClass::Interrupted => SinkError::Interrupted {
             doing,
             reason: if advice.is_empty() { message } else { format!("{message}; {advice}") },
             attempts: meaning.attempts,
-            source: error.into(),
+            source,
         },
         ErrorClass::Environment => {
-            SinkError::Refused { doing, message, advice, source: Some(error.into()) }
+            SinkError::Refused { doing, message, advice, source: Some(source) }
         }
         ErrorClass::Row => SinkError::Data(DataError {
             table: db.table().map(str::to_owned),
             column: db.column().map(str::to_owned).or_else(|| copy_column(db)),
             row: copy_row(db),
-            message,
-            source: Some(error.into()),
+            message: without_values(db.message(), code),
+            detail: Some(Box::new(ServerDetail { text: sentence(db), cause: Some(error.into()) })),
         }),
+    }
+}
+
+/// What a server said, as far as it is fit for a log.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ServerSays(String);
+
+/// The message of a fault of a row without what it may quote of the row. That of a violated constraint names only
+/// the constraint; others quote values, and those of triggers say anything.
+pub(crate) fn without_values(message: &str, code: &str) -> String {
+    let class = code.get(..2).unwrap_or_default();
+    match class {
+        "23" | "44" => format!("{message} ({code})"),
+        "P0" => format!("an exception of a trigger or function ({code})"),
+        _ => {
+            let mut quoted = message.split('"');
+            let mut text = quoted.next().unwrap_or_default().to_owned();
+            while let Some(_value) = quoted.next() {
+                text.push_str("\"...\"");
+                text.push_str(quoted.next().unwrap_or_default());
+            }
+            format!("{text} ({code})")
+        }
     }
 }
 
@@ -108,4 +136,39 @@ fn copy_row(db: &DbError) -> Option<usize> {
 
 fn copy_place(db: &DbError) -> Option<&str> {
     db.where_()?.lines().find_map(|line| line.strip_prefix("COPY "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_for_logs_has_no_value_of_the_row() {
+        let cases = [
+            (
+                "duplicate key value violates unique constraint \"people_email_key\"",
+                "23505",
+                "duplicate key value violates unique constraint \"people_email_key\" (23505)",
+            ),
+            (
+                "invalid input syntax for type integer: \"a secret\"",
+                "22P02",
+                "invalid input syntax for type integer: \"...\" (22P02)",
+            ),
+            (
+                "value \"99999999999\" is out of range for type integer",
+                "22003",
+                "value \"...\" is out of range for type integer (22003)",
+            ),
+            ("broken \"off", "22000", "broken \"...\" (22000)"),
+            (
+                "ada@example.com is blocked",
+                "P0001",
+                "an exception of a trigger or function (P0001)",
+            ),
+        ];
+        for (message, code, expected) in cases {
+            assert_eq!(without_values(message, code), expected);
+        }
+    }
 }

@@ -464,6 +464,5 @@ impl Ledger {
 }
 
 fn is_taken_already(error: &DataError) -> bool {
-    let cause = error.source.as_ref().and_then(|cause| cause.downcast_ref::<Error>());
-    cause.is_some_and(is_unique_violation)
+    error.cause::<Error>().is_some_and(is_unique_violation)
 }

@@ -47,7 +47,7 @@ pub(super) fn ledger_row(row: &Row) -> Result<LedgerRow, SinkError> {
 
 pub(super) fn ledger_misfit(message: String) -> SinkError {
     let table = Some(LEDGER.to_owned());
-    SinkError::Data(DataError { table, column: None, row: None, message, source: None })
+    SinkError::Data(DataError { table, column: None, row: None, message, detail: None })
 }
 
 pub(super) fn unreadable(what: String) -> SinkError {

@@ -96,7 +96,7 @@ impl Preflight {
         for (changelog, refusals) in landing.iter().zip(rejected) {
             let refused: Vec<RefusedRow> =
                 refusals.iter().map(|refusal| of_landing(changelog, refusal)).collect();
-            let first = refused.first().map_or("", |row| row.message.as_str());
+            let first = refused.first().map_or("", |row| row.told.as_str());
             let name = target_name(&changelog.table).unwrap_or(&changelog.table.name);
             self.floods.note(name, refused.len(), changelog.len(), first)?;
             rows.extend(refused);

@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 
+use metrics::counter;
+
 use super::ledger::Ledger;
 use super::transaction::{
     BY_INDEX, CommitFailure, CommitOutcome, EpochWrite, READ_COMMITTED, roll_back,
 };
+use crate::model::ErrorType;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::dead_letters::letter_table;
@@ -18,6 +21,7 @@ use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite};
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{PreflightLevel, RefusedRow, SinkError};
+use crate::telemetry::names;
 
 /// What a careful run needs to judge refused rows.
 pub(crate) struct RefusalPolicy<'a> {
@@ -98,6 +102,8 @@ impl EpochWrite<'_> {
             bound.execute(connection).await?;
         }
         ledger.add_dead_letters(self.epoch, results.len())?.execute(connection).await?;
+        let refused = ErrorType::RowRefused.as_str();
+        counter!(names::DEAD_LETTERS, "type" => refused).increment(results.len() as u64);
         let names = results.iter().map(|row| row.result.clone()).collect();
         ledger.note_gaps(names).execute(connection).await?;
         Ok(())

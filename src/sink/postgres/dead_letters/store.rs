@@ -4,7 +4,7 @@
 //! ([`super::replay_outcomes`]).
 
 use std::error::Error as StdError;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -96,6 +96,14 @@ pub struct LetterState {
     pub message: String,
 }
 
+/// Letters that nothing final has become of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenLetters {
+    pub count: u64,
+    /// Since the first failure of the oldest one; zero if there is none.
+    pub oldest: Duration,
+}
+
 /// Those that come first when not all are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterOrder {
@@ -118,6 +126,9 @@ const WHERE: &str = "(pipeline = $1 OR pipeline IS NULL) \
      AND ($7::text IS NULL OR original_topic LIKE $7) \
      AND ($8::timestamptz IS NULL OR last_failure >= $8) \
      AND ($9::timestamptz IS NULL OR last_failure < $9)";
+
+/// The index `tidemark_open_letters` is for these.
+const IS_OPEN: &str = "status IN ('dead', 'requested', 'queued')";
 
 const IS_AT_REST: &str = "status NOT IN ('requested', 'queued')";
 
@@ -225,19 +236,46 @@ impl LetterStore {
         self.number("purging dead letters", &sql, Some(filter), &[]).await
     }
 
-    /// Deletes letters of this pipeline whose last failure is before `before`; with `published` only those
-    /// that were published. How many.
+    /// Deletes letters of this pipeline with one of these statuses that were resolved, or have failed last, before
+    /// `before`; with `published` only those that were published. How many.
     ///
     /// # Errors
     /// As [`Self::list`].
-    pub async fn expire(&mut self, before: SystemTime, published: bool) -> Result<u64, SinkError> {
+    pub async fn expire(
+        &mut self,
+        before: SystemTime,
+        statuses: &[LetterStatus],
+        published: bool,
+    ) -> Result<u64, SinkError> {
         let sql = format!(
-            "WITH gone AS (DELETE FROM {} WHERE pipeline = $1 AND {IS_AT_REST} \
-             AND last_failure < $2 AND (NOT $3::boolean OR published_at IS NOT NULL) RETURNING 1) \
+            "WITH gone AS (DELETE FROM {} WHERE pipeline = $1 AND {IS_AT_REST} AND status = ANY ($3::text[]) \
+             AND GREATEST(last_failure, settled_at) < $2 \
+             AND (NOT $4::boolean OR published_at IS NOT NULL) RETURNING 1) \
              SELECT count(*) FROM gone",
             self.table
         );
-        self.number("deleting old dead letters", &sql, None, &[&before, &published]).await
+        let statuses: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
+        let params: [&(dyn ToSql + Sync); 3] = [&before, &statuses, &published];
+        self.number("deleting old dead letters", &sql, None, &params).await
+    }
+
+    /// How many letters nothing final has become of, and how long ago the first of them has failed.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn open_letters(&mut self) -> Result<OpenLetters, SinkError> {
+        let sql = format!(
+            "SELECT count(*), EXTRACT(EPOCH FROM now() - min(first_failure))::float8 FROM {} \
+             WHERE pipeline = $1 AND {IS_OPEN}",
+            self.table
+        );
+        let row = |row: &Row| {
+            let (count, age): (i64, Option<f64>) = (row.try_get(0)?, row.try_get(1)?);
+            let oldest = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default();
+            Ok(OpenLetters { count: count.unsigned_abs(), oldest })
+        };
+        let found = self.ask("counting open dead letters", &sql, None, &[], row).await?;
+        Ok(found.into_iter().next().unwrap_or_default())
     }
 
     /// Whether somebody waits for letters to be processed again.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::remedies;
 use crate::model::ResultTable;
+use crate::sink::postgres::remedies;
 use crate::sink::postgres::schema::catalog;
 use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::target::result::ResultTarget;

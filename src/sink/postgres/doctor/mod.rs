@@ -1,18 +1,19 @@
 //! What `tidemark doctor` finds out about the database. Nothing is written.
 
 pub(super) mod compatibility;
-pub(super) mod remedies;
 
+mod files;
 mod privileges;
 mod requirements;
 
 pub use self::requirements::Requirements;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_postgres::{Client, Error};
 
+use self::files::OdsFiles;
+use self::privileges::{Creates, SchemaRights};
 use crate::diagnosis::Finding;
 use crate::model::Table;
 use crate::resilience::chain;
@@ -22,8 +23,8 @@ use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
-use crate::sink::postgres::schema::landing_columns;
-use crate::sink::postgres::schema::system_tables::MIGRATIONS;
+use crate::sink::postgres::remedies;
+use crate::sink::postgres::schema::{landing_columns, made_at_start};
 use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::targets::{TargetSpec, Targets};
 
@@ -48,28 +49,29 @@ pub async fn examine(
     connection.begin("READ ONLY", "").await.map_err(failed)?;
     let client = &connection.client;
     let mut findings = server(client).await.map_err(failed)?;
-    if let Some(closed) = privileges::usage(client, &config.schema).await.map_err(failed)? {
-        findings.push(closed);
+    findings.extend(config.warning().map(Finding::unknown));
+    let schema = config.schema.as_str();
+    let rights = SchemaRights::read(client, schema).await.map_err(failed)?;
+    if !rights.exists {
+        findings.push(rights.missing_schema());
         return Ok(findings);
     }
-    let migrations = quote::table(&config.schema, MIGRATIONS);
-    if let Some(closed) = privileges::migrations(client, &migrations).await.map_err(failed)? {
-        findings.push(closed);
+    let tables = privileges::tables(client, schema, wanted).await.map_err(failed)?;
+    let may_read = rights.may_use && privileges::may_read_files(schema, &tables);
+    let files = if may_read {
+        OdsFiles::read(client, schema, wanted.ods).await.map_err(failed)?
+    } else {
+        OdsFiles::unknown()
+    };
+    let creates = if config.create_tables { Creates::AllTables } else { Creates::OwnTables };
+    findings.extend(files.findings.iter().cloned());
+    findings.extend(rights.findings(&tables, &files.pending, creates));
+    if !rights.may_use {
+        findings.push(Finding::unknown("tables, types and keys: the user may not use the schema"));
         return Ok(findings);
     }
-    let (mut of_files, is_pending) =
-        files(client, &config.schema, wanted.ods).await.map_err(failed)?;
-    findings.append(&mut of_files);
-    findings.push(privileges::schema(client, &config.schema, is_pending).await.map_err(failed)?);
-    if is_pending {
-        findings.push(Finding::unknown(
-            "tables, types and keys: files of sql/ods are still to be applied",
-        ));
-        return Ok(findings);
-    }
-    findings.extend(targets(&connection, config, wanted).await?);
-    findings.extend(privileges::tables(client, &config.schema, wanted).await.map_err(failed)?);
-    findings.extend(indexes(client, &config.schema, wanted.tables).await.map_err(failed)?);
+    findings.extend(targets(&connection, config, wanted, &files).await?);
+    findings.extend(indexes(client, schema, wanted.tables).await.map_err(failed)?);
     Ok(findings)
 }
 
@@ -180,55 +182,12 @@ fn judge_space(folder: &str, free: u64, of: u64) -> Finding {
     Finding::ok(format!("{shown} are free on the disk of {folder}"))
 }
 
-/// What becomes of the files of `sql/ods`; whether any is still to be applied.
-async fn files(
-    client: &Client,
-    schema: &str,
-    ods: &[(String, String)],
-) -> Result<(Vec<Finding>, bool), Error> {
-    let table = quote::table(schema, MIGRATIONS);
-    let exists = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
-    let mut applied: HashMap<String, String> = HashMap::new();
-    if exists.try_get(0)? {
-        let sql = format!("SELECT file, checksum FROM {table}");
-        for row in client.query(&sql, &[]).await? {
-            applied.insert(row.try_get(0)?, row.try_get(1)?);
-        }
-    }
-    let mut findings = Vec::new();
-    let mut pending = Vec::new();
-    for (file, text) in ods {
-        let checksum = "SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex')";
-        let checksum: String = client.query_one(checksum, &[text]).await?.try_get(0)?;
-        match applied.get(file) {
-            None => pending.push(file.as_str()),
-            Some(known) if *known == checksum => {}
-            Some(_) => findings.push(Finding::problem(
-                format!("sql/ods/{file}.sql was applied and has changed since"),
-                format!(
-                    "restore the text of sql/ods/{file}.sql, and put the change into a new file"
-                ),
-            )),
-        }
-    }
-    findings.push(Finding::ok(match pending.as_slice() {
-        [] => format!("{} files of sql/ods are applied", ods.len()),
-        pending => {
-            format!(
-                "the next start applies {} file(s) of sql/ods: {}",
-                pending.len(),
-                pending.join(", ")
-            )
-        }
-    }));
-    Ok((findings, !pending.is_empty()))
-}
-
 /// As a start checks them, with what to do about each problem.
 async fn targets(
     connection: &Connection,
     config: &PostgresConfig,
     wanted: &Requirements<'_>,
+    files: &OdsFiles,
 ) -> Result<Vec<Finding>, SinkError> {
     let spec = TargetSpec { tables: wanted.tables.to_vec(), results: wanted.results.to_vec() };
     let (_, problems) = Targets::check(connection, &config.schema, spec).await?;
@@ -237,7 +196,12 @@ async fn targets(
     }
     let expected = remedies::ExpectedTargets::new(&config.schema, wanted.tables, wanted.results);
     let finding = |problem: &TargetProblem| {
-        if config.create_tables && expected.is_made_at_start(problem) {
+        if made_at_start::names(&files.text, problem.table()) {
+            let what = format!("{problem}: a file of sql/ods that is still to be applied names it");
+            return Finding::unknown(what);
+        }
+        if expected.is_own(problem) || (config.create_tables && expected.is_made_at_start(problem))
+        {
             return Finding::ok(format!("{problem}: the next start creates it"));
         }
         Finding::problem(problem.to_string(), expected.fix(problem))
@@ -260,6 +224,10 @@ async fn indexes(
     for table in tables {
         let Some(name) = landing_columns::target_name(table) else { continue };
         let landed = quote::table(schema, name);
+        let exists = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&landed]).await?;
+        if !exists.try_get::<_, bool>(0)? {
+            continue;
+        }
         let column = |at: &usize| table.columns[*at].name.clone();
         let mut by_key: Vec<String> = table.key.iter().map(column).collect();
         let seq = table.free_name(landing_columns::CHANGE_SEQ);

@@ -104,9 +104,8 @@ async fn is_refused(
     let is_about_it = match answer {
         Ok(()) => false,
         Err(SinkError::Data(error)) => {
-            let source =
-                error.source.as_ref().and_then(|e| e.downcast_ref::<tokio_postgres::Error>());
-            let db: Option<&DbError> = source.and_then(tokio_postgres::Error::as_db_error);
+            let db: Option<&DbError> =
+                error.cause::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error);
             db.is_some_and(|db| {
                 *db.code() == SqlState::CHECK_VIOLATION && db.constraint() == Some(check)
             })

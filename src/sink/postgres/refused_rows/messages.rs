@@ -27,6 +27,7 @@ pub(crate) fn of_landing(changelog: &Changelog, refusal: &RowRefusal) -> Refused
         offset: changelog.offsets[refusal.row],
         column: refusal.error.column.clone(),
         message: format!("{}: {ADVICE}", sentence(&key, &refusal.error)),
+        told: refusal.error.to_string(),
         level: refusal.found_by,
     }
 }
@@ -67,7 +68,7 @@ fn key_of(changes: &ResultChanges) -> Vec<usize> {
 fn sentence(key: &str, error: &DataError) -> String {
     let table = error.table.as_deref().unwrap_or("the target");
     let column = error.column.as_ref().map(|column| format!(", column {column}"));
-    format!("{table} refuses the row {key}{}: {}", column.unwrap_or_default(), error.message)
+    format!("{table} refuses the row {key}{}: {}", column.unwrap_or_default(), error.with_detail())
 }
 
 fn key_text(batch: &RecordBatch, key: &[usize], row: usize) -> String {

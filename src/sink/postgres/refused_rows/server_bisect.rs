@@ -15,12 +15,14 @@ use tokio_postgres::{Error, Row};
 
 use super::refusal::RowRefusal;
 use crate::sink::postgres::client::connection::Connection;
-use crate::sink::postgres::client::error::{classify_write, in_one_line};
+use crate::sink::postgres::client::error::{
+    ServerSays, classify_write, in_one_line, without_values,
+};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::sqlstate::row_pattern;
 use crate::sink::postgres::target::row_write::RowWrite;
 use crate::sink::postgres::target::table::TargetTable;
-use crate::sink::{DataError, PreflightLevel, SinkError};
+use crate::sink::{DataError, PreflightLevel, ServerDetail, SinkError};
 
 /// With fewer rows than this, tables of their own cost more than the round trips that they save.
 pub(crate) const WORTH_TABLES: usize = 128;
@@ -67,9 +69,7 @@ pub(crate) async fn write(
 fn is_no_way(error: &SinkError) -> bool {
     match error {
         SinkError::Data(_) => true,
-        SinkError::Refused { source: Some(source), .. } => {
-            source.downcast_ref::<Error>().is_some_and(|error| error.as_db_error().is_some())
-        }
+        SinkError::Refused { source: Some(source), .. } => source.is::<ServerSays>(),
         _ => false,
     }
 }
@@ -266,8 +266,11 @@ fn refusal(
         table: text("table_name")?.or_else(|| Some(row_write.rows.table().to_owned())),
         column: text("column_name")?,
         row: Some(row),
-        message: in_one_line(&message, &code, more),
-        source: None,
+        message: without_values(&message, &code),
+        detail: Some(Box::new(ServerDetail {
+            text: in_one_line(&message, &code, more),
+            cause: None,
+        })),
     };
     Ok(RowRefusal { row, error, found_by: PreflightLevel::Trial })
 }

@@ -92,6 +92,6 @@ impl Check {
                 ),
             ),
         };
-        DataError { table: Some(table.to_owned()), column, row: Some(row), message, source: None }
+        DataError { table: Some(table.to_owned()), column, row: Some(row), message, detail: None }
     }
 }

@@ -1,13 +1,17 @@
-//! Tables of results, and landing tables of extracted rows, that are not there yet.
+//! Landing tables and tables of results that are not there yet: the statements that make them, for a start, for the
+//! doctor and for errors.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::catalog;
 use super::column_types::{STAMP, type_name};
 use super::landing_columns::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, MAX_NAME, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE,
+    target_name,
 };
+use super::made_at_start::{CURRENT, mark};
 use crate::model::{ResultMode, ResultTable, Table};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
@@ -32,13 +36,14 @@ pub(crate) async fn create_missing(
     let sql = definition(schema, result)
         .map_err(|problem| SinkError::Targets { problems: vec![problem] })?;
     connection.begin("", "").await.map_err(failed)?;
-    connection.client.batch_execute(&sql).await.map_err(failed)?;
+    let mark = mark(&quote::table(schema, &result.target));
+    connection.client.batch_execute(&format!("{sql};\n{mark}")).await.map_err(failed)?;
     connection.commit().await.map_err(failed)?;
     tracing::info!(result = result.name, table = result.target, "created the table of a result");
     Ok(())
 }
 
-/// Creates a landing table if there is none, of extracted rows or of a table that no file declares.
+/// Creates a landing table if there is none, with its indexes and its view of current rows.
 ///
 /// # Errors
 /// [`SinkError::Targets`] if the role may not.
@@ -47,8 +52,9 @@ pub(crate) async fn create_landing(
     schema: &str,
     table: &Table,
 ) -> Result<(), SinkError> {
-    let Some(name) = target_name(table) else { return Ok(()) };
+    let Some(definition) = LandingDefinition::of(schema, table) else { return Ok(()) };
     let client = &connection.client;
+    let LandingDefinition { name, view, .. } = &definition;
     let failed = |error: Error| match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => SinkError::Targets {
             problems: vec![format!(
@@ -60,18 +66,82 @@ pub(crate) async fn create_landing(
     if catalog::read(client, schema, name).await.map_err(failed)?.is_some() {
         return Ok(());
     }
-    client.batch_execute(&landing_definition(schema, name, table)).await.map_err(failed)?;
+    let has_view = match view {
+        Some(view) => {
+            let (view, there) = (quote::table(schema, view), "SELECT to_regclass($1) IS NOT NULL");
+            let row = client.query_typed_one(there, &[(&view, Type::TEXT)]).await;
+            row.and_then(|row| row.try_get::<_, bool>(0)).map_err(failed)?
+        }
+        None => false,
+    };
+    let mark = mark(&quote::table(schema, name));
+    let sql = if has_view { definition.table.clone() } else { definition.text() };
+    client.batch_execute(&format!("{sql}\n{mark}")).await.map_err(failed)?;
     tracing::info!(table = table.name, landing = name, "created a landing table");
     Ok(())
 }
 
-/// The table, and the index that the newest row of a key is found by.
-fn landing_definition(schema: &str, name: &str, table: &Table) -> String {
-    let declared = table.columns.iter().map(|column| {
-        let data_type = type_name(&column.data_type).unwrap_or_else(|| "text".to_owned());
-        let constraint = if column.nullable { "" } else { " NOT NULL" };
-        format!("{} {data_type}{constraint}", quote::ident(&column.name))
-    });
+/// The statements that make a landing table; `None` if the table lands nowhere.
+pub fn landing_definition(schema: &str, table: &Table) -> Option<String> {
+    LandingDefinition::of(schema, table).map(|definition| definition.text())
+}
+
+/// A landing table: what is made, and its name.
+struct LandingDefinition<'a> {
+    name: &'a str,
+    /// The table, the index that the newest row of a key is found by, and that of the rows that reference one.
+    table: String,
+    /// Its name; `None` where PostgreSQL would cut it off.
+    view: Option<String>,
+    view_text: String,
+}
+
+impl<'a> LandingDefinition<'a> {
+    fn of(schema: &str, table: &'a Table) -> Option<Self> {
+        let name = target_name(table)?;
+        let place = quote::table(schema, name);
+        let own = own_columns(table);
+        let declared = table.columns.iter().map(|column| {
+            let data_type = type_name(&column.data_type).unwrap_or_else(|| "text".to_owned());
+            let constraint = if column.nullable { "" } else { " NOT NULL" };
+            format!("{} {data_type}{constraint}", quote::ident(&column.name))
+        });
+        let lines = own.iter().map(|(name, rest)| format!("{} {rest}", quote::ident(name)));
+        let lines: Vec<String> = declared.chain(lines).collect();
+        let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
+        let seq = quote::ident(&table.free_name(CHANGE_SEQ));
+        let mut text = format!(
+            "CREATE TABLE IF NOT EXISTS {place} (\n  {}\n);\nCREATE INDEX ON {place} ({key}, {seq} DESC);",
+            lines.join(",\n  ")
+        );
+        if let Some(reference) = &table.options.references {
+            let column = quote::ident(&table.columns[reference.column].name);
+            text.push_str(&format!("\nCREATE INDEX ON {place} ({column});"));
+        }
+        let view = Some(format!("{name}{CURRENT}"));
+        let view = view.filter(|view| quote::split(schema, view).1.len() <= MAX_NAME);
+        let operation = table.free_name(OPERATION);
+        let columns = table.columns.iter().map(|column| column.name.as_str());
+        let shown = own.iter().map(|(name, _)| name.as_str()).filter(|name| *name != operation);
+        let columns = quote::idents(columns.chain(shown));
+        let operation = quote::ident(&operation);
+        let view_text = view.as_deref().map_or_else(String::new, |view| {
+            format!(
+                "\nCREATE VIEW {} AS\nSELECT {columns}\nFROM (SELECT DISTINCT ON ({key}) {columns}, {operation} \
+                 FROM {place} ORDER BY {key}, {seq} DESC) newest\nWHERE {operation} <> 'd';",
+                quote::table(schema, view)
+            )
+        });
+        Some(Self { name, table: text, view, view_text })
+    }
+
+    fn text(&self) -> String {
+        format!("{}{}", self.table, self.view_text)
+    }
+}
+
+/// The columns besides the declared ones, each with its type and constraints; docs/POSTGRES.md lists them.
+fn own_columns(table: &Table) -> Vec<(String, &'static str)> {
     let own = [
         (OPERATION, "text NOT NULL"),
         (SOURCE_TS, "timestamp"),
@@ -82,16 +152,8 @@ fn landing_definition(schema: &str, name: &str, table: &Table) -> String {
     ];
     // The rows of a document are all sent or none, and as new as their parent.
     let of_events = [(UNAVAILABLE, "jsonb"), (SOURCE_SCN, "bigint")];
-    let has_events = !table.is_extracted();
-    let own = own.into_iter().chain(of_events.into_iter().filter(|_| has_events));
-    let own = own.map(|(name, rest)| format!("{} {rest}", quote::ident(&table.free_name(name))));
-    let lines: Vec<String> = declared.chain(own).collect();
-    let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
-    let (place, seq) = (quote::table(schema, name), quote::ident(&table.free_name(CHANGE_SEQ)));
-    format!(
-        "CREATE TABLE IF NOT EXISTS {place} (\n  {}\n);\nCREATE INDEX ON {place} ({key}, {seq} DESC)",
-        lines.join(",\n  ")
-    )
+    let of_events = of_events.into_iter().filter(|_| !table.is_extracted());
+    own.into_iter().chain(of_events).map(|(name, rest)| (table.free_name(name), rest)).collect()
 }
 
 /// The statement that creates a result's table.
@@ -166,6 +228,27 @@ mod tests {
             "CREATE TABLE IF NOT EXISTS \"ods\".\"r\" (\n  \"Order\" int8,\n  \"total\" numeric(25,2),\n  \
              \"at\" timestamp,\n  \"processed_at\" timestamptz NOT NULL DEFAULT now(),\n  \
              PRIMARY KEY (\"Order\", \"at\")\n) WITH (fillfactor = 70)"
+        );
+    }
+
+    #[test]
+    fn a_landing_table_has_constraints_indexes_and_a_view() {
+        let orders = crate::sink::conformance::orders();
+        assert_eq!(
+            landing_definition("ods", &orders).unwrap(),
+            "CREATE TABLE IF NOT EXISTS \"ods\".\"orders_history\" (\n  \"order_id\" int8 NOT NULL,\n  \
+             \"status\" text,\n  \"amount\" numeric(15,2),\n  \"operation\" text NOT NULL,\n  \
+             \"source_ts\" timestamp,\n  \"extra_fields\" jsonb,\n  \"event_id\" text NOT NULL UNIQUE,\n  \
+             \"change_seq\" bigint NOT NULL,\n  \"processed_at\" timestamptz NOT NULL DEFAULT now(),\n  \
+             \"unavailable_columns\" jsonb,\n  \"source_scn\" bigint\n);\n\
+             CREATE INDEX ON \"ods\".\"orders_history\" (\"order_id\", \"change_seq\" DESC);\n\
+             CREATE VIEW \"ods\".\"orders_history_current\" AS\nSELECT \"order_id\", \"status\", \"amount\", \
+             \"source_ts\", \"extra_fields\", \"event_id\", \"change_seq\", \"processed_at\", \
+             \"unavailable_columns\", \"source_scn\"\nFROM (SELECT DISTINCT ON (\"order_id\") \"order_id\", \
+             \"status\", \"amount\", \"source_ts\", \"extra_fields\", \"event_id\", \"change_seq\", \
+             \"processed_at\", \"unavailable_columns\", \"source_scn\", \"operation\" FROM \
+             \"ods\".\"orders_history\" ORDER BY \"order_id\", \"change_seq\" DESC) newest\nWHERE \
+             \"operation\" <> 'd';"
         );
     }
 

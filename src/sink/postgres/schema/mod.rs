@@ -6,6 +6,7 @@ pub(super) mod check_constraints;
 pub(super) mod column_types;
 pub(super) mod create;
 pub(super) mod landing_columns;
+pub(super) mod made_at_start;
 pub(super) mod migrations;
 pub(super) mod numeric;
 pub(super) mod system_tables;

@@ -3,6 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
+use super::made_at_start;
 use crate::model::Epoch;
 use crate::sink::postgres::client::quote;
 use crate::sink::{DataError, SinkError};
@@ -102,7 +103,7 @@ pub(crate) const OPEN_REQUESTS: &str = "(pipeline, (properties->>'lane')) WHERE 
 
 /// Name, table and definition. What waits in the outbox is found without the rows that stay in it, refused
 /// requests by their keys, and letters by their state, also where their table is not made by the shipped files.
-const INDEXES: [(&str, &str, &str); 7] = [
+const INDEXES: [(&str, &str, &str); 8] = [
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
     ("tidemark_refused_requests", DEAD_LETTERS, OPEN_REQUESTS),
     // As the shipped files name them.
@@ -110,6 +111,11 @@ const INDEXES: [(&str, &str, &str); 7] = [
     ("cdc_dlq_type", DEAD_LETTERS, "(error_type, first_failure DESC)"),
     ("cdc_dlq_requested", DEAD_LETTERS, "(id) WHERE status = 'requested'"),
     ("cdc_dlq_unpublished", DEAD_LETTERS, "(id) WHERE published_at IS NULL"),
+    (
+        "tidemark_open_letters",
+        DEAD_LETTERS,
+        "(pipeline, first_failure) WHERE status IN ('dead', 'requested', 'queued')",
+    ),
     (
         "tidemark_schema_changes_newest",
         SCHEMA_CHANGES,
@@ -178,7 +184,8 @@ pub(crate) async fn create_missing(
         let found = "SELECT to_regclass($1) IS NOT NULL";
         let found = client.query_typed_one(found, &[(&name, Type::TEXT)]).await?;
         if !found.try_get::<_, bool>(0)? {
-            client.batch_execute(&format!("CREATE TABLE {name} ({columns})")).await?;
+            let mark = made_at_start::mark(&name);
+            client.batch_execute(&format!("CREATE TABLE {name} ({columns}); {mark}")).await?;
         }
     }
     Ok(())
@@ -191,6 +198,6 @@ pub(crate) async fn create_missing(
 pub(crate) fn epoch_number(epoch: Epoch) -> Result<i64, SinkError> {
     i64::try_from(epoch.0).map_err(|_| {
         let (table, message) = (Some(LEDGER.to_owned()), format!("epoch {epoch} is above 2^63"));
-        SinkError::Data(DataError { table, column: None, row: None, message, source: None })
+        SinkError::Data(DataError { table, column: None, row: None, message, detail: None })
     })
 }

@@ -351,7 +351,7 @@ impl WireCells {
     }
 
     fn write_integer(&self, value: i128, out: &mut BytesMut) -> Result<(), String> {
-        let refused = |_| format!("{value} is out of the range of {} (22003)", self.wire.sql());
+        let refused = |_| format!("the value is out of the range of {} (22003)", self.wire.sql());
         match self.wire {
             Wire::Int2 => {
                 out.put_i32(2);
@@ -377,8 +377,7 @@ impl WireCells {
         }
         let whole = 10i128.checked_pow(u32::from(scale.unsigned_abs()));
         let whole = whole.and_then(|factor| value.checked_mul(factor));
-        let whole =
-            whole.ok_or_else(|| format!("{value}e{} is too large (22003)", -i32::from(scale)))?;
+        let whole = whole.ok_or_else(|| "the value is too large (22003)".to_owned())?;
         self.write_integer(whole, out)
     }
 

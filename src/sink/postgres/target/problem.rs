@@ -55,6 +55,21 @@ pub(crate) enum TargetProblem {
 }
 
 impl TargetProblem {
+    /// The table that it is about.
+    pub(crate) fn table(&self) -> &str {
+        match self {
+            Self::MissingLetterColumn { table, .. } => table,
+            Self::NoTable { table, .. }
+            | Self::MissingColumn { table, .. }
+            | Self::GeneratedColumn { table, .. }
+            | Self::WrongType { table, .. }
+            | Self::RoundingType { table, .. }
+            | Self::UnfilledColumn { table, .. }
+            | Self::NoUniqueKey { table, .. }
+            | Self::NullableKey { table, .. } => table,
+        }
+    }
+
     /// `name` is that of the configuration.
     pub(crate) fn no_table(schema: &str, name: &str) -> Self {
         let (schema, table) = quote::split(schema, name);

@@ -104,7 +104,7 @@ impl TargetWrite<'_> {
             column: None,
             row: None,
             message: format!("{found} of {wanted} rows are there that were written before"),
-            source: None,
+            detail: None,
         }))
     }
 }

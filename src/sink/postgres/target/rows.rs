@@ -105,7 +105,7 @@ impl<'a> EncodedRows<'a> {
 
     pub(crate) fn misfit(&self, column: &str, row: Option<usize>, message: String) -> DataError {
         let (table, column) = (Some(self.target.name.clone()), Some(column.to_owned()));
-        DataError { table, column, row, message, source: None }
+        DataError { table, column, row, message, detail: None }
     }
 
     /// What tells which rows break a constraint of their table.
@@ -268,7 +268,7 @@ impl<'a> EncodedRows<'a> {
 
 fn misfit(target: &TargetTable, column: &str, row: Option<usize>, message: String) -> SinkError {
     let (table, column) = (Some(target.name.clone()), Some(column.to_owned()));
-    SinkError::Data(DataError { table, column, row, message, source: None })
+    SinkError::Data(DataError { table, column, row, message, detail: None })
 }
 
 /// Microseconds since 1970.

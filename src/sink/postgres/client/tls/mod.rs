@@ -4,19 +4,21 @@
 //! and the provider of the REST client. Files are read for each connection, so that a renewed certificate
 //! is taken without a restart.
 
+mod login_guard;
+mod session;
+mod tls_error;
 mod verify;
 
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::Socket;
-use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::config::{SslMode as ClientSslMode, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Connection, Socket};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -25,65 +27,18 @@ use tokio_rustls::rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as RustlsError,
 };
 
+use self::login_guard::LoginGuard;
+use self::session::{Session, Stream};
+use self::tls_error::TlsError;
 use self::verify::Verifier;
 use crate::sink::SinkError;
-use crate::sink::postgres::config::{PostgresConfig, SslMode};
+use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::sslmode::SslMode;
 
 const CONNECTING: &str = "connecting";
 const NO_TLS: &str = "turn `ssl` on in the server's postgresql.conf, or say sslmode = \"prefer\" on a trusted network";
-
-/// Why there is no TLS session, or none that can be trusted; one variant per advice.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
-    #[error("{option}: {} can't be read: {source}", path.display())]
-    File { option: &'static str, path: PathBuf, source: Box<dyn StdError + Send + Sync> },
-    #[error("{option}: {} holds no {what} in PEM form", path.display())]
-    Empty { option: &'static str, path: PathBuf, what: &'static str },
-    #[error("client_certificate and client_key don't fit each other: {0}")]
-    ClientKey(RustlsError),
-    #[error("no authority of this system's certificate store can be read")]
-    NoAuthorities,
-    #[error("'{0}' is no name that a certificate could be for")]
-    Name(String),
-    #[error("the server's certificate is signed by none of the authorities in {0}")]
-    UnknownAuthority(String),
-    #[error("the server's certificate is for {presented}, and not for {expected}")]
-    OtherName { expected: String, presented: String },
-    #[error("the server's certificate is not valid at this time: {0}")]
-    Outdated(RustlsError),
-    #[error("no TLS session: {0}")]
-    Handshake(RustlsError),
-    #[error("no TLS session")]
-    Connection(#[source] io::Error),
-}
-
-impl TlsError {
-    fn advice(&self) -> &'static str {
-        match self {
-            Self::File { .. } | Self::Empty { .. } => {
-                "give a file in PEM form that the processor may read"
-            }
-            Self::ClientKey(_) => "give the key that the client's certificate was made for",
-            Self::NoAuthorities => {
-                "install the package ca-certificates, or give root_certificate, the certificate of the authority \
-                 that signed the server's"
-            }
-            Self::Name(_) => "give the server's host name, or sslmode = \"require\"",
-            Self::UnknownAuthority(_) => {
-                "give the certificate of the authority that signed it as root_certificate; if it should have been \
-                 this one, another server answers"
-            }
-            Self::OtherName { .. } => {
-                "connect by one of its names (subjectAltName), have it made for this one, or say sslmode = \
-                 \"verify-ca\""
-            }
-            Self::Outdated(_) => "renew it, or correct this machine's clock",
-            Self::Handshake(_) | Self::Connection(_) => {
-                "see the server's log for what it says about this connection, and its ssl settings"
-            }
-        }
-    }
-}
+/// What the client library says of it; it has no other word.
+const SERVER_WITHOUT_TLS: &str = "server does not support TLS";
 
 /// Makes TLS sessions for the client library.
 #[derive(Clone)]
@@ -91,6 +46,16 @@ pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     /// Where the trusted authorities are from.
     authorities: String,
+    guard: LoginGuard,
+    transport: Transport,
+}
+
+/// What a session runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Encrypted,
+    /// The socket itself, so that a login over it can be guarded.
+    Plain,
 }
 
 impl Tls {
@@ -129,6 +94,7 @@ impl Tls {
             .map_err(TlsError::Handshake)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
+        let guard = if config.guards_password() { LoginGuard::on() } else { LoginGuard::Off };
         let config = match (&config.client_certificate, &config.client_key) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates("client_certificate", certificate)?;
@@ -138,8 +104,45 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        Ok(Self { config: Arc::new(config), authorities })
+        let transport = Transport::Encrypted;
+        Ok(Self { config: Arc::new(config), authorities, guard, transport })
     }
+
+    /// Connects. The password goes in clear text only to a server that was verified, or on this machine.
+    pub(crate) async fn connect(
+        self,
+        config: &tokio_postgres::Config,
+    ) -> Result<(Client, Connection<Socket, Session>), tokio_postgres::Error> {
+        if matches!(self.guard, LoginGuard::Off) {
+            return config.connect(self).await;
+        }
+        match config.get_ssl_mode() {
+            ClientSslMode::Disable => self.connect_plain(config).await,
+            ClientSslMode::Prefer => {
+                let mut required = config.clone();
+                required.ssl_mode(ClientSslMode::Require);
+                match required.connect(self.clone()).await {
+                    Err(error) if is_without_tls(&error) => self.connect_plain(config).await,
+                    connected => connected,
+                }
+            }
+            _ => config.connect(self).await,
+        }
+    }
+
+    /// Without TLS, but through a session of ours: the client library has no other place to look at a login.
+    async fn connect_plain(
+        self,
+        config: &tokio_postgres::Config,
+    ) -> Result<(Client, Connection<Socket, Session>), tokio_postgres::Error> {
+        let mut config = config.clone();
+        config.ssl_mode(ClientSslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        config.connect(Self { transport: Transport::Plain, ..self }).await
+    }
+}
+
+fn is_without_tls(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|cause| cause.to_string() == SERVER_WITHOUT_TLS)
 }
 
 fn certificates(
@@ -190,12 +193,11 @@ fn refused(error: TlsError) -> SinkError {
 pub(crate) fn explain(error: &tokio_postgres::Error, mode: SslMode) -> Option<SinkError> {
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(inner) = cause {
-        let session = inner.downcast_ref::<TlsError>();
+        let session = inner.downcast_ref::<TlsError>().or_else(|| while_reading(inner));
         if session.is_some_and(|session| !matches!(session, TlsError::Connection(_))) {
             return session.map(|session| as_refused(&session.to_string(), session.advice()));
         }
-        // The library has no other word for it.
-        if mode.is_required() && inner.to_string() == "server does not support TLS" {
+        if mode.is_required() && inner.to_string() == SERVER_WITHOUT_TLS {
             return Some(as_refused(
                 "the server does not speak TLS, which sslmode asks for",
                 NO_TLS,
@@ -208,6 +210,11 @@ pub(crate) fn explain(error: &tokio_postgres::Error, mode: SslMode) -> Option<Si
         cause = inner.source();
     }
     None
+}
+
+/// What our own end of the session says about what it reads.
+fn while_reading<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
+    cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
 }
 
 fn as_refused(message: &str, advice: &'static str) -> SinkError {
@@ -238,7 +245,7 @@ fn alert_advice(alert: AlertDescription) -> &'static str {
 }
 
 impl MakeTlsConnect<Socket> for Tls {
-    type Stream = Encrypted;
+    type Stream = Session;
     type TlsConnect = Handshake;
     type Error = TlsError;
 
@@ -254,16 +261,20 @@ pub(crate) struct Handshake {
 }
 
 impl TlsConnect<Socket> for Handshake {
-    type Stream = Encrypted;
+    type Stream = Session;
     type Error = TlsError;
-    type Future = Pin<Box<dyn Future<Output = Result<Encrypted, TlsError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Session, TlsError>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let Self { tls, host } = self;
+            let Self { tls: Tls { config, authorities, guard, transport }, host } = self;
+            if transport == Transport::Plain {
+                return Ok(Session { stream: Stream::Plain(socket), guard });
+            }
             let name = ServerName::try_from(host.clone()).map_err(|_| TlsError::Name(host))?;
-            let session = TlsConnector::from(tls.config).connect(name, socket).await;
-            session.map(Encrypted).map_err(|error| failed(error, tls.authorities))
+            let stream = TlsConnector::from(config).connect(name, socket).await;
+            let stream = stream.map_err(|error| failed(error, authorities))?;
+            Ok(Session { stream: Stream::Encrypted(Box::new(stream)), guard })
         })
     }
 }
@@ -294,42 +305,5 @@ fn failed(error: io::Error, authorities: String) -> TlsError {
             _ => TlsError::Handshake(rustls),
         },
         _ => TlsError::Handshake(rustls),
-    }
-}
-
-/// A socket inside a TLS session.
-pub(crate) struct Encrypted(tokio_rustls::client::TlsStream<Socket>);
-
-impl TlsStream for Encrypted {
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
-    }
-}
-
-impl AsyncRead for Encrypted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Encrypted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::sink::postgres::config::Verifies;
+use crate::sink::postgres::sslmode::Verifies;
 
 /// Takes any certificate, those of trusted authorities, or those of them that are for the host.
 #[derive(Debug)]

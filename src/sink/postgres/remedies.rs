@@ -35,7 +35,28 @@ impl<'a> ExpectedTargets<'a> {
 
     /// Whether the problem is a table that a start makes by itself.
     pub(crate) fn is_made_at_start(&self, problem: &TargetProblem) -> bool {
-        matches!(problem, TargetProblem::NoTable { table, .. } if self.of_result(table).is_some())
+        match problem {
+            TargetProblem::NoTable { table, .. } => {
+                self.of_result(table).is_some() || self.of_table(table).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the problem is a table of the sink itself, which every start makes.
+    pub(crate) fn is_own(&self, problem: &TargetProblem) -> bool {
+        matches!(problem, TargetProblem::NoTable { table, .. } if table == DEAD_LETTERS)
+    }
+
+    /// The problems as sentences, with the whole statement for a table that is not there.
+    pub(crate) fn told(&self, problems: &[TargetProblem]) -> Vec<String> {
+        let told = |problem: &TargetProblem| match problem {
+            TargetProblem::NoTable { .. } => {
+                format!("{problem}; create it:\n{}\n", self.fix(problem))
+            }
+            _ => problem.to_string(),
+        };
+        problems.iter().map(told).collect()
     }
 
     /// What to run, or else what to do.
@@ -113,14 +134,7 @@ impl<'a> ExpectedTargets<'a> {
         let Some(table) = self.of_table(name) else {
             return "start `tidemark run` once with a user that may create tables".to_owned();
         };
-        let target = target_name(table).unwrap_or(name);
-        let columns = LandingColumn::list(table, |_| false).into_iter().map(|column| {
-            let sql_type = Self::landing_type(table, column).unwrap_or_else(|| "text".to_owned());
-            format!("{} {sql_type}", quote::ident(&column.name(table)))
-        });
-        let columns: Vec<String> = columns.collect();
-        let stamp = "\"processed_at\" timestamptz NOT NULL DEFAULT now()";
-        format!("CREATE TABLE {} ({}, {stamp});", self.table(target), columns.join(", "))
+        create::landing_definition(self.schema, table).unwrap_or_else(|| REPAIR.to_owned())
     }
 
     fn type_of(&self, table: &str, column: &str) -> Option<String> {
@@ -197,6 +211,11 @@ mod tests {
         let missing = TargetProblem::no_table("ods", "order_totals");
         assert!(expected.is_made_at_start(&missing));
         assert!(expected.fix(&missing).starts_with("CREATE TABLE"), "{missing}");
-        assert!(!expected.is_made_at_start(&TargetProblem::no_table("ods", "orders_history")));
+        let landing = TargetProblem::no_table("ods", "orders_history");
+        assert!(expected.is_made_at_start(&landing));
+        let whole = create::landing_definition("ods", &tables[0]).unwrap();
+        assert_eq!(expected.fix(&landing), whole);
+        assert!(expected.told(&[landing])[0].contains(&whole));
+        assert!(!expected.is_made_at_start(&TargetProblem::no_table("ods", "cdc_dlq")));
     }
 }

@@ -76,7 +76,6 @@ class RestUnavailable(Scenario):
     title = "REST API answers 503, then refuses: retried with backoff, then delivered or a dead letter"
     settings = {
         "api": True,
-        "config": {"sink.rest": 'base_url = "http://rest-api:8095"'},
         "edit_sql": lambda folder: [
             (folder / "transforms" / name).write_text((ROOT / "sql/alerts" / name).read_text())
             for name in ["order_events.sql", "item_events.sql"]

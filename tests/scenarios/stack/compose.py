@@ -63,7 +63,9 @@ class ComposeStack(Stack):
             "TIDEMARK_IMAGE": settings.image,
             "TIDEMARK_DEV_IMAGE": f"{settings.image}-dev",
             "SOLACE_PASSWORD": self.password,
+            "SOLACE_ADMIN_PASSWORD": self.password,
             "POSTGRES_PASSWORD": self.password,
+            "POSTGRES_ADMIN_PASSWORD": self.password,
             "TIDEMARK_PORT": processor,
             "POSTGRES_PORT": postgres,
             "BROKER_PORT": broker,
@@ -77,7 +79,7 @@ class ComposeStack(Stack):
         self.clear()
         folder = self.folder
         self.sql_folder = self.settings.sql()
-        (folder / "processor.toml").write_text(self.settings.processor_config({}, "http://broker:8080"))
+        (folder / "processor.toml").write_text(self.settings.processor_config({}))
         (folder / "broker.toml").write_text(self.settings.broker_config())
         (folder / "records").mkdir()
         (folder / "records").chmod(0o777)
@@ -169,7 +171,7 @@ class ComposeStack(Stack):
 
     def psql_command(self):
         container = self.container("postgres")
-        return ["docker", "exec", "-i", container, "psql", "-U", "tidemark", "-d", "tidemark"]
+        return ["docker", "exec", "-i", container, "psql", "-U", "postgres", "-d", "tidemark"]
 
     def stop_server(self, name, kill=False):
         run(["docker", "kill" if kill else "stop", self.container(name)])

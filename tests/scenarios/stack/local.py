@@ -17,6 +17,9 @@ from .disk import SmallDisk
 from .link import Link
 from .memory import MemoryGroup
 
+# What the image of the database runs as well.
+ROLE = Path(__file__).resolve().parents[3] / "docker/postgres/role.sql"
+
 
 class Process:
     """A child with its output in a file."""
@@ -75,7 +78,10 @@ class LocalStack(Stack):
         self.runs = []
         self.env = dict(os.environ, SOLACE_USERNAME="tidemark", SOLACE_PASSWORD="scenario", SOLACE_VPN="default")
         self.env |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_DB": "postgres", "POSTGRES_USER": "tidemark"}
-        self.env |= {"POSTGRES_PASSWORD": "", "SOLACE_HOST": f"tcp://127.0.0.1:{self.broker_port}"}
+        self.env |= {"POSTGRES_PASSWORD": "scenario", "SOLACE_HOST": f"tcp://127.0.0.1:{self.broker_port}"}
+        self.env |= {"SEMP_URL": f"http://127.0.0.1:{self.semp_port}", "SEMP_USERNAME": "admin"}
+        self.env |= {"SEMP_PASSWORD": "scenario", "API_URL": f"http://127.0.0.1:{self.api_port}", "TIDEMARK_ALSO": ""}
+        self.env |= {"TIDEMARK_ROLE": "tidemark", "TIDEMARK_ROLE_PASSWORD": "scenario"}
 
     def start(self):
         folder = self.folder
@@ -97,11 +103,12 @@ class LocalStack(Stack):
                 "file:///var/lib/tidemark/checkpoints": f"file://{folder}/checkpoints/processor",
                 "0.0.0.0:8080": f"127.0.0.1:{self.http_ports[number]}",
             }
-            config = self.settings.processor_config(places, f"http://127.0.0.1:{self.semp_port}")
-            config = config.replace("http://rest-api:8095", f"http://{self.api_address()}")
+            config = self.settings.processor_config(places)
             (folder / f"processor-{number}.toml").write_text(config)
         self.initdb()
         self.start_server("postgres")
+        role = [*self.psql_command(), "-Xq", "-v", "ON_ERROR_STOP=1", "-f", str(ROLE)]
+        subprocess.run(role, env=self.env, check=True)
         self.start_server("broker")
         if self.settings.api:
             self.api = self.tidemark("api", ["api", "--listen", f"127.0.0.1:{self.api_port}"])
@@ -115,12 +122,12 @@ class LocalStack(Stack):
         data.mkdir()
         if is_root():
             shutil.chown(data, "postgres")
-        initdb = [self.postgres_bin / "initdb", "-D", data, "-U", "tidemark", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb = [self.postgres_bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         run(as_postgres(initdb), cwd="/")
 
     def psql_command(self):
         psql = self.postgres_bin / "psql"
-        return [psql, f"postgres://tidemark@127.0.0.1:{self.postgres_port}/postgres?connect_timeout=5"]
+        return [psql, f"postgres://postgres@127.0.0.1:{self.postgres_port}/postgres?connect_timeout=5"]
 
     def start_server(self, name):
         if name == "broker":
@@ -161,7 +168,7 @@ class LocalStack(Stack):
 
     def back_up(self, database, more=()):
         """A copy of the running server, as `data/DATABASE`."""
-        where = ["-h", "127.0.0.1", "-p", str(self.postgres_port), "-U", "tidemark"]
+        where = ["-h", "127.0.0.1", "-p", str(self.postgres_port), "-U", "postgres"]
         copy = [self.postgres_bin / "pg_basebackup", "-D", self.folder / "data" / database, "-c", "fast", *where, *more]
         (self.folder / "data" / database).mkdir(mode=0o700)
         if is_root():

@@ -49,7 +49,7 @@ class Settings:
             self.edit_sql(copy)
         return copy
 
-    def processor_config(self, places, semp):
+    def processor_config(self, places):
         """`places`: texts of the shipped file that are others here."""
         text = SHIPPED_CONFIG.read_text()
         for shipped, here in places.items():
@@ -58,9 +58,8 @@ class Settings:
         for section, lines in self.config.items():
             text = with_lines(text, section, lines)
         # The broker says how many messages wait.
-        login = 'username = "${SOLACE_USERNAME}"\npassword = "${SOLACE_PASSWORD}"'
         text += self.more_config
-        return with_lines(text, "source.semp", f'url = "{semp}"\n{login}\ninterval = "1s"')
+        return with_lines(text, "source.semp", 'interval = "1s"')
 
     def broker_config(self):
         text = SHIPPED_BROKER.read_text()

@@ -132,13 +132,36 @@ async fn only_one_process_delivers_at_a_time_behind_a_pooler() {
     while turn.read(0, 10).await.is_ok() {}
 }
 
+/// What a session of ours sets, and what it would leave prepared. Newer poolers have statements of their own.
+const LEFT: &str = "concat_ws(' ', current_setting('search_path'), current_setting('statement_timeout'), \
+                    current_setting('jit'), current_setting('plan_cache_mode'), current_setting('lock_timeout'), \
+                    (SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'PGBOUNCER%'))";
+
 #[tokio::test]
-async fn without_the_option_the_message_names_it() {
+async fn a_pooler_that_is_not_configured_is_noticed_and_keeps_nothing_of_ours() {
+    let database = Database { server: PostgresServer::start(Durability::Off).await };
+    let pooler = before(&database.server).await;
+    let before = each_server(&pooler, LEFT).await;
+    let mut sink = database.sink_at(PostgresConfig::from_url(pooler.url()), QUEUE).await;
+    for number in 1..=20 {
+        let id = number as i64;
+        sink.commit(&epoch(number).created(number, id, "x").upserted(id, "x").build())
+            .await
+            .unwrap();
+    }
+    assert_eq!(database.count(LANDING).await, 20);
+    assert_eq!(sink.bootstrap(&orders(), None).await.unwrap()[0].len(), 20);
+    assert_eq!(each_server(&pooler, LEFT).await, before);
+}
+
+#[tokio::test]
+async fn with_the_wrong_option_the_message_names_the_right_one() {
     let database = Database { server: PostgresServer::start(Durability::Off).await };
     drop(database.sink().await);
     let pooler = before(&database.server).await;
     each_server(&pooler, "1").await;
-    let config = PostgresConfig::from_url(pooler.url());
+    let config =
+        PostgresConfig { pooler: PoolerMode::Session, ..PostgresConfig::from_url(pooler.url()) };
     let mut sink = tidemark::sink::postgres::PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
     let mut number = 0;
     let error = loop {

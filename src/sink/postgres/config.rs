@@ -69,7 +69,7 @@ pub struct PostgresConfig {
     pub client_certificate: Option<PathBuf>,
     /// A file with the private key of `client_certificate`.
     pub client_key: Option<PathBuf>,
-    /// What a connection pooler in between keeps together. Default `session`.
+    /// What a connection pooler in between keeps together. Default `auto`.
     #[serde(default)]
     pub pooler: Pooler,
 }
@@ -78,8 +78,10 @@ pub struct PostgresConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooler {
-    /// A whole connection: there is no pooler, or one in session mode.
+    /// A whole connection if there is no pooler, else a transaction. Each new connection is looked at.
     #[default]
+    Auto,
+    /// A whole connection: there is no pooler, or one in session mode.
     Session,
     /// A transaction, as with pgbouncer's `pool_mode = transaction`. Nothing is then kept on the server between
     /// transactions; each costs one more round trip.

@@ -1,12 +1,14 @@
 //! One connection with its prepared statements, directly or through a pooler.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::error::classify;
+use super::pooling::{self, InBetween};
 use super::quote;
 use super::response_deadline::ResponseDeadline;
 use super::tls::{self, Tls};
@@ -39,6 +41,7 @@ impl Connection {
         let client_config =
             config.client_config().map_err(|problems| SinkError::Config { problems })?;
         let tls = Tls::load(config).await?;
+        let begun = Instant::now();
         let opening = async {
             let (client, io) = tls.connect(&client_config).await?;
             // The error also reaches whoever waits for an answer; here it would be a second report.
@@ -55,8 +58,12 @@ impl Connection {
                 deadline: deadline.clone(),
                 is_out_of_step: false,
             };
-            match config.pooler {
-                Pooler::Session => {
+            let pooler = match config.pooler {
+                Pooler::Auto => expected(&connection.client, begun).await?,
+                told => told,
+            };
+            match pooler {
+                Pooler::Auto | Pooler::Session => {
                     connection.client.batch_execute(&settings(config, Scope::Session)).await?;
                 }
                 Pooler::Transaction => {
@@ -180,6 +187,17 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.io.abort();
+    }
+}
+
+/// The mode that is safe with what is in between. A pooler in session mode could do with less, if the configuration says so.
+async fn expected(client: &Client, begun: Instant) -> Result<Pooler, tokio_postgres::Error> {
+    match pooling::look(client, begun).await? {
+        InBetween::Nothing => Ok(Pooler::Session),
+        InBetween::Pooler => {
+            tracing::debug!("a pooler is in between: settings live from BEGIN to COMMIT");
+            Ok(Pooler::Transaction)
+        }
     }
 }
 

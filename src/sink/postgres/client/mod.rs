@@ -2,6 +2,7 @@
 
 pub(super) mod connection;
 pub(super) mod error;
+pub(super) mod pooling;
 pub(super) mod quote;
 pub(super) mod response_deadline;
 pub(super) mod session;

@@ -24,6 +24,7 @@ mod server_faults;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 mod staged;
+mod target_rules;
 mod tls;
 mod types;
 

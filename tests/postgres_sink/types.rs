@@ -41,7 +41,7 @@ fn columns_of_all_types() -> Vec<(&'static str, ArrayRef)> {
             "varchar(20)",
             Arc::new(StringArray::from(vec![Some("a\"\\\n\u{1f30a}"), None, Some("")])),
         ),
-        ("jsonb", Arc::new(StringArray::from(vec![Some("{\"a\": 1}"), None, Some("[]")]))),
+        ("text", Arc::new(StringArray::from(vec![Some("{\"a\": 1}"), None, Some("[]")]))),
         ("bytea", Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None, Some(b"")]))),
         ("date", Arc::new(Date32Array::from(vec![Some(-800_000), None, Some(2_932_896)]))),
         ("timestamp", Arc::new(micros())),

@@ -11,7 +11,7 @@ use crate::sink::postgres::schema::create;
 use crate::sink::postgres::schema::landing_columns::target_name;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 use crate::sink::postgres::target::landing::LandingColumn;
-use crate::sink::postgres::target::problem::TargetProblem;
+use crate::sink::postgres::target::problem::{RelationFault, TargetProblem};
 use crate::sink::postgres::target::result::with_table;
 
 /// What targets look like that fit, by their names.
@@ -80,6 +80,23 @@ impl<'a> ExpectedTargets<'a> {
                 let (table, column) = (self.table(table), quote::ident(column));
                 format!("ALTER TABLE {table} ALTER {column} DROP EXPRESSION;")
             }
+            TargetProblem::ChangingType { table, column, actual, .. } => {
+                self.keeping_texts(table, column, actual)
+            }
+            TargetProblem::EqualKeys { table, column, .. } => {
+                let (table, column) = (self.table(table), quote::ident(column));
+                format!(
+                    "ALTER TABLE {table} ALTER {column} TYPE text COLLATE \"C\" USING {column}::text;"
+                )
+            }
+            TargetProblem::LooseIndex { table, key, .. } => {
+                let list = quote::idents(key.iter().map(String::as_str));
+                format!(
+                    "drop that index, then: ALTER TABLE {} ADD PRIMARY KEY ({list});",
+                    self.table(table)
+                )
+            }
+            TargetProblem::Unsuitable { table, fault } => of_relation(&self.table(table), fault),
             TargetProblem::MissingLetterColumn { file, .. } => bring_up_to_date(file),
             TargetProblem::MissingColumn { table, column, .. } => {
                 self.with_type(table, column, |table, column, sql_type| {
@@ -108,6 +125,22 @@ impl<'a> ExpectedTargets<'a> {
             Some(sql_type) => statement(&self.table(table), &quote::ident(column), &sql_type),
             None if table == DEAD_LETTERS => bring_up_to_date(letter_table::FILE),
             None => REPAIR.to_owned(),
+        }
+    }
+
+    /// A type that gives texts back as they were.
+    fn keeping_texts(&self, table: &str, column: &str, actual: &str) -> String {
+        let (table, column) = (self.table(table), quote::ident(column));
+        let kept = if actual == "jsonb" { "json" } else { "text" };
+        let statement =
+            format!("ALTER TABLE {table} ALTER {column} TYPE {kept} USING {column}::{kept};");
+        let length = actual.strip_prefix("character(").and_then(|rest| rest.strip_suffix(')'));
+        match length {
+            // The cast takes the blanks away, and whether the source had them is not known any more.
+            Some(length) => format!(
+                "{statement} (USING rpad({column}::text, {length}) where the source's column is CHAR({length}))"
+            ),
+            None => statement,
         }
     }
 
@@ -153,6 +186,22 @@ impl<'a> ExpectedTargets<'a> {
             LandingColumn::OfBatch(SystemColumn::ExtraFields) => Some("jsonb".to_owned()),
             other => type_name(&other.data_type(table)),
         }
+    }
+}
+
+/// `table` is quoted.
+fn of_relation(table: &str, fault: &RelationFault) -> String {
+    match fault {
+        RelationFault::InsteadRule(rule) => format!("DROP RULE {} ON {table};", quote::ident(rule)),
+        RelationFault::Inherited(child) => {
+            format!(
+                "ALTER TABLE {child} NO INHERIT {table}; (for parts of a table use PARTITION BY)"
+            )
+        }
+        RelationFault::RowSecurity => format!(
+            "ALTER TABLE {table} DISABLE ROW LEVEL SECURITY; or give the user BYPASSRLS, or let it own the table without \
+             FORCE ROW LEVEL SECURITY"
+        ),
     }
 }
 

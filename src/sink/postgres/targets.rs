@@ -168,6 +168,7 @@ async fn catalog_of(
 ) -> Result<Option<catalog::CatalogTable>, SinkError> {
     let read = catalog::read(&connection.client, schema, table).await;
     let catalog = read.map_err(|error| classify("reading the catalog", error))?;
+    connection.deadline.record_activity();
     if catalog.is_none() {
         problems.push(TargetProblem::no_table(schema, table));
     }

@@ -73,10 +73,10 @@ const TABLE: &[Meaning] = &[
         advice: "give the server's disk space; writing goes on by itself",
     },
     Meaning {
-        codes: &["22", "23", "44", "54000", "P0"],
+        codes: &["21000", "22", "23", "44", "54000", "P0"],
         fault: ErrorClass::Row,
         attempts: None,
-        what: "value out of range, too long, invalid text, NUL; NOT NULL, CHECK, unique, foreign key, no \
+        what: "two rows of one key for the target; value out of range, too long, invalid text, NUL; NOT NULL, CHECK, unique, foreign key, no \
                partition; too large for an index; an exception of a trigger",
         advice: "correct the column, the rule or the event, then replay it (tidemark dlq replay)",
     },
@@ -156,10 +156,10 @@ mod tests {
 
     #[test]
     fn what_the_pattern_of_row_faults_matches_is_one() {
-        assert_eq!(row_pattern(), "^(22|23|44|54000|P0)");
+        assert_eq!(row_pattern(), "^(21000|22|23|44|54000|P0)");
         for meaning in TABLE.iter().filter(|meaning| meaning.fault != ErrorClass::Row) {
             let is_row = |code: &&str| {
-                ["22", "23", "44", "54000", "P0"].iter().any(|row| code.starts_with(row))
+                ["21000", "22", "23", "44", "54000", "P0"].iter().any(|row| code.starts_with(row))
             };
             assert!(
                 !meaning.codes.iter().any(is_row),
@@ -180,6 +180,7 @@ mod tests {
             ("53200", ErrorClass::Interrupted),
             ("53100", ErrorClass::Environment),
             ("53300", ErrorClass::Away),
+            ("21000", ErrorClass::Row),
             ("22001", ErrorClass::Row),
             ("22003", ErrorClass::Row),
             ("23505", ErrorClass::Row),

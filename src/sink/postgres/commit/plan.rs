@@ -61,7 +61,7 @@ impl<'a> EpochPlan<'a> {
             }
             if let Some((rows, sql)) = target.deletes(changes)? {
                 let (method, origin) =
-                    (WriteMethod::Statement(sql.to_owned()), RowOrigin::Deletes(changes));
+                    (WriteMethod::Delete(sql.clone()), RowOrigin::Deletes(changes));
                 write.writes.push(TargetWrite::Rows(RowWrite { rows, method, origin }));
             }
             let writes = if is_whole(&changes.table) {

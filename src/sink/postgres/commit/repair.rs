@@ -114,11 +114,7 @@ async fn attempt(
     task: &RepairTask<'_, '_>,
 ) -> Result<Result<u64, DataError>, SinkError> {
     connection.savepoint("SAVEPOINT part").await?;
-    let bound = task.row_write.bind(task.row..task.row + 1);
-    let ran = match bound {
-        Ok(bound) => bound.execute(connection).await,
-        Err(error) => Err(error),
-    };
+    let ran = task.row_write.write(connection, task.row..task.row + 1).await;
     let (ran, end) = match ran {
         Ok(rows) => (Ok(rows), "RELEASE part"),
         Err(SinkError::Data(error)) => (Err(error), "ROLLBACK TO part; RELEASE part"),

@@ -79,15 +79,16 @@ impl EpochWrite<'_> {
         for row_write in &self.writes {
             match (row_write.requests(), row_write) {
                 (Some(statements), _) => requests.push((row_write, statements)),
-                (None, TargetWrite::Rows(row_write)) => copies.push(&row_write.rows),
+                (None, TargetWrite::Rows(rows)) => copies.push((row_write, &rows.rows)),
                 (None, TargetWrite::Statement(_)) => {}
             }
         }
         if !self.send(connection, &requests).await? {
             return Ok(CommitOutcome::NotAbove);
         }
-        for rows in copies {
-            rows.copy(connection, 0..rows.count()).await?;
+        for (row_write, rows) in copies {
+            let count = rows.copy(connection, 0..rows.count()).await?;
+            row_write.check_count(connection, count).await?;
         }
         self.truncate(connection).await?;
         Ok(CommitOutcome::Committed)
@@ -117,11 +118,11 @@ impl EpochWrite<'_> {
             let statement = statement.map_err(|error| classify_write(request.table, error))?;
             prepared.push((statement, request));
         }
-        let connection = &*connection;
-        let client = &connection.client;
+        let sending = &*connection;
+        let client = &sending.client;
         // Requests go out in the order in which their futures are polled first, and `join!` and
         // `join_all` poll in order; the answers come in the same order.
-        let rest = prepared.iter().map(|(statement, request)| request.run(connection, statement));
+        let rest = prepared.iter().map(|(statement, request)| request.run(sending, statement));
         let (begun, inserted, rest) = futures::join!(
             async {
                 if is_begun {
@@ -130,7 +131,7 @@ impl EpochWrite<'_> {
                     client.batch_execute(&format!("BEGIN {READ_COMMITTED}; {BY_INDEX}")).await
                 }
             },
-            execute(connection, &ledger_row, &self.ledger_row),
+            execute(sending, &ledger_row, &self.ledger_row),
             join_all(rest),
         );
         begun.map_err(begin)?;
@@ -144,7 +145,7 @@ impl EpochWrite<'_> {
         let mut rest = rest.into_iter();
         for (row_write, requests) in requests {
             let counts: Result<Vec<u64>, SinkError> = rest.by_ref().take(requests.len()).collect();
-            row_write.check_found(counts?.iter().sum())?;
+            row_write.check_count(connection, counts?.iter().sum()).await?;
         }
         Ok(true)
     }

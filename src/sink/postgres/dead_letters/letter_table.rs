@@ -14,7 +14,7 @@ use crate::sink::postgres::schema::column_types::stamp_type;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::target::rows::{BoundStatement, EncodedRows, micros};
-use crate::sink::postgres::target::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
+use crate::sink::postgres::target::table::{ColumnSpec, Fidelity, FoundTable, TargetTable};
 
 /// In place of the topic of a refused row of a result, before the result's name.
 pub(crate) const OF_RESULT: &str = "result/";
@@ -56,7 +56,8 @@ pub(crate) fn check(
         ("source_table", &DataType::Utf8),
         ("column_name", &DataType::Utf8),
     ]
-    .map(|(name, data_type)| ColumnSpec { name, data_type })
+    // Its times and texts are for people.
+    .map(|(name, data_type)| ColumnSpec { name, data_type, fidelity: Fidelity::Rounded })
     .into();
     // Not written here, but the others who use the table need them.
     for name in ["id", "retry_count", "status", "settled_at", "published_at"] {
@@ -69,7 +70,7 @@ pub(crate) fn check(
         }
     }
     let found = FoundTable { schema, name: DEAD_LETTERS, catalog };
-    TargetTable::check(&found, &wanted, Rounding::Refused, problems)
+    TargetTable::check(&found, &wanted, problems)
 }
 
 /// The run that writes letters, and the end of its epoch.

@@ -5,6 +5,7 @@ pub(super) mod compatibility;
 mod files;
 mod privileges;
 mod requirements;
+mod side_effects;
 
 pub use self::requirements::Requirements;
 
@@ -71,6 +72,7 @@ pub async fn examine(
         return Ok(findings);
     }
     findings.extend(targets(&connection, config, wanted, &files).await?);
+    findings.extend(side_effects::side_effects(client, schema, wanted).await.map_err(failed)?);
     findings.extend(indexes(client, schema, wanted.tables).await.map_err(failed)?);
     Ok(findings)
 }

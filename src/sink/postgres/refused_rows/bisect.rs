@@ -238,7 +238,7 @@ impl<'a, 'p> Attempts<'a, 'p> {
     /// `None`: the rows are written.
     async fn write(&mut self, range: Range<usize>) -> Result<Option<DataError>, SinkError> {
         match self.row_write.write(self.connection, range).await {
-            Ok(()) => {
+            Ok(_) => {
                 self.connection.savepoint("RELEASE part; SAVEPOINT part").await?;
                 Ok(None)
             }

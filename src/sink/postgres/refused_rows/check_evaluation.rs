@@ -102,7 +102,7 @@ async fn is_refused(
     connection.savepoint("SAVEPOINT checks").await?;
     let answer = row_write.write(connection, row..row + 1).await;
     let is_about_it = match answer {
-        Ok(()) => false,
+        Ok(_) => false,
         Err(SinkError::Data(error)) => {
             let db: Option<&DbError> =
                 error.cause::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error);

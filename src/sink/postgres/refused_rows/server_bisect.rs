@@ -8,7 +8,7 @@
 //!
 //! It needs the right to create temporary tables, which everybody has unless somebody took it away, and the language.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use tokio_postgres::{Error, Row};
@@ -20,7 +20,7 @@ use crate::sink::postgres::client::error::{
 };
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::sqlstate::row_pattern;
-use crate::sink::postgres::target::row_write::RowWrite;
+use crate::sink::postgres::target::row_write::{RowWrite, SWALLOWED};
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{DataError, PreflightLevel, ServerDetail, SinkError};
 
@@ -34,6 +34,8 @@ const ATTEMPT_ROWS: f64 = 1.5;
 /// Before anything is known, it counts as if one of so many rows had been refused.
 const PRIOR_ROWS: usize = 100;
 
+/// How the context of an error begins that the blocks raise themselves.
+const OWN_BLOCK: &str = "PL/pgSQL function inline_code_block";
 const STAGED: &str = "pg_temp.tidemark_staged";
 const REFUSED: &str = "pg_temp.tidemark_refused";
 
@@ -86,7 +88,7 @@ async fn write_staged(
     let copy = format!("COPY {STAGED} ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
     row_write.rows.stream_by(connection, &copy, range.clone()).await?;
     let write = row_write.sql_from(&rows_from(target));
-    let write = write.trim_end();
+    let write = &CheckedWrite::of(row_write, write.trim_end());
     for start in (0..range.len()).step_by(BLOCK_ROWS) {
         let end = range.len().min(start + BLOCK_ROWS);
         run(connection, &search(write, start..end)).await.map_err(failed)?;
@@ -95,7 +97,7 @@ async fn write_staged(
     let told = connection.client.query_typed(&told_sql(), &[]).await;
     connection.deadline.record_activity();
     let told = told.map_err(failed)?;
-    let refusals = told.iter().map(|row| refusal(row_write, row, write, range.start));
+    let refusals = told.iter().map(|row| refusal(row_write, row, &write.statement, range.start));
     refusals.collect::<Result<_, _>>().map_err(failed)
 }
 
@@ -119,6 +121,40 @@ fn tables(target: &TargetTable) -> String {
     )
 }
 
+/// The statement, and what is done if it has not written all of its rows.
+struct CheckedWrite {
+    statement: String,
+    check: String,
+}
+
+impl CheckedWrite {
+    fn of(row_write: &RowWrite<'_>, statement: &str) -> Self {
+        let target = row_write.rows.target();
+        let text = format!("the table says that % of % rows were written: {SWALLOWED}");
+        let text = quote::literal(&text);
+        let raise = format!(
+            "RAISE EXCEPTION {text}, written, end_row - first_row USING ERRCODE = 'P0001';"
+        );
+        let check = match row_write.find_sql_from(&rows_from(target)) {
+            Some(find) => format!(
+                "IF written <> end_row - first_row THEN PERFORM FROM ({find}) AS left_over; \
+                 IF FOUND THEN {raise} END IF; END IF;"
+            ),
+            None if row_write.counts_all() => {
+                format!("IF written <> end_row - first_row THEN {raise} END IF;")
+            }
+            None => String::new(),
+        };
+        Self { statement: statement.to_owned(), check }
+    }
+}
+
+impl fmt::Display for CheckedWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; GET DIAGNOSTICS written = ROW_COUNT; {}", self.statement, self.check)
+    }
+}
+
 /// As a statement takes them; the bounds are variables of the blocks.
 fn rows_from(target: &TargetTable) -> String {
     let columns = (1..).zip(&target.columns).map(|(at, column)| match &column.cast {
@@ -130,7 +166,7 @@ fn rows_from(target: &TargetTable) -> String {
 }
 
 /// Writes a range of rows but those that are refused, and notes the numbers of these.
-fn search(write: &str, range: Range<usize>) -> String {
+fn search(write: &CheckedWrite, range: Range<usize>) -> String {
     // Postgres counts from 1.
     let (start, end) = (range.start + 1, range.end + 1);
     let row_faults = quote::literal(&row_pattern());
@@ -142,6 +178,7 @@ DECLARE
   end_row integer;
   end_of_suspects integer;
   refused integer := 0;
+  written bigint;
 BEGIN
   WHILE first_row < {end} LOOP
     end_row := first_row + sqrt({ATTEMPT_ROWS} * (first_row - {start} + {PRIOR_ROWS}) / (refused + 1))::integer;
@@ -149,7 +186,7 @@ BEGIN
     end_of_suspects := NULL;
     LOOP
       BEGIN
-        {write};
+        {write}
         first_row := end_row;
       EXCEPTION WHEN OTHERS THEN
         IF SQLSTATE !~ {row_faults} THEN
@@ -173,7 +210,7 @@ END"
 }
 
 /// Tries each of the noted rows alone, and notes what is said of those that fail.
-fn alone(write: &str, target: &TargetTable) -> String {
+fn alone(write: &CheckedWrite, target: &TargetTable) -> String {
     let find_column = find_column(target);
     let row_faults = quote::literal(&row_pattern());
     let body = format!(
@@ -189,11 +226,12 @@ DECLARE
   told_context text;
   told_table text;
   told_column text;
+  written bigint;
 BEGIN
   FOR first_row IN SELECT n FROM {REFUSED} ORDER BY n LOOP
     end_row := first_row + 1;
     BEGIN
-      {write};
+      {write}
       DELETE FROM {REFUSED} WHERE n = first_row;
     EXCEPTION WHEN OTHERS THEN
       IF SQLSTATE !~ {row_faults} THEN
@@ -254,8 +292,10 @@ fn refusal(
     let row = start + usize::try_from(number - 1).unwrap_or_default();
     let text = |name| Ok(told.try_get::<_, Option<String>>(name)?.filter(|text| !text.is_empty()));
     let (code, message) = (text("code")?, text("message")?);
+    // What our own block says needs no place in it.
+    let context = text("context")?.filter(|context| !context.starts_with(OWN_BLOCK));
     // What comes after it is said of every row.
-    let context = text("context")?.map(|context| {
+    let context = context.map(|context| {
         let (of_row, _) = context.split_once(&in_context(write)).unwrap_or((&context, ""));
         of_row.to_owned()
     });

@@ -1,6 +1,6 @@
 //! Values that a column refuses, told from its type alone.
 //!
-//! Only what Postgres is sure to refuse: an event that is diverted for nothing is lost to the results.
+//! Only what Postgres is sure to refuse or to cut off: an event that is diverted for nothing is lost to the results.
 
 use arrow::array::{Decimal128Array, StringArray};
 
@@ -79,10 +79,10 @@ fn texts(array: &StringArray, limits: ColumnLimits) -> Vec<(usize, String)> {
                 "a NUL character at byte {at}, which Postgres can't store (22021)"
             ));
         }
-        // Spaces at the end are cut off without a word.
+        // Postgres cuts blanks at the end off without a word; only in CHAR(n) they are no part of the value.
         let rest = text.char_indices().nth(longest).map(|(at, _)| &text[at..])?;
-        let is_refused = rest.bytes().any(|byte| byte != b' ');
-        is_refused.then(|| {
+        let is_lost = !limits.ignores_blanks || rest.bytes().any(|byte| byte != b' ');
+        is_lost.then(|| {
             format!(
                 "a text of {} characters is too long for {longest} (22001)",
                 text.chars().count()
@@ -95,7 +95,6 @@ fn texts(array: &StringArray, limits: ColumnLimits) -> Vec<(usize, String)> {
 
 fn digits(array: &Decimal128Array, scale: i32, limits: ColumnLimits) -> Vec<(usize, String)> {
     let Some((precision, target_scale)) = limits.digits else { return Vec::new() };
-    // A result may have more digits after the point, and Postgres rounds them.
     let Ok(whole) = u32::try_from(precision - target_scale + scale) else { return Vec::new() };
     let Some(limit) = 10i128.checked_pow(whole) else { return Vec::new() };
     let message =
@@ -124,6 +123,7 @@ mod tests {
     #[test]
     fn only_what_does_not_fit_is_refused() {
         let limits = |characters| ColumnLimits { characters, ..ColumnLimits::default() };
+        let padded = ColumnLimits { ignores_blanks: true, ..limits(Some(3)) };
         let texts: ArrayRef = Arc::new(StringArray::from(vec![
             Some("abc"),
             None,
@@ -132,7 +132,8 @@ mod tests {
             Some("ab  "),
             Some("a\0"),
         ]));
-        assert_eq!(rows_of(Arc::clone(&texts), Wire::Text, limits(Some(3))), [3, 5]);
+        assert_eq!(rows_of(Arc::clone(&texts), Wire::Text, limits(Some(3))), [3, 4, 5]);
+        assert_eq!(rows_of(Arc::clone(&texts), Wire::Text, padded), [3, 5]);
         assert_eq!(rows_of(Arc::clone(&texts), Wire::Text, limits(None)), [5]);
         let required = ColumnLimits { is_required: true, ..ColumnLimits::default() };
         assert_eq!(rows_of(texts, Wire::Text, required), [5, 1]);

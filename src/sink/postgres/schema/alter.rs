@@ -315,6 +315,8 @@ mod tests {
         TableOrigin,
     };
     use crate::sink::postgres::schema::catalog::{CatalogColumn, ColumnLimits};
+    use crate::sink::postgres::schema::relation::RelationTraits;
+    use crate::sink::postgres::schema::text_rules::BaseType;
     use crate::sink::postgres::schema::wire_format::Wire;
 
     const MONEY: SureType = SureType::Decimal { scale: 2 };
@@ -340,6 +342,8 @@ mod tests {
                 bare_type: (*type_name).to_owned(),
                 base_type: (*type_name).to_owned(),
                 wire: Wire::Text,
+                base: BaseType { oid: 0, name: (*type_name).to_owned(), is_enum: false },
+                loose_collation: None,
                 is_domain: false,
                 is_required: false,
                 is_nullable: true,
@@ -350,7 +354,8 @@ mod tests {
         };
         let columns: HashMap<_, _> = columns.iter().map(column).collect();
         let (unique_keys, checks) = (Vec::new(), Vec::new());
-        CatalogTable { columns, unique_keys, checks, fingerprint: String::new() }
+        let traits = RelationTraits::default();
+        CatalogTable { columns, unique_keys, checks, traits, fingerprint: String::new() }
     }
 
     fn seen(column: &str, seen: SeenType) -> SchemaChange {

@@ -9,5 +9,7 @@ pub(super) mod landing_columns;
 pub(super) mod made_at_start;
 pub(super) mod migrations;
 pub(super) mod numeric;
+pub(super) mod relation;
 pub(super) mod system_tables;
+pub(super) mod text_rules;
 pub(super) mod wire_format;

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 use super::problem::TargetProblem;
 use super::rows::EncodedRows;
-use super::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
+use super::table::{ColumnSpec, Fidelity, FoundTable, TargetTable, equal_keys};
 use crate::model::{Changelog, PromotedColumn, Scn, SystemColumn, Table, take_out_promoted};
 use crate::sink::SinkError;
 use crate::sink::postgres::schema::column_types::field_type;
@@ -65,6 +65,18 @@ impl<'a> LandingColumn<'a> {
         table.free_name(own)
     }
 
+    /// Declared columns are what the state is rebuilt from.
+    fn fidelity(self) -> Fidelity {
+        match self {
+            Self::Declared(_) => Fidelity::Exact,
+            Self::OfBatch(_)
+            | Self::ChangeSeq
+            | Self::Unavailable
+            | Self::SourceScn
+            | Self::Promoted(_) => Fidelity::Complete,
+        }
+    }
+
     pub(crate) fn data_type(self, table: &Table) -> DataType {
         match self {
             Self::Declared(at) => table.columns[at].data_type.clone(),
@@ -95,11 +107,27 @@ pub(crate) fn check(
         }
     };
     let columns = LandingColumn::list(table, has).into_iter();
-    let columns: Vec<(String, DataType)> =
-        columns.map(|column| (column.name(table), column.data_type(table))).collect();
-    let wanted: Vec<ColumnSpec<'_>> =
-        columns.iter().map(|(name, data_type)| ColumnSpec { name, data_type }).collect();
-    TargetTable::check(found, &wanted, Rounding::Refused, problems)
+    let columns: Vec<(String, DataType, Fidelity)> = columns
+        .map(|column| (column.name(table), column.data_type(table), column.fidelity()))
+        .collect();
+    let wanted = columns.iter().map(|(name, data_type, fidelity)| ColumnSpec {
+        name,
+        data_type,
+        fidelity: *fidelity,
+    });
+    let wanted: Vec<ColumnSpec<'_>> = wanted.collect();
+    let before = problems.len();
+    let target = TargetTable::check(found, &wanted, problems);
+    let key: Vec<&str> = table.key.iter().map(|at| table.columns[*at].name.as_str()).collect();
+    let equal = equal_keys(found, &key).into_iter();
+    // What changes a key also has another equality: one sentence is enough.
+    let is_new = |problem: &TargetProblem| {
+        let said = problems[before..].iter();
+        problem.column().is_none_or(|column| said.clone().all(|it| it.column() != Some(column)))
+    };
+    let equal: Vec<TargetProblem> = equal.filter(is_new).collect();
+    problems.extend(equal);
+    target
 }
 
 /// The columns that fields are written to.

@@ -10,9 +10,9 @@ use arrow::error::ArrowError;
 
 use super::column::TargetColumn;
 use super::problem::TargetProblem;
-use super::row_write::{RowOrigin, RowWrite, WriteMethod};
+use super::row_write::{DeleteSql, MendSql, RowOrigin, RowWrite, WriteMethod};
 use super::rows::{BoundStatement, EncodedRows};
-use super::table::{ColumnSpec, FoundTable, Rounding, TargetTable};
+use super::table::{ColumnSpec, Fidelity, FoundTable, TargetTable, equal_keys};
 use crate::model::{Channel, ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
@@ -29,15 +29,16 @@ pub(crate) struct ResultTarget {
 
 #[derive(Debug, Clone)]
 struct Keyed {
-    upsert_sql: String,
+    /// Where there is nothing but a key, a row that is there stays as it is.
+    upsert: WriteMethod,
     /// As `upsert_sql`, for rows that differ from what is there.
-    mend_sql: String,
-    delete_sql: String,
+    mend_sql: MendSql,
+    delete_sql: DeleteSql,
     /// The key columns alone, in key order.
     key: TargetTable,
     /// Positions of the key columns in the target, in key order.
     key_columns: Vec<usize>,
-    /// Whether an index finds a row by its key: not if NULL is a key, or blanks at the end don't count.
+    /// Whether an index finds a row by its key: not if NULL is a key.
     is_found_by_key: bool,
 }
 
@@ -55,11 +56,15 @@ impl ResultTarget {
         problems: &mut Vec<TargetProblem>,
     ) -> Self {
         let fields = result.schema.fields().iter();
-        let wanted: Vec<ColumnSpec<'_>> =
-            fields.map(|f| ColumnSpec { name: f.name(), data_type: f.data_type() }).collect();
+        let wanted = fields.map(|field| ColumnSpec {
+            name: field.name(),
+            data_type: field.data_type(),
+            fidelity: Fidelity::Complete,
+        });
+        let wanted: Vec<ColumnSpec<'_>> = wanted.collect();
         let found = FoundTable { schema, name: &result.target, catalog };
         let before = problems.len();
-        let target = TargetTable::check(&found, &wanted, Rounding::Allowed, problems);
+        let target = TargetTable::check(&found, &wanted, problems);
         let ResultMode::Keyed { key } = &result.mode else {
             return Self { target, keyed: None };
         };
@@ -72,20 +77,18 @@ impl ResultTarget {
                 return Self { target, keyed: None };
             }
         };
+        problems.extend(equal_keys(&found, &names));
         // With a column missing, positions no longer match; the statements will not be used.
         if problems.len() > before {
             return Self { target, keyed: None };
         }
-        let is_plain = |name: &&str| {
-            let column = catalog.columns.get(*name);
-            column.is_some_and(|c| !c.is_nullable && !c.type_name.starts_with("character("))
-        };
+        let is_plain = |name: &&str| catalog.columns.get(*name).is_some_and(|c| !c.is_nullable);
         let key_columns = key.clone();
         let columns: Vec<TargetColumn> = key.iter().map(|at| target.columns[*at].clone()).collect();
         let key = TargetTable { columns, is_stamped: false, checks: None, ..target.clone() };
         let keyed = Keyed {
-            upsert_sql: target.insert_sql(&on_conflict(&target, &names)),
-            mend_sql: target.insert_sql(&on_difference(&target, &names)),
+            upsert: upsert(&target, &names),
+            mend_sql: mend(&target, &names),
             delete_sql: delete_sql(&key, unique.nulls_are_equal),
             key,
             key_columns,
@@ -102,7 +105,7 @@ impl ResultTarget {
     ) -> Result<RowWrite<'a>, SinkError> {
         let rows =
             EncodedRows::new(&self.target, changes.upserts.columns().to_vec(), processed_at)?;
-        let upsert = |keyed: &Keyed| WriteMethod::Statement(keyed.upsert_sql.clone());
+        let upsert = |keyed: &Keyed| keyed.upsert.clone();
         let method = self.keyed.as_ref().map_or(WriteMethod::Append, upsert);
         Ok(RowWrite { rows, method, origin: RowOrigin::Upserts(changes) })
     }
@@ -115,13 +118,12 @@ impl ResultTarget {
         processed_at: SystemTime,
     ) -> Result<[Option<RowWrite<'a>>; 2], SinkError> {
         let deletes = self.deletes(changes)?.map(|(rows, sql)| {
-            let (method, origin) =
-                (WriteMethod::Statement(sql.to_owned()), RowOrigin::Deletes(changes));
+            let (method, origin) = (WriteMethod::Delete(sql.clone()), RowOrigin::Deletes(changes));
             RowWrite { rows, method, origin }
         });
         let mut upserts = self.whole(changes, processed_at)?;
         if let Some(keyed) = &self.keyed {
-            upserts.method = WriteMethod::Statement(keyed.mend_sql.clone());
+            upserts.method = WriteMethod::Mend(keyed.mend_sql.clone());
         }
         Ok([deletes, Some(upserts)])
     }
@@ -157,9 +159,7 @@ impl ResultTarget {
             let rows = EncodedRows::new(target, batch.columns().to_vec(), processed_at)?;
             writes.push(RowWrite { rows, method: WriteMethod::Update(sql), origin });
         }
-        for (rows, method) in
-            [(rest, WriteMethod::Statement(keyed.upsert_sql.clone())), (new, WriteMethod::Append)]
-        {
+        for (rows, method) in [(rest, keyed.upsert.clone()), (new, WriteMethod::Append)] {
             if !rows.is_empty() {
                 let batch = some(rows).map_err(failed)?;
                 let rows = EncodedRows::new(&self.target, batch.columns().to_vec(), processed_at)?;
@@ -180,7 +180,7 @@ impl ResultTarget {
     pub(crate) fn deletes(
         &self,
         changes: &ResultChanges,
-    ) -> Result<Option<(EncodedRows<'_>, &str)>, SinkError> {
+    ) -> Result<Option<(EncodedRows<'_>, &DeleteSql)>, SinkError> {
         let Some(keyed) = self.keyed.as_ref().filter(|_| changes.deletes.num_rows() > 0) else {
             return Ok(None);
         };
@@ -262,6 +262,10 @@ fn unique_key<'a>(found: &FoundTable<'a>, key: &[&str]) -> Result<&'a UniqueKey,
         let (table, key) = place();
         return Err(TargetProblem::NoUniqueKey { table, key });
     }
+    if let Some(collation) = fitting().find_map(|unique| unique.loose_collation.as_ref()) {
+        let (table, key) = place();
+        return Err(TargetProblem::LooseIndex { table, key, collation: collation.clone() });
+    }
     let has_nullable =
         key.iter().any(|name| catalog.columns.get(*name).is_some_and(|c| c.is_nullable));
     // Under a plain unique index NULL never conflicts, so every change of such a key would add a row.
@@ -269,6 +273,28 @@ fn unique_key<'a>(found: &FoundTable<'a>, key: &[&str]) -> Result<&'a UniqueKey,
         let (table, key) = place();
         TargetProblem::NullableKey { table, key }
     })
+}
+
+fn upsert(target: &TargetTable, key: &[&str]) -> WriteMethod {
+    let sql = target.insert_sql(&on_conflict(target, key));
+    if has_others(target, key) {
+        WriteMethod::Upsert(sql)
+    } else {
+        WriteMethod::Mend(MendSql { mend: sql, upsert: None })
+    }
+}
+
+fn mend(target: &TargetTable, key: &[&str]) -> MendSql {
+    let upsert = || target.insert_sql(&on_conflict(target, key));
+    MendSql {
+        mend: target.insert_sql(&on_difference(target, key)),
+        upsert: has_others(target, key).then(upsert),
+    }
+}
+
+/// Whether there are columns beside those of the key.
+fn has_others(target: &TargetTable, key: &[&str]) -> bool {
+    target.columns.iter().any(|column| !key.contains(&column.name.as_str()))
 }
 
 fn on_conflict(target: &TargetTable, key: &[&str]) -> String {
@@ -308,7 +334,7 @@ fn on_difference(target: &TargetTable, key: &[&str]) -> String {
     )
 }
 
-fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> String {
+fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> DeleteSql {
     let names: Vec<String> = key.columns.iter().map(|column| quote::ident(&column.name)).collect();
     // Not `IS NOT DISTINCT FROM`: no index serves it.
     let same = |name: &String| {
@@ -318,11 +344,14 @@ fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> String {
             format!("kept.{name} = gone.{name}")
         }
     };
-    format!(
-        "DELETE FROM {} AS kept USING {} AS gone({}) WHERE {}",
-        key.sql_name,
-        key.given(),
-        names.join(", "),
-        names.iter().map(same).collect::<Vec<_>>().join(" AND "),
-    )
+    let (table, given, names_of) = (&key.sql_name, key.given(), names.join(", "));
+    let same = names.iter().map(same).collect::<Vec<_>>().join(" AND ");
+    DeleteSql {
+        delete: format!(
+            "DELETE FROM {table} AS kept USING {given} AS gone({names_of}) WHERE {same}"
+        ),
+        find: format!(
+            "SELECT FROM {table} AS kept, {given} AS gone({names_of}) WHERE {same} LIMIT 1"
+        ),
+    }
 }

@@ -26,14 +26,33 @@ pub(crate) struct RowWrite<'a> {
     pub(crate) origin: RowOrigin<'a>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum WriteMethod {
     /// Added to the table, by COPY if they are many.
     Append,
-    /// By a statement whose parameters are the columns as arrays.
-    Statement(String),
+    /// By a statement whose parameters are the columns as arrays, and that adds or changes each row.
+    Upsert(String),
+    /// The same, and rows may stay as they are.
+    Mend(MendSql),
     /// The same, and it must find all of the rows.
     Update(String),
+    Delete(DeleteSql),
+}
+
+/// How rows are made to be as they should.
+#[derive(Debug, Clone)]
+pub(crate) struct MendSql {
+    pub(crate) mend: String,
+    /// Writes each row, also one that is as it should be; `None` where a row has nothing but its key.
+    pub(crate) upsert: Option<String>,
+}
+
+/// How rows of given keys are taken away.
+#[derive(Debug, Clone)]
+pub(crate) struct DeleteSql {
+    pub(crate) delete: String,
+    /// Finds a row if one of the keys is still there.
+    pub(crate) find: String,
 }
 
 /// What the rows are.
@@ -90,22 +109,21 @@ impl TargetWrite<'_> {
         }
     }
 
-    /// Refuses what was written if rows to be updated were not there.
-    pub(crate) fn check_found(&self, found: u64) -> Result<(), SinkError> {
-        let Self::Rows(RowWrite { rows, method: WriteMethod::Update(_), .. }) = self else {
-            return Ok(());
-        };
-        let wanted = rows.count() as u64;
-        if found == wanted {
-            return Ok(());
+    /// Compares how many rows were written with how many were sent.
+    ///
+    /// # Errors
+    /// [`SinkError::Data`] if the target has taken rows away or sent them elsewhere, or rows to be updated were not there.
+    pub(crate) async fn check_count(
+        &self,
+        connection: &mut Connection,
+        count: u64,
+    ) -> Result<(), SinkError> {
+        match self {
+            Self::Rows(row_write) => {
+                row_write.check_count(connection, 0..row_write.rows.count(), count).await
+            }
+            Self::Statement(_) => Ok(()),
         }
-        Err(SinkError::Data(DataError {
-            table: Some(rows.table().to_owned()),
-            column: None,
-            row: None,
-            message: format!("{found} of {wanted} rows are there that were written before"),
-            detail: None,
-        }))
     }
 }
 
@@ -113,17 +131,77 @@ impl RowWrite<'_> {
     /// As statements that may go out together; `None`: by [`EncodedRows::copy`].
     fn requests(&self) -> Option<Vec<PendingStatement<'_>>> {
         let sql: Arc<str> = match &self.method {
-            WriteMethod::Statement(sql) | WriteMethod::Update(sql) => sql.as_str().into(),
             WriteMethod::Append if self.rows.count() > FEW_ROWS && self.rows.can_copy() => {
                 return None;
             }
-            WriteMethod::Append => self.rows.insert_sql().into(),
+            _ => self.sql().into(),
         };
         let request = |range| {
             let what = PendingValues::Rows(&self.rows, range);
             PendingStatement { table: self.rows.table(), sql: Arc::clone(&sql), what }
         };
         Some(self.rows.ranges().into_iter().map(request).collect())
+    }
+
+    /// The statement whose parameters are the columns as arrays.
+    fn sql(&self) -> String {
+        match &self.method {
+            WriteMethod::Append => self.rows.insert_sql(),
+            WriteMethod::Upsert(sql) | WriteMethod::Update(sql) => sql.clone(),
+            WriteMethod::Mend(sql) => sql.mend.clone(),
+            WriteMethod::Delete(sql) => sql.delete.clone(),
+        }
+    }
+
+    /// Whether each row that is sent counts as written; of keys to be deleted some may be gone already.
+    pub(crate) fn counts_all(&self) -> bool {
+        match self.method {
+            WriteMethod::Append | WriteMethod::Upsert(_) | WriteMethod::Update(_) => true,
+            WriteMethod::Mend(_) | WriteMethod::Delete(_) => false,
+        }
+    }
+
+    /// As [`TargetWrite::check_count`], of some of the rows.
+    async fn check_count(
+        &self,
+        connection: &mut Connection,
+        range: Range<usize>,
+        count: u64,
+    ) -> Result<(), SinkError> {
+        let sent = range.len() as u64;
+        if count == sent {
+            return Ok(());
+        }
+        let message = match &self.method {
+            WriteMethod::Mend(MendSql { upsert: None, .. }) => return Ok(()),
+            // The rows are as they should be, or they were taken away.
+            WriteMethod::Mend(MendSql { upsert: Some(upsert), .. }) => {
+                let mut written = 0;
+                for bound in self.rows.bind_within(upsert, range)? {
+                    written += bound.execute(connection).await?;
+                }
+                if written == sent {
+                    return Ok(());
+                }
+                swallowed(written, sent)
+            }
+            WriteMethod::Update(_) => {
+                format!("{count} of {sent} rows are there that were written before")
+            }
+            WriteMethod::Append | WriteMethod::Upsert(_) => swallowed(count, sent),
+            WriteMethod::Delete(sql) => {
+                let mut left = false;
+                for bound in self.rows.bind_within(&sql.find, range)? {
+                    left |= bound.execute(connection).await? > 0;
+                }
+                if !left {
+                    return Ok(());
+                }
+                swallowed(count, sent)
+            }
+        };
+        let table = Some(self.rows.table().to_owned());
+        Err(SinkError::Data(DataError { table, column: None, row: None, message, detail: None }))
     }
 
     /// Whether an error names the row that it is about.
@@ -136,38 +214,42 @@ impl RowWrite<'_> {
         if self.tells_rows() { self.rows.check_columns(connection).await } else { Ok(()) }
     }
 
-    /// Some of the rows, in the way that tells most about a row that is refused.
+    /// Some of the rows, in the way that tells most about a row that is refused. How many have changed.
     pub(crate) async fn write(
         &self,
         connection: &mut Connection,
         range: Range<usize>,
-    ) -> Result<(), SinkError> {
-        match &self.method {
+    ) -> Result<u64, SinkError> {
+        let count = match &self.method {
             WriteMethod::Append if self.rows.can_copy() => {
-                self.rows.stream(connection, range).await
+                self.rows.stream(connection, range.clone()).await?
             }
-            _ => self.bind(range)?.execute(connection).await.map(drop),
-        }
+            _ => self.bind(range.clone())?.execute(connection).await?,
+        };
+        self.check_count(connection, range, count).await?;
+        Ok(count)
     }
 
     /// The statement that writes some of the rows.
-    pub(crate) fn bind(&self, range: Range<usize>) -> Result<BoundStatement, SinkError> {
-        match &self.method {
-            WriteMethod::Append => self.rows.bind_range(&self.rows.insert_sql(), range),
-            WriteMethod::Statement(sql) | WriteMethod::Update(sql) => {
-                self.rows.bind_range(sql, range)
-            }
-        }
+    fn bind(&self, range: Range<usize>) -> Result<BoundStatement, SinkError> {
+        self.rows.bind_range(&self.sql(), range)
     }
 
     /// The statement that writes rows from another place than arrays.
     pub(crate) fn sql_from(&self, place: &str) -> String {
-        let given = self.rows.target().given();
+        self.sql().replacen(&self.rows.target().given(), place, 1)
+    }
+
+    /// The same of the statement that finds keys that should be gone; `None` if nothing is deleted.
+    pub(crate) fn find_sql_from(&self, place: &str) -> Option<String> {
         match &self.method {
-            WriteMethod::Append => self.rows.insert_sql().replacen(&given, place, 1),
-            WriteMethod::Statement(sql) | WriteMethod::Update(sql) => {
-                sql.replacen(&given, place, 1)
+            WriteMethod::Delete(sql) => {
+                Some(sql.find.replacen(&self.rows.target().given(), place, 1))
             }
+            WriteMethod::Append
+            | WriteMethod::Upsert(_)
+            | WriteMethod::Mend(_)
+            | WriteMethod::Update(_) => None,
         }
     }
 
@@ -177,6 +259,14 @@ impl RowWrite<'_> {
         Ok(RowWrite { rows, method: self.method.clone(), origin: self.origin })
     }
 }
+
+/// What is said of a target that counts fewer rows, or more, than it was sent.
+pub(crate) fn swallowed(count: u64, sent: u64) -> String {
+    format!("the table says that {count} of {sent} rows were written: {SWALLOWED}")
+}
+
+/// Why that may be.
+pub(crate) const SWALLOWED: &str = "a trigger or a rule takes rows away or sends them elsewhere; let it return the row, or drop it";
 
 impl BoundStatement {
     /// Prepares and runs the statement; how many rows it wrote.

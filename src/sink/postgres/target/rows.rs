@@ -138,6 +138,20 @@ impl<'a> EncodedRows<'a> {
         self.ranges().into_iter().map(|range| self.bind_range(sql, range)).collect()
     }
 
+    /// Some rows as statements `sql`.
+    pub(crate) fn bind_within(
+        &self,
+        sql: &str,
+        range: Range<usize>,
+    ) -> Result<Vec<BoundStatement>, SinkError> {
+        let within = |part: Range<usize>| {
+            let part = part.start.max(range.start)..part.end.min(range.end);
+            (!part.is_empty()).then_some(part)
+        };
+        let parts = self.ranges().into_iter().filter_map(within);
+        parts.map(|part| self.bind_range(sql, part)).collect()
+    }
+
     /// A statement `sql` whose parameters are the columns of some rows as arrays.
     pub(crate) fn bind_range(
         &self,
@@ -173,12 +187,13 @@ impl<'a> EncodedRows<'a> {
         Ok(BoundStatement { table: self.target.name.clone(), sql: sql.to_owned(), params })
     }
 
-    /// Streams rows, after a last look at the columns. The row of an error is that of the batch.
+    /// Streams rows, after a last look at the columns, and tells how many the server has counted. The row of an error is that
+    /// of the batch.
     pub(crate) async fn copy(
         &self,
         connection: &mut Connection,
         range: Range<usize>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<u64, SinkError> {
         self.check_columns(connection).await?;
         self.stream(connection, range).await
     }
@@ -188,7 +203,7 @@ impl<'a> EncodedRows<'a> {
         &self,
         connection: &mut Connection,
         range: Range<usize>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<u64, SinkError> {
         self.stream_by(connection, &self.target.copy_sql(), range).await
     }
 
@@ -198,7 +213,7 @@ impl<'a> EncodedRows<'a> {
         connection: &mut Connection,
         copy_sql: &str,
         range: Range<usize>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<u64, SinkError> {
         let failed = |error| match classify_write(&self.target.name, error) {
             SinkError::Data(data) => {
                 let row = data.row.map(|row| row + range.start);
@@ -225,9 +240,9 @@ impl<'a> EncodedRows<'a> {
         }
         buffer.put_i16(-1);
         sink.feed(buffer.freeze()).await.map_err(failed)?;
-        sink.finish().await.map_err(failed)?;
+        let count = sink.finish().await.map_err(failed)?;
         connection.deadline.record_activity();
-        Ok(())
+        Ok(count)
     }
 
     /// Binary COPY would take a bigint for a timestamp: both are 8 bytes. So the columns are looked at

@@ -6,16 +6,20 @@ use arrow::datatypes::DataType;
 
 use super::check_statement::CheckStatement;
 use super::column::TargetColumn;
-use super::problem::TargetProblem;
+use super::problem::{RelationFault, TargetProblem, TextChange};
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, ColumnLimits};
+use crate::sink::postgres::schema::catalog::{
+    CatalogColumn, CatalogTable, ColumnLimits, SECOND_DIGITS,
+};
 use crate::sink::postgres::schema::column_types::{STAMP, stamp_type, type_name};
+use crate::sink::postgres::schema::text_rules::TextKeeping;
 use crate::sink::postgres::schema::wire_format::Wire;
 
 /// A column that the sink is going to write.
 pub(crate) struct ColumnSpec<'a> {
     pub(crate) name: &'a str,
     pub(crate) data_type: &'a DataType,
+    pub(crate) fidelity: Fidelity,
 }
 
 /// A table that is there.
@@ -46,11 +50,15 @@ pub(crate) struct TargetTable {
     pub(crate) checks: Option<Box<CheckStatement>>,
 }
 
-/// Whether digits after the point may be rounded to the target's scale, as INSERT does.
+/// What a column may do to a value whose type it takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rounding {
-    Refused,
-    Allowed,
+pub(crate) enum Fidelity {
+    /// Nothing: what is read back is what was written.
+    Exact,
+    /// Texts may be written in another way; no digit and no letter may be lost.
+    Complete,
+    /// Round it, as INSERT does without a word.
+    Rounded,
 }
 
 impl TargetTable {
@@ -58,13 +66,12 @@ impl TargetTable {
     pub(crate) fn check(
         found: &FoundTable<'_>,
         wanted: &[ColumnSpec<'_>],
-        rounding: Rounding,
         problems: &mut Vec<TargetProblem>,
     ) -> Self {
         let FoundTable { schema, name, catalog } = *found;
         let mut columns = Vec::new();
         for column in wanted {
-            match check_column(found, column, rounding) {
+            match check_column(found, column) {
                 Ok((wire, there)) => columns.push(TargetColumn {
                     name: column.name.to_owned(),
                     wire,
@@ -101,6 +108,7 @@ impl TargetTable {
             let (table, column) = (name.to_owned(), column.to_owned());
             TargetProblem::UnfilledColumn { table, column }
         }));
+        problems.extend(relation_problems(found));
         let sql_name = quote::table(schema, name);
         let (in_schema, bare) = quote::split(schema, name);
         Self {
@@ -182,9 +190,8 @@ impl From<TargetTable> for Cow<'_, TargetTable> {
 fn check_column<'a>(
     found: &FoundTable<'a>,
     wanted: &ColumnSpec<'_>,
-    rounding: Rounding,
 ) -> Result<(Wire, &'a CatalogColumn), TargetProblem> {
-    let data_type = wanted.data_type;
+    let (data_type, fidelity) = (wanted.data_type, wanted.fidelity);
     let (table, column, wanted) =
         (found.name.to_owned(), wanted.name.to_owned(), sql_name(data_type));
     let Some(there) = found.catalog.columns.get(&column) else {
@@ -197,13 +204,68 @@ fn check_column<'a>(
     let Some(wire) = Some(there.wire).filter(|wire| wire.accepts(data_type)) else {
         return Err(TargetProblem::WrongType { table, column, actual, wanted });
     };
-    if let (DataType::Decimal128(_, scale), Some(target), Rounding::Refused) =
-        (data_type, there.limits.digits, rounding)
-        && i32::from(*scale) > target.1
-    {
+    if fidelity != Fidelity::Rounded && rounds(there, data_type) {
         return Err(TargetProblem::RoundingType { table, column, actual, wanted });
     }
-    Ok((wire, there))
+    let change = match (fidelity, there.base.keeping()) {
+        (Fidelity::Exact | Fidelity::Complete, TextKeeping::Cut) => Some(TextChange::CutOff),
+        (Fidelity::Exact, TextKeeping::Rewritten) => Some(TextChange::Rewritten),
+        _ => None,
+    };
+    match change.filter(|_| takes_text(wire)) {
+        Some(change) => Err(TargetProblem::ChangingType { table, column, actual, change }),
+        None => Ok((wire, there)),
+    }
+}
+
+/// Whether texts are written to such columns.
+fn takes_text(wire: Wire) -> bool {
+    matches!(wire, Wire::Text | Wire::Json | Wire::Jsonb | Wire::Literal)
+}
+
+/// Whether the column drops digits of some values of this type.
+fn rounds(there: &CatalogColumn, data_type: &DataType) -> bool {
+    let ColumnLimits { digits, second_digits, .. } = there.limits;
+    let loses_seconds = second_digits.is_some_and(|digits| digits < SECOND_DIGITS);
+    let loses = |scale: i32| digits.is_some_and(|(_, kept)| scale > kept);
+    match data_type {
+        DataType::Dictionary(_, values) => rounds(there, values),
+        DataType::List(items) => rounds(there, items.data_type()),
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale) => loses(i32::from(*scale)),
+        integer if integer.is_integer() => loses(0),
+        DataType::Timestamp(_, _) => loses_seconds,
+        // A text may have any number of digits.
+        text if text.is_string() => digits.is_some() || loses_seconds,
+        _ => false,
+    }
+}
+
+/// What the table itself does to rows.
+fn relation_problems(found: &FoundTable<'_>) -> Vec<TargetProblem> {
+    let traits = &found.catalog.traits;
+    let rules = traits.instead_rules.iter().cloned().map(RelationFault::InsteadRule);
+    let children = traits.children.iter().cloned().map(RelationFault::Inherited);
+    let security = traits.has_row_security.then_some(RelationFault::RowSecurity);
+    let table = || found.name.to_owned();
+    let faults = rules.chain(children).chain(security);
+    faults.map(|fault| TargetProblem::Unsuitable { table: table(), fault }).collect()
+}
+
+/// Key columns of the target in which keys are equal that are not equal here.
+pub(crate) fn equal_keys(found: &FoundTable<'_>, key: &[&str]) -> Vec<TargetProblem> {
+    let problem = |name: &&str| {
+        let column = found.catalog.columns.get(*name).filter(|column| takes_text(column.wire))?;
+        let reason = column.base.equality(column.loose_collation.as_deref())?;
+        Some(TargetProblem::EqualKeys {
+            table: found.name.to_owned(),
+            column: (*name).to_owned(),
+            actual: column.type_name.clone(),
+            reason,
+        })
+    };
+    key.iter().filter_map(problem).collect()
 }
 
 /// As PostgreSQL calls it, if it has a type for it.

@@ -3,6 +3,7 @@
 from .bad_input import FarFuture, LateData, MalformedEvents
 from .consumer import ConsumerCrash, ConsumerRestart, FrozenConsumer, TwoProcessors
 from .environment import BrokerRestart, Partition, PostgresDown, RestUnavailable
+from .forgetting import LaggingStandby, RestoredBackup
 from .numbering import SecondSite, SharedBroker
 from .poison import PoisonEvents
 from .pressure import FullDisks, MemoryPressure, SlowConsumer
@@ -25,6 +26,8 @@ FAILURES = {
         FrozenConsumer,
         TwoProcessors,
         SharedBroker,
+        LaggingStandby,
+        RestoredBackup,
         SecondSite,
         PoisonEvents,
     ]

@@ -11,22 +11,12 @@ mod run;
 mod test_sql;
 mod try_sql;
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the processor: from the queue into Postgres, until SIGTERM.
-    Run {
-        /// The configuration file.
-        #[arg(long, default_value = "tidemark.toml", env = "TIDEMARK_CONFIG")]
-        config: PathBuf,
-        /// Goes on although the database has lost committed epochs, up to this one: the number that the refused start has
-        /// named. docs/FAILURES.md, "A database that has forgotten".
-        #[arg(long, value_name = "EPOCH", env = "TIDEMARK_ACCEPT_LOST_EPOCHS")]
-        accept_lost_epochs: Option<u64>,
-    },
+    Run(run::Arguments),
     /// Checks SQL files without any connection: types, keys, order, and how each result is maintained.
     Check(check::Arguments),
     /// Applies the files of sql/ods that were not applied yet and creates missing tables, as a start does.
@@ -55,9 +45,7 @@ pub enum Command {
 /// What the user is to read.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config, accept_lost_epochs } => {
-            Box::pin(run::run(&config, accept_lost_epochs)).await
-        }
+        Command::Run(arguments) => Box::pin(run::run(&arguments)).await,
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Apply(arguments) => Box::pin(apply::run(&arguments)).await,
         Command::Test(arguments) => test_sql::run(&arguments).await,

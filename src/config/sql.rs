@@ -26,6 +26,10 @@ pub struct SqlConfig {
     /// How much the rows in memory and what is kept for results may take, as in `"4GiB"`. Beyond it no more
     /// messages are taken, and `/ready` says why. Default: half of the memory of the container or machine.
     pub memory_limit: Option<ByteSize>,
+    /// Where the source's clock starts, in place of what the ledger says; microseconds since 1970. Of the command line,
+    /// because it is for one start.
+    #[serde(skip)]
+    pub start_time: Option<i64>,
 }
 
 impl Default for SqlConfig {
@@ -36,6 +40,7 @@ impl Default for SqlConfig {
             watermark_delay: Duration::from_secs(10),
             idle_after: Duration::from_secs(30),
             memory_limit: default_limit(),
+            start_time: None,
         }
     }
 }

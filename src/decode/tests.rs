@@ -274,7 +274,7 @@ fn a_wrong_value_is_named_with_its_column_and_cut() {
     let after = format!(r#"{{"ORDER_ID":1,"TOTAL_AMOUNT":"{long}"}}"#);
     let (kind, message) = refused(&event("c", "null", &after));
     assert_eq!(kind, ErrorType::SchemaMismatch);
-    let start = "table SALES.ORDERS: column total_amount Decimal128(15, 2): value \"xxx";
+    let start = "table SALES.ORDERS: column total_amount DECIMAL(15,2): value \"xxx";
     assert!(message.starts_with(start), "{message}");
     assert!(message.ends_with("x… is not a number") && message.chars().count() < 200, "{message}");
     let (_, message) = refused(&format!("{{\"{long}\":1}}"));

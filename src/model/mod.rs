@@ -32,9 +32,9 @@ mod window;
 
 pub use changelog::{Cell, Changelog, Operation, Truncation};
 pub use dead_letters::{
-    DeadLetter, ErrorType, LetterStatus, Mending, Phase, RefusedRequest, RefusedResultRow,
-    ReplayOutcome, ReplayRequest, Replayed, Resent, RowLetter, cell_text, row_json, rows_of,
-    texts_of,
+    DeadLetter, ErrorType, LeftOutReason, LeftOutRows, LetterStatus, Mending, Phase,
+    RefusedRequest, RefusedResultRow, ReplayOutcome, ReplayRequest, Replayed, Resent, ResultLetter,
+    RowLetter, cell_text, row_json, rows_of, texts_of,
 };
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{
@@ -53,7 +53,8 @@ pub use schema::{
     CHANGE_ID, Column, FieldType, GroupBound, Landing, Late, LearnedColumns, MAX_KEY_COLUMNS,
     MAX_NAME, NewColumns, PromotedColumn, Reference, SchemaChange, SchemaChangeKind, SeenType,
     SourceTable, SureType, SystemColumn, Table, TableOptions, TableOrigin, Truncate, WrittenAs,
-    column_name, discovered_tables, extract, landing_columns, take_out_promoted,
+    column_name, discovered_tables, extract, landing_columns, sql_type, take_out_promoted,
+    with_sql_types,
 };
 pub use temporal_join::{TemporalJoin, key_name};
 pub use tidemark_solace::{Message, Receipt};

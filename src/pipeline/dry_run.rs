@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::SqlConfig;
 use crate::decode::{DecodeConfig, Decoder, DecoderSetup, Limits};
-use crate::model::{DeadLetter, Message, Offset, Receipt, ResultTable, SchemaChange};
+use crate::model::{DeadLetter, Message, Offset, Receipt, ResultLetter, ResultTable, SchemaChange};
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::poison_search::{Attempt, PoisonSearch};
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
+use crate::pipeline::epoch::result_letters::ResultLetters;
 use crate::pipeline::error::{PipelineError, Stopped};
 use crate::pipeline::schema::discovered_tables::DiscoveredTables;
 use crate::pipeline::session::resume::resume;
@@ -26,6 +27,7 @@ use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget, place};
 use crate::state::StateStores;
 use crate::telemetry::Health;
+use crate::transform::learned_columns;
 
 const PIPELINE: &str = "rehearsal";
 const TOPIC: &str = "rehearsal";
@@ -121,7 +123,7 @@ impl<'a> DryRun<'a> {
                     }
                 }
                 Attempt::QueryFailed => self.restart().await?,
-                Attempt::GivenUp(error) => return Err(error.into()),
+                Attempt::GivenUp(error) => return Err(error),
             }
         }
         Ok(learned)
@@ -150,6 +152,11 @@ impl<'a> DryRun<'a> {
         self.target.dead_letters()
     }
 
+    /// Those about rows of results.
+    pub fn result_letters(&self) -> Vec<ResultLetter> {
+        self.target.result_letters()
+    }
+
     fn next_message(&mut self, payload: &str) -> Message {
         self.sent += 1;
         Message {
@@ -169,7 +176,9 @@ async fn run(
     target: &MemoryTarget,
 ) -> Result<Running, PipelineError> {
     let (mut sink, landing) = (target.sink(PIPELINE, TOPIC), target.sink(PIPELINE, TOPIC));
-    let registry = sink.resume().await?.schema_changes;
+    let mut registry = sink.resume().await?.schema_changes;
+    let learned = learned_columns(&sql.transforms, &sql.tables).map_err(PipelineError::Sql)?;
+    registry.extend(learned);
     let discovered = DiscoveredTables::of(sql, &registry);
     let transforms = discovered.plan(sql, &registry).await.map_err(PipelineError::Sql)?;
     let tables = transforms.tables().to_vec();
@@ -185,8 +194,13 @@ async fn run(
         registered: discovered.known(sql, &results),
     });
     let queue = TOPIC.to_owned();
-    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
-    let processor = resume(&mut sink, parts, Vec::new()).await?;
+    let result_letters = ResultLetters::default();
+    let parts =
+        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
+    let mut processor = resume(&mut sink, parts, Vec::new()).await?;
+    if let Some(error) = processor.take_failed().pop() {
+        return Err(error.into());
+    }
     Ok(Running { processor, sink, results })
 }
 

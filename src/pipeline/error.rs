@@ -3,6 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::decode::DecodeError;
 use crate::model::Epoch;
+use crate::pipeline::decode_flood::DecodeFlood;
 use crate::pipeline::history::{HistoryError, LostHistory};
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -39,6 +40,10 @@ pub enum PipelineError {
         #[source]
         source: Box<PipelineError>,
     },
+    #[error("{0}")]
+    Flooded(Box<DecodeFlood>),
+    #[error("an epoch of these events makes the program panic: {what}")]
+    Crashed { what: String },
     #[error("a part of the program panicked")]
     Panicked(#[source] tokio::task::JoinError),
 }
@@ -48,6 +53,29 @@ impl From<HistoryError> for PipelineError {
         match error {
             HistoryError::Sink(error) => Self::Sink(error),
             HistoryError::Lost(lost) => Self::Forgotten(lost),
+        }
+    }
+}
+
+impl PipelineError {
+    /// Whether the rows of an epoch can be to blame, so that it is looked for the event that makes it fail.
+    pub(super) fn may_be_of_an_event(&self) -> bool {
+        match self {
+            Self::Transform(_)
+            | Self::State(StateError::Arrow { .. })
+            | Self::Decode(DecodeError::EpochTooLarge { .. })
+            | Self::Crashed { .. } => true,
+            Self::Sql(_)
+            | Self::Source(_)
+            | Self::Sink(_)
+            | Self::Commit(_)
+            | Self::Decode(DecodeError::Position(_))
+            | Self::State(_)
+            | Self::Forgotten(_)
+            | Self::Checkpoint(_)
+            | Self::Flooded(_)
+            | Self::PendingFiles { .. }
+            | Self::Panicked(_) => false,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! and targets that change meanwhile, `target_retry` waits for a target that is away. `dry_run` runs a
 //! processor without queue and target.
 
+mod decode_flood;
 mod dry_run;
 mod epoch;
 mod error;
@@ -17,10 +18,11 @@ mod sql_folder;
 mod target_retry;
 mod tasks;
 
+pub use decode_flood::DecodeFlood;
 pub use dry_run::DryRun;
 pub use error::{CommitError, PipelineError};
 pub use history::LostHistory;
-pub use sql_folder::{Sql, SqlFolders, load_sql, load_sql_with};
+pub use sql_folder::{Sql, SqlFiles, SqlFolders, load_sql, load_sql_with};
 
 use std::num::NonZeroUsize;
 
@@ -34,17 +36,16 @@ use crate::source::SourceConfig;
 use crate::source::file::FileSource;
 use crate::source::solace::{SolaceConfig, SolaceSource};
 use crate::telemetry::Health;
-use epoch::poison_search::PoisonSearch;
 use history::KnownHistory;
 use postgres_access::PostgresAccess;
-use schema::column_promotion::PromotionRetry;
 use session::carry_over::CarryOver;
 use session::end::SessionEnd;
-use session::inputs::SessionInputs;
+use session::inputs::{SessionInputs, StartInputs};
+use session::last_files;
 use session::running::run_session;
 use sql_folder::PlannedSql;
 use tasks::replay_watcher::ReplayWatcher;
-use tasks::sql_watcher::{self, SqlWatcher};
+use tasks::sql_watcher::{self, SqlWatcher, Texts};
 
 /// Runs until shutdown or until a file source has ended. `accepts` is the newest of the epochs whose loss is accepted, if the
 /// database has lost some.
@@ -57,21 +58,14 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
-    let folders = SqlFolders::from(&config.sql);
-    let texts = sql_watcher::texts(&folders).await;
-    let policy = config.decode.unknown_tables;
-    let loaded = PlannedSql::load(&folders, &config.xml, policy).await;
-    let PlannedSql { mut sql, plan } = loaded.map_err(PipelineError::Sql)?;
     let access = PostgresAccess::new(config);
-    let mut carry_over = CarryOver {
-        plan,
-        sql_watcher: SqlWatcher::watch(config, &access, texts),
-        replay_watcher: ReplayWatcher::watch(&access),
-        poison_search: PoisonSearch::default(),
-        promotion_retry: PromotionRetry::default(),
-        history: KnownHistory::new(&config.pipeline, &config.checkpoint, accepts),
-        has_started: false,
-    };
+    let start = StartInputs { config, access: &access, health: &health, shutdown: &shutdown };
+    let (PlannedSql { mut sql, plan }, texts) = Box::pin(first_sql(start)).await?;
+    let sql_watcher = SqlWatcher::watch(config, &access, &health, texts);
+    let replay_watcher = ReplayWatcher::watch(&access);
+    let history = KnownHistory::new(&config.pipeline, &config.checkpoint, accepts);
+    let mut carry_over = CarryOver::new(plan, sql_watcher, replay_watcher, history);
+    carry_over.start_time = config.sql.start_time;
     if let Some(plan) = &carry_over.plan {
         carry_over.sql_watcher.note_running(&plan.transforms);
     }
@@ -83,16 +77,7 @@ pub async fn run(
             health: &health,
             shutdown: &shutdown,
         };
-        let end = match &config.source {
-            SourceConfig::Solace(solace) => {
-                let source = SolaceSource::start(buffering(solace, config.batch.max_bytes));
-                run_session(inputs, &solace.queue, source, &mut carry_over).await
-            }
-            SourceConfig::File(file) => {
-                let queue = file.path.display().to_string();
-                run_session(inputs, &queue, FileSource::open(file)?, &mut carry_over).await
-            }
-        };
+        let end = one_session(inputs, &mut carry_over).await?;
         match end {
             // A committer without an error of its own has stopped at shutdown.
             SessionEnd::Shutdown | SessionEnd::CommitterStopped | SessionEnd::Drained => {
@@ -106,13 +91,52 @@ pub async fn run(
                 warn!("the database has lost epochs: starting over to find out which");
                 carry_over.history.doubt();
             }
-            SessionEnd::Edited(edited) => PlannedSql { sql, plan: carry_over.plan } = *edited,
+            SessionEnd::ResultFailed(error) => carry_over.failed_results.add(&error),
+            SessionEnd::Edited(edited) => {
+                PlannedSql { sql, plan: carry_over.plan } = *edited;
+                carry_over.failed_results.clear();
+            }
             SessionEnd::Overtaken => warn!(
                 "another processor has committed since the start: starting over from its ledger"
             ),
-            SessionEnd::Failed(error) => return Err(error),
+            SessionEnd::Failed(error) if carry_over.has_started => return Err(error),
+            SessionEnd::Failed(error) => {
+                let instead = last_files::instead_of(start, Some(&sql.files), error);
+                PlannedSql { sql, plan: carry_over.plan } = Box::pin(instead).await?;
+                carry_over.sql_watcher = SqlWatcher::watch(config, &access, &health, None);
+            }
         }
     }
+}
+
+/// What runs first, and the text of the folder that it is of.
+async fn first_sql(start: StartInputs<'_>) -> Result<(PlannedSql, Texts), PipelineError> {
+    let Config { sql: section, xml, decode, .. } = start.config;
+    let folders = SqlFolders::from(section);
+    let texts = sql_watcher::texts(&folders).await;
+    match PlannedSql::load(&folders, xml, decode.unknown_tables).await {
+        Ok(loaded) => Ok((loaded, texts)),
+        // Without texts that run, the watcher looks at the folder at once, and says what is wrong.
+        Err(errors) => {
+            Ok((last_files::instead_of(start, None, PipelineError::Sql(errors)).await?, None))
+        }
+    }
+}
+
+async fn one_session(
+    inputs: SessionInputs<'_>,
+    carry_over: &mut CarryOver,
+) -> Result<SessionEnd, PipelineError> {
+    Ok(match &inputs.config.source {
+        SourceConfig::Solace(solace) => {
+            let source = SolaceSource::start(buffering(solace, inputs.config.batch.max_bytes));
+            run_session(inputs, &solace.queue, source, carry_over).await
+        }
+        SourceConfig::File(file) => {
+            let queue = file.path.display().to_string();
+            run_session(inputs, &queue, FileSource::open(file)?, carry_over).await
+        }
+    })
 }
 
 /// So much waits that the next batch is there when one is taken, however large its messages are.

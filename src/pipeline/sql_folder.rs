@@ -71,9 +71,54 @@ impl SqlFolders {
     }
 }
 
+/// The files of a SQL folder, as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SqlFiles {
+    tables: Vec<SqlFile>,
+    transforms: Vec<SqlFile>,
+    ods: Vec<SqlFile>,
+}
+
+impl SqlFiles {
+    fn read(folders: &SqlFolders) -> Result<Self, Vec<SqlError>> {
+        let read = |name: &str| folders.read(name).map_err(|error| vec![error]);
+        let transforms = folders.read_transforms().map_err(|error| vec![error])?;
+        Ok(Self { tables: read("tables")?, transforms, ods: read("ods")? })
+    }
+
+    /// Name and content of each, as in `tables/orders`.
+    pub(super) fn texts(&self) -> Vec<(String, String)> {
+        let parts =
+            [("tables", &self.tables), ("transforms", &self.transforms), ("ods", &self.ods)];
+        let texts = parts.into_iter().flat_map(|(part, files)| {
+            files.iter().map(move |file| (format!("{part}/{}", file.name), file.text.clone()))
+        });
+        let mut texts: Vec<(String, String)> = texts.collect();
+        texts.sort();
+        texts
+    }
+
+    /// Files of [`Self::texts`], as if they were in a folder.
+    pub(super) fn of_texts(folder: &Path, texts: &[(String, String)]) -> Self {
+        let mut files = Self::default();
+        for (place, text) in texts {
+            let Some((part, name)) = place.split_once('/') else { continue };
+            let path = folder.join(part).join(format!("{name}.sql"));
+            let file = SqlFile { path, name: name.to_owned(), text: text.clone() };
+            match part {
+                "tables" => files.tables.push(file),
+                "transforms" => files.transforms.push(file),
+                _ => files.ods.push(file),
+            }
+        }
+        files
+    }
+}
+
 /// The SQL folder, read and checked.
 #[derive(Debug, Clone)]
 pub struct Sql {
+    pub files: SqlFiles,
     pub tables: Vec<Arc<Table>>,
     pub transforms: Vec<SqlFile>,
     /// Name and text of each file of `ods/`.
@@ -106,15 +151,15 @@ pub async fn load_sql_with(
     Ok(PlannedSql::load(&folders.into(), xml, unknown_tables).await?.sql)
 }
 
-fn read_sql(
-    folders: &SqlFolders,
+fn parse_sql(
+    files: SqlFiles,
+    folder: &Path,
     xml: &[XmlConfig],
     unknown_tables: UnknownTables,
 ) -> Result<Sql, Vec<SqlError>> {
-    let read = |name: &str| folders.read(name).map_err(|error| vec![error]);
-    let mut tables = parse_tables(&read("tables")?)?;
+    let mut tables = parse_tables(&files.tables)?;
     if tables.is_empty() {
-        let path = folders.root.join("tables");
+        let path = folder.join("tables");
         let message =
             "declares no table: one CREATE TABLE file per source table goes here".to_owned();
         return Err(vec![SqlError { path, at: None, message }]);
@@ -124,9 +169,9 @@ fn read_sql(
         problems.into_iter().map(error).collect::<Vec<_>>()
     })?;
     tables.extend(extractions.iter().map(|extraction| Arc::clone(&extraction.table)));
-    let transforms = folders.read_transforms().map_err(|error| vec![error])?;
-    let ods = read("ods")?.into_iter().map(|file| (file.name, file.text)).collect();
-    Ok(Sql { tables, transforms, ods, extractions, unknown_tables })
+    let transforms = files.transforms.clone();
+    let ods = files.ods.iter().map(|file| (file.name.clone(), file.text.clone())).collect();
+    Ok(Sql { files, tables, transforms, ods, extractions, unknown_tables })
 }
 
 impl Sql {
@@ -162,7 +207,20 @@ impl PlannedSql {
         xml: &[XmlConfig],
         unknown_tables: UnknownTables,
     ) -> Result<Self, Vec<SqlError>> {
-        let sql = read_sql(folders, xml, unknown_tables)?;
+        Self::of_files(SqlFiles::read(folders)?, &folders.root, xml, unknown_tables).await
+    }
+
+    /// The same of files that are at hand.
+    ///
+    /// # Errors
+    /// All problems of all files.
+    pub(super) async fn of_files(
+        files: SqlFiles,
+        folder: &Path,
+        xml: &[XmlConfig],
+        unknown_tables: UnknownTables,
+    ) -> Result<Self, Vec<SqlError>> {
+        let sql = parse_sql(files, folder, xml, unknown_tables)?;
         let plan = Some(SqlPlan::new(&sql, &sql.tables, &[]).await?);
         Ok(Self { sql, plan })
     }

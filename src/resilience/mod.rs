@@ -4,9 +4,11 @@
 
 mod breaker;
 mod failpoint;
+mod flood;
 
 pub use breaker::{BreakerState, CircuitBreaker};
 pub use failpoint::{Failpoint, failpoint};
+pub use flood::{Flood, FloodGauge};
 pub use tidemark_base::{Recovery, chain};
 
 use std::time::Duration;

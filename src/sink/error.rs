@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use crate::model::{Epoch, Offset};
-use crate::resilience::Recovery;
+use crate::resilience::{Flood, Recovery};
 
 /// Attempts at a target that is away, before it is left alone for a while.
 pub(super) const ATTEMPTS_AWAY: u32 = 10;
@@ -158,6 +158,12 @@ fn newest_text(newest: Option<Epoch>) -> String {
 
 fn in_column(column: &Option<String>) -> String {
     column.as_ref().map(|column| format!(", column {column}")).unwrap_or_default()
+}
+
+impl From<Flood> for SinkError {
+    fn from(Flood { table, refused, of, first }: Flood) -> Self {
+        Self::Flood { table, refused, of, first }
+    }
 }
 
 impl SinkError {

@@ -17,8 +17,8 @@ use self::landed::{history, holding, newest};
 use super::{KeyQuery, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::model::{
     Changelog, Channel, DeadLetter, Epoch, EpochCommit, Generations, Landing, LedgerPosition,
-    Offset, Replayed, ResultChanges, ResultMode, ResultTable, SchemaChange, SchemaChangeKind,
-    Table,
+    Offset, Replayed, ResultChanges, ResultLetter, ResultMode, ResultTable, SchemaChange,
+    SchemaChangeKind, Table,
 };
 
 /// What the sinks of a test write to. Clones share it, so that a test can look inside while a
@@ -43,6 +43,7 @@ struct TargetState {
     landing: HashMap<String, Vec<Changelog>>,
     results: HashMap<String, ResultRows>,
     dead_letters: Vec<DeadLetter>,
+    result_letters: Vec<ResultLetter>,
     replayed: Vec<Replayed>,
     /// By pipeline.
     ledger: HashMap<String, Vec<LedgerRow>>,
@@ -90,6 +91,11 @@ impl MemoryTarget {
 
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.state().dead_letters.clone()
+    }
+
+    /// Those about rows of results.
+    pub fn result_letters(&self) -> Vec<ResultLetter> {
+        self.state().result_letters.clone()
     }
 
     /// What became of dead letters that were processed again.
@@ -274,7 +280,7 @@ impl MemorySink {
             offsets: commit.offsets.clone(),
             landed: landed_counts(commit),
             results: result_counts(commit),
-            dead_letters: commit.dead_letters.len() as u64,
+            dead_letters: commit.letters() as u64,
             watermark: commit.watermark,
             opened_at: commit.opened_at,
             closed_at: commit.closed_at,
@@ -303,6 +309,7 @@ impl TargetState {
             self.replayed.extend(mended::settled(mending));
         }
         self.dead_letters.extend(commit.dead_letters.iter().cloned());
+        self.result_letters.extend(commit.result_letters.iter().cloned());
         self.replayed.extend(commit.replayed.iter().cloned());
         Ok(())
     }

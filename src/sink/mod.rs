@@ -139,6 +139,8 @@ pub struct KeyQuery<'a> {
 
 /// The most rows in one changelog of [`Sink::bootstrap`].
 pub const BOOTSTRAP_ROWS: usize = 8192;
+/// Rows of so many bytes are enough for one, however few they are.
+pub const BOOTSTRAP_BYTES: usize = 32 << 20;
 
 /// What the ledger says about one epoch.
 #[derive(Debug, Clone, PartialEq)]

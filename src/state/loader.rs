@@ -30,12 +30,18 @@ impl StateLoader {
         TableLoader(self)
     }
 
-    /// The stores, with the clock as the loaded rows tell it and the watermark of the ledger.
+    /// Rows of the table are needed by no result.
+    pub fn note_unread(&mut self, table: &str) {
+        self.stores.note_unread(table);
+    }
+
+    /// The stores, with the clock as the loaded rows tell it and the watermark of the ledger, unless it is set.
     pub fn finish(mut self, watermark: Option<i64>) -> StateStores {
         self.stores.advance_to(self.times);
         if let Some(watermark) = watermark {
             self.stores.resume_watermark(watermark);
         }
+        self.stores.set_start_time();
         self.stores
     }
 }

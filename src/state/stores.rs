@@ -34,6 +34,10 @@ pub struct StateStores {
     pub(super) rows_before: HashMap<String, RowsBefore>,
     clocks: Clocks,
     pub(super) memory_limit: Option<ByteSize>,
+    /// Tables whose rows no result needs.
+    unread: HashSet<String>,
+    /// Where the clock is set when the rows are loaded.
+    start_time: Option<i64>,
     updates: usize,
     /// The newest change at the end of the last epoch, and of the one before.
     newest: [Position; 2],
@@ -63,6 +67,8 @@ impl StateStores {
             rows_before: HashMap::new(),
             clocks,
             memory_limit: None,
+            unread: HashSet::new(),
+            start_time: None,
             updates: 0,
             newest: [NONE_LANDED; 2],
         })
@@ -74,10 +80,37 @@ impl StateStores {
         self.windows.insert(table.to_owned(), windows);
     }
 
+    /// Lets rows of a table go after an hour without a change, because no result needs them.
+    pub(super) fn note_unread(&mut self, table: &str) {
+        self.unread.insert(table.to_owned());
+    }
+
     /// How long a table may be without events, by the source's clock, before the watermark goes on
     /// without it.
     pub fn set_idle_after(&mut self, idle_after: std::time::Duration) {
         self.clocks.idle_after = micros(idle_after);
+    }
+
+    /// A time that lies ahead of the wall clock (microseconds since 1970) by more than a day is wrong.
+    pub fn go_by(&mut self, wall: fn() -> i64) {
+        self.clocks.wall = Some(wall);
+    }
+
+    /// Sets the source's clock when the rows are loaded, in place of what they and the ledger say.
+    pub fn start_at(&mut self, time: i64) {
+        self.start_time = Some(time);
+    }
+
+    /// Whether the clock was set to another time than that of rows and ledger.
+    pub fn has_start_time(&self) -> bool {
+        self.start_time.is_some()
+    }
+
+    /// Sets the clock, if it is to be set.
+    pub(super) fn set_start_time(&mut self) {
+        if let Some(time) = self.start_time {
+            self.clocks.set(time);
+        }
     }
 
     /// Starts the watermark where the ledger says that it was.
@@ -212,7 +245,9 @@ impl StateStores {
     fn horizon(&self, store: &TableStore, landed: Position) -> Option<Horizon> {
         let Clock { source, watermark } = self.clocks.now();
         let source = source?;
-        let ttl = store.table().options.ttl.map(micros);
+        let name = &store.table().name;
+        let unread = self.unread.contains(name).then_some(UNREAD_KEPT);
+        let ttl = store.table().options.ttl.map(micros).or(unread);
         let windows = self.windows.get(&store.table().name);
         let span = windows.and_then(|windows| windows.last()).map_or(0, |longest| longest.length);
         Some(Horizon {
@@ -280,6 +315,9 @@ fn check_reference(table: &Table, tables: &[Arc<Table>]) -> Result<(), StateErro
         }
     }
 }
+
+/// How long rows that no result needs stay, which their next changes may need: one hour of the source's clock.
+const UNREAD_KEPT: i64 = 3_600_000_000;
 
 /// How long a table without ttl remembers that a key was deleted: one hour of the source's clock.
 const DELETES_KEPT: i64 = 3_600_000_000;

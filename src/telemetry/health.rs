@@ -11,6 +11,8 @@ pub enum Condition {
     Target,
     State,
     Memory,
+    /// Whether events can be read.
+    Decode,
     Checkpoint,
     /// Delivery to the REST API.
     Rest,
@@ -21,6 +23,8 @@ pub enum Condition {
     DeadLetters,
     /// Transforms that wait for a column, a table or their target.
     Sql,
+    /// SQL files that were edited, and are refused.
+    Edit,
 }
 
 /// Whether the processor does its work, and what stands in the way.

@@ -29,6 +29,7 @@ pub const PUBLISHED_LETTERS: &str = "cdc_published_dead_letters_total";
 pub const OPEN_LETTERS: &str = "cdc_open_dead_letters";
 pub const OLDEST_LETTER: &str = "cdc_oldest_open_dead_letter_age_seconds";
 pub const SCHEMA_CHANGES: &str = "cdc_schema_changes_total";
+pub const LEFT_OUT_ROWS: &str = "cdc_left_out_rows_total";
 pub const RESULT_ROWS: &str = "cdc_result_rows_total";
 pub const EPOCHS: &str = "cdc_epochs_total";
 pub const COMMIT_RETRIES: &str = "cdc_commit_retries_total";
@@ -40,6 +41,7 @@ pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
 pub const SQL_EDITS: &str = "cdc_sql_edits_total";
+pub const EDIT_REFUSED: &str = "cdc_sql_edit_refused";
 pub const SQL_PLANS: &str = "cdc_sql_plans_total";
 pub const WAITING: &str = "cdc_waiting_transforms";
 pub const UPKEEP_BYTES: &str = "cdc_upkeep_bytes";
@@ -132,7 +134,15 @@ fn describe_history() {
 }
 
 fn describe_sql() {
+    describe_counter!(
+        LEFT_OUT_ROWS,
+        "rows that a result does not show because their key is NULL or another row has it, by result and reason"
+    );
     describe_counter!(SQL_EDITS, "edits of the SQL files, by outcome: taken or refused");
+    describe_gauge!(
+        EDIT_REFUSED,
+        "1 while the SQL files are others than those that run, because they are refused"
+    );
     describe_counter!(
         SQL_PLANS,
         "how often the SQL files were planned: at the start, and for an edit"

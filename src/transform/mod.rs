@@ -9,6 +9,7 @@
 //! It knows SQL and Arrow. It does not know where rows come from or where results go.
 
 mod dataflow;
+mod doubts;
 mod error;
 mod files;
 mod functions;
@@ -19,10 +20,12 @@ mod run;
 mod transforms;
 mod views;
 
+pub use doubts::{KeyDoubt, TtlDoubt};
 pub use error::TransformError;
-pub use files::{SqlError, SqlFile, parse_tables, parse_type, read_folder};
+pub use files::{SqlError, SqlFile, learned_columns, parse_tables, parse_type, read_folder};
 pub use pending::PendingTransform;
 pub use planning::{PlanRequest, UndeclaredNames};
+pub use run::Redefined;
 pub use transforms::Transforms;
 pub use views::Maintenance;
 

@@ -11,14 +11,21 @@ pub struct PendingTransform {
     pub reason: SqlError,
     /// The column, and the tables that may get it.
     pub(crate) needs: Option<(String, Vec<SourceTable>)>,
+    /// A declared column that is likely to be meant by it.
+    pub(crate) meant: Option<String>,
 }
 
 impl PendingTransform {
+    /// Whether it reads a column that is likely to be a slip of the hand.
+    pub fn is_slip(&self) -> bool {
+        self.meant.is_some()
+    }
+
     /// A file that reads the result of this one, and waits with it.
     pub(crate) fn reader(&self, result: String) -> Self {
         let path = self.reason.path.with_file_name(format!("{result}.sql"));
         let message = format!("needs the result {}, which waits", self.result);
-        Self { result, reason: SqlError { path, at: None, message }, needs: None }
+        Self { result, reason: SqlError { path, at: None, message }, needs: None, meant: None }
     }
 
     /// Whether it may run now that events have shown this column.

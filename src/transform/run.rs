@@ -1,17 +1,24 @@
 //! The transforms at work: loaded from rows as they are, then brought up to date epoch by epoch.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
+use futures::FutureExt;
 
 use super::dataflow::{Delta, EvalContext, Results, WatermarkStep};
 use super::error::TransformError;
 use super::live_table::LiveTables;
 use super::transforms::Transforms;
-use super::views::{Emit, MaintainedView};
-use crate::model::{Changelog, CurrentRows, Found, Lookup, ResultChanges, ResultTable, TableDelta};
+use super::views::{Emit, LeftOut, MaintainedView};
+use crate::model::{
+    Changelog, CurrentRows, Found, LeftOutReason, LeftOutRows, Lookup, ResultChanges, ResultTable,
+    TableDelta,
+};
+use crate::resilience::chain;
 
 /// What an epoch brings.
 struct EpochInput<'a> {
@@ -21,52 +28,97 @@ struct EpochInput<'a> {
 }
 
 impl Transforms {
-    /// Takes the rows as they are for what the targets show.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
+    /// Takes the rows as they are for what the targets show. Results whose queries fail over them wait, with those
+    /// that read them; the others run.
     pub async fn load(
         &mut self,
         tables: &dyn CurrentRows,
         watermark: Option<i64>,
-    ) -> Result<(), TransformError> {
+    ) -> Vec<TransformError> {
         self.watermark = watermark;
         self.watermark_cell.set(watermark);
-        let deltas = HashMap::new();
+        let (mut failed, mut unusable) = (Vec::new(), HashSet::new());
         for at in 0..self.views.len() {
-            let (earlier, rest) = self.views.split_at_mut(at);
-            let results = EarlierViews(earlier);
-            let watermark = WatermarkStep { before: watermark, now: watermark };
-            let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
-            let view = &mut rest[0];
-            view.begin();
-            show(&self.live, view, &context)?;
-            view.load(&self.state, &context).await?;
+            let view = &self.views[at];
+            let name = view.table().name.clone();
+            if view.reads().any(|read| unusable.contains(read)) {
+                unusable.insert(name);
+            } else if let Err(error) = self.load_view(at, tables).await {
+                unusable.insert(name);
+                failed.push(error);
+            }
         }
         self.live.clear();
-        Ok(())
+        self.set_failed_aside(&failed);
+        failed
+    }
+
+    async fn load_view(
+        &mut self,
+        at: usize,
+        tables: &dyn CurrentRows,
+    ) -> Result<(), TransformError> {
+        let (earlier, rest) = self.views.split_at_mut(at);
+        let (results, deltas) = (EarlierViews(earlier), HashMap::new());
+        let watermark = WatermarkStep { before: self.watermark, now: self.watermark };
+        let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
+        let (view, live, state) = (&mut rest[0], &self.live, &self.state);
+        let panicked = view.failure();
+        let load = async {
+            view.begin();
+            show(live, view, &context)?;
+            view.load(state, &context).await
+        };
+        caught(load, panicked).await
+    }
+
+    fn set_failed_aside(&mut self, failed: &[TransformError]) {
+        let reason = |error: &TransformError| {
+            let reason = format!(
+                "its query fails over the rows that are there, so it does not run, and its target keeps the rows \
+                 that it has: {}; correct the query or these rows; it is tried again at each start and after each \
+                 edit of the SQL files",
+                chain(&error.source)
+            );
+            (error.result.clone(), reason)
+        };
+        self.set_aside(&failed.iter().map(reason).collect());
     }
 
     /// The whole of every result whose rows in the target are of another definition, or not there at
-    /// all; after [`Self::load`] of the same rows.
-    ///
-    /// # Errors
-    /// If the rows can't be put together.
-    pub fn redefined(
-        &self,
+    /// all; after [`Self::load`] of the same rows. Results whose rows can't be put together wait.
+    pub async fn redefined(
+        &mut self,
         written: &BTreeMap<String, String>,
         tables: &dyn CurrentRows,
-    ) -> Result<Vec<ResultChanges>, TransformError> {
+    ) -> Redefined {
+        let mut redefined = Redefined::default();
         let deltas = HashMap::new();
         let results = EarlierViews(&self.views);
         let watermark = WatermarkStep { before: self.watermark, now: self.watermark };
         let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
         let is_other =
             |v: &&MaintainedView| written.get(&v.table().name) != Some(&v.table().definition);
-        self.views.iter().filter(is_other).map(|view| view.whole(&context)).collect()
+        for view in self.views.iter().filter(is_other) {
+            let whole = async { Ok((view.whole(&context)?, view.all_left_out(&context)?)) };
+            match caught(whole, view.failure()).await {
+                Ok((whole, left_out)) => {
+                    redefined.results.extend(whole);
+                    redefined.left_out.extend(told(view, &left_out));
+                }
+                Err(error) => redefined.failed.push(error),
+            }
+        }
+        self.set_failed_aside(&redefined.failed);
+        redefined
     }
 
-    /// The rows that a keyed result has now; `None` if there is no such result.
+    /// The rows that the last epoch has left out of results.
+    pub fn left_out(&self) -> Vec<LeftOutRows> {
+        self.views.iter().flat_map(|view| told(view, view.left_out())).collect()
+    }
+
+    /// The rows that a keyed result has now, in parts; `None` if there is no such result.
     ///
     /// # Errors
     /// If the rows can't be put together.
@@ -74,13 +126,13 @@ impl Transforms {
         &self,
         result: &str,
         tables: &dyn CurrentRows,
-    ) -> Result<Option<RecordBatch>, TransformError> {
+    ) -> Result<Option<Vec<RecordBatch>>, TransformError> {
         let deltas = HashMap::new();
         let results = EarlierViews(&self.views);
         let watermark = WatermarkStep { before: self.watermark, now: self.watermark };
         let context = EvalContext { tables, deltas: &deltas, results: &results, watermark };
         let view = self.views.iter().find(|view| view.table().name == result);
-        view.map(|view| Ok(view.whole(&context)?.upserts)).transpose()
+        view.map(|view| view.all(&context).map_err(|source| view.failed(source))).transpose()
     }
 
     /// Brings every result up to date and tells how each has changed.
@@ -89,8 +141,7 @@ impl Transforms {
     /// `changes` the epoch's changelogs. A result that reads nothing of what changed is not looked at.
     ///
     /// # Errors
-    /// If a query fails, or its rows don't have the key that the file promises. The results are not to
-    /// be used further, unless they are loaded again.
+    /// If a query fails. The results are not to be used further, unless they are loaded again.
     pub async fn run(
         &mut self,
         tables: &dyn CurrentRows,
@@ -137,8 +188,12 @@ impl Transforms {
             let earlier = EarlierViews(earlier);
             let watermark = WatermarkStep { before, now: watermark };
             let context = EvalContext { tables, deltas: &deltas, results: &earlier, watermark };
-            show(&self.live, view, &context)?;
-            let update = view.update(&self.state, &context, emit).await?;
+            let (live, state, panicked) = (&self.live, &self.state, view.failure());
+            let update = async {
+                show(live, view, &context)?;
+                view.update(state, &context, emit).await
+            };
+            let update = caught(update, panicked).await?;
             if view.delta().is_some() {
                 changed.insert(view.table().name.clone());
             }
@@ -201,6 +256,43 @@ impl Transforms {
     }
 }
 
+/// What a start writes because targets hold something else.
+#[derive(Debug, Default)]
+pub struct Redefined {
+    pub results: Vec<ResultChanges>,
+    /// What these results don't show.
+    pub left_out: Vec<LeftOutRows>,
+    pub failed: Vec<TransformError>,
+}
+
+/// A step of a view; a panic in it is an error of its query, like any other.
+async fn caught<T>(
+    step: impl Future<Output = Result<T, TransformError>>,
+    failed: impl FnOnce(DataFusionError) -> TransformError,
+) -> Result<T, TransformError> {
+    let panicked = match AssertUnwindSafe(step).catch_unwind().await {
+        Ok(done) => return done,
+        Err(panicked) => panicked,
+    };
+    let text = panicked.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panicked.downcast_ref::<&str>().copied());
+    let what = format!("it panicked: {}", text.unwrap_or("without a message"));
+    Err(failed(DataFusionError::Execution(what)))
+}
+
+/// What a view leaves out, by reason.
+fn told(view: &MaintainedView, left_out: &LeftOut) -> Vec<LeftOutRows> {
+    let reasons = [
+        (LeftOutReason::NullKey, &left_out.null_keys),
+        (LeftOutReason::DuplicateKey, &left_out.duplicates),
+    ];
+    let rows = reasons.into_iter().filter_map(|(reason, rows)| {
+        let (result, path) = (Arc::clone(view.table()), view.path().to_owned());
+        Some(LeftOutRows { result, path, reason, count: rows.count, some: rows.some.clone()? })
+    });
+    rows.collect()
+}
+
 /// Shows a query that is run as a whole the rows that it reads.
 fn show(
     live: &LiveTables,
@@ -216,7 +308,7 @@ fn show(
         let rows = if live.is_source(name) {
             context.tables.all(name).map_err(DataFusionError::from)
         } else {
-            context.results.all(name, context).map(|rows| vec![rows])
+            context.results.all(name, context)
         };
         live.set(name, rows.map_err(|source| view.failed(source))?);
     }
@@ -255,7 +347,11 @@ impl Results for EarlierViews<'_> {
         self.get(name)?.find(lookup, &EvalContext { results: &results, ..*context })
     }
 
-    fn all(&self, name: &str, context: &EvalContext<'_>) -> Result<RecordBatch, DataFusionError> {
+    fn all(
+        &self,
+        name: &str,
+        context: &EvalContext<'_>,
+    ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let results = self.before(name);
         self.get(name)?.all(&EvalContext { results: &results, ..*context })
     }

@@ -71,7 +71,7 @@ impl Transforms {
                 (Some(reason), _) => {
                     let (path, message) = (view.path().into(), reason.clone());
                     let reason = SqlError { path, at: None, message };
-                    PendingTransform { result, reason, needs: None }
+                    PendingTransform { result, reason, needs: None, meant: None }
                 }
                 (None, Some(read)) => read.reader(result),
                 (None, None) => {
@@ -145,6 +145,17 @@ impl Transforms {
             let is_read = |e: &&TemporalJoin| m.reads().any(|name| name == e.view.name);
             self.temporal_joins.iter().map(|temporal_join| &**temporal_join).filter(is_read)
         })
+    }
+
+    /// Whether the rows of a result, or of one that it reads, depend on the watermark.
+    pub fn goes_by_time(&self, result: &str) -> bool {
+        let mut derived: Vec<&str> = Vec::new();
+        for view in &self.views {
+            if view.reads_watermark() || view.reads_any(&derived) {
+                derived.push(&view.table().name);
+            }
+        }
+        derived.contains(&result)
     }
 
     /// The windows over the rows of a source table, and over what any transform makes of them.

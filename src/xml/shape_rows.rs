@@ -9,6 +9,7 @@ use super::document::Extractor;
 use super::paths::{Shape, ShapeColumn};
 use super::value;
 use crate::model::scalar::{ColumnBuilder, Scalar};
+use crate::model::sql_type;
 
 /// Characters of a value that a message shows.
 const MAX_SHOWN: usize = 60;
@@ -130,5 +131,9 @@ fn told(at: usize, column: &ShapeColumn, text: Option<&str>, reason: &str) -> St
         format!(" '{shown}'")
     });
     let (row, shown) = (at + 1, shown.unwrap_or_default());
-    format!("row {row}, column {} {}: the value{shown} {reason}", column.name, column.data_type)
+    format!(
+        "row {row}, column {} {}: the value{shown} {reason}",
+        column.name,
+        sql_type(&column.data_type)
+    )
 }

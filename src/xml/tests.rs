@@ -264,7 +264,7 @@ fn values_become_their_types_or_what_the_policy_says() {
     assert_eq!(append(MissingValue::Null).unwrap(), ["2|9.50", "-|1.50", "-|-"]);
     assert_eq!(append(MissingValue::Default).unwrap(), ["2|9.50", "1|1.50", "1|-"]);
     let error = append(MissingValue::Fail).unwrap_err();
-    assert_eq!(error, "row 2, column q Int32: the value 'two' is not a number");
+    assert_eq!(error, "row 2, column q INTEGER: the value 'two' is not a number");
     assert!(column("d", DataType::Int32).with_default("x").is_err());
 }
 

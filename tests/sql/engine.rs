@@ -24,11 +24,7 @@ impl From<&SqlError> for Refused {
 
 impl From<TransformError> for Refused {
     fn from(error: TransformError) -> Self {
-        let (TransformError::Run { path, .. }
-        | TransformError::DuplicateKey { path, .. }
-        | TransformError::NullKey { path, .. }
-        | TransformError::Compare { path, .. }) = &error;
-        Self { file: name_of(Path::new(path)), why: chain(&error) }
+        Self { file: name_of(Path::new(&error.path)), why: chain(&error) }
     }
 }
 
@@ -58,13 +54,19 @@ impl Engine {
         for changelog in landed {
             stores.fold(changelog).unwrap();
         }
-        transforms.load(&stores, watermark).await?;
+        if let Some(error) = transforms.load(&stores, watermark).await.pop() {
+            return Err(error.into());
+        }
         Ok(Self { stores, transforms })
     }
 
     /// The whole of every result, as it is written to targets that have never been written.
-    pub(crate) fn whole(&self) -> Result<Vec<ResultChanges>, Refused> {
-        Ok(self.transforms.redefined(&BTreeMap::new(), &self.stores)?)
+    pub(crate) async fn whole(&mut self) -> Result<Vec<ResultChanges>, Refused> {
+        let mut whole = self.transforms.redefined(&BTreeMap::new(), &self.stores).await;
+        match whole.failed.pop() {
+            Some(error) => Err(error.into()),
+            None => Ok(whole.results),
+        }
     }
 
     /// One epoch.

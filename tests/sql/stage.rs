@@ -44,8 +44,8 @@ impl<'a> Stage<'a> {
     pub(crate) async fn new(files: &'a [SqlFile]) -> Result<Self, Failure> {
         let tables = tables();
         let at_start = |refused: Refused| failure(0, &refused.file, refused.why);
-        let engine = Engine::start(&tables, files, Vec::new(), None).await.map_err(at_start)?;
-        let written = engine.whole().map_err(at_start)?;
+        let mut engine = Engine::start(&tables, files, Vec::new(), None).await.map_err(at_start)?;
+        let written = engine.whole().await.map_err(at_start)?;
         let mut stage = Self {
             scratch: Scratch::new(files),
             model: Model::new(&tables),

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use super::excerpt;
 use crate::config::sql_sections;
 use crate::pipeline::{self, Sql};
-use crate::transform::{SqlError, Transforms, read_folder};
+use crate::transform::{SqlError, Transforms, learned_columns, read_folder};
 
 /// A folder without errors.
 pub(super) struct Checked {
@@ -24,7 +24,14 @@ pub(super) async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result
     let policy = sections.decode.unknown_tables;
     let sql = pipeline::load_sql_with(folder, &sections.xml, policy).await;
     let sql = sql.map_err(|errors| refused(&errors))?;
-    let transforms = sql.plan(&[]).await.map_err(|errors| refused(&errors))?;
+    let learned = learned_columns(&sql.transforms, &sql.tables);
+    let learned = learned.map_err(|errors| refused(&errors))?;
+    let transforms = sql.plan(&learned).await.map_err(|errors| refused(&errors))?;
+    let slips = transforms.pending().iter().filter(|pending| pending.is_slip());
+    let slips: Vec<SqlError> = slips.map(|pending| pending.reason.clone()).collect();
+    if !slips.is_empty() {
+        return Err(refused(&slips));
+    }
     let files = read_folder(&folder.join("tables")).map_err(|error| refused(&[error]))?;
     let extracted = sql.extractions.iter().filter_map(|_| config.map(Path::to_owned));
     let table_files = files.into_iter().map(|file| file.path).chain(extracted).collect();

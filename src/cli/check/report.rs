@@ -6,8 +6,8 @@ use std::fmt::Write;
 use super::excerpt;
 use super::folder::Checked;
 use super::graph::{Graph, NodeKind};
-use crate::model::{Channel, Landing, ResultMode, ResultTable, Sends, Table};
-use crate::transform::{PendingTransform, SqlError};
+use crate::model::{Channel, Landing, LeftOutReason, ResultMode, ResultTable, Sends, Table};
+use crate::transform::{KeyDoubt, PendingTransform, SqlError, TtlDoubt};
 
 /// What works, but should be known.
 pub(super) fn warnings(checked: &Checked) -> Vec<String> {
@@ -22,6 +22,16 @@ pub(super) fn warnings(checked: &Checked) -> Vec<String> {
             warnings.push(format!("{path}: warning: {maintenance}"));
         }
     }
+    for doubt in checked.transforms.key_doubts() {
+        let path = file_of(checked, &doubt.result.name);
+        warnings.push(format!("{path}: warning: {}", key_doubt(&doubt)));
+    }
+    for doubt in checked.transforms.ttl_doubts() {
+        let tables = checked.sql.tables.iter().zip(&checked.table_files);
+        let path = tables.filter(|(table, _)| table.name == doubt.table.name).map(|(_, path)| path);
+        let path = path.map(|path| path.display().to_string()).next().unwrap_or_default();
+        warnings.push(format!("{path}: warning: {}", ttl_doubt(&doubt)));
+    }
     for (table, path) in checked.sql.tables.iter().zip(&checked.table_files) {
         if table.options.landing == Landing::None {
             warnings.push(format!(
@@ -35,11 +45,44 @@ pub(super) fn warnings(checked: &Checked) -> Vec<String> {
     warnings
 }
 
+/// Why rows of a result may have to be left out, and what to write instead.
+fn key_doubt(KeyDoubt { reason, columns, .. }: &KeyDoubt<'_>) -> String {
+    let names = columns.join(", ");
+    match reason {
+        LeftOutReason::NullKey => format!(
+            "{names} of the key can be NULL, and a row without a whole key is left out, with a dead letter: add \
+             WHERE {} IS NOT NULL, or give it a value with COALESCE, or declare the column NOT NULL if it is so in \
+             the source",
+            columns.first().unwrap_or(&"")
+        ),
+        LeftOutReason::DuplicateKey => format!(
+            "nothing in the query makes sure that no two rows have the same key ({names}); of several the smallest \
+             is shown, and the others are left out, with a dead letter: add columns to the -- key: line, or GROUP \
+             BY {names}, or take one row of each with SELECT DISTINCT ON ({names}) ... ORDER BY {names}, ..."
+        ),
+    }
+}
+
+/// What a ttl does to a result, and what to write instead.
+fn ttl_doubt(TtlDoubt { table, result, joined }: &TtlDoubt<'_>) -> String {
+    let (table, result, joined) = (&table.name, &result.name, joined.join(", "));
+    let why = if joined.is_empty() {
+        format!(
+            "{result} puts rows of {table} together without a window that closes, and loses those that ttl drops"
+        )
+    } else {
+        format!(
+            "{result} joins {table} with {joined}, whose changes don't reach rows that ttl has dropped"
+        )
+    };
+    format!("{why}: leave ttl out, which keeps the rows, unless that is what you want")
+}
+
 pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> String {
     let mut text = String::new();
     for (table, path) in checked.sql.tables.iter().zip(&checked.table_files) {
         let _ = writeln!(text, "{}", path.display());
-        describe_table(&mut text, table, graph);
+        describe_table(&mut text, checked, table, graph);
     }
     for (result, maintenance) in checked.transforms.explain() {
         let _ = writeln!(text, "{}", file_of(checked, &result.name));
@@ -70,7 +113,7 @@ pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> Str
     text
 }
 
-fn describe_table(text: &mut String, table: &Table, graph: &Graph) {
+fn describe_table(text: &mut String, checked: &Checked, table: &Table, graph: &Graph) {
     // Writing to a String does not fail, here and below.
     let _ = writeln!(text, "  reads   events of {}", table.source);
     let _ = match &table.options.landing {
@@ -79,6 +122,7 @@ fn describe_table(text: &mut String, table: &Table, graph: &Graph) {
     };
     let ttl = match table.options.ttl {
         Some(ttl) => format!("until unchanged for {}", humantime::format_duration(ttl)),
+        None if !checked.transforms.needs_rows_of(&table.name) => "for an hour".to_owned(),
         None => "for ever".to_owned(),
     };
     let readers = graph.readers(&table.name);

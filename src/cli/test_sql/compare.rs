@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 
 use super::script::{Expected, ExpectedRow};
 use super::yaml::Problem;
-use crate::model::DeadLetter;
+use crate::model::{DeadLetter, sql_type};
 use crate::sink::memory::{TextRow, text_row};
 
 /// The name under which a test expects dead letters.
@@ -123,7 +123,7 @@ fn table(header: &[String], lines: &BTreeMap<TextRow, Line>) -> String {
 /// The text that a value of the column has in a result.
 fn canonical(text: &str, field: &Field) -> Result<String, String> {
     let data_type = field.data_type();
-    let wrong = || format!("column {}: '{text}' is no {data_type}", field.name());
+    let wrong = || format!("column {}: '{text}' is no {}", field.name(), sql_type(data_type));
     let written = match data_type {
         // `10:00` is `10:00:00`.
         DataType::Timestamp(_, _) if text.len() == 16 => format!("{text}:00"),

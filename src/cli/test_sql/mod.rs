@@ -14,13 +14,16 @@ mod yaml;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
 use crate::config::sql_sections;
+use crate::model::Table;
 use crate::pipeline::{self, Sql};
+use crate::transform::{SqlError, learned_columns};
 use run::Stopped;
 
 const SUFFIX: &str = ".test.yaml";
@@ -69,12 +72,29 @@ async fn load(folder: &Path, config: Option<&Path>) -> anyhow::Result<Sql> {
     let sections = config.map(sql_sections).transpose()?.unwrap_or_default();
     let policy = sections.decode.unknown_tables;
     let sql = pipeline::load_sql_with(folder, &sections.xml, policy).await;
-    let mut sql = sql.map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        anyhow!("{} problem(s) in the SQL files:\n  {}", lines.len(), lines.join("\n  "))
-    })?;
+    let mut sql = sql.map_err(|errors| problems(&errors))?;
     sql.tables.push(event::clock_table());
     Ok(sql)
+}
+
+/// The same with the columns that the files say are learned, which rows of tests may have.
+fn with_learned(sql: &Sql) -> anyhow::Result<Sql> {
+    let learned =
+        learned_columns(&sql.transforms, &sql.tables).map_err(|errors| problems(&errors))?;
+    let mut shown = sql.clone();
+    for column in learned {
+        let is_its = |table: &&mut Arc<Table>| table.source == column.source;
+        if let Some(table) = shown.tables.iter_mut().find(is_its) {
+            let name = column.column.to_lowercase();
+            *table = Arc::new(table.with_extra(&name, &column.column, column.seen.data_type()));
+        }
+    }
+    Ok(shown)
+}
+
+fn problems(errors: &[SqlError]) -> anyhow::Error {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    anyhow!("{} problem(s) in the SQL files:\n  {}", lines.len(), lines.join("\n  "))
 }
 
 /// The test files of a folder and of those in it, by name.
@@ -99,10 +119,11 @@ async fn run_files(
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Tally> {
     let mut outcome = Tally::default();
+    let shown = with_learned(sql)?;
     for path in files {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{} can't be read", path.display()))?;
-        let tests = match script::read(&text, sql) {
+        let tests = match script::read(&text, &shown) {
             Ok(tests) => tests,
             Err(problem) => {
                 outcome.failed += 1;

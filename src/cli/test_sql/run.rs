@@ -14,6 +14,9 @@ use crate::model::ResultTable;
 use crate::pipeline::{DryRun, PipelineError, Sql};
 use crate::resilience::chain;
 
+/// So many rows that a result does not show are told beside a difference.
+const MOST_LEFT_OUT: usize = 5;
+
 /// Why a test failed: what differed, in which variation, and where the file says otherwise.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -152,7 +155,13 @@ fn check(expected: &Expected, rehearsal: &DryRun<'_>) -> Result<(), Ended> {
     match wanted.difference(&rows).map_err(unreadable)? {
         None => Ok(()),
         Some(table) => {
-            let what = format!("{} differs (- expected, + shown):\n{table}", expected.result);
+            let mut what = format!("{} differs (- expected, + shown):\n{table}", expected.result);
+            let letters = rehearsal.result_letters().into_iter();
+            for letter in
+                letters.filter(|letter| letter.result == expected.result).take(MOST_LEFT_OUT)
+            {
+                what.push_str(&format!("\n    {}: {}", letter.row, letter.message));
+            }
             Err(Ended::Differs(at, what))
         }
     }

@@ -51,6 +51,13 @@ impl TriedSql<'_> {
             let (kind, offset) = (letter.error_type.as_str(), letter.offset);
             text += &format!("  {offset}  {kind}: {}\n", letter.message);
         }
+        let left_out = self.rehearsal.result_letters();
+        if !left_out.is_empty() {
+            text += "rows that results don't show would be dead letters, too\n";
+        }
+        for letter in &left_out {
+            text += &format!("  {}  {}\n", letter.row, letter.message);
+        }
         Ok(text)
     }
 
@@ -70,6 +77,12 @@ impl TriedSql<'_> {
             json!({
                 "table": change.source.to_string(), "column": change.column,
                 "change": change.kind.as_str(), "type": change.seen.to_string(),
+            })
+        }));
+        lines.extend(self.rehearsal.result_letters().iter().map(|letter| {
+            json!({
+                "left_out_of": letter.result, "error_type": letter.error_type.as_str(),
+                "error_message": letter.message, "column": letter.column, "row": letter.row,
             })
         }));
         lines.extend(self.rehearsal.dead_letters().iter().map(|letter| {

@@ -11,7 +11,7 @@ use crate::decode::debezium::{
 };
 use crate::decode::limits::Limits;
 use crate::decode::refusal::{EventRefusal, clip};
-use crate::model::{Operation, SeenType, Table};
+use crate::model::{Operation, SeenType, Table, sql_type};
 
 /// Characters of a value that a dead letter's message shows.
 const MAX_SHOWN: usize = 80;
@@ -218,7 +218,7 @@ impl Route {
     fn mismatch(&self, index: usize, reason: &str) -> EventRefusal {
         let column = &self.table.columns[index];
         let table = self.table.source.to_string();
-        let reason = format!("column {} {}: {reason}", column.name, column.data_type);
+        let reason = format!("column {} {}: {reason}", column.name, sql_type(&column.data_type));
         let column = Some(column.name.clone());
         if self.columns[index].is_key {
             EventRefusal::InvalidKey { table, column, reason }

@@ -58,6 +58,10 @@ pub enum ErrorType {
     LateEvent,
     /// A query over its rows fails.
     QueryFailed,
+    /// Not of events: a key column of a row of a result is NULL.
+    NullKey,
+    /// Not of events: two rows of a result have the same key.
+    DuplicateKey,
     /// The target refuses a row: a constraint, or a value that its column can't hold.
     RowRefused,
     /// Not of events: the REST API refuses a request.
@@ -81,7 +85,7 @@ impl ErrorType {
             | Self::TooDeep => Phase::Schema,
             Self::MalformedXml => Phase::Xml,
             Self::LateEvent => Phase::Late,
-            Self::QueryFailed => Phase::Sql,
+            Self::QueryFailed | Self::NullKey | Self::DuplicateKey => Phase::Sql,
             Self::RowRefused => Phase::Sink,
             Self::RestRefused => Phase::Rest,
         }
@@ -103,6 +107,8 @@ impl ErrorType {
             Self::MalformedXml => "MALFORMED_XML",
             Self::LateEvent => "LATE_EVENT",
             Self::QueryFailed => "QUERY_FAILED",
+            Self::NullKey => "NULL_KEY",
+            Self::DuplicateKey => "DUPLICATE_KEY",
             Self::RowRefused => "ROW_REFUSED",
             Self::RestRefused => "REST_REFUSED",
         }

@@ -2,6 +2,7 @@
 
 mod dead_letter;
 mod replay;
+mod result_letter;
 mod row_text;
 mod status;
 
@@ -10,5 +11,6 @@ pub use replay::{
     Mending, RefusedRequest, RefusedResultRow, ReplayOutcome, ReplayRequest, Replayed, Resent,
     RowLetter,
 };
+pub use result_letter::{LeftOutReason, LeftOutRows, ResultLetter};
 pub use row_text::{cell_text, row_json, rows_of, texts_of};
 pub use status::LetterStatus;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::model::{
     AcceptedLoss, Changelog, DeadLetter, Epoch, Generations, Mending, OffsetSet, RecordedEpoch,
-    Replayed, Resent, ResultChanges, SchemaChange,
+    Replayed, Resent, ResultChanges, ResultLetter, SchemaChange,
 };
 
 /// Everything that one epoch writes, in one transaction.
@@ -22,6 +22,8 @@ pub struct EpochCommit {
     /// Results that no file describes any more: their definitions are forgotten, their rows stay.
     pub retired: Vec<String>,
     pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters about rows of results that come from no single event.
+    pub result_letters: Vec<ResultLetter>,
     /// Dead letters of earlier epochs that this one has processed again. Its offsets don't hold theirs.
     pub replayed: Vec<Replayed>,
     /// Rows of results that were refused before. Such an epoch has nothing else but `replayed`.
@@ -53,6 +55,7 @@ impl EpochCommit {
             results: Vec::new(),
             retired: Vec::new(),
             dead_letters: Vec::new(),
+            result_letters: Vec::new(),
             replayed: Vec::new(),
             mended: Vec::new(),
             resent: Vec::new(),
@@ -62,6 +65,11 @@ impl EpochCommit {
             opened_at: now,
             closed_at: now,
         }
+    }
+
+    /// How many dead letters it writes.
+    pub fn letters(&self) -> usize {
+        self.dead_letters.len() + self.result_letters.len()
     }
 
     /// What is remembered of it once `run_id` has committed it.

@@ -77,7 +77,6 @@ impl Draft {
             columns.push(Column { name, data_type, nullable: !is_key });
         }
         let options = TableOptions {
-            ttl: Some(TableOptions::DEFAULT_TTL),
             landing: Landing::History(format!("cdc_{}", self.name)),
             new_columns: NewColumns::Alter,
             ..TableOptions::default()

@@ -8,6 +8,7 @@ mod json_number;
 pub mod landing_columns;
 mod promoted_column;
 mod schema_change;
+mod sql_type;
 mod sure_type;
 mod table;
 
@@ -17,6 +18,7 @@ pub use field_type::FieldType;
 pub use landing_columns::{MAX_NAME, column_name};
 pub use promoted_column::{PromotedColumn, take_out_promoted};
 pub use schema_change::{SchemaChange, SchemaChangeKind, SeenType};
+pub use sql_type::{sql_type, with_sql_types};
 pub use sure_type::SureType;
 pub use table::{
     Column, GroupBound, Landing, Late, LearnedColumns, NewColumns, Reference, SourceTable,

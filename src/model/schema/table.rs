@@ -83,7 +83,7 @@ pub struct TableOptions {
     pub future: Duration,
     /// What becomes of an event whose windows are closed.
     pub late: Late,
-    /// How long a row that does not change stays in memory; `None`: for ever.
+    /// How long a row that does not change stays in memory; `None`: as long as a result needs rows of the table.
     pub ttl: Option<Duration>,
     pub landing: Landing,
     /// What becomes of columns that the table does not declare.
@@ -98,11 +98,6 @@ pub struct TableOptions {
     pub truncate: Truncate,
     /// How values of columns are written, where their form alone may not tell; by position.
     pub encodings: Vec<(usize, WrittenAs)>,
-}
-
-impl TableOptions {
-    /// How long a row stays in memory that does not change, unless its table says otherwise.
-    pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 }
 
 impl Default for TableOptions {

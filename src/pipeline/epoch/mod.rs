@@ -1,6 +1,7 @@
 //! One epoch: from messages to what is committed.
 
 mod counters;
+pub(super) mod decode_floods;
 pub(super) mod diversion;
 mod implausible_times;
 pub(super) mod job;
@@ -10,5 +11,6 @@ pub(super) mod poison_search;
 pub(super) mod processor;
 mod rehydrate;
 mod replay;
+pub(super) mod result_letters;
 mod stale_snapshots;
 mod unknown_lobs;

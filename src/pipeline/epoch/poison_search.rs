@@ -1,20 +1,21 @@
-//! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number. And which
-//! events have rows that the target refused at the commit.
+//! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number; or anything else that an
+//! epoch goes through. And which events have rows that the target refused at the commit.
 //!
 //! A failed query leaves the state half changed, so that the session starts over from the ledger. The
 //! failed batch comes again in halves, until an epoch of one event fails: that event becomes a dead letter.
 //! Epochs that succeed grow again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 
+use futures::FutureExt;
 use tracing::{error, warn};
 
 use crate::model::{Message, Offset};
 use crate::pipeline::epoch::diversion::Diversion;
 use crate::pipeline::error::{PipelineError, Stopped};
-use crate::resilience::{Recovery, chain};
+use crate::resilience::chain;
 use crate::sink::{PreflightLevel, RefusedRow};
-use crate::transform::TransformError;
 
 /// So many events in a row are not bad events, but bad SQL, and nothing is diverted for that.
 const MOST_IN_A_ROW: usize = 20;
@@ -26,7 +27,7 @@ pub(crate) enum Attempt<T> {
     /// The state is half changed: the messages come again, from the ledger, as the search wants them.
     QueryFailed,
     /// The same, and the events are not to blame.
-    GivenUp(TransformError),
+    GivenUp(PipelineError),
 }
 
 /// What is known about failing events; it outlives sessions.
@@ -38,6 +39,8 @@ pub(crate) struct PoisonSearch {
     reasons: HashMap<Offset, Diversion>,
     /// Tables whose landing rows were refused when they were committed, and what would have told before.
     preflight_levels: BTreeMap<String, PreflightLevel>,
+    /// Those of the last epoch that failed, as long as nothing is known of them.
+    suspects: BTreeSet<Offset>,
     in_a_row: usize,
 }
 
@@ -81,14 +84,13 @@ impl PoisonSearch {
         offsets: &[Offset],
         epoch: impl AsyncFnOnce(&HashMap<Offset, Diversion>) -> Result<T, Stopped>,
     ) -> Result<Attempt<T>, Stopped> {
-        match epoch(&self.reasons).await {
+        let outcome = AssertUnwindSafe(epoch(&self.reasons)).catch_unwind().await;
+        match outcome.unwrap_or_else(|panicked| Err(Stopped::Failed(crashed(&*panicked)))) {
             Ok(done) => {
                 self.succeeded(offsets);
                 Ok(Attempt::Done(done))
             }
-            Err(Stopped::Failed(PipelineError::Transform(error)))
-                if error.recovery() == Recovery::DeadLetter =>
-            {
+            Err(Stopped::Failed(error)) if error.may_be_of_an_event() => {
                 match self.failed(offsets, error) {
                     Ok(()) => Ok(Attempt::QueryFailed),
                     Err(error) => Ok(Attempt::GivenUp(error)),
@@ -99,32 +101,49 @@ impl PoisonSearch {
     }
 
     /// An epoch of these messages went through.
+    ///
+    /// Each session begins with messages that were committed by the ones before, if the source has not heard of that: these
+    /// say nothing while suspects are left.
     fn succeeded(&mut self, offsets: &[Offset]) {
-        if offsets.iter().any(|offset| !self.reasons.contains_key(offset)) {
+        let suspects = self.suspects.len();
+        self.suspects.retain(|suspect| !offsets.contains(suspect));
+        let is_past_them = offsets.iter().max() > self.suspects.last();
+        if is_past_them {
+            self.suspects.clear();
+        }
+        let says_something = is_past_them || self.suspects.len() < suspects;
+        if says_something && offsets.iter().any(|offset| !self.reasons.contains_key(offset)) {
             self.in_a_row = 0;
             // Nobody collects more than this anyway.
             self.limit = self.limit.map(|limit| limit * 2).filter(|limit| *limit < 1 << 20);
         }
     }
 
+    /// Whatever is done about the error, what comes is not judged by it.
+    fn given_up(&mut self, error: PipelineError) -> PipelineError {
+        (self.in_a_row, self.limit) = (0, None);
+        error
+    }
+
     /// An epoch of these messages failed.
     ///
     /// # Errors
     /// The error itself, if the events are not to blame.
-    fn failed(&mut self, offsets: &[Offset], error: TransformError) -> Result<(), TransformError> {
+    fn failed(&mut self, offsets: &[Offset], error: PipelineError) -> Result<(), PipelineError> {
         let suspects: Vec<&Offset> =
             offsets.iter().filter(|offset| !self.reasons.contains_key(offset)).collect();
+        self.suspects = suspects.iter().map(|offset| **offset).collect();
         match suspects.as_slice() {
-            [] => return Err(error),
+            [] => return Err(self.given_up(error)),
             [offset] => {
                 self.in_a_row += 1;
                 if self.in_a_row > MOST_IN_A_ROW {
                     error!("{MOST_IN_A_ROW} events in a row make a query fail: is it the query?");
-                    return Err(error);
+                    return Err(self.given_up(error));
                 }
                 let reason = chain(&error);
                 // Why it fails may quote the row: the dead letter says it.
-                warn!(%offset, %error, "this event makes a query fail: it becomes a dead letter");
+                warn!(%offset, %error, "this event can't be processed: it becomes a dead letter");
                 self.reasons.insert(**offset, Diversion::failed(&reason));
                 self.limit = Some(1);
             }
@@ -132,13 +151,20 @@ impl PoisonSearch {
                 warn!(
                     messages = many.len(),
                     %error,
-                    "a query fails: looking for the event that makes it fail"
+                    "an epoch fails: looking for the event that makes it fail"
                 );
                 self.limit = Some(many.len() / 2);
             }
         }
         Ok(())
     }
+}
+
+/// What a panic has said.
+fn crashed(panicked: &(dyn std::any::Any + Send)) -> PipelineError {
+    let text = panicked.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panicked.downcast_ref::<&str>().copied());
+    PipelineError::Crashed { what: text.unwrap_or("without a message").to_owned() }
 }
 
 #[cfg(test)]
@@ -148,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::model::Receipt;
+    use crate::transform::TransformError;
 
     fn message(id: u64) -> Message {
         Message {
@@ -162,7 +189,7 @@ mod tests {
 
     fn error() -> TransformError {
         let source = Box::new(DataFusionError::Execution("Divide by zero".to_owned()));
-        TransformError::Run { path: "a.sql".to_owned(), source }
+        TransformError { result: "a".to_owned(), path: "a.sql".to_owned(), source }
     }
 
     /// Sessions until all messages are through, or the search gives up; how many sessions failed.
@@ -204,6 +231,48 @@ mod tests {
         assert_eq!(found, [3210]);
         assert!(failures <= 40, "{failures} failures");
         assert!(poison_search.reasons[&Offset::new(7, 3210)].message.contains("Divide by zero"));
+    }
+
+    /// The same with a source that begins at its beginning each time; what was committed is passed.
+    async fn run_from_the_beginning(
+        poison_search: &mut PoisonSearch,
+        is_bad: impl Fn(u64) -> bool,
+    ) -> Result<usize, ()> {
+        let (mut committed, mut sessions) = (0, 0);
+        while committed < 40 {
+            sessions += 1;
+            assert!(sessions < 60, "it goes round in circles");
+            let mut rest: Vec<Message> = (0..40).map(message).collect();
+            while !rest.is_empty() {
+                let part = poison_search.next_part(&mut rest);
+                let offsets: Vec<Offset> = part.iter().map(|m| m.offset).collect();
+                let epoch = async |failing: &HashMap<Offset, Diversion>| {
+                    let fails = |offset: &Offset| {
+                        offset.id >= committed && is_bad(offset.id) && !failing.contains_key(offset)
+                    };
+                    if offsets.iter().any(fails) { Err(error().into()) } else { Ok(()) }
+                };
+                match poison_search.attempt(&offsets, epoch).await.expect("no other error") {
+                    Attempt::Done(()) => {}
+                    Attempt::QueryFailed => break,
+                    Attempt::GivenUp(_) => return Err(()),
+                }
+                committed = committed.max(offsets.iter().map(|it| it.id + 1).max().unwrap());
+            }
+        }
+        Ok(sessions)
+    }
+
+    #[tokio::test]
+    async fn messages_that_were_committed_before_and_come_again_are_no_success() {
+        let mut poison_search = PoisonSearch::default();
+        let few = run_from_the_beginning(&mut poison_search, |id| (1..20).contains(&id)).await;
+        assert!(few.is_ok());
+        assert_eq!(poison_search.reasons.len(), 19);
+        let mut poison_search = PoisonSearch::default();
+        let many = run_from_the_beginning(&mut poison_search, |id| id > 0).await;
+        assert!(many.is_err(), "the query is to blame");
+        assert_eq!(poison_search.reasons.len(), MOST_IN_A_ROW);
     }
 
     #[tokio::test]

@@ -16,15 +16,17 @@ use crate::model::{
     ReplayRequest, Replayed, ResultTable, SchemaChange, SchemaChangeKind, SeenType, Table,
     TableDelta,
 };
+use crate::pipeline::epoch::decode_floods::DecodeFloods;
 use crate::pipeline::epoch::diversion::Diversion;
 use crate::pipeline::epoch::implausible_times::ImplausibleTimes;
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
+use crate::pipeline::epoch::result_letters::ResultLetters;
 use crate::pipeline::epoch::{counters, late_events, replay, stale_snapshots, unknown_lobs};
 use crate::pipeline::error::{PipelineError, Stopped};
 use crate::state::{MemoryExcess, StateStores};
 use crate::telemetry::{Stages, names};
-use crate::transform::Transforms;
+use crate::transform::{TransformError, Transforms};
 
 /// Everything that outlives an epoch on the processing side.
 pub(crate) struct Processor {
@@ -34,6 +36,10 @@ pub(crate) struct Processor {
     transforms: Transforms,
     landing_reader: LandingReader,
     implausible_times: ImplausibleTimes,
+    result_letters: ResultLetters,
+    decode_floods: DecodeFloods,
+    /// Results whose queries failed at the start.
+    failed: Vec<TransformError>,
     /// Committed, or handed to the committer: what is in it is not processed again.
     known: KnownOffsets,
     /// Whose topics are those of published dead letters.
@@ -45,6 +51,9 @@ pub(crate) struct Processor {
     held: HashSet<Offset>,
 }
 
+/// The share of refused events that stops nothing.
+const DIVERTS_ALL: u8 = 100;
+
 /// What a processor is made of.
 pub(crate) struct ProcessorParts {
     pub(crate) queue: String,
@@ -52,6 +61,7 @@ pub(crate) struct ProcessorParts {
     pub(crate) stores: StateStores,
     pub(crate) transforms: Transforms,
     pub(crate) landing_reader: LandingReader,
+    pub(crate) result_letters: ResultLetters,
 }
 
 /// An epoch in the making.
@@ -84,7 +94,9 @@ struct Applied {
 
 impl Processor {
     pub(crate) fn new(parts: ProcessorParts, position: LedgerPosition) -> Self {
-        let ProcessorParts { queue, decoder, stores, transforms, landing_reader } = parts;
+        let ProcessorParts { queue, decoder, stores, transforms, .. } = parts;
+        let ProcessorParts { landing_reader, result_letters, .. } = parts;
+        let decode_floods = floods(&decoder, &stores, DIVERTS_ALL);
         Self {
             queue,
             decoder,
@@ -92,6 +104,9 @@ impl Processor {
             transforms,
             landing_reader,
             implausible_times: ImplausibleTimes::default(),
+            result_letters,
+            decode_floods,
+            failed: Vec::new(),
             known: KnownOffsets::new(position.offsets, position.forgotten_to),
             letters: DeadLetterConfig::default(),
             generations: position.generations,
@@ -99,6 +114,24 @@ impl Processor {
             has_learned: false,
             held: HashSet::new(),
         }
+    }
+
+    /// Notes results that don't run, because their queries failed at the start.
+    pub(crate) fn with_failed(self, failed: Vec<TransformError>) -> Self {
+        Self { failed, ..self }
+    }
+
+    /// Stops when more than this share of the events of a table can't be decoded.
+    pub(crate) fn with_max_refused(self, percent: u8) -> Self {
+        Self { decode_floods: floods(&self.decoder, &self.stores, percent), ..self }
+    }
+
+    pub(crate) fn take_failed(&mut self) -> Vec<TransformError> {
+        std::mem::take(&mut self.failed)
+    }
+
+    pub(crate) fn transforms(&self) -> &Transforms {
+        &self.transforms
     }
 
     pub(crate) fn with_letters(self, letters: &DeadLetterConfig) -> Self {
@@ -125,7 +158,11 @@ impl Processor {
         let mut epoch = OpenEpoch::new(self.pass_own(fresh), opened_at);
         let commit = match self.decode(&mut epoch, failing)? {
             Decoding::Lesson(commit) => commit,
-            Decoding::Changes(decoded) => self.apply(epoch, decoded).await?.commit,
+            Decoding::Changes(decoded) => {
+                let noted = self.decode_floods.note(&decoded, epoch.messages.len());
+                noted.map_err(PipelineError::Flooded)?;
+                self.apply(epoch, decoded).await?.commit
+            }
         };
         let is_held = |offset: &Offset| self.held.contains(offset);
         let offsets = offsets.into_iter().filter(|offset| !is_held(offset)).fold(
@@ -234,14 +271,22 @@ impl Processor {
         stages.done("fold");
         let watermark = self.stores.clock().watermark;
         let results = self.transforms.run(&self.stores, deltas, &landing, watermark).await?;
+        let result_letters = self.result_letters.of(&self.transforms.left_out());
         landing.extend(landed_only);
         stages.done("sql");
         self.expire().await?;
         stages.done("ttl");
         let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
         let empty = self.next_epoch(epoch.opened_at);
-        let commit =
-            EpochCommit { landing, results, dead_letters, schema_changes, watermark, ..empty };
+        let commit = EpochCommit {
+            landing,
+            results,
+            dead_letters,
+            result_letters,
+            schema_changes,
+            watermark,
+            ..empty
+        };
         Ok(Applied { commit, stale_snapshots })
     }
 
@@ -420,6 +465,12 @@ impl Processor {
         }
         Ok(())
     }
+}
+
+fn floods(decoder: &Decoder, stores: &StateStores, max_percent: u8) -> DecodeFloods {
+    let with_rows = stores.stores().filter(|store| !store.is_empty());
+    let seen = with_rows.map(|store| store.table().source.clone());
+    DecodeFloods::new(max_percent, decoder.tables().cloned(), seen)
 }
 
 /// Takes out the events that are known to fail, as dead letters.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -16,7 +16,8 @@ use crate::model::{
     ResultChanges, ResultMode, ResultTable, RowLetter, cell_text, rows_of, texts_of,
 };
 use crate::pipeline::error::PipelineError;
-use crate::transform::{TransformError, Transforms};
+use crate::state::StateError;
+use crate::transform::Transforms;
 
 /// The text of each key column of a row.
 type KeyText = Vec<Option<String>>;
@@ -43,11 +44,9 @@ pub(crate) fn mendings(
         let mending = match &result.mode {
             ResultMode::Append => appended(&result, letters, &mut settled),
             ResultMode::Keyed { key } => {
-                let rows = transforms.rows_now(&name, tables)?;
-                let rows =
-                    rows.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&result.schema)));
+                let rows = transforms.rows_now(&name, tables)?.unwrap_or_default();
                 keyed(KeyedResult { result: &result, key }, &rows, letters, &mut settled)
-                    .map_err(|source| TransformError::Compare { path: name.clone(), source })?
+                    .map_err(|source| StateError::Arrow { table: name.clone(), source })?
             }
         };
         mendings.extend(Some(mending).filter(|mending| !mending.changes.is_empty()));
@@ -129,7 +128,7 @@ struct KeyedResult<'a> {
 /// The rows with the keys of the letters, as they are today.
 fn keyed(
     KeyedResult { result, key }: KeyedResult<'_>,
-    rows: &RecordBatch,
+    rows: &[RecordBatch],
     letters: Vec<RefusedResultRow>,
     settled: &mut Vec<Replayed>,
 ) -> Result<Mending, ArrowError> {
@@ -150,19 +149,23 @@ fn keyed(
     }
     wanted.values_mut().for_each(|letters| letters.sort_by_key(|letter| -letter.id));
     let (mut found, mut of_found) = (Vec::new(), Vec::new());
-    let key_columns: Vec<_> = key.iter().map(|at| rows.column(*at)).collect();
-    for row in 0..rows.num_rows() {
-        // A key is never NULL.
-        let text: KeyText = key_columns.iter().map(|array| Some(cell_text(array, row))).collect();
-        if let Some(letters) = wanted.remove(&text) {
-            found.push(row as u32);
-            of_found.push(letters);
+    for part in rows {
+        let key_columns: Vec<_> = key.iter().map(|at| part.column(*at)).collect();
+        let mut of_part: Vec<u32> = Vec::new();
+        for row in 0..part.num_rows() {
+            // A key is never NULL.
+            let text = key_columns.iter().map(|array| Some(cell_text(array, row)));
+            if let Some(letters) = wanted.remove(&text.collect::<KeyText>()) {
+                of_part.push(row as u32);
+                of_found.push(letters);
+            }
+            if wanted.is_empty() {
+                break;
+            }
         }
-        if wanted.is_empty() {
-            break;
-        }
+        found.push(take_record_batch(part, &UInt32Array::from(of_part))?);
     }
-    let upserts = take_record_batch(rows, &UInt32Array::from(found))?;
+    let upserts = concat_batches(&result.schema, &found)?;
     let (gone, of_gone): (Vec<KeyText>, Vec<Vec<RowLetter>>) = wanted.into_iter().unzip();
     let none = || RecordBatch::new_empty(Arc::clone(&key_schema));
     let deletes = rows_of(&key_schema, &gone).unwrap_or_else(none);

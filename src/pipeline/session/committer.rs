@@ -166,8 +166,7 @@ impl<A: Acknowledge> Committer<A> {
             std::mem::take(acking).join_all().await;
             let (acknowledger, count) = (self.acknowledger.clone(), self.count.clone());
             let (mut publishing, shutdown) = (self.publishing.clone(), shutdown.clone());
-            let has_died =
-                job.commit.as_ref().is_some_and(|commit| !commit.dead_letters.is_empty());
+            let has_died = job.commit.as_ref().is_some_and(|commit| commit.letters() > 0);
             acking.spawn(async move {
                 if let Some(publishing) = &mut publishing {
                     let published = publishing.finished(has_died);

@@ -3,6 +3,7 @@
 use crate::pipeline::error::{PipelineError, Stopped};
 use crate::pipeline::session::committer::CommitterStopped;
 use crate::pipeline::sql_folder::PlannedSql;
+use crate::transform::TransformError;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) enum SessionEnd {
     Overtaken,
     /// A query failed; what is known about it decides how the messages are taken the next time.
     QueryFailed,
+    /// A query fails over so many events that these are not to blame: its result waits, the others go on.
+    ResultFailed(TransformError),
     /// The target refused landing rows at the commit; their events come again as dead letters.
     RowsRefused,
     /// Refused rows of results are asked for again; a start puts them right.

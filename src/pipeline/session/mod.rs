@@ -12,6 +12,7 @@ mod commit_report;
 mod committer;
 pub(super) mod end;
 pub(super) mod inputs;
+pub(super) mod last_files;
 pub(super) mod resume;
 pub(super) mod running;
 mod session_loop;

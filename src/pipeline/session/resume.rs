@@ -1,12 +1,12 @@
 //! From the ledger and the landing tables to a processor with its state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::info;
 
 use crate::model::{
-    Channel, Epoch, EpochCommit, LedgerPosition, Mending, RefusedResultRow, ResultChanges,
+    Channel, Epoch, EpochCommit, LedgerPosition, Mending, RefusedResultRow, ResultChanges, Table,
     TemporalJoin,
 };
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
@@ -15,7 +15,7 @@ use crate::pipeline::schema::result_repair;
 use crate::resilience::{Failpoint, failpoint};
 use crate::sink::Sink;
 use crate::state::{StateLoader, StateStores};
-use crate::transform::Transforms;
+use crate::transform::{Redefined, Transforms};
 
 /// The histories of what so many rows look up are in memory at once at a start.
 const LOOKED_UP_ROWS: usize = 8192;
@@ -27,7 +27,8 @@ pub(crate) async fn resume(
     parts: ProcessorParts,
     refused: Vec<RefusedResultRow>,
 ) -> Result<Processor, PipelineError> {
-    let ProcessorParts { queue, mut decoder, mut stores, mut transforms, landing_reader } = parts;
+    let ProcessorParts { queue, mut decoder, mut stores, mut transforms, .. } = parts;
+    let ProcessorParts { landing_reader, result_letters, .. } = parts;
     let mut position = sink.resume().await?;
     decoder.remember(&position.schema_changes);
     for (table, columns) in transforms.indexes() {
@@ -35,20 +36,16 @@ pub(crate) async fn resume(
     }
     let mut loader = StateLoader::new(stores);
     for table in decoder.tables() {
-        let mut columns = transforms.columns_read(table);
-        columns.extend(sink.needs_old_values(table));
-        let mut rows = loader.open(&table.name, &columns, transforms.windows(&table.name));
-        failpoint(Failpoint::Bootstrap);
-        for changelog in sink.bootstrap(table, None).await? {
-            rows.load(changelog)?;
-        }
+        load_table(sink, &mut loader, &transforms, table).await?;
     }
     let mut stores = loader.finish(position.watermark);
     look_up(sink, &mut stores, transforms.temporal_joins()).await?;
-    let written = &position.definitions;
+    let written = &written(&position, &stores, &transforms);
     // Before ttl drops anything: a result with a new definition is computed over all rows.
-    transforms.load(&stores, stores.clock().watermark).await?;
-    let redefined = transforms.redefined(written, &stores)?;
+    let mut failed = transforms.load(&stores, stores.clock().watermark).await;
+    let Redefined { results: redefined, left_out, failed: unwritten } =
+        transforms.redefined(written, &stores).await;
+    failed.extend(unwritten);
     let is_described = |name: &&String| transforms.results().any(|result| result.name == **name);
     let retired: Vec<String> = written.keys().filter(|name| !is_described(name)).cloned().collect();
     let watermark = stores.clock().watermark;
@@ -56,7 +53,8 @@ pub(crate) async fn resume(
         tell_redefined(&redefined);
         tell_retired(&retired, &transforms);
         let empty = next_epoch(&position, &queue, watermark);
-        let commit = EpochCommit { results: redefined, retired, ..empty };
+        let result_letters = result_letters.of(&left_out);
+        let commit = EpochCommit { results: redefined, retired, result_letters, ..empty };
         position = commit_without_messages(sink, position, &commit).await?;
     }
     if !refused.is_empty() {
@@ -76,8 +74,44 @@ pub(crate) async fn resume(
     }
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
-    Ok(Processor::new(parts, position))
+    let parts =
+        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
+    Ok(Processor::new(parts, position).with_failed(failed))
+}
+
+/// Under which definitions the targets hold what they are to show.
+fn written(
+    position: &LedgerPosition,
+    stores: &StateStores,
+    transforms: &Transforms,
+) -> BTreeMap<String, String> {
+    let mut written = position.definitions.clone();
+    if stores.has_start_time() {
+        // What these show goes by another time.
+        written.retain(|result, _| !transforms.goes_by_time(result));
+    }
+    written
+}
+
+/// Reads the newest rows of a table.
+async fn load_table(
+    sink: &mut dyn Sink,
+    loader: &mut StateLoader,
+    transforms: &Transforms,
+    table: &Arc<Table>,
+) -> Result<(), PipelineError> {
+    let mut columns = transforms.columns_read(table);
+    columns.extend(sink.needs_old_values(table));
+    let is_left_alone = !transforms.needs_rows_of(&table.name) && !table.is_extracted();
+    if is_left_alone {
+        loader.note_unread(&table.name);
+    }
+    let mut rows = loader.open(&table.name, &columns, transforms.windows(&table.name));
+    failpoint(Failpoint::Bootstrap);
+    for changelog in sink.bootstrap(table, None).await? {
+        rows.load(changelog)?;
+    }
+    Ok(())
 }
 
 /// Gives each row of the enriched tables what it shows; of the past only what a row shows is kept.

@@ -8,6 +8,7 @@ use tracing::error;
 use crate::model::{Message, Offset};
 use crate::pipeline::epoch::poison_search::{Attempt, PoisonSearch};
 use crate::pipeline::epoch::processor::Processor;
+use crate::pipeline::error::PipelineError;
 use crate::pipeline::session::batch::{Collected, Collector, report};
 use crate::pipeline::session::carry_over::CarryOver;
 use crate::pipeline::session::committer::Jobs;
@@ -34,7 +35,13 @@ pub(super) struct SessionLoop<S> {
 impl<S: Source> SessionLoop<S> {
     pub(super) async fn run(&mut self, carry_over: &mut CarryOver) -> SessionEnd {
         let Err(end) = self.process_batches(carry_over).await;
-        end
+        match end {
+            SessionEnd::Failed(PipelineError::Flooded(flood)) => {
+                error!(%flood, "no more messages are taken: too many can't be decoded");
+                self.wait_for_operator(Condition::Decode, flood.to_string(), carry_over).await
+            }
+            end => end,
+        }
     }
 
     async fn process_batches(
@@ -84,7 +91,16 @@ impl<S: Source> SessionLoop<S> {
         carry_over: &mut CarryOver,
     ) -> SessionEnd {
         error!(%excess, "no more messages are taken: the memory limit is reached");
-        self.health.block(Condition::Memory, excess.to_string());
+        self.wait_for_operator(Condition::Memory, excess.to_string(), carry_over).await
+    }
+
+    async fn wait_for_operator(
+        &self,
+        condition: Condition,
+        reason: String,
+        carry_over: &mut CarryOver,
+    ) -> SessionEnd {
+        self.health.block(condition, reason);
         let end = tokio::select! {
             biased;
             () = self.jobs.closed() => SessionEnd::CommitterStopped,
@@ -92,7 +108,7 @@ impl<S: Source> SessionLoop<S> {
             () = self.is_forgotten.cancelled() => SessionEnd::Forgotten,
             sql = carry_over.sql_watcher.next() => SessionEnd::Edited(Box::new(sql)),
         };
-        self.health.clear(Condition::Memory);
+        self.health.clear(condition);
         end
     }
 
@@ -164,6 +180,10 @@ impl<S: Source> SessionLoop<S> {
             let job = match poison_search.attempt(&offsets, epoch).await? {
                 Attempt::Done(job) => job,
                 Attempt::QueryFailed => return Err(SessionEnd::QueryFailed),
+                // What has succeeded so far is committed, and what has not comes again.
+                Attempt::GivenUp(PipelineError::Transform(error)) => {
+                    return Err(SessionEnd::ResultFailed(error));
+                }
                 Attempt::GivenUp(error) => return Err(error.into()),
             };
             self.jobs.send(job).await?;

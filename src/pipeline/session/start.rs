@@ -1,12 +1,13 @@
 //! From nothing to a processor that goes on where the ledger says: SQL, target, state, results.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
+use crate::config::Config;
 use crate::decode::{Decoder, DecoderSetup};
-use crate::model::ResultTable;
+use crate::model::{ResultTable, Table};
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::error::{PipelineError, Stopped};
@@ -18,13 +19,14 @@ use crate::pipeline::schema::target_compatibility::{
 use crate::pipeline::schema::{column_promotion, pending_transforms};
 use crate::pipeline::session::carry_over::CarryOver;
 use crate::pipeline::session::inputs::SessionInputs;
+use crate::pipeline::session::last_files;
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::SqlPlan;
 use crate::resilience::{Backoff, Recovery, chain};
 use crate::sink::SinkError;
 use crate::sink::postgres::PostgresSink;
 use crate::state::StateStores;
-use crate::telemetry::Condition;
+use crate::telemetry::{Condition, Health};
 
 /// The most refused rows of results that one start puts right.
 const MENDED_ROWS: i64 = 5000;
@@ -84,7 +86,7 @@ async fn attempt(
     queue: &str,
     carry_over: &mut CarryOver,
 ) -> Result<Started, PipelineError> {
-    let SessionInputs { config, access, sql, health, shutdown } = inputs;
+    let SessionInputs { config, access, sql, health, .. } = inputs;
     let mut sink = access.sink(queue)?;
     let mut admin = sink.schema_admin();
     // DDL is run at a start of the process, and not because a file has come while it runs.
@@ -99,7 +101,9 @@ async fn attempt(
     let plan = SqlPlan::renewed(carry_over.plan.take(), sql, &altered.tables, &registry).await?;
     carry_over.sql_watcher.note_running(&plan.transforms);
     let rest = config.sink.rest.as_ref();
-    let fitted = set_unfit_aside(plan.transforms, &mut admin, rest).await?;
+    let mut transforms = plan.transforms;
+    carry_over.failed_results.set_aside(&mut transforms);
+    let fitted = set_unfit_aside(transforms, &mut admin, rest).await?;
     let (transforms, waits_for_target) = (fitted.transforms, fitted.waiting);
     pending_transforms::tell(&transforms, health);
     let tables = transforms.tables().to_vec();
@@ -109,25 +113,15 @@ async fn attempt(
     drop(admin);
     sink.check_targets(&tables, &results).await?;
     let mut ledger = access.ledger_reader()?;
-    let lost = carry_over.history.confirm(&mut ledger, &tables, health).await?;
-    drop(ledger);
-    if let Some(lost) = lost {
+    if let Some(lost) = carry_over.history.confirm(&mut ledger, &tables, health).await? {
         accept(&mut sink, queue, lost).await?;
     }
-    // A connection of its own: an epoch is looked into while the one before is committed.
-    let mut landing = access.sink(queue)?;
-    landing.check_targets(&tables, &[]).await?;
-    landing.raise_preflight(carry_over.poison_search.preflight_levels());
-    let retry = access.retry(health, "read");
-    let landing_reader = LandingReader::new(Box::new(landing), retry, shutdown.clone());
+    drop(ledger);
+    let landing_reader = landing_reader(inputs, queue, &tables, carry_over).await?;
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
-    let mut stores = StateStores::new(&tables, config.sql.watermark_delay)?;
-    stores.set_idle_after(config.sql.idle_after);
-    if let Some(limit) = config.sql.memory_limit {
-        stores.set_memory_limit(limit);
-    }
+    let stores = stores(config, &tables, carry_over.start_time)?;
     let decoder = Decoder::new(DecoderSetup {
         config: config.decode.clone(),
         limits: config.limits.clone(),
@@ -137,8 +131,62 @@ async fn attempt(
     });
     let refused = access.letters().result_requests(MENDED_ROWS).await?;
     let queue = queue.to_owned();
-    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
-    let processor = resume(&mut sink, parts, refused).await?.with_letters(&config.dead_letters);
+    let result_letters = carry_over.result_letters.clone();
+    let parts =
+        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
+    let mut processor = resume(&mut sink, parts, refused)
+        .await?
+        .with_letters(&config.dead_letters)
+        .with_max_refused(config.sink.postgres.max_refused_percent);
+    carry_over.start_time = None;
+    last_files::note(access, &sql.files, &mut carry_over.noted_files).await;
+    tell_loaded(&mut processor, health);
     let has_failed_to_alter = !altered.failed.is_empty();
     Ok(Started { processor, sink, has_failed_to_alter, waits_for_target })
+}
+
+fn tell_loaded(processor: &mut Processor, health: &Health) {
+    if !processor.take_failed().is_empty() {
+        pending_transforms::tell(processor.transforms(), health);
+    }
+    health.clear(Condition::State);
+}
+
+/// Over a connection of its own: an epoch is looked into while the one before is committed.
+async fn landing_reader(
+    inputs: SessionInputs<'_>,
+    queue: &str,
+    tables: &[Arc<Table>],
+    carry_over: &CarryOver,
+) -> Result<LandingReader, PipelineError> {
+    let SessionInputs { access, health, shutdown, .. } = inputs;
+    let mut landing = access.sink(queue)?;
+    landing.check_targets(tables, &[]).await?;
+    landing.raise_preflight(carry_over.poison_search.preflight_levels());
+    let retry = access.retry(health, "read");
+    Ok(LandingReader::new(Box::new(landing), retry, shutdown.clone()))
+}
+
+/// Stores without rows, with the limits of the configuration.
+fn stores(
+    config: &Config,
+    tables: &[Arc<Table>],
+    start_time: Option<i64>,
+) -> Result<StateStores, PipelineError> {
+    let mut stores = StateStores::new(tables, config.sql.watermark_delay)?;
+    stores.set_idle_after(config.sql.idle_after);
+    stores.go_by(wall_clock);
+    if let Some(time) = start_time {
+        stores.start_at(time);
+    }
+    if let Some(limit) = config.sql.memory_limit {
+        stores.set_memory_limit(limit);
+    }
+    Ok(stores)
+}
+
+/// Microseconds since 1970.
+fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

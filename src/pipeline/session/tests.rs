@@ -14,10 +14,8 @@ use super::session_loop::SessionLoop;
 use crate::checkpoint::CheckpointConfig;
 use crate::config::BatchLimits;
 use crate::model::{Changelog, Epoch};
-use crate::pipeline::epoch::poison_search::PoisonSearch;
 use crate::pipeline::error::CommitError;
 use crate::pipeline::history::KnownHistory;
-use crate::pipeline::schema::column_promotion::PromotionRetry;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::pipeline::tasks::replay_watcher::ReplayWatcher;
 use crate::pipeline::tasks::sql_watcher::SqlWatcher;
@@ -37,17 +35,8 @@ const LIMITS: BatchLimits =
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn carry_over() -> CarryOver {
-    let (sql_watcher, replay_watcher) = (SqlWatcher::never(), ReplayWatcher::never());
-    let (poison_search, promotion_retry) = (PoisonSearch::default(), PromotionRetry::default());
-    CarryOver {
-        plan: None,
-        sql_watcher,
-        replay_watcher,
-        poison_search,
-        promotion_retry,
-        history: KnownHistory::new("sales", &CheckpointConfig::default(), None),
-        has_started: false,
-    }
+    let history = KnownHistory::new("sales", &CheckpointConfig::default(), None);
+    CarryOver::new(None, SqlWatcher::never(), ReplayWatcher::never(), history)
 }
 
 /// A loop over the shipped SQL, and its committer.

@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::model::{RefusedRequest, ReplayRequest};
+use crate::pipeline::error::PipelineError;
 use crate::pipeline::postgres_access::PostgresAccess;
 use crate::resilience::chain;
 use crate::sink::SinkError;
 use crate::sink::postgres::LetterStore;
-use crate::transform::TransformError;
 
 /// How often the table is looked at; the question costs an index look-up.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ impl ReplayWatcher {
     }
 
     /// So many letters in a row have failed that the ones that are left would as well.
-    pub(crate) fn give_up(&mut self, error: &TransformError) {
+    pub(crate) fn give_up(&mut self, error: &PipelineError) {
         let reason = format!(
             "not tried, because too many in a row before it made a query fail, the last one with: {}; correct \
              the query, then replay again",

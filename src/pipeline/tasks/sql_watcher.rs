@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
@@ -20,13 +20,12 @@ use crate::pipeline::schema::target_compatibility::{check_results, learned, set_
 use crate::pipeline::sql_folder::{PlannedSql, SqlFolders, SqlPlan};
 use crate::resilience::{Recovery, chain};
 use crate::sink::postgres::SchemaAdmin;
-use crate::telemetry::names;
+use crate::telemetry::{Condition, Health, names};
 use crate::transform::{SqlError, SqlFile, Transforms};
 
 /// How often the files are read. They are few and small.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often an edit that the target refuses is tried again: the target may be altered meanwhile.
+/// How long a target that an edit does not fit is left alone before it is looked at again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What the folder says, file by file; `None` while it can't be read.
@@ -87,13 +86,18 @@ pub(crate) struct SqlWatcher {
 
 impl SqlWatcher {
     /// `texts` are those of the SQL that is running.
-    pub(crate) fn watch(config: &Config, access: &PostgresAccess, texts: Texts) -> Self {
+    pub(crate) fn watch(
+        config: &Config,
+        access: &PostgresAccess,
+        health: &Health,
+        texts: Texts,
+    ) -> Self {
         let (sender, edits) = mpsc::channel(1);
         let running = RunningSql::default();
-        let (config, access) = (config.clone(), access.clone());
-        let known = LastEdit { texts: texts.clone(), refused: None };
-        let folder =
-            WatchedFolder { config, access, running: running.clone(), known, taken: texts };
+        let (config, access, health) = (config.clone(), access.clone(), health.clone());
+        let (running_now, taken) = (running.clone(), texts.clone());
+        let known = LastEdit { texts, refused: None };
+        let folder = WatchedFolder { config, access, health, running: running_now, known, taken };
         Self { edits, running, task: tokio::spawn(folder.watch(sender)) }
     }
 
@@ -157,6 +161,7 @@ impl RunningSql {
 struct WatchedFolder {
     config: Config,
     access: PostgresAccess,
+    health: Health,
     running: RunningSql,
     /// What was taken over or refused last.
     known: LastEdit,
@@ -175,16 +180,19 @@ impl WatchedFolder {
             if now.is_none() || (now == self.known.texts && !is_due) {
                 continue;
             }
-            // An editor, a copy or a checkout may be half done.
-            tokio::time::sleep(INTERVAL).await;
-            if texts(&folders).await != now {
-                continue;
+            if now != self.known.texts {
+                // An editor, a copy or a checkout may be half done.
+                tokio::time::sleep(INTERVAL).await;
+                if texts(&folders).await != now {
+                    continue;
+                }
             }
             // Boxed, because it is large.
             let prepared = Box::pin(self.prepare()).await;
             tried = Instant::now();
             match prepared {
                 Ok(edit) => {
+                    self.accept();
                     let is_other = self.is_other(&now);
                     self.known = LastEdit { texts: now.clone(), refused: None };
                     tell_pending(&edit.pending_files);
@@ -203,13 +211,18 @@ impl WatchedFolder {
         }
     }
 
+    fn accept(&self) {
+        self.health.clear(Condition::Edit);
+        gauge!(names::EDIT_REFUSED).set(0.0);
+    }
+
     /// Whether tables or transforms differ from those that run.
     fn is_other(&self, now: &Texts) -> bool {
         let queries = |texts: &Texts| texts.as_ref().map(|texts| texts.queries.clone());
         queries(now) != queries(&self.taken)
     }
 
-    /// Says what is wrong with an edit, once.
+    /// Says what is wrong with an edit, once, and on the status page for as long as it is so.
     fn refuse(&mut self, texts: Texts, refusal: &Refusal) {
         let error = refusal.error();
         if matches!(error, PipelineError::Sink(error) if error.recovery() == Recovery::Retry) {
@@ -222,9 +235,12 @@ impl WatchedFolder {
             counter!(names::SQL_EDITS, "outcome" => "refused").increment(1);
             error!(
                 problem,
-                "the edited SQL files are refused, and what ran before goes on: correct them"
+                "the edited SQL files are refused, and what ran before goes on: correct them, or their target"
             );
         }
+        gauge!(names::EDIT_REFUSED).set(1.0);
+        let reason = format!("the SQL files are refused, and what ran before goes on: {problem}");
+        self.health.degrade(Condition::Edit, reason);
         let refused = match refusal {
             Refusal::OfFiles(_) => None,
             Refusal::OfTarget(_) => Some(problem),

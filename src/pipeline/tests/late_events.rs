@@ -46,7 +46,9 @@ impl Stage {
     /// Three epochs, because rows of an epoch that may be in flight stay.
     pub(super) async fn let_time_pass(&mut self) {
         for _ in 0..3 {
-            let others: Vec<String> = (1000..1500).map(|id| order(id, LATER, "new")).collect();
+            // The last one a minute later: time goes on there.
+            let later = |id: i64| LATER + i64::from(id == 1499);
+            let others: Vec<String> = (1000..1500).map(|id| order(id, later(id), "new")).collect();
             assert_eq!(self.send(&others).await, vec![]);
         }
     }
@@ -330,8 +332,8 @@ const CLOSED: i64 = 2 * 24 * 60;
 async fn late_order(late: Late) -> (usize, bool, Vec<String>) {
     let mut stage = Stage::with(sql_with_late(late).await).await;
     stage.send(&[order(1, 0, "new"), item(10, 1, 0)]).await;
-    // Three in a row, because one alone is not believed to be two days ahead.
-    let others: Vec<String> = (1000..1003).map(|id| order(id, CLOSED, "new")).collect();
+    // Of three minutes in a row, because one alone is not believed to be two days ahead.
+    let others: Vec<String> = (0..3).map(|at| order(1000 + at, CLOSED + at, "new")).collect();
     stage.send(&others).await;
     let letters = stage.send(&[order_of(3, 1, "late"), order(8, CLOSED, "good")]).await;
     assert!(!stage.landed("cdc_orders", 8).is_empty(), "its neighbour is landed");

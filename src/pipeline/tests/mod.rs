@@ -26,6 +26,7 @@ use crate::model::{Message, Offset, Receipt};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
+use crate::pipeline::epoch::result_letters::ResultLetters;
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::{Sql, load_sql};
 use crate::pipeline::target_retry::TargetRetry;
@@ -219,7 +220,9 @@ async fn processor_with(
         ..DecoderSetup::default()
     });
     let queue = "cdc".to_owned();
-    let parts = ProcessorParts { queue, decoder, stores, transforms, landing_reader };
+    let result_letters = ResultLetters::default();
+    let parts =
+        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
     let processor = resume(&mut sink, parts, Vec::new()).await.unwrap();
     (processor, sink)
 }

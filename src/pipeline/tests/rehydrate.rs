@@ -167,7 +167,9 @@ proptest! {
                 sent.extend_from_slice(part);
                 let later = LATER * (1 + at as i64);
                 for _ in 0..3 {
-                    let others: Vec<String> = (1000..1500).map(|id| order(id, later, "new")).collect();
+                    // The last one a minute later: time goes on there.
+                    let date = |id: i64| later + i64::from(id == 1499);
+                    let others: Vec<String> = (1000..1500).map(|id| order(id, date(id), "new")).collect();
                     assert_eq!(stage.send(&others).await, NONE);
                     sent.extend(others);
                 }

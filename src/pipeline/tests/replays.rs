@@ -146,7 +146,7 @@ async fn what_was_deleted_or_truncated_since_stays_gone_also_after_a_restart() {
         event(0, "t", "null", "null"),
         event(0, "c", "null", &row(0, 5, 1, 1)),
     ];
-    let (replayed, rows) = after_restart(&payloads, &[1, 4]).await;
+    let (replayed, rows) = Box::pin(after_restart(&payloads, &[1, 4])).await;
     let outcomes: Vec<&str> = replayed.iter().map(|replayed| replayed.outcome.as_str()).collect();
     assert_eq!(outcomes, ["superseded", "superseded"]);
     assert_eq!(rows.len(), 1);

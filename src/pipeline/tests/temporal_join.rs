@@ -244,7 +244,9 @@ async fn ttl_of_the_looked_up_table_takes_nothing_away() {
     let mut stage = Stage::with(sql).await;
     stage.send(&[customer("Ada", 0), order(1, LATER, "new")]).await;
     for _ in 0..3 {
-        let others: Vec<String> = (2000..2500).map(|id| item(id, 1, LATER)).collect();
+        // The last one a minute later: time goes on there.
+        let at = |id: i64| LATER + i64::from(id == 2499);
+        let others: Vec<String> = (2000..2500).map(|id| item(id, 1, at(id))).collect();
         stage.send(&others).await;
     }
     assert_eq!(stage.len("customers"), 0);

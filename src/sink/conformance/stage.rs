@@ -180,6 +180,7 @@ impl EpochBuilder {
             ],
             retired: Vec::new(),
             dead_letters: self.dead.iter().map(|id| dead_letter(*id)).collect(),
+            result_letters: Vec::new(),
             replayed: Vec::new(),
             mended: Vec::new(),
             resent: Vec::new(),

@@ -10,7 +10,7 @@ use super::commit::schema_changes;
 use super::config::PostgresConfig;
 use super::doctor::compatibility::{Unfit, unfit};
 use super::schema::alter::{self, AlterScope, Altered};
-use super::schema::{catalog, create, migrations};
+use super::schema::{catalog, create, migrations, sql_files};
 use super::target::problem::refuse;
 use super::target::result::with_table;
 use super::targets::{self, TargetSpec, Targets};
@@ -66,6 +66,29 @@ impl SchemaAdmin {
         let schema = self.session.schema().to_owned();
         let pending = async |open: &mut Connection| migrations::pending(open, &schema, files).await;
         self.session.with_connection("reading which files of sql/ods are applied", pending).await
+    }
+
+    /// The SQL files (name and content) that the pipeline ran last; none if that is not known.
+    ///
+    /// # Errors
+    /// If the target is away.
+    pub async fn sql_files(&mut self) -> Result<Vec<(String, String)>, SinkError> {
+        let (schema, pipeline) = (self.session.schema().to_owned(), self.pipeline.clone());
+        let read =
+            async |open: &mut Connection| sql_files::read(&open.client, &schema, &pipeline).await;
+        self.session.with_connection("reading the SQL files that ran last", read).await
+    }
+
+    /// Notes the SQL files that the pipeline runs.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub async fn note_sql_files(&mut self, files: &[(String, String)]) -> Result<(), SinkError> {
+        let (schema, pipeline) = (self.session.schema().to_owned(), self.pipeline.clone());
+        let write = async |open: &mut Connection| {
+            sql_files::write(&open.client, &schema, &pipeline, files).await
+        };
+        self.session.with_connection("keeping the SQL files that run", write).await
     }
 
     /// What the events of the pipeline have taught about the columns of their tables, oldest first.

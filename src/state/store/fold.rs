@@ -10,6 +10,9 @@ use super::table_store::{RememberedDelete, TableStore};
 use crate::model::{Changelog, Operation, SystemColumn, TableDelta};
 use crate::state::error::StateError;
 
+/// Bytes of one column in a segment that is merged of others.
+const MOST_MERGED: usize = 1 << 30;
+
 /// What a fold did.
 #[derive(Debug)]
 pub struct Folded {
@@ -144,7 +147,8 @@ impl TableStore {
     /// that a scan reads few segments and work per change stays logarithmic.
     pub(super) fn compact(&mut self) -> Result<(), ArrowError> {
         while let [.., older, newer] = self.segments.as_slice() {
-            if newer.live_count() * 2 < older.live_count() {
+            let is_smaller = newer.live_count() * 2 < older.live_count();
+            if is_smaller || older.widest() + newer.widest() > MOST_MERGED {
                 break;
             }
             let at = self.segments.len() - 2;

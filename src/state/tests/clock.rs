@@ -139,7 +139,7 @@ fn an_event_time_far_in_the_future_closes_no_windows() {
 }
 
 #[test]
-fn a_change_time_far_in_the_future_is_believed_when_others_agree() {
+fn a_change_time_far_in_the_future_is_believed_when_time_goes_on_there() {
     let mut stage = Stage::new();
     let in_years = 70 * 365 * DAY;
     stage.see(&[("names", HOUR, HOUR), ("orders", in_years, in_years)]);
@@ -152,8 +152,67 @@ fn a_change_time_far_in_the_future_is_believed_when_others_agree() {
     let monday = 3 * DAY;
     let advanced = stage.see(&[("names", in_years, 0), ("orders", monday, monday)]);
     assert_eq!(advanced.ahead.len(), 3, "{advanced:?}");
-    stage.see(&[("orders", monday + 1, monday + 1)]);
-    assert_eq!(stage.times(), (Some(monday), Some(monday + 1 - 10 * SECOND)));
+    stage.see(&[("orders", monday + SECOND, monday + SECOND)]);
+    assert_eq!(stage.times().0, Some(HOUR + 4 * 60 * SECOND), "three, of one moment");
+    let later = monday + 60 * SECOND;
+    stage.see(&[("orders", later, later)]);
+    assert_eq!(stage.times(), (Some(later), Some(later - 10 * SECOND)));
+}
+
+#[test]
+fn one_transaction_with_a_wrong_time_does_not_move_the_clock_however_large_it_is() {
+    let wrong = 130 * 365 * DAY;
+    for size in [3, 1000] {
+        let mut stage = Stage::new();
+        stage.see(&[("orders", HOUR, HOUR)]);
+        let transaction: Vec<Event> =
+            (0..size).map(|at| ("orders", wrong + at % 3 * SECOND, wrong + at)).collect();
+        let advanced = stage.see(&transaction);
+        assert_eq!(
+            advanced.ahead.iter().map(|ahead| ahead.count).sum::<usize>(),
+            2 * size as usize
+        );
+        assert_eq!(stage.times(), (Some(HOUR), Some(HOUR - 10 * SECOND)));
+        let next = HOUR + 60 * SECOND;
+        let advanced = stage.see(&[("orders", next, next)]);
+        assert_eq!((stage.times().1, advanced.behind.len()), (Some(next - 10 * SECOND), 0));
+        // Others that are as wrong are not taken for its confirmation.
+        stage.see(&[("orders", wrong + 90 * SECOND, wrong)]);
+        assert_eq!(stage.times().0, Some(next));
+    }
+}
+
+#[test]
+fn a_time_that_has_not_come_yet_is_never_believed() {
+    let mut stage = Stage::new();
+    stage.stores.go_by(|| 5 * DAY);
+    let wrong = 130 * 365 * DAY;
+    // Not even among the first, nor as often as it comes.
+    for minute in 0..100 {
+        let time = wrong + minute * 60 * SECOND;
+        stage.see(&[("orders", time, time)]);
+    }
+    assert_eq!(stage.times(), (None, None));
+    stage.see(&[("orders", 5 * DAY, 5 * DAY)]);
+    assert_eq!(stage.times(), (Some(5 * DAY), Some(5 * DAY - 10 * SECOND)));
+}
+
+#[test]
+fn the_clock_can_be_set_back() {
+    let mut stage = Stage::new();
+    let wrong = 130 * 365 * DAY;
+    let mut ticks = Ticks::default();
+    let loaded = changed_at(&stage.tables[0], &[(change(1, 1, "").at(wrong), wrong)]);
+    stage.stores.note_times(&mut ticks, &loaded);
+    stage.stores.advance_to(ticks);
+    stage.stores.resume_watermark(wrong);
+    stage.stores.start_at(HOUR);
+    stage.stores.set_start_time();
+    assert_eq!(stage.times(), (Some(HOUR), Some(HOUR - 10 * SECOND)));
+    stage.position = 1;
+    let next = HOUR + 60 * SECOND;
+    let advanced = stage.see(&[("orders", next, next)]);
+    assert_eq!((stage.times().1, advanced.behind.len()), (Some(next - 10 * SECOND), 0));
 }
 
 #[test]

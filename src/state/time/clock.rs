@@ -1,20 +1,26 @@
 //! The source's time, as its events tell it, and the watermark that follows from it.
 //!
-//! Everything goes by events in broker order, one by one: no wall clock, and no border of an epoch, so
-//! that a replay comes to the same times.
+//! Everything goes by events in broker order, one by one, and by no border of an epoch, so that a replay comes to the same
+//! times. The wall clock says one thing: a time that has not come yet is wrong.
 //!
 //! Rows of a snapshot tell the time only until the first change does: they come between changes, hours or
 //! years after what they say. Connectors write a time of 0 where they know none, and so it is none.
+
+use std::collections::VecDeque;
 
 use arrow::array::{Array, TimestampMicrosecondArray};
 use hashbrown::HashMap;
 
 use crate::model::{Changelog, Offset, Operation, Position, SystemColumn, Table};
 
-/// How far one event may move the source's clock. What is farther ahead is believed only when
-/// [`CONFIRMATIONS`] events in a row say so, as after a quiet weekend.
+/// How far one event may move the source's clock. What is farther ahead is believed only when time goes on there, as after
+/// a quiet weekend: when [`CONFIRMATIONS`] events within a day of each other, with none of the old time between them, tell
+/// of [`CONFIRMING_SPAN`]. One transaction, however large, has one time.
 const FARTHEST_JUMP: i64 = 86_400_000_000;
 const CONFIRMATIONS: usize = 3;
+const CONFIRMING_SPAN: i64 = 60_000_000;
+/// So many different times are looked at to see whether one goes on.
+const MOST_DOUBTED: usize = 8;
 /// So many of the newest rows are enough to know the time after a restart.
 const MOST_AT_RESTART: usize = 100_000;
 
@@ -87,6 +93,8 @@ pub(in crate::state) struct Clocks {
     source: SourceClock,
     watermark: Option<i64>,
     delay: i64,
+    /// What the wall clock says, if it has a say.
+    pub(in crate::state) wall: Option<fn() -> i64>,
     /// After this time without an event, by the source's clock, a table does not hold the watermark back.
     pub(in crate::state) idle_after: i64,
 }
@@ -108,16 +116,41 @@ struct SourceClock {
     /// A change has told the time.
     has_changes: bool,
     /// Times too far ahead, since the last one that is not.
-    doubted: Vec<i64>,
+    doubted: VecDeque<DoubtedTimes>,
+}
+
+/// Times within a day of each other.
+#[derive(Debug)]
+struct DoubtedTimes {
+    lowest: i64,
+    highest: i64,
+    count: usize,
+}
+
+impl DoubtedTimes {
+    fn is_near(&self, time: i64) -> bool {
+        time >= self.highest.saturating_sub(FARTHEST_JUMP)
+            && time <= self.lowest.saturating_add(FARTHEST_JUMP)
+    }
+
+    fn add(&mut self, time: i64) {
+        (self.lowest, self.highest) = (self.lowest.min(time), self.highest.max(time));
+        self.count += 1;
+    }
+
+    fn goes_on(&self) -> bool {
+        self.count >= CONFIRMATIONS && self.highest.saturating_sub(self.lowest) >= CONFIRMING_SPAN
+    }
 }
 
 impl SourceClock {
     /// The clock starts at the oldest of the first times, because one wrong time among them would be believed
     /// for ever. The first changes start it again, whatever a snapshot has said.
-    fn start(&mut self, ticks: &[Tick]) {
+    fn start(&mut self, ticks: &[Tick], latest: Option<i64>) {
+        let has_come = |time: &i64| latest.is_none_or(|latest| *time <= latest);
         let oldest = |is_snapshot: bool| {
             let of_kind = ticks.iter().filter(|tick| tick.is_snapshot == is_snapshot);
-            of_kind.filter_map(|tick| tick.source_ts).min()
+            of_kind.filter_map(|tick| tick.source_ts).filter(has_come).min()
         };
         if self.has_changes {
             return;
@@ -135,19 +168,29 @@ impl SourceClock {
     }
 
     /// `false`: it is too far ahead to be believed yet.
-    fn see(&mut self, time: i64) -> bool {
+    fn see(&mut self, time: i64, latest: Option<i64>) -> bool {
+        if latest.is_some_and(|latest| time > latest) {
+            return false;
+        }
         let now = *self.now.get_or_insert(time);
         if time.saturating_sub(now) <= FARTHEST_JUMP {
             self.now = Some(now.max(time));
             self.doubted.clear();
             return true;
         }
-        self.doubted.push(time);
-        let is_confirmed = self.doubted.len() == CONFIRMATIONS;
-        if is_confirmed {
-            self.now = self.doubted.drain(..).min();
+        match self.doubted.iter_mut().find(|doubted| doubted.is_near(time)) {
+            Some(doubted) => doubted.add(time),
+            None => {
+                let new = DoubtedTimes { lowest: time, highest: time, count: 1 };
+                self.doubted.truncate(MOST_DOUBTED - 1);
+                self.doubted.push_front(new);
+            }
         }
-        is_confirmed
+        let confirmed = self.doubted.iter().find(|doubted| doubted.goes_on());
+        let Some(DoubtedTimes { highest, .. }) = confirmed else { return false };
+        self.now = Some(*highest);
+        self.doubted.clear();
+        true
     }
 }
 
@@ -165,7 +208,8 @@ impl Clocks {
             last_event: None,
         };
         let (source, watermark) = (SourceClock::default(), None);
-        Self { tables: tables.map(clock).collect(), source, watermark, delay, idle_after }
+        let tables = tables.map(clock).collect();
+        Self { tables, source, watermark, delay, wall: None, idle_after }
     }
 
     pub(in crate::state) fn now(&self) -> Clock {
@@ -174,6 +218,22 @@ impl Clocks {
 
     pub(in crate::state) fn resume(&mut self, watermark: i64) {
         self.watermark = Some(watermark);
+    }
+
+    /// Goes on from this time of the source, whatever events have said.
+    pub(in crate::state) fn set(&mut self, time: i64) {
+        self.source.now = Some(time);
+        self.source.doubted.clear();
+        self.watermark = Some(time.saturating_sub(self.delay));
+        for table in &mut self.tables {
+            table.newest = table.newest.map(|newest| newest.min(time));
+            table.last_event = table.last_event.map(|last| last.min(time));
+        }
+    }
+
+    /// The latest time that can be right.
+    fn latest(&self) -> Option<i64> {
+        self.wall.map(|wall| wall().saturating_add(FARTHEST_JUMP))
     }
 
     /// Notes what the rows of a changelog of table number `table` say.
@@ -199,17 +259,18 @@ impl Clocks {
 
     pub(in crate::state) fn advance(&mut self, Ticks(mut ticks): Ticks) -> Advanced {
         ticks.sort_by_key(|tick| tick.position);
-        self.source.start(&ticks);
+        let latest = self.latest();
+        self.source.start(&ticks, latest);
         let mut advanced = Advanced::default();
         for tick in &ticks {
-            self.tick(tick, &mut advanced);
+            self.tick(tick, latest, &mut advanced);
         }
         advanced
     }
 
-    fn tick(&mut self, tick: &Tick, advanced: &mut Advanced) {
+    fn tick(&mut self, tick: &Tick, latest: Option<i64>, advanced: &mut Advanced) {
         if let Some(time) = tick.source_ts.filter(|_| self.source.listens_to(tick))
-            && !self.source.see(time)
+            && !self.source.see(time, latest)
         {
             let table = &self.tables[tick.table].name;
             advanced.add_ahead(table, TimeKind::SourceTs, tick.offset, time);
@@ -221,7 +282,12 @@ impl Clocks {
         if let Some(watermark) = self.watermark.filter(|watermark| time < *watermark) {
             advanced.behind.insert(tick.offset, watermark);
         }
-        if now.is_some_and(|now| time.saturating_sub(now) > table.future) {
+        let is_ahead = match (now, latest) {
+            (Some(now), _) => time.saturating_sub(now) > table.future,
+            (None, Some(latest)) => time > latest,
+            (None, None) => false,
+        };
+        if is_ahead {
             advanced.add_ahead(&table.name, TimeKind::EventTime, tick.offset, time);
             return;
         }

@@ -25,3 +25,4 @@ pub(crate) use multiset::Multiset;
 pub(crate) use operator::{EvalContext, IndexRequests, Operator, Results, WatermarkStep};
 pub(crate) use operators::normalize::{Normalize, normalize};
 pub(crate) use operators::source::KeyedResult;
+pub(crate) use rows::{EncodedRow, batch, take_rows};

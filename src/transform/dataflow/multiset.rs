@@ -135,12 +135,21 @@ impl Multiset {
         rows::batch(&self.schema, columns, count)
     }
 
-    pub(crate) fn all(&self) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn all(&self) -> Result<Vec<RecordBatch>, ArrowError> {
         let repeated = |(row, count): (&'_ EncodedRow, &i64)| {
             std::iter::repeat_n(EncodedRow::clone(row), usize::try_from(*count).unwrap_or(0))
         };
-        let rows: Vec<EncodedRow> = self.rows.iter().flat_map(repeated).collect();
-        self.decode(rows.iter())
+        let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for row in self.rows.iter().flat_map(repeated) {
+            bytes += row.len();
+            part.push(row);
+            if bytes > rows::PART_BYTES {
+                parts.push(self.decode(part.iter())?);
+                (part, bytes) = (Vec::new(), 0);
+            }
+        }
+        parts.push(self.decode(part.iter())?);
+        Ok(parts)
     }
 
     pub(crate) fn find(&self, lookup: Lookup<'_>) -> Result<Found, ArrowError> {

@@ -33,7 +33,7 @@ pub(crate) trait Results: fmt::Debug + Sync {
     /// How a result has changed in this epoch.
     fn delta(&self, name: &str) -> Option<&Delta>;
     fn find(&self, name: &str, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Found>;
-    fn all(&self, name: &str, context: &EvalContext<'_>) -> Result<RecordBatch>;
+    fn all(&self, name: &str, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>>;
 }
 
 /// Where operators say what their look-ups need.
@@ -72,8 +72,8 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync {
         Ok(counts)
     }
 
-    /// All rows.
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch>;
+    /// All rows, in parts: a column of a batch holds two gigabytes at most.
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>>;
 
     /// Columns whose values no two rows share, if any are known.
     fn unique(&self) -> Option<Vec<usize>>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
-use arrow::compute::{filter_record_batch, take};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
@@ -28,6 +28,17 @@ pub(crate) fn batch(
 pub(crate) fn take_rows(batch: &RecordBatch, at: &UInt32Array) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(|column| take(column, at, None));
     self::batch(batch.schema_ref(), columns.collect::<Result<_, _>>()?, at.len())
+}
+
+/// Bytes of the rows that are put together to one part of all rows.
+pub(crate) const PART_BYTES: usize = 64 << 20;
+
+/// The parts as one batch.
+pub(crate) fn whole(schema: &SchemaRef, parts: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    match parts {
+        [one] => Ok(one.clone()),
+        _ => concat_batches(schema, parts),
+    }
 }
 
 pub(crate) fn columns(batch: &RecordBatch, at: &[usize]) -> Vec<ArrayRef> {

@@ -4,6 +4,7 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::sql_file::{SqlError, SqlFile};
+use crate::model::with_sql_types;
 
 /// Line and column of a span; `None` for the empty span.
 pub(crate) fn span_start(span: Span) -> Option<(u64, u64)> {
@@ -29,5 +30,19 @@ pub(crate) fn planning_error(file: &SqlFile, error: &DataFusionError) -> SqlErro
     }
     let span = error.diagnostic().and_then(|d| d.span);
     let at = span.map(|span| (span.start.line, span.start.column));
-    file.error(at, error.find_root().strip_backtrace())
+    file.error(at, told(&error.find_root().strip_backtrace()))
+}
+
+/// What DataFusion says, in terms of SQL and without its advice to write to its authors.
+fn told(message: &str) -> String {
+    let end = [
+        "\n\nThis issue was likely caused by a bug",
+        "This issue was likely caused by a bug",
+        "This was likely caused by a bug",
+    ]
+    .into_iter()
+    .filter_map(|advice| message.find(advice))
+    .min();
+    let message = end.map_or(message, |end| message[..end].trim_end_matches(['.', '\n', ' ']));
+    with_sql_types(message.trim_start_matches("Internal error: "))
 }

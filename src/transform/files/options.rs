@@ -26,7 +26,6 @@ pub(crate) fn parse_options(
 ) -> Result<(SourceTable, TableOptions), SqlError> {
     let mut source = None;
     let mut options = TableOptions {
-        ttl: Some(TableOptions::DEFAULT_TTL),
         landing: Landing::History(format!("cdc_{table}")),
         ..TableOptions::default()
     };
@@ -256,9 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn ttl_is_an_hour_unless_it_says_otherwise() {
+    fn rows_stay_unless_ttl_says_otherwise() {
         let ttl = |options| parsed(options).map(|options| options.ttl);
-        assert_eq!(ttl(""), Ok(Some(Duration::from_secs(3600))));
+        assert_eq!(ttl(""), Ok(None));
         assert_eq!(ttl(", ttl = '2 days'"), Ok(Some(Duration::from_secs(172_800))));
         assert_eq!(ttl(", ttl = 'none'"), Ok(None));
         assert_eq!(ttl(", ttl = '1m'"), Ok(Some(Duration::from_secs(60))));

@@ -191,11 +191,36 @@ fn arrow_type(sql: &ast::DataType) -> Result<DataType, String> {
         }
         Sql::Date => Ok(DataType::Date32),
         Sql::Bytea | Sql::Blob(_) | Sql::Varbinary(_) | Sql::Binary(_) => Ok(DataType::Binary),
-        other => Err(format!(
-            "type {other} is not one of BIGINT, INTEGER, SMALLINT, VARCHAR, BOOLEAN, DOUBLE, \
-             DECIMAL(p,s), TIMESTAMP, TIMESTAMPTZ, DATE, BYTEA"
-        )),
+        other => Err(match of_oracle(other) {
+            Some(instead) => {
+                format!("type {other} is Oracle's: declare {instead} (docs/VALUES.md)")
+            }
+            None => format!("type {other} is not one of {TYPES}"),
+        }),
     }
+}
+
+/// Each type with its other names.
+const TYPES: &str = "BIGINT (INT8), INTEGER (INT, INT4), SMALLINT (INT2), VARCHAR (TEXT, CHAR, NVARCHAR, STRING, CLOB), \
+    BOOLEAN (BOOL), DOUBLE (DOUBLE PRECISION, FLOAT, REAL), DECIMAL(p,s) (NUMERIC, DEC), TIMESTAMP (DATETIME), \
+    TIMESTAMPTZ (TIMESTAMP WITH TIME ZONE), DATE, BYTEA (BLOB, BINARY, VARBINARY)";
+
+/// What to declare for a type that only Oracle has.
+fn of_oracle(sql: &ast::DataType) -> Option<String> {
+    let text = sql.to_string().to_uppercase();
+    let (name, size) = text.split_once('(').unwrap_or((&text, ""));
+    let size = size.trim_end_matches(')').replace(' ', "");
+    let instead = match name.trim() {
+        "NUMBER" if size.is_empty() => "DECIMAL(38,10), or BIGINT for whole numbers".to_owned(),
+        "NUMBER" => format!("DECIMAL({size})"),
+        "VARCHAR2" | "NVARCHAR2" | "NCHAR" | "NCLOB" | "LONG" | "ROWID" | "UROWID" | "XMLTYPE" => {
+            "VARCHAR".to_owned()
+        }
+        "RAW" | "LONG RAW" | "BFILE" => "BYTEA".to_owned(),
+        "BINARY_FLOAT" | "BINARY_DOUBLE" => "DOUBLE".to_owned(),
+        _ => return None,
+    };
+    Some(instead)
 }
 
 fn decimal(info: &ExactNumberInfo) -> Result<DataType, String> {

@@ -1,6 +1,8 @@
 //! From the SQL folder to maintained views: order, types, keys, and the tree of operators of each query.
 
 mod channel;
+mod key_proof;
+mod oracle_forms;
 mod parsed;
 mod pass;
 mod plan;

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
-use super::xml_table;
+use super::{oracle_forms, xml_table};
 use crate::model::Table;
 use crate::transform::files::header::{Header, parse_header};
 use crate::transform::files::location::planning_error;
@@ -21,6 +22,15 @@ pub(crate) struct ParsedTransform<'a> {
     pub(crate) references: HashSet<String>,
 }
 
+/// A syntax error, with what to write instead of what is Oracle's.
+fn unparsed(file: &SqlFile, error: &DataFusionError) -> SqlError {
+    let error = planning_error(file, error);
+    match oracle_forms::advice(&file.text) {
+        Some(advice) => SqlError { message: format!("{}; {advice}", error.message), ..error },
+        None => error,
+    }
+}
+
 /// Parses a file, and rewrites what only we have.
 ///
 /// # Errors
@@ -32,15 +42,15 @@ pub(crate) fn parse<'a>(
 ) -> Result<ParsedTransform<'a>, SqlError> {
     let header = parse_header(file)?;
     let dialect = state.config().options().sql_parser.dialect;
-    let mut statement = state
-        .sql_to_statement(&file.text, &dialect)
-        .map_err(|error| planning_error(file, &error))?;
+    let mut statement =
+        state.sql_to_statement(&file.text, &dialect).map_err(|error| unparsed(file, &error))?;
     let is_query =
         matches!(&statement, Statement::Statement(s) if matches!(**s, ast::Statement::Query(_)));
     if !is_query {
         return Err(file.error(None, "must be one SELECT"));
     }
     if let Statement::Statement(statement) = &mut statement {
+        oracle_forms::refuse(file, statement)?;
         xml_table::rewrite(statement, tables)
             .map_err(|error| file.error(error.at, error.message))?;
     }

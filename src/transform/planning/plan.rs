@@ -44,7 +44,8 @@ fn finish(pass: PlanningPass, resolver: &ColumnResolver) -> Result<Transforms, V
     pending.extend(needs.into_iter().map(|(result, missing)| resolver.pending(result, missing)));
     // Whatever registers a table starts everything over.
     let others = may_wait.into_iter().chain(absent);
-    pending.extend(others.map(|(result, reason)| PendingTransform { result, reason, needs: None }));
+    let waiting = |(result, reason)| PendingTransform { result, reason, needs: None, meant: None };
+    pending.extend(others.map(waiting));
     for (result, read) in blocked {
         if let Some(cause) = pending.iter().find(|pending| pending.result == read) {
             pending.push(cause.reader(result));

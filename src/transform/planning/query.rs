@@ -10,6 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::channel;
+use super::key_proof::{KnownTables, prove};
 use super::parsed::ParsedTransform;
 use super::undeclared::VisibleColumns;
 use crate::model::{Channel, Landing, ResultMode, ResultTable, Table, TemporalJoin};
@@ -20,7 +21,9 @@ use crate::transform::files::header::Way;
 use crate::transform::files::location::planning_error;
 use crate::transform::files::{SqlError, SqlFile, changes_name};
 use crate::transform::views::reads::{Reads, reads};
-use crate::transform::views::{MaintainedView, Maintenance, PlannedQuery, Upkeep, ViewState};
+use crate::transform::views::{
+    KeyProof, MaintainedView, Maintenance, PlannedQuery, Upkeep, ViewState,
+};
 
 /// What a query may read beside earlier results.
 #[derive(Clone, Copy)]
@@ -57,6 +60,7 @@ pub(crate) async fn plan_query(
     let (name, target) = (file.name.clone(), header.target.clone());
     let definition = definition(file, &reads, scope, earlier);
     let table = Arc::new(ResultTable { name, target, channel, schema, mode, definition });
+    let proof = proof(&plan, &table.mode, scope, earlier);
     let upkeep = if is_append(file, &table, &reads, &changes)? {
         let (maintenance, state) = (Maintenance::Append, ViewState::Append);
         Upkeep { maintenance, state, indexes: Vec::new() }
@@ -70,7 +74,7 @@ pub(crate) async fn plan_query(
         physical.map_err(|error| planning_error(file, &error))?;
     }
     let path = file.path.display().to_string();
-    MaintainedView::new(PlannedQuery { path, table, reads, plan }, upkeep)
+    MaintainedView::new(PlannedQuery { path, table, reads, plan, proof }, upkeep)
         .map_err(|error| file.error(None, format!("its rows can't be compared: {error}")))
 }
 
@@ -89,6 +93,23 @@ fn source_tables(reads: &Reads, tables: &[Arc<Table>], earlier: &[MaintainedView
         }
     }
     names.into_iter().collect()
+}
+
+/// What is proven of the key of a result.
+fn proof(
+    plan: &LogicalPlan,
+    mode: &ResultMode,
+    scope: QueryScope<'_>,
+    earlier: &[MaintainedView],
+) -> KeyProof {
+    let QueryScope { tables, temporal_joins, .. } = scope;
+    let results: Vec<KeyedResult> = earlier.iter().filter_map(keyed).collect();
+    match mode {
+        ResultMode::Append => KeyProof::default(),
+        ResultMode::Keyed { key } => {
+            prove(plan, key, KnownTables { tables, temporal_joins, results: &results })
+        }
+    }
 }
 
 /// Source tables and the columns of these that are looked up by.

@@ -173,7 +173,10 @@ impl ColumnResolver {
     pub(crate) fn pending(&self, result: String, missing: MissingColumn) -> PendingTransform {
         let tables = missing.tables.iter().map(|table| table.source.clone()).collect();
         let reason = self.reason(&missing);
-        PendingTransform { result, reason, needs: Some((missing.column, tables)) }
+        let is_unknown = self.candidates(&missing).is_empty();
+        let meant = nearest(&missing.column, &missing.tables).filter(|_| is_unknown);
+        let meant = meant.map(str::to_owned);
+        PendingTransform { result, reason, needs: Some((missing.column, tables)), meant }
     }
 
     /// What to say of a column that is not there.
@@ -189,7 +192,7 @@ impl ColumnResolver {
                     .unwrap_or_else(|| ".".to_owned());
                 format!(
                     "unknown column {column} in {names}{guess} If events will add it, the transform waits \
-                     until then."
+                     until then; `-- learned: TABLE.{column} TYPE` tells a check without events that they have."
                 )
             }
             _ => {

@@ -136,7 +136,7 @@ impl Rehearsal {
         watermark: Option<i64>,
     ) -> Result<(), TransformError> {
         self.replace(tables);
-        self.transforms.load(&self.held, watermark).await
+        self.transforms.load(&self.held, watermark).await.pop().map_or(Ok(()), Err)
     }
 
     pub(super) async fn forget(&mut self, tables: Vec<TableRows>) -> Result<(), TransformError> {
@@ -149,10 +149,11 @@ impl Rehearsal {
         self.transforms.remember(&self.held, put_back).await
     }
 
-    pub(super) fn redefined(
-        &self,
+    pub(super) async fn redefined(
+        &mut self,
         written: &BTreeMap<String, String>,
     ) -> Result<Vec<ResultChanges>, TransformError> {
-        self.transforms.redefined(written, &self.held)
+        let mut redefined = self.transforms.redefined(written, &self.held).await;
+        redefined.failed.pop().map_or(Ok(redefined.results), Err)
     }
 }

@@ -321,3 +321,51 @@ async fn a_column_whose_name_postgres_would_cut_off_is_renamed_with_as() {
     // An API has no such limit.
     assert!(problems(&[("x", &text.replace("postgres t", "rest /t"))]).await.is_empty());
 }
+
+#[tokio::test]
+async fn forms_of_oracle_are_named_with_what_to_write_instead() {
+    for (select, says) in [
+        ("TRUNC(order_date, 'HH24') AS h", "write date_trunc('hour', order_date)"),
+        ("TRUNC(order_date, 'MI') AS h", "write date_trunc('minute', order_date)"),
+        ("SYSDATE AS now", "use event times and watermark()"),
+        ("DECODE(amount, 1, 'a', 'b') AS d", "write CASE x WHEN a THEN b"),
+        ("NVL2(amount, 1, 2) AS d", "write CASE WHEN x IS NOT NULL"),
+        ("ADD_MONTHS(order_date, 1) AS d", "INTERVAL '1 month'"),
+        ("LISTAGG(amount, ',') AS d", "string_agg"),
+    ] {
+        let said = problem(&format!(
+            "-- writes: postgres t\n-- key: order_id\nSELECT order_id, {select} FROM orders"
+        ))
+        .await;
+        assert!(said.starts_with("x.sql:3:18: ") && said.contains(says), "{select}: {said}");
+    }
+    let joined =
+        "SELECT o.order_id FROM orders o, customers c WHERE o.customer_id = c.customer_id (+)";
+    let said = problem(&format!("-- writes: postgres t\n-- key: order_id\n{joined}")).await;
+    assert!(said.contains("write LEFT JOIN"), "{said}");
+    // PostgreSQL's own, and a column of such a name.
+    for select in ["trunc(amount) AS t", "NVL(amount, 0) AS t", "amount AS sysdate"] {
+        let text = format!(
+            "-- writes: postgres t\n-- key: order_id\nSELECT order_id, {select} FROM orders"
+        );
+        assert_eq!(problems(&[("x", &text)]).await, Vec::<String>::new(), "{select}");
+    }
+}
+
+#[tokio::test]
+async fn what_datafusion_says_has_no_types_of_its_own_and_no_advice_to_write_to_its_authors() {
+    for select in [
+        "trunc(order_date, customer_id)",
+        "abs(order_date)",
+        "order_date + amount",
+        "upper(order_date, 1)",
+    ] {
+        let said = problem(&format!(
+            "-- writes: postgres t\n-- key: order_id\nSELECT order_id, {select} AS x FROM orders"
+        ))
+        .await;
+        for leak in ["Timestamp(", "Utf8", "Int64", "bug report", "caused by a bug"] {
+            assert!(!said.contains(leak), "{select}: {said}");
+        }
+    }
+}

@@ -101,8 +101,8 @@ async fn a_constant_document_is_read_too() {
         "SELECT 1 AS customer_id, it['n'] AS n FROM \
         (SELECT unnest(xml_rows('<r><i/><i/></r>', '//i', 'n ORDINALITY')) AS it) q",
     );
-    let transforms = plan(&[("x", &text)]).await;
-    let whole = transforms.redefined(&BTreeMap::new()).unwrap();
+    let mut transforms = plan(&[("x", &text)]).await;
+    let whole = transforms.redefined(&BTreeMap::new()).await.unwrap();
     assert_eq!(lines(&whole), ["x + 1, 1", "x + 1, 2"]);
 }
 

@@ -1,4 +1,4 @@
-//! From differences of a query to changes of its target, by key.
+//! From differences of a result to changes of its target, by key.
 
 use std::sync::Arc;
 
@@ -12,20 +12,6 @@ use hashbrown::{HashMap, HashSet};
 use crate::model::{ColumnSet, PriorRow};
 use crate::transform::dataflow::Delta;
 
-/// What is wrong with rows as rows of a keyed result.
-#[derive(Debug)]
-pub(crate) enum KeyError {
-    Duplicate { key: String },
-    Null { column: String },
-    Arrow { source: ArrowError },
-}
-
-impl From<ArrowError> for KeyError {
-    fn from(source: ArrowError) -> Self {
-        Self::Arrow { source }
-    }
-}
-
 /// Changes of a keyed target.
 #[derive(Debug)]
 pub(crate) struct KeyedChanges {
@@ -37,7 +23,7 @@ pub(crate) struct KeyedChanges {
     pub(crate) deletes: RecordBatch,
 }
 
-/// The keys of a result, and how many rows each one has.
+/// The keys of a result, of which each has one row at most.
 #[derive(Debug)]
 pub(crate) struct KeyedOutput {
     schema: SchemaRef,
@@ -45,8 +31,6 @@ pub(crate) struct KeyedOutput {
     key: Vec<usize>,
     keys: RowConverter,
     rows: RowConverter,
-    /// `None`: the query itself makes sure that no key comes twice.
-    counts: Option<HashMap<Box<[u8]>, i64>>,
     /// Keys whose rows were taken in as if the target held them, and may be others there: it was not told of
     /// what happened to other tables while ttl had them out of memory.
     doubted: HashSet<Box<[u8]>>,
@@ -57,7 +41,6 @@ pub(crate) struct KeyedOutput {
 struct KeyChange {
     gained: Option<u32>,
     lost: Option<u32>,
-    total: i64,
 }
 
 /// A row to write, and the row that it replaces.
@@ -67,11 +50,7 @@ struct Upsert {
 }
 
 impl KeyedOutput {
-    pub(crate) fn new(
-        schema: &SchemaRef,
-        key: &[usize],
-        is_proven_unique: bool,
-    ) -> Result<Self, ArrowError> {
+    pub(crate) fn new(schema: &SchemaRef, key: &[usize]) -> Result<Self, ArrowError> {
         let sort_field = |at: usize| SortField::new(schema.field(at).data_type().clone());
         let key_fields: Vec<_> = key.iter().map(|at| schema.field(*at).clone()).collect();
         Ok(Self {
@@ -80,46 +59,38 @@ impl KeyedOutput {
             key: key.to_vec(),
             keys: RowConverter::new(key.iter().map(|at| sort_field(*at)).collect())?,
             rows: RowConverter::new((0..schema.fields().len()).map(sort_field).collect())?,
-            counts: (!is_proven_unique).then(HashMap::new),
             doubted: HashSet::new(),
         })
     }
 
-    pub(crate) fn needs_rows(&self) -> bool {
-        self.counts.is_some()
-    }
-
     pub(crate) fn clear(&mut self) {
-        self.counts.iter_mut().for_each(HashMap::clear);
         self.doubted.clear();
     }
 
     /// Rows that are new or different, and the keys that are gone. Rows that cancel out are neither.
-    pub(crate) fn changes(&mut self, delta: &Delta) -> Result<KeyedChanges, KeyError> {
+    ///
+    /// # Errors
+    /// If a key gains two rows.
+    pub(crate) fn changes(&mut self, delta: &Delta) -> Result<KeyedChanges, ArrowError> {
         let key_columns: Vec<ArrayRef> =
             self.key.iter().map(|at| Arc::clone(delta.rows.column(*at))).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
         let mut by_key: HashMap<Row<'_>, KeyChange> = HashMap::new();
         for (row, weight) in self.net(delta)? {
             let change = by_key.entry(keys.row(row as usize)).or_default();
-            change.total += weight;
             if weight < 0 {
                 change.lost = Some(row);
             } else if weight > 1 || change.gained.replace(row).is_some() {
-                return Err(KeyError::Duplicate { key: describe(&key_columns, row as usize) });
+                let what = "a key that its query makes sure of has two rows";
+                return Err(ArrowError::ComputeError(what.to_owned()));
             }
         }
         let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
-        for (key, change) in by_key {
-            let Some(row) = change.gained.or(change.lost) else { continue };
-            let left = self.count(key.as_ref(), change.total);
-            if left.is_some_and(|left| left > 1) {
-                return Err(KeyError::Duplicate { key: describe(&key_columns, row as usize) });
-            }
-            match change.gained {
-                Some(row) => upserts.push(Upsert { row, replaced: change.lost }),
-                None if left.is_none_or(|left| left == 0) => deletes.push(row),
-                None => {}
+        for change in by_key.into_values() {
+            match (change.gained, change.lost) {
+                (Some(row), replaced) => upserts.push(Upsert { row, replaced }),
+                (None, Some(row)) => deletes.push(row),
+                (None, None) => {}
             }
         }
         // Neighbours in the target's index one after the other: a third less work for PostgreSQL.
@@ -137,7 +108,6 @@ impl KeyedOutput {
             }
         }
         let upserts: Vec<u32> = upserts.iter().map(|upsert| upsert.row).collect();
-        self.refuse_nulls(&key_columns, &upserts)?;
         let upserts = take_record_batch(&delta.rows, &UInt32Array::from(upserts))?;
         let deletes =
             take_record_batch(&delta.rows, &UInt32Array::from(deletes))?.project(&self.key)?;
@@ -149,7 +119,7 @@ impl KeyedOutput {
     }
 
     /// The rows of a change that was not told to the target: what it holds under their keys is not known.
-    pub(crate) fn doubt(&mut self, changes: &KeyedChanges) -> Result<(), KeyError> {
+    pub(crate) fn doubt(&mut self, changes: &KeyedChanges) -> Result<(), ArrowError> {
         let key_columns: Vec<ArrayRef> =
             self.key.iter().map(|at| Arc::clone(changes.upserts.column(*at))).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
@@ -197,40 +167,8 @@ impl KeyedOutput {
         Ok(net)
     }
 
-    /// How many rows a key has after it gained and lost some, if that is counted.
-    fn count(&mut self, key: &[u8], total: i64) -> Option<i64> {
-        let counts = self.counts.as_mut()?;
-        let count = counts.entry(key.into()).or_insert(0);
-        *count += total;
-        let count = *count;
-        if count == 0 {
-            counts.remove(key);
-        }
-        Some(count)
-    }
-
-    fn refuse_nulls(&self, key_columns: &[ArrayRef], rows: &[u32]) -> Result<(), KeyError> {
-        for (column, field) in key_columns.iter().zip(self.key_schema.fields()) {
-            let nulls = column.logical_nulls();
-            if let Some(nulls) = nulls
-                && rows.iter().any(|row| nulls.is_null(*row as usize))
-            {
-                return Err(KeyError::Null { column: field.name().clone() });
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn memory(&self) -> usize {
         const ENTRY: usize = 64;
-        let counted = self.counts.as_ref().map_or(0, HashMap::capacity);
-        (counted + self.doubted.capacity()) * ENTRY
+        self.doubted.capacity() * ENTRY
     }
-}
-
-fn describe(key: &[ArrayRef], row: usize) -> String {
-    let show = |column: &ArrayRef| {
-        arrow::util::display::array_value_to_string(column, row).unwrap_or_else(|_| "?".to_owned())
-    };
-    key.iter().map(show).collect::<Vec<_>>().join(", ")
 }

@@ -16,10 +16,15 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 
-use super::keyed_output::{KeyError, KeyedChanges, KeyedOutput};
+use super::key_proof::KeyProof;
+use super::key_rule::{KeyRule, Keys, Ruled};
+use super::keyed_output::{KeyedChanges, KeyedOutput};
+use super::left_out::LeftOut;
 use super::maintenance::Maintenance;
 use super::reads::Reads;
-use crate::model::{Found, Lookup, ResultChanges, ResultMode, ResultTable, Window};
+use crate::model::{
+    Channel, Found, Lookup, PriorRow, ResultChanges, ResultMode, ResultTable, Window,
+};
 use crate::transform::dataflow::{
     Delta, EvalContext, IndexRequests, Multiset, Normalize, Operator, normalize,
 };
@@ -49,6 +54,8 @@ pub(crate) struct PlannedQuery {
     pub(crate) reads: Reads,
     /// The query as a whole.
     pub(crate) plan: LogicalPlan,
+    /// What the plan proves of the key; of appended rows nothing.
+    pub(crate) proof: KeyProof,
 }
 
 /// How the result of a query is kept.
@@ -66,22 +73,48 @@ pub(crate) struct MaintainedView {
     query: PlannedQuery,
     upkeep: Upkeep,
     /// `None` for appended rows.
-    output: Option<KeyedOutput>,
+    keyed: Option<Keyed>,
     /// How the rows changed in this epoch.
     delta: Delta,
+    /// Rows that the epoch left out.
+    left_out: LeftOut,
+}
+
+/// What makes a keyed result of the rows of a query.
+#[derive(Debug)]
+struct Keyed {
+    rule: KeyRule,
+    output: KeyedOutput,
 }
 
 impl MaintainedView {
     pub(crate) fn new(query: PlannedQuery, upkeep: Upkeep) -> Result<Self, ArrowError> {
         let schema = &query.table.schema;
-        let output = match &query.table.mode {
+        let keyed = match &query.table.mode {
             ResultMode::Append => None,
             ResultMode::Keyed { key } => {
-                Some(KeyedOutput::new(schema, key, upkeep.state.is_unique_by(key))?)
+                let keys = if query.proof.is_unique { Keys::ProvenUnique } else { Keys::Unproven };
+                let rule = KeyRule::new(schema, key, keys)?;
+                Some(Keyed { rule, output: KeyedOutput::new(schema, key)? })
             }
         };
-        let delta = Delta::empty(schema);
-        Ok(Self { query, upkeep, output, delta })
+        let (delta, left_out) = (Delta::empty(schema), LeftOut::default());
+        Ok(Self { query, upkeep, keyed, delta, left_out })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn plan(&self) -> &LogicalPlan {
+        &self.query.plan
+    }
+
+    /// What the plan proves of the key.
+    pub(crate) fn proof(&self) -> &KeyProof {
+        &self.query.proof
+    }
+
+    /// The rows that this epoch has left out.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// The source tables and their columns by which it looks rows up.
@@ -135,10 +168,17 @@ impl MaintainedView {
             || self.query.reads.tables.iter().any(|table| changed.contains(table))
     }
 
+    pub(crate) fn reads_watermark(&self) -> bool {
+        self.query.reads.watermark
+    }
+
     /// Forgets the difference of the last epoch.
     pub(crate) fn begin(&mut self) {
         if !self.delta.is_empty() {
             self.delta = Delta::empty(&self.query.table.schema);
+        }
+        if !self.left_out.is_empty() {
+            self.left_out = LeftOut::default();
         }
     }
 
@@ -150,7 +190,20 @@ impl MaintainedView {
         }
     }
 
+    /// The rows of the result that a look-up finds.
     pub(crate) fn find(
+        &self,
+        lookup: Lookup<'_>,
+        context: &EvalContext<'_>,
+    ) -> DataFusionResult<Found> {
+        let found = self.find_of_query(lookup, context)?;
+        match &self.keyed {
+            Some(keyed) => Ok(keyed.rule.found(found)?),
+            None => Ok(found),
+        }
+    }
+
+    fn find_of_query(
         &self,
         lookup: Lookup<'_>,
         context: &EvalContext<'_>,
@@ -165,10 +218,18 @@ impl MaintainedView {
         }
     }
 
-    /// The rows that it has now; of an appended one, those of this epoch.
-    pub(crate) fn all(&self, context: &EvalContext<'_>) -> DataFusionResult<RecordBatch> {
+    /// The rows that it has now, in parts; of an appended one, those of this epoch.
+    pub(crate) fn all(&self, context: &EvalContext<'_>) -> DataFusionResult<Vec<RecordBatch>> {
+        let rows = self.all_of_query(context)?;
+        match &self.keyed {
+            Some(keyed) => Ok(keyed.rule.shown(rows)?),
+            None => Ok(rows),
+        }
+    }
+
+    fn all_of_query(&self, context: &EvalContext<'_>) -> DataFusionResult<Vec<RecordBatch>> {
         match &self.upkeep.state {
-            ViewState::Append => Ok(self.delta.rows.clone()),
+            ViewState::Append => Ok(vec![self.delta.rows.clone()]),
             ViewState::Incremental { root } => root.all(context),
             ViewState::Recompute { rows, .. } => Ok(rows.all()?),
         }
@@ -194,12 +255,19 @@ impl MaintainedView {
             }
         };
         loaded.map_err(|source| self.failed(source))?;
-        if let Some(output) = &mut self.output
-            && output.needs_rows()
-        {
+        self.load_keys(context).map_err(|source| self.failed(source))
+    }
+
+    /// Shows all rows to the rule of keys, if it goes by them.
+    fn load_keys(&mut self, context: &EvalContext<'_>) -> DataFusionResult<()> {
+        let needs_rows = self.keyed.as_ref().is_some_and(|keyed| keyed.rule.needs_rows());
+        let parts = if needs_rows { self.all_of_query(context)? } else { Vec::new() };
+        if let Some(Keyed { rule, output }) = &mut self.keyed {
+            rule.clear();
             output.clear();
-            let rows = self.all(context).map_err(|source| self.failed(source))?;
-            self.count(&Delta::of(rows, 1))?;
+            for part in parts {
+                rule.apply(&Delta::of(part, 1))?;
+            }
         }
         Ok(())
     }
@@ -222,42 +290,88 @@ impl MaintainedView {
                 .await
                 .and_then(|batches| Ok(rows.replace(&batches)?)),
         };
-        self.delta = delta.map_err(|source| self.failed(source))?;
-        let changes = self.count(&self.delta.clone())?;
-        if let (Emit::Nothing, Some(output)) = (emit, &mut self.output) {
-            let doubted = output.doubt(&changes);
-            doubted.map_err(|error| key_error(&self.query.path, error))?;
-        }
-        let KeyedChanges { upserts, held, deletes } = changes;
+        let changes = delta.and_then(|delta| Ok(self.ruled(delta, emit)?));
+        let KeyedChanges { upserts, held, deletes } =
+            changes.map_err(|source| self.failed(source))?;
         let table = Arc::clone(&self.query.table);
         Ok(ResultChanges { table, upserts, held, deletes, is_new_definition: false })
     }
 
-    fn count(&mut self, delta: &Delta) -> Result<KeyedChanges, TransformError> {
-        let Some(output) = &mut self.output else {
-            let (upserts, deletes) = (delta.rows.clone(), no_keys());
+    /// Takes the difference of the query for what it is to the result.
+    fn ruled(&mut self, delta: Delta, emit: Emit) -> Result<KeyedChanges, ArrowError> {
+        let Some(Keyed { rule, output }) = &mut self.keyed else {
+            self.delta = delta;
+            let (upserts, deletes) = (self.delta.rows.clone(), no_keys());
             return Ok(KeyedChanges { upserts, held: Vec::new(), deletes });
         };
-        output.changes(delta).map_err(|error| key_error(&self.query.path, error))
+        let Ruled { delta, left_out } = rule.apply(&delta)?;
+        self.delta = delta;
+        let changes = output.changes(&self.delta)?;
+        match emit {
+            Emit::ToTarget => self.left_out = left_out,
+            // Was told when it was new.
+            Emit::Nothing => output.doubt(&changes)?,
+        }
+        Ok(changes)
     }
 
-    /// All rows, for a target that holds rows of another definition.
-    pub(crate) fn whole(&self, context: &EvalContext<'_>) -> Result<ResultChanges, TransformError> {
-        let table = Arc::clone(&self.query.table);
-        // Appended rows stay as they are: there is nothing to compute them from.
-        let upserts = match self.output {
-            Some(_) => self.all(context).map_err(|source| self.failed(source))?,
-            None => RecordBatch::new_empty(Arc::clone(&table.schema)),
+    /// All rows, for a target that holds rows of another definition: the first part takes these away, the others add to
+    /// it. Nothing is posted for a new definition, so that of such a result there is one part.
+    pub(crate) fn whole(
+        &self,
+        context: &EvalContext<'_>,
+    ) -> Result<Vec<ResultChanges>, TransformError> {
+        let table = &self.query.table;
+        let part = |upserts: RecordBatch, held: Vec<PriorRow>, is_new_definition| ResultChanges {
+            table: Arc::clone(table),
+            upserts,
+            held,
+            deletes: no_keys(),
+            is_new_definition,
         };
-        let (held, deletes) = (Vec::new(), no_keys());
-        Ok(ResultChanges { table, upserts, held, deletes, is_new_definition: true })
+        // Appended rows stay as they are: there is nothing to compute them from.
+        let is_written = self.keyed.is_some() && table.channel == Channel::Table;
+        if !is_written {
+            let nothing = RecordBatch::new_empty(Arc::clone(&table.schema));
+            return Ok(vec![part(nothing, Vec::new(), true)]);
+        }
+        let mut rows = self.all(context).map_err(|source| self.failed(source))?.into_iter();
+        let first = rows.next();
+        let first = first.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&table.schema)));
+        let added = |rows: RecordBatch| {
+            let held = vec![PriorRow::Nothing; rows.num_rows()];
+            part(rows, held, false)
+        };
+        let others = rows.filter(|rows| rows.num_rows() > 0).map(added);
+        Ok(std::iter::once(part(first, Vec::new(), true)).chain(others).collect())
+    }
+
+    /// All rows that are left out.
+    pub(crate) fn all_left_out(
+        &self,
+        context: &EvalContext<'_>,
+    ) -> Result<LeftOut, TransformError> {
+        let Some(keyed) = &self.keyed else { return Ok(LeftOut::default()) };
+        let is_proven = self.query.proof.is_unique && self.query.proof.nullable.is_empty();
+        if is_proven {
+            return Ok(LeftOut::default());
+        }
+        let left_out =
+            self.all_of_query(context).and_then(|rows| Ok(keyed.rule.left_out(&rows)?));
+        left_out.map_err(|source| self.failed(source))
+    }
+
+    /// Makes an error of this view, without holding it.
+    pub(crate) fn failure(&self) -> impl FnOnce(DataFusionError) -> TransformError + use<> {
+        let (result, path) = (self.query.table.name.clone(), self.query.path.clone());
+        |source| TransformError { result, path, source: Box::new(source) }
     }
 
     pub(crate) fn failed(&self, source: DataFusionError) -> TransformError {
-        TransformError::Run { path: self.query.path.clone(), source: Box::new(source) }
+        self.failure()(source)
     }
 
-    /// The query run as a whole over the rows that its tables are showing.
+    /// The rows of the result by the query run as a whole over the rows that its tables are showing.
     pub(crate) async fn recompute_all(
         &self,
         state: &SessionState,
@@ -265,8 +379,15 @@ impl MaintainedView {
         let batches = query(&self.query.plan, &self.query.table, state)
             .await
             .map_err(|source| self.failed(source))?;
-        concat_batches(&self.query.table.schema, &batches)
-            .map_err(|source| self.failed(source.into()))
+        let ruled = |rows: RecordBatch| match &self.query.table.mode {
+            ResultMode::Append => Ok(rows),
+            ResultMode::Keyed { key } => {
+                let mut rule = KeyRule::new(&self.query.table.schema, key, Keys::Unproven)?;
+                Ok(rule.apply(&Delta::of(rows, 1))?.delta.rows)
+            }
+        };
+        let rows = concat_batches(&self.query.table.schema, &batches).and_then(ruled);
+        rows.map_err(|source| self.failed(source.into()))
     }
 
     /// Bytes that it keeps.
@@ -276,28 +397,14 @@ impl MaintainedView {
             ViewState::Incremental { root } => root.memory(),
             ViewState::Recompute { rows, .. } => rows.memory(),
         };
-        kept + self.output.as_ref().map_or(0, KeyedOutput::memory)
+        let keyed = self.keyed.as_ref();
+        kept + keyed.map_or(0, |keyed| keyed.rule.memory() + keyed.output.memory())
     }
 }
 
 impl ViewState {
     pub(crate) fn runs_as_a_whole(&self) -> bool {
         matches!(self, Self::Append | Self::Recompute { .. })
-    }
-
-    /// Whether the query itself makes sure that no two rows have the same key.
-    fn is_unique_by(&self, key: &[usize]) -> bool {
-        let Self::Incremental { root } = self else { return false };
-        root.unique().is_some_and(|unique| unique.iter().all(|column| key.contains(column)))
-    }
-}
-
-fn key_error(path: &str, error: KeyError) -> TransformError {
-    let path = path.to_owned();
-    match error {
-        KeyError::Duplicate { key } => TransformError::DuplicateKey { path, key },
-        KeyError::Null { column } => TransformError::NullKey { path, column },
-        KeyError::Arrow { source } => TransformError::Compare { path, source },
     }
 }
 

@@ -1,6 +1,7 @@
 //! What SQL files make of the events, and where it goes.
 
 mod key_changes;
+mod keys;
 mod lookup;
 pub(crate) mod rest;
 mod shipped_xml;

@@ -47,6 +47,19 @@ async fn until_logged(shop: &Shop, text: &str) {
     }
 }
 
+/// Waits until the status page says that an edit is refused, while everything that ran goes on.
+async fn until_refused(shop: &Shop, why: &str) {
+    let started = std::time::Instant::now();
+    loop {
+        let ready = get(shop, "/ready").await.map_or_else(String::new, |(_, ready)| ready);
+        if ready.contains("\"edit\"") && ready.contains(why) && ready.contains("\"ready\":true") {
+            return;
+        }
+        assert!(started.elapsed().as_secs() < 60, "{ready}\n{}", shop.log_tail("run"));
+        pause().await;
+    }
+}
+
 /// How often the processor has planned the folder.
 async fn plans(shop: &Shop) -> u64 {
     let (_, page) = get(shop, "/metrics").await.expect("metrics");
@@ -77,9 +90,14 @@ async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
     // The column would have to become a text, which the table can't take.
     write(REGIONS);
     until_logged(&shop, "tiers.regions").await;
+    until_refused(&shop, "tiers.regions").await;
+    let (_, metrics) = get(&shop, "/metrics").await.expect("metrics");
+    assert!(metrics.contains("cdc_sql_edit_refused 1"), "{metrics}");
+    // The file stays as it is: the target is looked at again.
     shop.query("DROP TABLE tiers").await;
-    write(&format!("{REGIONS} -- the table was dropped"));
     until_exact(&shop, REGIONS).await;
+    let (_, ready) = get(&shop, "/ready").await.expect("a page");
+    assert!(!ready.contains("\"edit\""), "{ready}");
 
     // What changes while nobody keeps the table is caught up with.
     std::fs::remove_file(&path).expect("a removal");
@@ -92,5 +110,37 @@ async fn an_edit_is_taken_over_and_a_broken_one_is_refused() {
     shop.wait_for(published).await;
     shop.end(&mut processor).await;
     referee::all_is_exact(&shop, published).await;
+    shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn a_start_whose_files_are_refused_goes_on_with_those_that_ran_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sql = copied_sql(folder.path());
+    let shop = Shop::open_with(|settings| Settings { sql: sql.clone(), ..settings }).await;
+    let path = sql.join("transforms/tiers.sql");
+    std::fs::write(&path, file(TIERS)).expect("a file");
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    publish(&shop, 1000, "1").await;
+    shop.wait_for(shop.stack.published().expect("a count")).await;
+    until_exact(&shop, TIERS).await;
+    shop.end(&mut processor).await;
+
+    // A mistake of the file, then a target that it does not fit.
+    let broken = "SELECT tier, COUNT(*) AS customers, FROM customers";
+    for (seed, select, why) in [("2", broken, "tiers.sql:3:"), ("3", REGIONS, "tiers.regions")] {
+        std::fs::write(&path, file(select)).expect("an edit");
+        let mut processor = shop.stack.processor(None).expect("a processor");
+        until_refused(&shop, why).await;
+        publish(&shop, 500, seed).await;
+        shop.wait_for(shop.stack.published().expect("a count")).await;
+        until_exact(&shop, TIERS).await;
+        shop.end(&mut processor).await;
+    }
+    // Without a version before, there is nothing to go on with.
+    shop.query("DELETE FROM tidemark_sql_files").await;
+    std::fs::write(&path, file(broken)).expect("an edit");
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    assert!(!shop.wait_for_end(&mut processor).await, "it ends with the mistake");
     shop.stack.stop().await.expect("the servers end");
 }

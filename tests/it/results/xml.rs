@@ -220,7 +220,7 @@ fn x4() -> Case {
             (
                 letters(
                     "error_type = 'SCHEMA_MISMATCH' AND payload->'after'->>'ID' = '403' AND error_message LIKE \
-                    '%checked_items: row 1, column name Utf8: the value is missing'",
+                    '%checked_items: row 1, column name VARCHAR: the value is missing'",
                 ),
                 "1",
             ),

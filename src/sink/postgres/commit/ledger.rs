@@ -98,7 +98,7 @@ impl Ledger {
                 Box::new(lasts),
                 Box::new(json(serde_json::to_value(landed_counts(commit)))?),
                 Box::new(json(serde_json::to_value(result_counts(commit)))?),
-                Box::new(commit.dead_letters.len() as i64),
+                Box::new(commit.letters() as i64),
                 Box::new(commit.watermark.map(Micros)),
                 Box::new(commit.opened_at),
                 Box::new(commit.closed_at),

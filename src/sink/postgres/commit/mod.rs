@@ -17,10 +17,10 @@ use self::plan::EpochPlan;
 use self::transaction::{CommitFailure, CommitOutcome, roll_back};
 use self::with_savepoints::RefusalPolicy;
 use crate::model::{Epoch, EpochCommit, LedgerPosition};
+use crate::resilience::FloodGauge;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::config::PostgresConfig;
-use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::targets::Targets;
 use crate::sink::{SinkError, new_run_id};
 

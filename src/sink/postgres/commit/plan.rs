@@ -100,10 +100,12 @@ impl<'a> EpochPlan<'a> {
 
     fn dead_letters(&self) -> Result<Vec<BoundStatement>, SinkError> {
         let Self { ledger, targets, commit, .. } = *self;
-        if commit.dead_letters.is_empty() {
+        if commit.letters() == 0 {
             return Ok(Vec::new());
         }
-        let target = targets.dead_letters()?;
-        letter_table::inserts(commit, target, ledger.written_by(commit.closed_at))
+        let (target, written_by) = (targets.dead_letters()?, ledger.written_by(commit.closed_at));
+        let mut inserts = letter_table::inserts(commit, target, written_by)?;
+        inserts.extend(letter_table::of_left_out(&commit.result_letters, target, written_by)?);
+        Ok(inserts)
     }
 }

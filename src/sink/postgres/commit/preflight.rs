@@ -9,9 +9,9 @@ use std::time::SystemTime;
 
 use super::with_savepoints::try_out;
 use crate::model::Changelog;
+use crate::resilience::FloodGauge;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::session::{Connector, DatabaseSession};
-use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::refused_rows::messages::of_landing;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::refused_rows::type_checks::misfits;

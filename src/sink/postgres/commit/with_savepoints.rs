@@ -9,13 +9,13 @@ use super::transaction::{
     BY_INDEX, CommitFailure, CommitOutcome, EpochWrite, READ_COMMITTED, roll_back,
 };
 use crate::model::ErrorType;
+use crate::resilience::FloodGauge;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::refused_rows::bisect::{
     Aim, rejected_upfront, write_again, write_fitting, write_others,
 };
-use crate::sink::postgres::refused_rows::flood::FloodGauge;
 use crate::sink::postgres::refused_rows::messages::{self, RefusedResult};
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite};

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 
-use crate::model::{DeadLetter, EpochCommit, ErrorType};
+use crate::model::{DeadLetter, EpochCommit, ErrorType, ResultLetter};
 use crate::sink::SinkError;
 use crate::sink::postgres::refused_rows::messages::RefusedResult;
 use crate::sink::postgres::schema::catalog::CatalogTable;
@@ -20,6 +20,8 @@ use crate::sink::postgres::target::table::{ColumnSpec, Fidelity, FoundTable, Tar
 pub(crate) const OF_RESULT: &str = "result/";
 /// The `operation` of a refused row of a result that was to be deleted.
 pub(crate) const DELETED: &str = "deleted";
+/// The `operation` of a row that a result does not show.
+const LEFT_OUT: &str = "left_out";
 
 /// Which letters can be processed again: events, requests that an API refused, and rows of results.
 pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'rest' \
@@ -123,6 +125,28 @@ pub(crate) fn of_results(
     rows(&written.collect::<Vec<_>>(), target, written_by)
 }
 
+/// The statements that add rows which results don't show: letters without an event, too.
+pub(crate) fn of_left_out(
+    letters: &[ResultLetter],
+    target: &TargetTable,
+    written_by: WrittenBy<'_>,
+) -> Result<Vec<BoundStatement>, SinkError> {
+    if letters.is_empty() {
+        return Ok(Vec::new());
+    }
+    let written = letters.iter().map(|letter| LetterRow {
+        topic: format!("{OF_RESULT}{}", letter.result),
+        error_type: letter.error_type,
+        message: &letter.message,
+        table: None,
+        column: letter.column.as_deref(),
+        payload: letter.row.as_bytes(),
+        properties: about_row(&letter.result, LEFT_OUT),
+        event_id: None,
+    });
+    rows(&written.collect::<Vec<_>>(), target, written_by)
+}
+
 /// What the table holds of a letter.
 struct LetterRow<'a> {
     topic: String,
@@ -181,8 +205,11 @@ fn properties(letter: &DeadLetter) -> String {
 
 /// What the payload alone doesn't tell.
 fn row_properties(row: &RefusedResult) -> String {
-    let operation = if row.is_deletion { DELETED } else { "upserted" };
-    serde_json::json!({"result": row.result, "operation": operation}).to_string()
+    about_row(&row.result, if row.is_deletion { DELETED } else { "upserted" })
+}
+
+fn about_row(result: &str, operation: &str) -> String {
+    serde_json::json!({"result": result, "operation": operation}).to_string()
 }
 
 /// Bytes of a payload that is shown as jsonb too: parsed, it takes some 25 times its bytes of memory.

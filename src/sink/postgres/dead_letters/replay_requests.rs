@@ -13,18 +13,24 @@ const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
 const IS_REQUEST: &str = "phase = 'rest'";
 const IS_ROW: &str = "phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%'";
 
+/// So many bytes of events are taken up at once.
+const MOST_BYTES: usize = 64 << 20;
+
 /// Of this pipeline.
 const IS_ASKED: &str = "status = 'requested' AND pipeline = $1";
 
 impl LetterStore {
-    /// The first `limit` events that are asked for, in the order of their spools' ids. A message that
-    /// can't be told is left out.
+    /// The first `limit` events that are asked for, in the order of their spools' ids; fewer if they are large, and one at
+    /// least. A message that can't be told is left out.
     ///
     /// # Errors
     /// If the database can't be asked.
     pub async fn requests(&mut self, limit: i64) -> Result<Vec<ReplayRequest>, SinkError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM {} WHERE {IS_ASKED} AND {IS_EVENT} ORDER BY event_id LIMIT $2",
+            "SELECT {COLUMNS} FROM (SELECT *, sum(octet_length(original_payload)) OVER (ORDER BY event_id, id) \
+             - octet_length(original_payload) AS bytes_before FROM (\
+             SELECT * FROM {} WHERE {IS_ASKED} AND {IS_EVENT} ORDER BY event_id, id LIMIT $2) AS asked) AS taken \
+             WHERE bytes_before < {MOST_BYTES} ORDER BY event_id, id",
             self.table
         );
         let letters = self.ask("reading replays", &sql, None, &[&limit], letter).await?;

@@ -10,13 +10,13 @@ use tokio_postgres::types::ToSql;
 
 use super::snapshot;
 use crate::model::{Changelog, Table};
+use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::landing_columns::CHANGE_SEQ;
 use crate::sink::postgres::target::rows::EncodedRows;
 use crate::sink::postgres::target::table::TargetTable;
-use crate::sink::{BOOTSTRAP_ROWS, SinkError};
 
 /// One statement, unless the keys are too many or too large for one. Rows are streamed, and only the
 /// chunk at hand is kept twice.
@@ -34,17 +34,18 @@ pub(crate) async fn read(
     let bound = EncodedRows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let sql = select(table, landing, &wanted);
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
-    let mut changelogs = Vec::new();
+    let mut read = snapshot::ReadRows::new(table, &landing.name);
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
         let params = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
         let rows = connection.client.query_raw(&statement, params).await.map_err(failed)?;
         let rows = rows.inspect_ok(|_| connection.deadline.record_activity());
-        let mut rows = pin!(rows.try_chunks(BOOTSTRAP_ROWS));
-        while let Some(chunk) = rows.try_next().await.map_err(|error| failed(error.1))? {
-            changelogs.push(snapshot::changelog(table, &landing.name, &chunk)?);
+        let mut rows = pin!(rows);
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            read.add(row)?;
         }
     }
+    let changelogs = read.finish()?;
     connection.commit().await.map_err(failed)?;
     Ok(changelogs)
 }

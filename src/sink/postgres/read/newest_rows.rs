@@ -15,7 +15,7 @@ use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::landing_columns::{CHANGE_SEQ, OPERATION};
 use crate::sink::postgres::target::rows::EncodedRows;
 use crate::sink::postgres::target::table::TargetTable;
-use crate::sink::{BOOTSTRAP_ROWS, KeyQuery, SinkError};
+use crate::sink::{KeyQuery, SinkError};
 
 /// One statement, unless the keys are too many or too large for one; `None`: more than `limit` rows.
 pub(crate) async fn read(
@@ -48,15 +48,15 @@ pub(crate) async fn read(
             break;
         }
     }
+    // Rows keep their statements, which must be gone before the transaction is.
     let changelogs = if found.len() > limit {
+        drop(found);
         None
     } else {
-        let chunks = found.chunks(BOOTSTRAP_ROWS);
-        let changelogs = chunks.map(|rows| snapshot::changelog(table, &landing.name, rows));
-        Some(changelogs.collect::<Result<Vec<_>, _>>()?)
+        let mut read = snapshot::ReadRows::new(table, &landing.name);
+        found.into_iter().try_for_each(|row| read.add(row))?;
+        Some(read.finish()?)
     };
-    // Rows keep their statements, which must be gone before the transaction is.
-    drop(found);
     connection.commit().await.map_err(failed)?;
     Ok(changelogs)
 }

@@ -17,7 +17,7 @@ use tokio_postgres::types::{FromSql, Type};
 
 use crate::model::{
     Changelog, FieldType, Operation, Position, PromotedColumn, Scn, SureType, SystemColumn, Table,
-    extract,
+    extract, sql_type,
 };
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
@@ -30,7 +30,7 @@ use crate::sink::postgres::schema::wire_format::{
     POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire,
 };
 use crate::sink::postgres::target::table::TargetTable;
-use crate::sink::{BOOTSTRAP_ROWS, SinkError};
+use crate::sink::{BOOTSTRAP_BYTES, BOOTSTRAP_ROWS, SinkError};
 
 /// How the landing tables are read.
 pub(crate) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
@@ -53,18 +53,12 @@ pub(crate) async fn read(
     let since = since.iter().map(|since| (since, Type::INT8));
     let rows = connection.client.query_typed_raw(&sql, since).await.map_err(failed)?;
     let mut rows = pin!(rows);
-    let (mut changelogs, mut chunk) = (Vec::new(), Vec::new());
+    let mut read = ReadRows::new(table, name);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         connection.deadline.record_activity();
-        chunk.push(row);
-        if chunk.len() == BOOTSTRAP_ROWS {
-            changelogs.push(changelog(table, name, &chunk)?);
-            chunk.clear();
-        }
+        read.add(row)?;
     }
-    if !chunk.is_empty() {
-        changelogs.push(changelog(table, name, &chunk)?);
-    }
+    let changelogs = read.finish()?;
     connection.commit().await.map_err(failed)?;
     Ok(changelogs)
 }
@@ -168,17 +162,56 @@ fn select(table: &Table, columns: &str, landing: &str, has_since: bool) -> Strin
     )
 }
 
-/// Rows with [`newest_columns`] as a changelog; `name` is the landing table's.
-pub(crate) fn changelog(
-    table: &Arc<Table>,
-    name: &str,
-    rows: &[Row],
-) -> Result<Changelog, SinkError> {
+/// Rows with [`newest_columns`] on their way to changelogs, none of which is too large.
+pub(crate) struct ReadRows<'a> {
+    table: &'a Arc<Table>,
+    /// The landing table's.
+    name: &'a str,
+    chunk: Vec<Row>,
+    bytes: usize,
+    changelogs: Vec<Changelog>,
+}
+
+impl<'a> ReadRows<'a> {
+    pub(crate) fn new(table: &'a Arc<Table>, name: &'a str) -> Self {
+        Self { table, name, chunk: Vec::new(), bytes: 0, changelogs: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, row: Row) -> Result<(), SinkError> {
+        self.bytes += row.raw_size_bytes();
+        self.chunk.push(row);
+        if self.chunk.len() == BOOTSTRAP_ROWS || self.bytes >= BOOTSTRAP_BYTES {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.changelogs.push(changelog(self.table, self.name, &self.chunk)?);
+        self.chunk.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Rows keep their statements, which must be gone before their transaction is: it ends after this.
+    pub(crate) fn finish(mut self) -> Result<Vec<Changelog>, SinkError> {
+        if !self.chunk.is_empty() {
+            self.close()?;
+        }
+        Ok(self.changelogs)
+    }
+}
+
+fn changelog(table: &Arc<Table>, name: &str, rows: &[Row]) -> Result<Changelog, SinkError> {
     let unreadable = |what: String| SinkError::Unreadable { table: name.to_owned(), what };
     let mut arrays = Vec::with_capacity(table.columns.len() + SystemColumn::ALL.len());
     for (index, column) in table.declared().iter().enumerate() {
         let array = array(rows, index, &column.data_type).ok_or_else(|| {
-            unreadable(format!("a value in {} that is no {}", column.name, column.data_type))
+            unreadable(format!(
+                "a value in {} that is no {}",
+                column.name,
+                sql_type(&column.data_type)
+            ))
         })?;
         arrays.push(array);
     }

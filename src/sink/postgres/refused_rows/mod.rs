@@ -2,7 +2,6 @@
 
 pub(super) mod bisect;
 pub(super) mod check_evaluation;
-pub(super) mod flood;
 pub(super) mod messages;
 pub(super) mod refusal;
 pub(super) mod server_bisect;

@@ -10,6 +10,7 @@ pub(super) mod made_at_start;
 pub(super) mod migrations;
 pub(super) mod numeric;
 pub(super) mod relation;
+pub(super) mod sql_files;
 pub(super) mod system_tables;
 pub(super) mod text_rules;
 pub(super) mod wire_format;

@@ -55,6 +55,10 @@ fn recompute<T>(reason: impl Into<String>) -> Result<T, CompileError> {
     Err(CompileError::Recompute(reason.into()))
 }
 
+/// Why a window function is computed anew, and what to write for the most common one.
+const OVER: &str = "it has OVER() (of the newest row of each key, instead of ROW_NUMBER() or QUALIFY, SELECT DISTINCT ON (key) \
+                    ... ORDER BY key, time DESC is kept from differences)";
+
 /// What a query may read.
 pub(crate) struct Readable<'a> {
     pub(crate) state: &'a SessionState,
@@ -114,7 +118,7 @@ impl Compiler<'_, '_> {
                 let rows = usize::from(empty.produce_one_row);
                 Ok(Constant::boxed(rows::null_rows(&schema, rows)?))
             }
-            LogicalPlan::Window(_) => recompute("it has OVER()"),
+            LogicalPlan::Window(_) => recompute(OVER),
             LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => recompute("it has LIMIT"),
             LogicalPlan::Unnest(_) => recompute("it has UNNEST"),
             LogicalPlan::RecursiveQuery(_) => recompute("it has a recursive query"),

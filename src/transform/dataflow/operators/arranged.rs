@@ -32,7 +32,10 @@ impl Operator for Arranged {
     fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
         self.input.load(context)?;
         self.rows.clear();
-        Ok(self.rows.apply(&Delta::of(self.input.all(context)?, 1))?)
+        for part in self.input.all(context)? {
+            self.rows.apply(&Delta::of(part, 1))?;
+        }
+        Ok(())
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
@@ -49,7 +52,7 @@ impl Operator for Arranged {
         Ok(self.rows.find(lookup)?)
     }
 
-    fn all(&self, _: &EvalContext<'_>) -> Result<RecordBatch> {
+    fn all(&self, _: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
         Ok(self.rows.all()?)
     }
 

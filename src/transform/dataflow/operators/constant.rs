@@ -53,8 +53,8 @@ impl Operator for Constant {
         Ok(Found { rows: found, key_of: pairs.into_iter().map(|(key, _)| key).collect() })
     }
 
-    fn all(&self, _: &EvalContext<'_>) -> Result<RecordBatch> {
-        Ok(self.rows.clone())
+    fn all(&self, _: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        Ok(vec![self.rows.clone()])
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

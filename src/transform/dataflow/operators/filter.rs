@@ -50,9 +50,10 @@ impl Operator for Filter {
         Ok(filter_found(&found, &mask(&self.condition, &found.rows)?)?)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        let rows = self.input.all(context)?;
-        Ok(filter_record_batch(&rows, &mask(&self.condition, &rows)?)?)
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        let kept =
+            |rows: RecordBatch| Ok(filter_record_batch(&rows, &mask(&self.condition, &rows)?)?);
+        self.input.all(context)?.into_iter().map(kept).collect()
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -79,8 +79,8 @@ impl Operator for Project {
         self.input.count(Lookup { columns: &columns, ..lookup }, context)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        self.apply(&self.input.all(context)?)
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        self.input.all(context)?.iter().map(|rows| self.apply(rows)).collect()
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{concat_batches, or};
+use arrow::compute::or;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
@@ -98,10 +98,10 @@ impl Operator for TableSource {
         Ok(context.tables.count(&self.table.name, Lookup { columns: &columns, ..lookup })?)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
         let batches = context.tables.all(&self.table.name)?;
         let projected = batches.iter().map(|batch| batch.project(&self.projection));
-        Ok(concat_batches(&self.schema, &projected.collect::<Result<Vec<_>, _>>()?)?)
+        Ok(projected.collect::<Result<Vec<_>, _>>()?)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {
@@ -173,8 +173,10 @@ impl Operator for ResultSource {
         Ok(Found { rows: found.rows.project(&self.projection)?, key_of: found.key_of })
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        Ok(context.results.all(&self.name, context)?.project(&self.projection)?)
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        let batches = context.results.all(&self.name, context)?;
+        let projected = batches.iter().map(|batch| batch.project(&self.projection));
+        Ok(projected.collect::<Result<Vec<_>, _>>()?)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -207,7 +207,10 @@ impl Operator for TemporalFilter {
         self.input.load(context)?;
         self.ahead.iter_mut().for_each(BTreeMap::clear);
         self.ahead_bytes = 0;
-        self.remember(&Delta::of(self.input.all(context)?, 1), context.watermark.now)
+        for part in self.input.all(context)? {
+            self.remember(&Delta::of(part, 1), context.watermark.now)?;
+        }
+        Ok(())
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
@@ -236,8 +239,9 @@ impl Operator for TemporalFilter {
         self.input.count(lookup, context)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        self.flag(&self.input.all(context)?, context.watermark.now)
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        let now = context.watermark.now;
+        self.input.all(context)?.iter().map(|rows| self.flag(rows, now)).collect()
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -63,9 +63,14 @@ impl Operator for Union {
         Ok(Found { rows: concat_batches(&self.schema, &batches)?, key_of })
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        let batches = self.inputs.iter().map(|input| self.renamed(&input.all(context)?));
-        Ok(concat_batches(&self.schema, &batches.collect::<Result<Vec<_>>>()?)?)
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        let mut parts = Vec::new();
+        for input in &self.inputs {
+            for part in input.all(context)? {
+                parts.push(self.renamed(&part)?);
+            }
+        }
+        Ok(parts)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

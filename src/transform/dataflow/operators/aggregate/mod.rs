@@ -183,10 +183,12 @@ impl Operator for Aggregate {
             let group = self.new_group();
             self.groups.insert(Key::default(), group);
         }
-        let delta = Delta::of(self.input.all(context)?, 1);
-        if !delta.is_empty() {
-            let grouping = self.group_rows(&delta.rows)?;
-            self.apply(&delta, &grouping)?;
+        for part in self.input.all(context)? {
+            let delta = Delta::of(part, 1);
+            if !delta.is_empty() {
+                let grouping = self.group_rows(&delta.rows)?;
+                self.apply(&delta, &grouping)?;
+            }
         }
         Ok(())
     }
@@ -232,8 +234,18 @@ impl Operator for Aggregate {
         Ok(Found { rows: self.rows_of(&wanted.iter().collect::<Vec<_>>())?, key_of })
     }
 
-    fn all(&self, _: &EvalContext<'_>) -> Result<RecordBatch> {
-        self.rows_of(&self.groups.keys().collect::<Vec<_>>())
+    fn all(&self, _: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        let (mut parts, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (key, group) in &self.groups {
+            keys.push(key);
+            bytes += key.len() + group.states.iter().map(GroupState::memory).sum::<usize>();
+            if bytes > rows::PART_BYTES {
+                parts.push(self.rows_of(&keys)?);
+                (keys, bytes) = (Vec::new(), 0);
+            }
+        }
+        parts.push(self.rows_of(&keys)?);
+        Ok(parts)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

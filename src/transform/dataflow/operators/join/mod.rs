@@ -19,8 +19,11 @@ use crate::transform::dataflow::expression::{Expression, mask};
 use crate::transform::dataflow::join_keys::JoinKeys;
 use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
 use crate::transform::dataflow::rows::{
-    agree, beside, columns, filter_found, null_rows, take_rows,
+    agree, beside, columns, filter_found, null_rows, take_rows, whole,
 };
+
+/// So many left rows are joined at once when all rows are asked for.
+const ROWS_AT_ONCE: usize = 8192;
 
 /// What a join gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +114,10 @@ impl Join {
     /// The right rows that have the keys of `left`'s rows.
     fn partners(&self, left: &RecordBatch, context: &EvalContext<'_>) -> Result<Found> {
         if self.on.left.is_empty() {
-            return every_pair(left.num_rows(), &self.right.all(context)?);
+            return every_pair(
+                left.num_rows(),
+                &whole(self.right.schema(), &self.right.all(context)?)?,
+            );
         }
         self.right.find(self.lookup(&self.on.right, &self.left_keys(left)), context)
     }
@@ -119,7 +125,10 @@ impl Join {
     /// The left rows that have the keys of `right`'s rows.
     fn left_partners(&self, right: &RecordBatch, context: &EvalContext<'_>) -> Result<Found> {
         if self.on.left.is_empty() {
-            return every_pair(right.num_rows(), &self.left.all(context)?);
+            return every_pair(
+                right.num_rows(),
+                &whole(self.left.schema(), &self.left.all(context)?)?,
+            );
         }
         self.left.find(self.lookup(&self.on.left, &self.right_keys(right)?), context)
     }
@@ -333,8 +342,15 @@ impl Operator for Join {
         Ok(found)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<RecordBatch> {
-        Ok(self.join_rows(&self.left.all(context)?, context)?.rows)
+    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+        let mut parts = Vec::new();
+        for left in self.left.all(context)? {
+            for at in (0..left.num_rows()).step_by(ROWS_AT_ONCE) {
+                let left = left.slice(at, ROWS_AT_ONCE.min(left.num_rows() - at));
+                parts.push(self.join_rows(&left, context)?.rows);
+            }
+        }
+        Ok(parts)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -1,46 +1,52 @@
-//! Whether refused rows are the rows' fault or their table's.
+//! Whether what is refused is refused for its own fault, or for that of its table: rows that a target refuses, and events
+//! that can't be decoded.
 
 use std::collections::HashMap;
 
-use crate::sink::SinkError;
-
-/// So many refused rows are never a flood.
+/// So many in a row are never a flood.
 const FEW: u64 = 20;
-/// About so many rows are remembered per table.
+/// About so many are remembered per table.
 const REMEMBERED: u64 = 1000;
 
-/// Refused rows per target, over the rows of late.
-pub(crate) struct FloodGauge {
+/// So much is refused that what is refused is not to blame: nothing of it is diverted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flood {
+    pub table: String,
+    pub refused: u64,
+    pub of: u64,
+    /// One of them, and why it is refused.
+    pub first: String,
+}
+
+/// What is refused per table, over what came of late.
+#[derive(Debug)]
+pub struct FloodGauge {
     max_percent: u64,
-    /// Rows, and how many of them were refused.
+    /// How many came, and how many of them were refused.
     recent: HashMap<String, (u64, u64)>,
 }
 
 impl FloodGauge {
-    pub(crate) fn new(max_percent: u8) -> Self {
+    pub fn new(max_percent: u8) -> Self {
         Self { max_percent: max_percent.into(), recent: HashMap::new() }
     }
 
-    /// Notes that `refused` of `rows` rows of an epoch were refused.
+    /// Notes that `refused` of `rows` of an epoch were refused.
     ///
     /// # Errors
-    /// [`SinkError::Flood`] if that is too much; then nothing is noted. `first` describes a row.
-    pub(crate) fn note(
+    /// If that is too much; then nothing is noted. `first` describes one.
+    pub fn note(
         &mut self,
         table: &str,
         refused: usize,
         rows: usize,
         first: &str,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), Flood> {
         let (of_before, refused_before) = self.recent.get(table).copied().unwrap_or_default();
         let (mut of, mut bad) = (of_before + rows as u64, refused_before + refused as u64);
         if refused > 0 && bad > FEW && bad * 100 > of * self.max_percent {
-            return Err(SinkError::Flood {
-                table: table.to_owned(),
-                refused: bad,
-                of,
-                first: first.to_owned(),
-            });
+            let (table, first) = (table.to_owned(), first.to_owned());
+            return Err(Flood { table, refused: bad, of, first });
         }
         while of > REMEMBERED {
             (of, bad) = (of / 2, bad / 2);
@@ -62,7 +68,7 @@ mod tests {
         gauge.note("t", 0, 5000, "").unwrap();
         gauge.note("t", 50, 5000, "").unwrap();
         let flood = gauge.note("t", 600, 5000, "id = 7: too long").unwrap_err();
-        assert!(flood.to_string().contains("id = 7: too long"), "{flood}");
+        assert_eq!((flood.refused, flood.first.as_str()), (606, "id = 7: too long"));
         gauge.note("t", 0, 5000, "").unwrap();
         gauge.note("other", 20, 20, "").unwrap();
     }

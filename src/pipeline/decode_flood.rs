@@ -1,0 +1,66 @@
+//! So many events can't be decoded that the flow stops, and what is likely to be wrong.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::model::SourceTable;
+use crate::resilience::Flood;
+
+/// Why the flow stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeFlood {
+    pub(super) flood: Flood,
+    pub(super) cause: Cause,
+}
+
+/// What is likely to be wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The format, or what says which table an event is of.
+    Format,
+    /// The declaration of the table, by its name in SQL.
+    Declaration { table: String },
+    /// The option `source` of a declared table, of which there are no events.
+    Source { table: String, source: SourceTable },
+    /// All of them.
+    Sources { declared: Vec<SourceTable> },
+}
+
+/// What to do about tables that are somebody else's.
+const ELSEWHERE: &str = "say what becomes of tables that are not declared (decode.unknown_tables = 'ignore' or 'register')";
+
+impl Display for DecodeFlood {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { flood: Flood { table, refused, of, first }, cause } = self;
+        match cause {
+            Cause::Format => write!(
+                f,
+                "{refused} of {of} events can't be read, so they are not to blame: is it the right queue, and are they \
+                 Debezium events, with what says of which table they are (decode.topic)?"
+            )?,
+            Cause::Declaration { table: name } => write!(
+                f,
+                "{refused} of {of} events of {table} can't be decoded, so they are not to blame: is it declared as its \
+                 source writes it (sql/tables/{name}.sql)?"
+            )?,
+            Cause::Source { table: name, source } => write!(
+                f,
+                "{refused} events of {table} have come, which no file declares, and none of {source}: is it \
+                 source = '{table}' in sql/tables/{name}.sql? If not, {ELSEWHERE}."
+            )?,
+            Cause::Sources { declared } => {
+                let declared: Vec<String> = declared.iter().map(SourceTable::to_string).collect();
+                write!(
+                    f,
+                    "{refused} of {of} events are of {table} and others that no file declares, and none is of a declared table \
+                     ({}): is it the right queue, and is the option source right in sql/tables? If so, {ELSEWHERE}.",
+                    declared.join(", ")
+                )?;
+            }
+        }
+        write!(
+            f,
+            " Nothing is diverted or acknowledged, and it goes on when the SQL files are corrected, or at a start with \
+             another configuration; sink.postgres.max_refused_percent = 100 diverts them all. The first one: {first}"
+        )
+    }
+}

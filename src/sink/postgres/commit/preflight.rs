@@ -14,7 +14,7 @@ use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::session::{Connector, DatabaseSession};
 use crate::sink::postgres::refused_rows::messages::of_landing;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
-use crate::sink::postgres::refused_rows::type_checks::misfits;
+use crate::sink::postgres::refused_rows::type_checks::landing_misfits;
 use crate::sink::postgres::schema::landing_columns::target_name;
 use crate::sink::postgres::target::row_write::RowWrite;
 use crate::sink::postgres::targets::Targets;
@@ -67,22 +67,17 @@ impl Preflight {
         landing: &[Changelog],
     ) -> Result<Vec<RefusedRow>, SinkError> {
         let doing = "looking for rows that are refused";
-        let writes = encoded(targets, landing)?;
-        let (mut rejected, mut tried) = (rejected_by_types(&writes), Vec::new());
-        if self.has_failed || rejected.iter().any(|refusals| !refusals.is_empty()) {
+        let (mut rejected, mut tried) = (rejected_by_types(targets, landing)?, Vec::new());
+        let is_stale = self.has_failed || rejected.iter().any(|refusals| !refusals.is_empty());
+        if is_stale || landing.iter().any(|it| self.levels.contains_key(&it.table.name)) {
             let schema = session.schema().to_owned();
             let look = async |connection: &mut Connection| {
-                // The column may have been widened, or another one altered.
-                targets.refresh(connection, &schema).await?;
-                let writes = encoded(targets, landing)?;
-                rejected = rejected_by_types(&writes);
-                self.try_out(connection, landing, &writes).await
-            };
-            let looked = session.with_connection(doing, look).await;
-            self.has_failed = looked.is_err();
-            tried = looked?;
-        } else if landing.iter().any(|it| self.levels.contains_key(&it.table.name)) {
-            let look = async |connection: &mut Connection| {
+                if is_stale {
+                    // The column may have been widened, or another one altered.
+                    targets.refresh(connection, &schema).await?;
+                    rejected = rejected_by_types(targets, landing)?;
+                }
+                let writes = self.trial_writes(targets, landing)?;
                 self.try_out(connection, landing, &writes).await
             };
             let looked = session.with_connection(doing, look).await;
@@ -142,6 +137,21 @@ impl Preflight {
         Ok(found)
     }
 
+    /// The rows of tables that are tried out; the stamp fits, whatever it is.
+    fn trial_writes<'a>(
+        &self,
+        targets: &'a Targets,
+        landing: &'a [Changelog],
+    ) -> Result<Vec<Option<RowWrite<'a>>>, SinkError> {
+        let encode = |changelog: &'a Changelog| {
+            if !self.levels.contains_key(&changelog.table.name) {
+                return Ok(None);
+            }
+            targets.landing_write(changelog, SystemTime::UNIX_EPOCH)
+        };
+        landing.iter().map(encode).collect()
+    }
+
     fn tasks<'a>(
         &self,
         landing: &[Changelog],
@@ -171,21 +181,18 @@ impl Preflight {
     }
 }
 
-/// The rows of each changelog that lands somewhere. The stamp fits, whatever it is.
-fn encoded<'a>(
-    targets: &'a Targets,
-    landing: &'a [Changelog],
-) -> Result<Vec<Option<RowWrite<'a>>>, SinkError> {
-    let encode = |changelog| targets.landing_write(changelog, SystemTime::UNIX_EPOCH);
-    landing.iter().map(encode).collect()
-}
-
 /// For each changelog the rows that the types of its target refuse.
-fn rejected_by_types(writes: &[Option<RowWrite<'_>>]) -> Vec<Vec<RowRefusal>> {
-    let misfits = |write: &Option<RowWrite<'_>>| {
-        write.as_ref().map_or_else(Vec::new, |write| misfits(&write.rows))
+fn rejected_by_types(
+    targets: &Targets,
+    landing: &[Changelog],
+) -> Result<Vec<Vec<RowRefusal>>, SinkError> {
+    let misfits = |changelog: &Changelog| {
+        if target_name(&changelog.table).is_none() {
+            return Ok(Vec::new());
+        }
+        landing_misfits(changelog, targets.landing_of(&changelog.table)?)
     };
-    writes.iter().map(misfits).collect()
+    landing.iter().map(misfits).collect()
 }
 
 /// A changelog to be looked at, by its place in the epoch.

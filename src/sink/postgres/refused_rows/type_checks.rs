@@ -5,12 +5,16 @@
 use arrow::array::{Decimal128Array, StringArray};
 
 use super::refusal::RowRefusal;
-use crate::sink::PreflightLevel;
+use crate::model::Changelog;
 use crate::sink::postgres::schema::catalog::ColumnLimits;
 use crate::sink::postgres::schema::wire_format::{
     POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire, WireCells, WireValues,
 };
+use crate::sink::postgres::target::column::TargetColumn;
+use crate::sink::postgres::target::landing::limited_columns;
 use crate::sink::postgres::target::rows::EncodedRows;
+use crate::sink::postgres::target::table::TargetTable;
+use crate::sink::{PreflightLevel, SinkError};
 
 /// Days from 2000 to the first day that Postgres knows, 4713-11-24 BC, and to the one after its last.
 const DAYS: std::ops::Range<i64> = -2_451_545..2_145_031_949;
@@ -19,15 +23,38 @@ const MICROS: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200
 
 /// The first refused cell of each row that has one.
 pub(crate) fn misfits(rows: &EncodedRows<'_>) -> Vec<RowRefusal> {
-    let mut refusals: Vec<RowRefusal> = Vec::new();
-    for (cells, column) in rows.columns() {
-        let found = refused(cells, column.limits);
-        refusals.extend(found.into_iter().map(|(row, message)| RowRefusal {
-            row,
-            error: rows.misfit(&column.name, Some(row), message),
-            found_by: PreflightLevel::Checks,
-        }));
+    let of_column = |(cells, column)| column_misfits(rows.target(), column, cells);
+    first_of_each_row(rows.columns().flat_map(of_column).collect())
+}
+
+/// The same of rows that are not encoded yet: only columns that can refuse a value are looked at.
+pub(crate) fn landing_misfits(
+    changelog: &Changelog,
+    target: &TargetTable,
+) -> Result<Vec<RowRefusal>, SinkError> {
+    let mut refusals = Vec::new();
+    for (at, array) in limited_columns(changelog, target)? {
+        let column = &target.columns[at];
+        let cells = target.cells(column, &array)?;
+        refusals.extend(column_misfits(target, column, &cells));
     }
+    Ok(first_of_each_row(refusals))
+}
+
+fn column_misfits(
+    target: &TargetTable,
+    column: &TargetColumn,
+    cells: &WireCells,
+) -> Vec<RowRefusal> {
+    let refusal = |(row, message)| RowRefusal {
+        row,
+        error: target.misfit(column, Some(row), message),
+        found_by: PreflightLevel::Checks,
+    };
+    refused(cells, column.limits).into_iter().map(refusal).collect()
+}
+
+fn first_of_each_row(mut refusals: Vec<RowRefusal>) -> Vec<RowRefusal> {
     refusals.sort_by_key(|refusal| refusal.row);
     refusals.dedup_by_key(|refusal| refusal.row);
     refusals

@@ -151,6 +151,30 @@ pub(crate) fn rows<'a>(
     target: &'a TargetTable,
     processed_at: SystemTime,
 ) -> Result<EncodedRows<'a>, SinkError> {
+    EncodedRows::new(target, arrays(changelog, target, |_| true)?, processed_at)
+}
+
+/// The columns whose types may refuse a value of the changelog, by their places in the target.
+pub(crate) fn limited_columns(
+    changelog: &Changelog,
+    target: &TargetTable,
+) -> Result<Vec<(usize, ArrayRef)>, SinkError> {
+    let is_limited = |at: &usize| target.columns[*at].is_limited();
+    let count = LandingColumn::list(&changelog.table, |column| {
+        target.has_column(&column.name(&changelog.table))
+    })
+    .len();
+    let limited: Vec<usize> = (0..count).filter(is_limited).collect();
+    let arrays = arrays(changelog, target, |at| is_limited(&at))?;
+    Ok(limited.into_iter().zip(arrays).collect())
+}
+
+/// The columns of a landing table that are `wanted`, by their places, without the stamp.
+fn arrays(
+    changelog: &Changelog,
+    target: &TargetTable,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<Vec<ArrayRef>, SinkError> {
     let (table, batch) = (&changelog.table, &changelog.batch);
     let columns = LandingColumn::list(table, |column| target.has_column(&column.name(table)));
     let of_fields = columns.iter().filter_map(|column| match column {
@@ -166,9 +190,19 @@ pub(crate) fn rows<'a>(
         (promoted, Arc::new(rest) as ArrayRef)
     };
     let mut promoted = promoted.into_iter();
+    let names_unavailable = target.has_column(&table.free_name(UNAVAILABLE));
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-    for column in columns {
+    for (at, column) in columns.into_iter().enumerate() {
+        if !wanted(at) {
+            if let LandingColumn::Promoted(_) = column {
+                promoted.next();
+            }
+            continue;
+        }
         arrays.extend(match column {
+            LandingColumn::Declared(at) if names_unavailable => {
+                Some(without_unavailable(changelog, target, at)?)
+            }
             LandingColumn::Declared(at) => Some(ArrayRef::clone(batch.column(at))),
             LandingColumn::OfBatch(SystemColumn::ExtraFields) => {
                 Some(ArrayRef::clone(&extra_fields))
@@ -188,31 +222,26 @@ pub(crate) fn rows<'a>(
             LandingColumn::Promoted(_) => promoted.next(),
         });
     }
-    if target.has_column(&table.free_name(UNAVAILABLE)) {
-        blank_unavailable(changelog, target, &mut arrays[..table.declared().len()])?;
-    }
-    EncodedRows::new(target, arrays, processed_at)
+    Ok(arrays)
 }
 
 /// History says what the events said: a value that one did not carry is NULL, unless the column is NOT
 /// NULL.
-fn blank_unavailable(
+fn without_unavailable(
     changelog: &Changelog,
     target: &TargetTable,
-    arrays: &mut [ArrayRef],
-) -> Result<(), SinkError> {
-    for (column, array) in arrays.iter_mut().enumerate() {
-        let of_column = changelog.unchanged.iter().filter(|cell| cell.column == column);
-        let mut is_blank = vec![false; changelog.len()];
-        of_column.for_each(|cell| is_blank[cell.row] = true);
-        if !is_blank.contains(&true) || !target.columns[column].is_nullable {
-            continue;
-        }
-        *array = nullif(array, &is_blank.into()).map_err(|error| SinkError::Targets {
-            problems: vec![format!("{}.{}: {error}", target.name, target.columns[column].name)],
-        })?;
+    column: usize,
+) -> Result<ArrayRef, SinkError> {
+    let array = changelog.batch.column(column);
+    let mut is_blank = vec![false; changelog.len()];
+    let of_column = changelog.unchanged.iter().filter(|cell| cell.column == column);
+    of_column.for_each(|cell| is_blank[cell.row] = true);
+    if !is_blank.contains(&true) || !target.columns[column].is_nullable {
+        return Ok(ArrayRef::clone(array));
     }
-    Ok(())
+    nullif(array, &is_blank.into()).map_err(|error| SinkError::Targets {
+        problems: vec![format!("{}.{}: {error}", target.name, target.columns[column].name)],
+    })
 }
 
 /// Per row, as a JSON array; NULL for almost all.

@@ -69,10 +69,8 @@ impl<'a> EncodedRows<'a> {
             return Err(SinkError::Targets { problems: vec![problem] });
         }
         let bytes = arrays.iter().map(|array| array.get_array_memory_size()).sum();
-        let cells = arrays.iter().zip(&target.columns).map(|(array, column)| {
-            WireCells::new(array, column.wire)
-                .map_err(|error| misfit(&target, &column.name, None, error.to_string()))
-        });
+        let cells = arrays.iter().zip(&target.columns);
+        let cells = cells.map(|(array, column)| target.cells(column, array));
         let cells = cells.collect::<Result<_, _>>()?;
         Ok(Self { target, cells, count, bytes })
     }
@@ -103,11 +101,6 @@ impl<'a> EncodedRows<'a> {
         self.target.can_copy()
     }
 
-    pub(crate) fn misfit(&self, column: &str, row: Option<usize>, message: String) -> DataError {
-        let (table, column) = (Some(self.target.name.clone()), Some(column.to_owned()));
-        DataError { table, column, row, message, detail: None }
-    }
-
     /// What tells which rows break a constraint of their table.
     pub(crate) fn checks(&self) -> Option<&CheckStatement> {
         self.target.checks.as_deref()
@@ -117,7 +110,7 @@ impl<'a> EncodedRows<'a> {
     pub(crate) fn filter(&self, kept: &BooleanArray) -> Result<EncodedRows<'_>, SinkError> {
         let cells = self.cells.iter().zip(&self.target.columns).map(|(cells, column)| {
             let filtered = cells.filter(kept);
-            filtered.map_err(|error| misfit(&self.target, &column.name, None, error.to_string()))
+            filtered.map_err(|error| self.misfit(column, None, error.to_string()))
         });
         let cells = cells.collect::<Result<_, _>>()?;
         let count = kept.true_count();
@@ -181,7 +174,7 @@ impl<'a> EncodedRows<'a> {
         let mut params = StatementParams::with_capacity(self.cells.len());
         for (cells, column) in columns {
             let array = ArrayParam::new(cells, column.wire, range.clone())
-                .map_err(|(row, message)| misfit(&self.target, &column.name, Some(row), message))?;
+                .map_err(|(row, message)| self.misfit(column, Some(row), message))?;
             params.push(Box::new(array));
         }
         Ok(BoundStatement { table: self.target.name.clone(), sql: sql.to_owned(), params })
@@ -273,17 +266,14 @@ impl<'a> EncodedRows<'a> {
     fn write_row(&self, row: usize, out: &mut BytesMut) -> Result<(), SinkError> {
         out.put_i16(self.cells.len() as i16);
         for (cells, column) in self.cells.iter().zip(&self.target.columns) {
-            cells
-                .write(row, out)
-                .map_err(|message| misfit(&self.target, &column.name, Some(row), message))?;
+            cells.write(row, out).map_err(|message| self.misfit(column, Some(row), message))?;
         }
         Ok(())
     }
-}
 
-fn misfit(target: &TargetTable, column: &str, row: Option<usize>, message: String) -> SinkError {
-    let (table, column) = (Some(target.name.clone()), Some(column.to_owned()));
-    SinkError::Data(DataError { table, column, row, message, detail: None })
+    fn misfit(&self, column: &TargetColumn, row: Option<usize>, message: String) -> SinkError {
+        SinkError::Data(self.target.misfit(column, row, message))
+    }
 }
 
 /// Microseconds since 1970.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
 use super::check_statement::CheckStatement;
@@ -13,7 +14,8 @@ use crate::sink::postgres::schema::catalog::{
 };
 use crate::sink::postgres::schema::column_types::{STAMP, stamp_type, type_name};
 use crate::sink::postgres::schema::text_rules::TextKeeping;
-use crate::sink::postgres::schema::wire_format::Wire;
+use crate::sink::postgres::schema::wire_format::{Wire, WireCells};
+use crate::sink::{DataError, SinkError};
 
 /// A column that the sink is going to write.
 pub(crate) struct ColumnSpec<'a> {
@@ -62,6 +64,27 @@ pub(crate) enum Fidelity {
 }
 
 impl TargetTable {
+    /// A column's values in its wire form.
+    pub(crate) fn cells(
+        &self,
+        column: &TargetColumn,
+        array: &ArrayRef,
+    ) -> Result<WireCells, SinkError> {
+        let cells = WireCells::new(array, column.wire);
+        cells.map_err(|error| SinkError::Data(self.misfit(column, None, error.to_string())))
+    }
+
+    /// A value, or all of a column, that does not fit.
+    pub(crate) fn misfit(
+        &self,
+        column: &TargetColumn,
+        row: Option<usize>,
+        message: String,
+    ) -> DataError {
+        let (table, column) = (Some(self.name.clone()), Some(column.name.clone()));
+        DataError { table, column, row, message, detail: None }
+    }
+
     /// Matches what is wanted with what is there; what does not match goes to `problems`.
     pub(crate) fn check(
         found: &FoundTable<'_>,

@@ -122,7 +122,7 @@ impl<'a> DryRun<'a> {
                         self.restart().await?;
                     }
                 }
-                Attempt::QueryFailed => self.restart().await?,
+                Attempt::QueryFailed => {}
                 Attempt::GivenUp(error) => return Err(error),
             }
         }

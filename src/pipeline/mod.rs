@@ -83,10 +83,7 @@ pub async fn run(
             SessionEnd::Shutdown | SessionEnd::CommitterStopped | SessionEnd::Drained => {
                 return Ok(());
             }
-            SessionEnd::QueryFailed
-            | SessionEnd::RowsRefused
-            | SessionEnd::RowsAwaited
-            | SessionEnd::Learned => {}
+            SessionEnd::RowsRefused | SessionEnd::RowsAwaited | SessionEnd::Learned => {}
             SessionEnd::Forgotten => {
                 warn!("the database has lost epochs: starting over to find out which");
                 carry_over.history.doubt();

@@ -41,6 +41,16 @@ pub struct StateStores {
     updates: usize,
     /// The newest change at the end of the last epoch, and of the one before.
     newest: [Position; 2],
+    /// How the clock was when the open epoch began; `None` outside of one.
+    before: Option<ClockBefore>,
+}
+
+/// What an epoch changes besides rows.
+#[derive(Debug)]
+struct ClockBefore {
+    clocks: Clocks,
+    updates: usize,
+    newest: [Position; 2],
 }
 
 impl StateStores {
@@ -71,6 +81,7 @@ impl StateStores {
             start_time: None,
             updates: 0,
             newest: [NONE_LANDED; 2],
+            before: None,
         })
     }
 
@@ -171,6 +182,37 @@ impl StateStores {
         if let Some(at) = self.by_name.get(table) {
             self.stores[*at].keep_columns(read);
         }
+    }
+
+    /// From here on everything can be taken back, until the epoch is kept by [`Self::commit_epoch`].
+    pub fn begin_epoch(&mut self) {
+        self.stores.iter_mut().for_each(TableStore::begin_epoch);
+        self.joins.iter_mut().for_each(JoinedView::begin_epoch);
+        let (clocks, updates, newest) = (self.clocks.clone(), self.updates, self.newest);
+        self.before = Some(ClockBefore { clocks, updates, newest });
+    }
+
+    /// What was done since the epoch began stays.
+    ///
+    /// # Errors
+    /// If Arrow can't process a batch.
+    pub fn commit_epoch(&mut self) -> Result<(), StateError> {
+        self.before = None;
+        self.stores.iter_mut().for_each(TableStore::commit_epoch);
+        self.joins.iter_mut().try_for_each(JoinedView::commit_epoch)
+    }
+
+    /// Makes everything what it was when the epoch began.
+    ///
+    /// # Errors
+    /// If Arrow can't process a batch. The state is not to be used further then.
+    pub fn abort_epoch(&mut self) -> Result<(), StateError> {
+        if let Some(ClockBefore { clocks, updates, newest }) = self.before.take() {
+            (self.clocks, self.updates, self.newest) = (clocks, updates, newest);
+        }
+        self.rows_before.clear();
+        self.joins.iter_mut().try_for_each(JoinedView::abort_epoch)?;
+        self.stores.iter_mut().try_for_each(TableStore::abort_epoch)
     }
 
     /// Applies the changes of one table. The clock is moved by [`Self::advance`] before, and look-ups

@@ -4,12 +4,13 @@
 //! * `planning` makes plans of the transforms ([`Transforms::plan`]): the place where a file becomes operators.
 //! * `dataflow` has the operators, which turn changes into changes. A new one goes to `dataflow/operators`.
 //! * `views` keeps each result up to date, and says how.
-//! * `run` takes all results through an epoch ([`Transforms::run`]).
+//! * `run` takes all results through an epoch ([`Transforms::run`]), `epoch` takes it back.
 //!
 //! It knows SQL and Arrow. It does not know where rows come from or where results go.
 
 mod dataflow;
 mod doubts;
+mod epoch;
 mod error;
 mod files;
 mod functions;

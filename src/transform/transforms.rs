@@ -19,6 +19,8 @@ pub struct Transforms {
     pub(crate) live: LiveTables,
     pub(crate) watermark_cell: WatermarkCell,
     pub(crate) watermark: Option<i64>,
+    /// The watermark when the open epoch began.
+    pub(crate) watermark_before: Option<i64>,
     pub(crate) views: Vec<MaintainedView>,
     /// What queries read of look-up tables.
     pub(crate) temporal_joins: Vec<Arc<TemporalJoin>>,
@@ -38,6 +40,7 @@ impl Transforms {
             live,
             watermark_cell: WatermarkCell::default(),
             watermark: None,
+            watermark_before: None,
             views: Vec::new(),
             temporal_joins: Vec::new(),
             tables,

@@ -1,9 +1,8 @@
 //! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number; or anything else that an
 //! epoch goes through. And which events have rows that the target refused at the commit.
 //!
-//! A failed query leaves the state half changed, so that the session starts over from the ledger. The
-//! failed batch comes again in halves, until an epoch of one event fails: that event becomes a dead letter.
-//! Epochs that succeed grow again.
+//! An epoch whose query fails is aborted, and the state is what it was before it. Its batch comes again in
+//! halves, until an epoch of one event fails: that event becomes a dead letter. Epochs that succeed grow again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -24,7 +23,7 @@ const MOST_IN_A_ROW: usize = 20;
 #[derive(Debug)]
 pub(crate) enum Attempt<T> {
     Done(T),
-    /// The state is half changed: the messages come again, from the ledger, as the search wants them.
+    /// The epoch was aborted: its messages are to come again, as the search wants them.
     QueryFailed,
     /// The same, and the events are not to blame.
     GivenUp(PipelineError),
@@ -192,7 +191,7 @@ mod tests {
         TransformError { result: "a".to_owned(), path: "a.sql".to_owned(), source }
     }
 
-    /// Sessions until all messages are through, or the search gives up; how many sessions failed.
+    /// Epochs until all messages are through, or the search gives up; how many failed.
     async fn run(
         poison_search: &mut PoisonSearch,
         count: u64,

@@ -49,6 +49,10 @@ pub(crate) struct Processor {
     has_learned: bool,
     /// Events that have shown a table or a column that the next session will know; they are in no epoch yet.
     held: HashSet<Offset>,
+    /// What the events of an aborted epoch have shown: the decoder tells it once.
+    untold_changes: Vec<SchemaChange>,
+    #[cfg(test)]
+    fails_next: bool,
 }
 
 /// The share of refused events that stops nothing.
@@ -113,6 +117,9 @@ impl Processor {
             last: position.epoch.unwrap_or(Epoch(0)),
             has_learned: false,
             held: HashSet::new(),
+            untold_changes: Vec::new(),
+            #[cfg(test)]
+            fails_next: false,
         }
     }
 
@@ -150,7 +157,7 @@ impl Processor {
         let delivered: Vec<(Offset, Receipt)> =
             messages.iter().map(|message| (message.offset, message.receipt)).collect();
         let committed = self.committed_before(&messages).await?;
-        let (fresh, offsets) = self.drop_known(messages, &committed);
+        let (fresh, taken) = self.drop_known(messages, &committed);
         if fresh.is_empty() {
             let receipts = delivered.into_iter().map(|(_, receipt)| receipt).collect();
             return Ok(Job { commit: None, receipts });
@@ -164,14 +171,14 @@ impl Processor {
                 self.apply(epoch, decoded).await?.commit
             }
         };
-        let is_held = |offset: &Offset| self.held.contains(offset);
-        let offsets = offsets.into_iter().filter(|offset| !is_held(offset)).fold(
-            OffsetSet::default(),
-            |mut offsets, offset| {
+        let mut offsets = OffsetSet::default();
+        for offset in taken {
+            self.known.insert(offset);
+            if !self.held.contains(&offset) {
                 offsets.insert(offset);
-                offsets
-            },
-        );
+            }
+        }
+        let is_held = |offset: &Offset| self.held.contains(offset);
         let receipts = delivered.iter().filter(|(offset, _)| !is_held(offset));
         let receipts = receipts.map(|(_, receipt)| *receipt).collect();
         Ok(Job { commit: Some(EpochCommit { offsets, ..commit }), receipts })
@@ -243,11 +250,29 @@ impl Processor {
         self.has_learned |= !decoded.held.is_empty();
         self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
+        decoded.schema_changes.splice(0..0, self.untold_changes.drain(..));
         Ok(Decoding::Changes(decoded))
     }
 
-    /// What the epoch commits, without the offsets of its messages.
-    async fn apply(
+    /// What the epoch commits, without the offsets of its messages. If a query fails, the state is what it was
+    /// before the epoch.
+    async fn apply(&mut self, epoch: OpenEpoch, decoded: Decoded) -> Result<Applied, Stopped> {
+        self.stores.begin_epoch();
+        self.transforms.begin_epoch()?;
+        let schema_changes = decoded.schema_changes.clone();
+        let applied = self.compute(epoch, decoded).await;
+        if let Err(Stopped::Failed(PipelineError::Transform(_))) = &applied {
+            self.untold_changes = schema_changes;
+            self.transforms.abort_epoch()?;
+            self.stores.abort_epoch()?;
+        } else {
+            self.transforms.commit_epoch()?;
+            self.stores.commit_epoch()?;
+        }
+        applied
+    }
+
+    async fn compute(
         &mut self,
         mut epoch: OpenEpoch,
         mut decoded: Decoded,
@@ -276,6 +301,8 @@ impl Processor {
         stages.done("sql");
         self.expire().await?;
         stages.done("ttl");
+        #[cfg(test)]
+        self.fail_if_asked()?;
         let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
         let empty = self.next_epoch(epoch.opened_at);
         let commit = EpochCommit {
@@ -333,6 +360,22 @@ impl Processor {
         self.known = KnownOffsets::new(OffsetSet::default(), [(last.spool, last.id)].into());
     }
 
+    /// The next epoch runs to its end, and then a query has failed.
+    #[cfg(test)]
+    pub(crate) fn fail_next(&mut self) {
+        self.fails_next = true;
+    }
+
+    #[cfg(test)]
+    fn fail_if_asked(&mut self) -> Result<(), crate::transform::TransformError> {
+        if !std::mem::take(&mut self.fails_next) {
+            return Ok(());
+        }
+        let source = datafusion::error::DataFusionError::Execution("as asked".to_owned());
+        let (result, path) = ("asked".to_owned(), "asked.sql".to_owned());
+        Err(crate::transform::TransformError { result, path, source: Box::new(source) })
+    }
+
     #[cfg(test)]
     pub(crate) fn views(&self) -> Vec<(usize, usize)> {
         self.stores.views().map(|(_, rows, versions, _)| (rows, versions)).collect()
@@ -352,30 +395,31 @@ impl Processor {
         Ok(committed)
     }
 
-    /// Takes out what is committed or an epoch before this one will commit.
+    /// Without what is committed or an epoch before this one will commit; and the offsets of the rest.
     fn drop_known(
         &mut self,
         messages: Vec<Message>,
         committed: &HashSet<Offset>,
     ) -> (Vec<Message>, Vec<Offset>) {
-        let mut offsets = Vec::new();
+        let mut taken = Vec::new();
         let delivered = messages.len();
+        let mut of_batch = OffsetSet::default();
         let fresh: Vec<Message> = messages
             .into_iter()
             .filter(|message| {
                 let offset = message.offset;
-                let is_new =
-                    self.known.of(offset) != Knowledge::Taken && !committed.contains(&offset);
+                let is_new = self.known.of(offset) != Knowledge::Taken
+                    && !committed.contains(&offset)
+                    && of_batch.insert(offset);
                 if is_new {
-                    self.known.insert(offset);
-                    self.generations.register(message.offset);
-                    offsets.push(message.offset);
+                    self.generations.register(offset);
+                    taken.push(offset);
                 }
                 is_new
             })
             .collect();
         counter!(names::DUPLICATES).increment((delivered - fresh.len()) as u64);
-        (fresh, offsets)
+        (fresh, taken)
     }
 
     /// Without dead letters that were published: a queue may subscribe to their topics as well, and each

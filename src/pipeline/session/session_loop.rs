@@ -139,10 +139,10 @@ impl<S: Source> SessionLoop<S> {
             };
             let job = match poison_search.attempt(&offsets, epoch).await? {
                 Attempt::Done(job) => job,
-                Attempt::QueryFailed => return Err(SessionEnd::QueryFailed),
+                Attempt::QueryFailed => continue,
                 Attempt::GivenUp(error) => {
                     replay_watcher.give_up(&error);
-                    return Err(SessionEnd::QueryFailed);
+                    continue;
                 }
             };
             self.jobs.send(job).await?;
@@ -176,10 +176,13 @@ impl<S: Source> SessionLoop<S> {
         while !messages.is_empty() {
             let part = poison_search.next_part(&mut messages);
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
-            let epoch = async |failing: &_| self.processor.process(part, failing).await;
+            let epoch = async |failing: &_| self.processor.process(part.clone(), failing).await;
             let job = match poison_search.attempt(&offsets, epoch).await? {
                 Attempt::Done(job) => job,
-                Attempt::QueryFailed => return Err(SessionEnd::QueryFailed),
+                Attempt::QueryFailed => {
+                    messages.splice(0..0, part);
+                    continue;
+                }
                 // What has succeeded so far is committed, and what has not comes again.
                 Attempt::GivenUp(PipelineError::Transform(error)) => {
                     return Err(SessionEnd::ResultFailed(error));

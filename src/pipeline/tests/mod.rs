@@ -27,6 +27,7 @@ use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::epoch::result_letters::ResultLetters;
+use crate::pipeline::error::Stopped;
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::{Sql, load_sql};
 use crate::pipeline::target_retry::TargetRetry;
@@ -103,6 +104,8 @@ enum Border {
     Restart,
     /// The processor dies before the commit, so the batch comes again.
     Lost,
+    /// A query fails when all of the epoch is computed: it is aborted, and the batch comes again.
+    Aborted,
 }
 
 fn border() -> impl Strategy<Value = (usize, Border)> {
@@ -111,6 +114,7 @@ fn border() -> impl Strategy<Value = (usize, Border)> {
         1 => (1usize..5).prop_map(Border::Redelivery),
         1 => Just(Border::Restart),
         1 => Just(Border::Lost),
+        2 => Just(Border::Aborted),
     ];
     (1usize..8, what)
 }
@@ -254,6 +258,9 @@ async fn run_in_batches(
     while at < stream.len() {
         let (size, border) = *borders.next().unwrap();
         let end = (at + size).min(stream.len());
+        if matches!(border, Border::Aborted) {
+            abort(&mut processor, &stream[at..end]).await;
+        }
         let mut job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
         if matches!(border, Border::Lost) {
             (processor, sink) = self::processor(sql, &target).await;
@@ -267,11 +274,18 @@ async fn run_in_batches(
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,
-            Border::Nothing | Border::Lost => {}
+            Border::Nothing | Border::Lost | Border::Aborted => {}
         }
         at = end;
     }
     target
+}
+
+/// An epoch whose query fails.
+async fn abort(processor: &mut Processor, batch: &[Message]) {
+    processor.fail_next();
+    let failed = processor.process(batch.to_vec(), &HashMap::new()).await;
+    assert!(failed.is_err_and(|error| matches!(error, Stopped::Failed(_))));
 }
 
 async fn commit(sink: &mut MemorySink, job: Job) {

@@ -5,7 +5,7 @@ use arrow::array::RecordBatch;
 use crate::model::{Offset, Scn};
 
 /// A row that the newest change of the table deleted: the next one may be the same row under a new key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct DeletedRow {
     pub(super) offset: Offset,
     pub(super) scn: Option<Scn>,

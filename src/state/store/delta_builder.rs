@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::place::{RowPlace, Slot};
+use super::place::{KeyEntry, RowPlace, Slot};
 use crate::model::KeyBytes;
 
 /// The keys that one call touched, with their rows from before it: what a delta is made of.
@@ -14,6 +14,8 @@ pub(super) struct Touch {
     /// The slot that the key had or got.
     pub(super) slot: Option<Slot>,
     pub(super) before: Option<RowPlace>,
+    /// What was known of the key.
+    pub(super) entry: Option<KeyEntry>,
 }
 
 impl DeltaBuilder {
@@ -22,9 +24,10 @@ impl DeltaBuilder {
     }
 
     /// Only the first time counts: later rows of the key are of this call.
-    pub(super) fn note(&mut self, key: &[u8], slot: Option<Slot>, before: Option<RowPlace>) {
+    pub(super) fn note(&mut self, key: &[u8], entry: Option<KeyEntry>, before: Option<RowPlace>) {
         if !self.0.contains_key(key) {
-            self.0.insert(key.into(), Touch { slot, before });
+            let slot = entry.and_then(|entry| entry.slot);
+            self.0.insert(key.into(), Touch { slot, before, entry });
         }
     }
 

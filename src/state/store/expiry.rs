@@ -95,13 +95,13 @@ impl TableStore {
     /// Takes a key out of memory; `settle` must follow.
     fn drop_row(&mut self, key: &[u8], touched: &mut DeltaBuilder) -> Result<(), ArrowError> {
         (self.has_dropped, self.has_forgotten) = (true, true);
-        let slot = self.entries.remove(key).and_then(|entry| entry.slot);
+        let entry = self.entries.remove(key);
         if self.table.options.event_time.is_some()
-            && let Some(slot) = slot
+            && let Some(place) = entry.and_then(|entry| self.place(&entry))
         {
-            self.dropped_times.note(self.event_time(self.slots.place(slot)));
+            self.dropped_times.note(self.event_time(place));
         }
-        self.take_away(key, slot, touched)
+        self.take_away(key, entry, touched)
     }
 
     /// Takes the rows of some slots out of memory.

@@ -4,7 +4,7 @@ use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::place::{KeyEntry, LastChange, RowPlace, Slot};
+use super::place::{KeyEntry, LastChange, RowPlace};
 use super::segment::RowSegment;
 use super::table_store::{RememberedDelete, TableStore};
 use crate::model::{Changelog, Operation, SystemColumn, TableDelta};
@@ -66,7 +66,7 @@ impl TableStore {
                 stale += 1;
                 continue;
             }
-            self.take_away(key, known.and_then(|entry| entry.slot), &mut touched)?;
+            self.take_away(key, known, &mut touched)?;
             let last = LastChange { position, scn: changelog.scns[row] };
             if changelog.operations[row] == Operation::Delete {
                 self.delete(key, last, place);
@@ -97,20 +97,25 @@ impl TableStore {
     pub(super) fn take_away(
         &mut self,
         key: &[u8],
-        slot: Option<Slot>,
+        entry: Option<KeyEntry>,
         touched: &mut DeltaBuilder,
     ) -> Result<(), ArrowError> {
-        if let Some(slot) = slot {
+        if let Some(slot) = entry.and_then(|entry| entry.slot) {
             self.forget_member(slot)?;
         }
-        self.take_row(key, slot, touched);
+        self.take_row(key, entry, touched);
         Ok(())
     }
 
     /// As [`Self::take_away`], and the groups don't matter.
-    pub(super) fn take_row(&mut self, key: &[u8], slot: Option<Slot>, touched: &mut DeltaBuilder) {
-        let place = slot.map(|slot| self.slots.place(slot));
-        touched.note(key, slot, place);
+    pub(super) fn take_row(
+        &mut self,
+        key: &[u8],
+        entry: Option<KeyEntry>,
+        touched: &mut DeltaBuilder,
+    ) {
+        let place = entry.and_then(|entry| self.place(&entry));
+        touched.note(key, entry, place);
         if let Some(place) = place {
             self.kill(place);
         }
@@ -125,7 +130,13 @@ impl TableStore {
     }
 
     /// Makes a row the key's newest.
-    fn put(&mut self, key: &[u8], last: LastChange, place: RowPlace, touched: &mut DeltaBuilder) {
+    pub(super) fn put(
+        &mut self,
+        key: &[u8],
+        last: LastChange,
+        place: RowPlace,
+        touched: &mut DeltaBuilder,
+    ) {
         let slot = touched.slot(key).unwrap_or_else(|| self.slots.take(place));
         self.slots.set(slot, place);
         touched.set_slot(key, slot);

@@ -51,11 +51,11 @@ impl TableStore {
         let mut members = self.members(group)?;
         members.truncate(members.len().saturating_sub(bound.keep));
         for (_, key, slot) in &members {
-            self.entries.remove(key);
+            let entry = self.entries.remove(key);
             if let Some(groups) = &mut self.groups {
                 groups.remove(group, *slot);
             }
-            self.take_row(key, Some(*slot), touched);
+            self.take_row(key, entry, touched);
         }
         Ok(members.len())
     }
@@ -72,6 +72,20 @@ impl TableStore {
         let mut members: Vec<_> = keys.iter().zip(slots).filter_map(member).collect();
         members.sort_unstable();
         Ok(members)
+    }
+
+    /// Adds a row to its group again, whatever the bound.
+    pub(super) fn rejoin_group(&mut self, place: RowPlace) -> Result<(), ArrowError> {
+        if self.is_without_group(place) {
+            return Ok(());
+        }
+        let segment = &self.segments[place.segment()];
+        let (row, slot) = (segment.batch.slice(place.row(), 1), segment.slots[place.row()]);
+        if let Some(groups) = &mut self.groups {
+            let group = groups.of(&row)?;
+            groups.add(group.row(0).as_ref(), slot);
+        }
+        Ok(())
     }
 
     pub(super) fn forget_member(&mut self, slot: Slot) -> Result<(), ArrowError> {

@@ -20,6 +20,7 @@ mod settle;
 mod table_store;
 mod truncate;
 mod unchanged_cells;
+mod undo;
 
 pub(super) use expiry::Horizon;
 pub use fold::Folded;

@@ -28,10 +28,18 @@ impl TableStore {
     pub(super) fn settle(&mut self, touched: DeltaBuilder) -> Result<TableDelta, ArrowError> {
         let (mut before, mut after) = (DeltaRows::default(), DeltaRows::default());
         let (mut inserted, mut deleted) = (DeltaRows::default(), DeltaRows::default());
-        let mut unused = Vec::new();
+        let (mut replaced_keys, mut deleted_keys) = (Vec::new(), Vec::new());
+        let (mut keys_without_row, mut unused) = (Vec::new(), Vec::new());
         for (key, touch) in touched.into_touches() {
+            let there = self.place_of(&key);
+            let known = match (touch.before, there) {
+                (Some(_), Some(_)) => &mut replaced_keys,
+                (Some(_), None) => &mut deleted_keys,
+                (None, _) => &mut keys_without_row,
+            };
+            known.push((key, touch.entry));
             let Some(slot) = touch.slot else { continue };
-            match (touch.before, self.place_of(&key)) {
+            match (touch.before, there) {
                 (Some(old), Some(new)) => {
                     before.push(old, slot);
                     after.push(new, slot);
@@ -57,7 +65,17 @@ impl TableStore {
             index.insert(&delta.inserted, &inserted.slots)?;
         }
         unused.into_iter().for_each(|slot| self.slots.give_back(slot));
+        if let Some(mut undo) = self.undo.take() {
+            undo.note_keys(keys_without_row);
+            undo.note_rows(replaced_keys, &delta.before, self.changed_at(&before.places));
+            undo.note_rows(deleted_keys, &delta.deleted, self.changed_at(&deleted.places));
+            self.undo = Some(undo);
+        }
         Ok(delta)
+    }
+
+    fn changed_at(&self, places: &[RowPlace]) -> Vec<i64> {
+        places.iter().map(|place| self.segments[place.segment()].changed_at[place.row()]).collect()
     }
 
     fn whole_rows(&self, places: &[RowPlace]) -> Result<RecordBatch, ArrowError> {

@@ -15,6 +15,7 @@ use super::index::{Groups, HashIndex, KeyEncoder, map_memory};
 use super::place::{KeyEntry, LastChange, RowPlace, Slot, Slots};
 use super::pruned_columns::PrunedColumns;
 use super::segment::RowSegment;
+use super::undo::EpochUndo;
 use crate::model::{KeyBytes, Position, Table};
 use crate::state::error::StateError;
 
@@ -42,6 +43,8 @@ pub struct TableStore {
     pub(super) has_forgotten: bool,
     pub(super) dropped_times: DroppedTimes,
     pub(super) pruned: PrunedColumns,
+    /// What takes the open epoch back; `None` outside of one.
+    pub(super) undo: Option<EpochUndo>,
 }
 
 /// A key that is remembered as deleted, until its entry may be forgotten.
@@ -85,6 +88,7 @@ impl TableStore {
             has_forgotten: false,
             dropped_times: DroppedTimes::default(),
             pruned: PrunedColumns::default(),
+            undo: None,
         })
     }
 

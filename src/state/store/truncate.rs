@@ -5,6 +5,7 @@ use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
 use super::dropped_times::DroppedTimes;
+use super::index::Groups;
 use super::place::LastChange;
 use super::table_store::TableStore;
 use crate::model::{Changelog, KeyBytes, Operation, SystemColumn, Truncation};
@@ -22,20 +23,23 @@ impl TableStore {
         let older = self.entries.iter().filter(|(_, entry)| entry.last.position < position);
         let keys: Vec<KeyBytes> = older.map(|(key, _)| key.clone()).collect();
         let is_emptied = keys.len() == self.entries.len();
-        if let Some(groups) = self.groups.as_mut().filter(|_| is_emptied) {
-            groups.clear();
-        }
+        let cut = self.groups.as_mut().filter(|_| is_emptied).map(Groups::clear);
         let mut rows = 0;
         for key in keys {
-            let slot = self.entries.remove(&key).and_then(|entry| entry.slot);
-            rows += usize::from(slot.is_some());
+            let entry = self.entries.remove(&key);
+            rows += usize::from(entry.is_some_and(|entry| entry.slot.is_some()));
             if is_emptied {
-                self.take_row(&key, slot, touched);
+                self.take_row(&key, entry, touched);
             } else {
-                self.take_away(&key, slot, touched)?;
+                self.take_away(&key, entry, touched)?;
             }
         }
-        self.deleted.retain(|deleted| deleted.position >= position);
+        let (kept, older) =
+            std::mem::take(&mut self.deleted).into_iter().partition(|it| it.position >= position);
+        self.deleted = kept;
+        if let Some(undo) = &mut self.undo {
+            undo.note_truncated(older, cut);
+        }
         // The rows that ttl dropped are gone as well, so that nothing is missing in any window.
         self.has_dropped = false;
         self.dropped_times = DroppedTimes::default();

@@ -33,6 +33,17 @@ pub(in crate::state) struct JoinedView {
     /// By the key that they wait for: keys of the enriched table.
     waiting: HashMap<KeyBytes, HashSet<KeyBytes>>,
     versions: Versions,
+    /// What the open epoch did to matches, in its order; `None` outside of one.
+    undo: Option<Vec<MatchChange>>,
+}
+
+/// A match that came or went.
+#[derive(Debug)]
+enum MatchChange {
+    Gone(KeyBytes, Match),
+    New(KeyBytes),
+    /// A version that is no longer shown by a row.
+    Hidden(Slot),
 }
 
 /// Rows whose matches may change, and how.
@@ -59,7 +70,8 @@ enum NewMatch {
 impl JoinedView {
     pub(in crate::state) fn new(join: Arc<TemporalJoin>) -> Result<Self, StateError> {
         let versions = Versions::new(&join.looked_up)?;
-        Ok(Self { join, matches: HashMap::new(), waiting: HashMap::new(), versions })
+        let (matches, waiting) = (HashMap::new(), HashMap::new());
+        Ok(Self { join, matches, waiting, versions, undo: None })
     }
 
     /// Follows changes of the enriched table and what `chains` tell of the looked-up one.
@@ -161,18 +173,71 @@ impl JoinedView {
 
     /// Forgets what a row shows; the version, if it had one, still counts as shown.
     fn unmatch(&mut self, key: &KeyBytes) -> Option<Slot> {
-        match self.matches.remove(key)? {
-            Match::Version(slot) => Some(slot),
-            Match::Waiting { key: awaited, .. } => {
-                if let Some(waiting) = self.waiting.get_mut(&awaited) {
-                    waiting.remove(key);
-                    if waiting.is_empty() {
-                        self.waiting.remove(&awaited);
-                    }
-                }
-                None
+        let gone = self.matches.remove(key)?;
+        if let Match::Waiting { key: awaited, .. } = &gone
+            && let Some(waiting) = self.waiting.get_mut(awaited)
+        {
+            waiting.remove(key);
+            if waiting.is_empty() {
+                self.waiting.remove(awaited);
             }
         }
+        let slot = match &gone {
+            Match::Version(slot) => Some(*slot),
+            Match::Waiting { .. } => None,
+        };
+        if let Some(undo) = &mut self.undo {
+            undo.push(MatchChange::Gone(key.clone(), gone));
+        }
+        slot
+    }
+
+    fn add_match(&mut self, key: KeyBytes, shown: Match) {
+        if let Match::Waiting { key: awaited, .. } = &shown {
+            self.waiting.entry(awaited.clone()).or_default().insert(key.clone());
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.push(MatchChange::New(key.clone()));
+        }
+        self.matches.insert(key, shown);
+    }
+
+    fn hide(&mut self, slot: Slot) {
+        self.versions.hide(slot);
+        if let Some(undo) = &mut self.undo {
+            undo.push(MatchChange::Hidden(slot));
+        }
+    }
+
+    /// From here on everything can be taken back.
+    pub(in crate::state) fn begin_epoch(&mut self) {
+        self.undo = Some(Vec::new());
+    }
+
+    /// What was done stays.
+    pub(in crate::state) fn commit_epoch(&mut self) -> Result<(), StateError> {
+        self.undo = None;
+        self.versions.sweep().map_err(|source| self.failed(source))
+    }
+
+    /// Makes the view what it was when the epoch began.
+    pub(in crate::state) fn abort_epoch(&mut self) -> Result<(), StateError> {
+        for change in self.undo.take().into_iter().flatten().rev() {
+            match change {
+                MatchChange::Gone(key, shown) => self.add_match(key, shown),
+                MatchChange::New(key) => {
+                    if let Some(slot) = self.unmatch(&key) {
+                        self.versions.hide(slot);
+                    }
+                }
+                MatchChange::Hidden(slot) => self.versions.show_again(slot),
+            }
+        }
+        self.versions.sweep().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: ArrowError) -> StateError {
+        StateError::Arrow { table: self.join.view.name.clone(), source }
     }
 
     /// Matches the rows again, and returns how the view differs.
@@ -181,32 +246,33 @@ impl JoinedView {
         moves: Moves,
         chains: &VersionChains<'_>,
     ) -> Result<TableDelta, StateError> {
-        let failed = |source| StateError::Arrow { table: self.join.view.name.clone(), source };
         let versions = moves.rows.iter().filter_map(|row| match row.new {
             NewMatch::Version { from, row } => Some((from, row)),
             NewMatch::None | NewMatch::Waiting { .. } => None,
         });
         let (from, at): (Vec<Position>, Vec<(usize, usize)>) = versions.unzip();
-        let rows = chains.rows(&at).map_err(failed)?;
+        let rows = chains.rows(&at).map_err(|source| self.failed(source))?;
         let mut shown = self.versions.show(&rows, &from)?.into_iter();
         let (mut changes, mut hidden) = (ViewChanges::default(), Vec::new());
         for Move { key, source, old, new } in moves.rows {
             let new = match new {
                 NewMatch::None => None,
                 NewMatch::Waiting { key: awaited, position } => {
-                    self.waiting.entry(awaited.clone()).or_default().insert(key.clone());
-                    self.matches.insert(key, Match::Waiting { key: awaited, position });
+                    self.add_match(key, Match::Waiting { key: awaited, position });
                     None
                 }
                 NewMatch::Version { .. } => shown.next().inspect(|slot| {
-                    self.matches.insert(key, Match::Version(*slot));
+                    self.add_match(key, Match::Version(*slot));
                 }),
             };
             changes.note(source, old, new);
             hidden.extend(old);
         }
-        let delta = self.delta(&moves.sources, changes).map_err(failed)?;
-        self.versions.hide(&hidden).map_err(failed)?;
+        let delta = self.delta(&moves.sources, changes).map_err(|source| self.failed(source))?;
+        hidden.into_iter().for_each(|slot| self.hide(slot));
+        if self.undo.is_none() {
+            self.versions.sweep().map_err(|source| self.failed(source))?;
+        }
         Ok(delta)
     }
 

@@ -87,7 +87,7 @@ impl TimeKind {
 }
 
 /// The clock of the source and those of its tables.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::state) struct Clocks {
     tables: Vec<TableClock>,
     source: SourceClock,
@@ -99,7 +99,7 @@ pub(in crate::state) struct Clocks {
     pub(in crate::state) idle_after: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TableClock {
     name: String,
     has_event_time: bool,
@@ -110,7 +110,7 @@ struct TableClock {
     last_event: Option<i64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct SourceClock {
     now: Option<i64>,
     /// A change has told the time.

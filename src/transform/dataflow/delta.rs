@@ -31,6 +31,12 @@ impl Delta {
         Self { rows, weights }
     }
 
+    /// What takes it back.
+    pub(crate) fn negated(&self) -> Self {
+        let weights = self.weights.iter().map(|weight| -weight).collect();
+        Self { rows: self.rows.clone(), weights }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.weights.is_empty()
     }

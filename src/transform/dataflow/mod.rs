@@ -12,6 +12,7 @@
 
 mod compile;
 mod delta;
+mod epoch_state;
 mod expression;
 mod join_keys;
 mod multiset;
@@ -21,6 +22,7 @@ mod rows;
 
 pub(crate) use compile::{CompileError, Readable, compile};
 pub(crate) use delta::Delta;
+pub(crate) use epoch_state::{EpochState, EpochStep, UndoLog, step_all};
 pub(crate) use multiset::Multiset;
 pub(crate) use operator::{EvalContext, IndexRequests, Operator, Results, WatermarkStep};
 pub(crate) use operators::normalize::{Normalize, normalize};

@@ -4,9 +4,11 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::error::Result;
 use hashbrown::{HashMap, HashSet};
 
 use super::delta::Delta;
+use super::epoch_state::{EpochState, EpochStep, UndoLog};
 use super::rows::{self, EncodedRow};
 use crate::model::{Found, Lookup};
 
@@ -18,6 +20,7 @@ pub(crate) struct Multiset {
     rows: HashMap<EncodedRow, i64>,
     bytes: usize,
     indexes: Vec<RowIndex>,
+    undo: UndoLog<Delta>,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,7 @@ impl Multiset {
             rows: HashMap::new(),
             bytes: 0,
             indexes: Vec::new(),
+            undo: UndoLog::default(),
         })
     }
 
@@ -83,6 +87,7 @@ impl Multiset {
             .iter()
             .map(|index| index.keys(&delta.rows))
             .collect::<Result<Vec<_>, _>>()?;
+        self.undo.note(|| delta.clone());
         for (at, weight) in delta.weights.iter().enumerate() {
             let row: EncodedRow = encoded.row(at).as_ref().into();
             let count = self.rows.entry(EncodedRow::clone(&row)).or_insert(0);
@@ -185,6 +190,13 @@ impl Multiset {
         const MALLOC_AND_COUNTS: usize = 32;
         let row = size_of::<(EncodedRow, i64)>() + MALLOC_AND_COUNTS;
         self.bytes + self.rows.len() * (row + self.indexes.len() * row)
+    }
+}
+
+impl EpochState for Multiset {
+    fn step(&mut self, step: EpochStep) -> Result<()> {
+        let deltas = self.undo.step(step);
+        deltas.map(|delta| Ok(self.apply(&delta.negated())?)).collect()
     }
 }
 

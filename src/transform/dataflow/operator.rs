@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
 use super::delta::Delta;
+use super::epoch_state::EpochState;
 use crate::model::{CurrentRows, Found, Lookup, TableDelta};
 
 /// What an epoch looks like to the operators.
@@ -80,6 +81,14 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync {
 
     /// Bytes of its own state and of what it reads from.
     fn memory(&self) -> usize;
+
+    /// What it reads from.
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator>;
+
+    /// What it keeps from epoch to epoch; `None` if nothing.
+    fn state(&mut self) -> Option<&mut dyn EpochState> {
+        None
+    }
 }
 
 pub(crate) type BoxedOperator = Box<dyn Operator>;

@@ -11,11 +11,14 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{Row, RowConverter, Rows, SortField};
+use datafusion::error::Result;
 use hashbrown::{HashMap, HashSet};
 
 use super::left_out::LeftOut;
 use crate::model::Found;
-use crate::transform::dataflow::{Delta, EncodedRow, batch, take_rows};
+use crate::transform::dataflow::{
+    Delta, EncodedRow, EpochState, EpochStep, UndoLog, batch, take_rows,
+};
 
 /// Whether a query may give several rows with one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub(crate) struct KeyRule {
     /// How many keys have several rows.
     contested: usize,
     bytes: usize,
+    undo: UndoLog<Delta>,
 }
 
 /// The rows of a key.
@@ -120,6 +124,7 @@ impl KeyRule {
             held: (keys == Keys::Unproven).then(HashMap::new),
             contested: 0,
             bytes: 0,
+            undo: UndoLog::default(),
         })
     }
 
@@ -146,7 +151,11 @@ impl KeyRule {
             delta.filter(&is_whole)?
         };
         let delta = match self.held {
-            Some(_) if !whole.is_empty() => self.rule(&whole, &mut left_out)?,
+            Some(_) if !whole.is_empty() => {
+                let ruled = self.rule(&whole, &mut left_out)?;
+                self.undo.note(|| whole);
+                ruled
+            }
             _ => whole,
         };
         Ok(Ruled { delta, left_out })
@@ -338,6 +347,15 @@ impl KeyRule {
     pub(crate) fn memory(&self) -> usize {
         const ENTRY: usize = 96;
         self.bytes + self.held.as_ref().map_or(0, HashMap::capacity) * ENTRY
+    }
+}
+
+impl EpochState for KeyRule {
+    fn step(&mut self, step: EpochStep) -> Result<()> {
+        for delta in self.undo.step(step) {
+            self.rule(&delta.negated(), &mut LeftOut::default())?;
+        }
+        Ok(())
     }
 }
 

@@ -7,10 +7,11 @@ use arrow::compute::{SortOptions, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{Row, RowConverter, SortField};
+use datafusion::error::Result;
 use hashbrown::{HashMap, HashSet};
 
 use crate::model::{ColumnSet, PriorRow};
-use crate::transform::dataflow::Delta;
+use crate::transform::dataflow::{Delta, EpochState, EpochStep, UndoLog};
 
 /// Changes of a keyed target.
 #[derive(Debug)]
@@ -34,6 +35,14 @@ pub(crate) struct KeyedOutput {
     /// Keys whose rows were taken in as if the target held them, and may be others there: it was not told of
     /// what happened to other tables while ttl had them out of memory.
     doubted: HashSet<Box<[u8]>>,
+    undo: UndoLog<DoubtChange>,
+}
+
+/// A key that is doubted from now on, or no longer.
+#[derive(Debug)]
+enum DoubtChange {
+    Doubted(Box<[u8]>),
+    Trusted(Box<[u8]>),
 }
 
 /// What a key lost and gained.
@@ -60,6 +69,7 @@ impl KeyedOutput {
             keys: RowConverter::new(key.iter().map(|at| sort_field(*at)).collect())?,
             rows: RowConverter::new((0..schema.fields().len()).map(sort_field).collect())?,
             doubted: HashSet::new(),
+            undo: UndoLog::default(),
         })
     }
 
@@ -99,12 +109,12 @@ impl KeyedOutput {
         let mut held = self.held(&delta.rows, &upserts)?;
         if !self.doubted.is_empty() {
             for (upsert, held) in upserts.iter().zip(&mut held) {
-                if self.doubted.remove(keys.row(upsert.row as usize).as_ref()) {
+                if self.trust(keys.row(upsert.row as usize).as_ref()) {
                     *held = PriorRow::Unknown;
                 }
             }
             for row in &deletes {
-                self.doubted.remove(keys.row(*row as usize).as_ref());
+                self.trust(keys.row(*row as usize).as_ref());
             }
         }
         let upserts: Vec<u32> = upserts.iter().map(|upsert| upsert.row).collect();
@@ -123,8 +133,21 @@ impl KeyedOutput {
         let key_columns: Vec<ArrayRef> =
             self.key.iter().map(|at| Arc::clone(changes.upserts.column(*at))).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
-        self.doubted.extend(keys.iter().map(|key| Box::from(key.as_ref())));
+        for key in &keys {
+            if self.doubted.insert(key.as_ref().into()) {
+                self.undo.note(|| DoubtChange::Doubted(key.as_ref().into()));
+            }
+        }
         Ok(())
+    }
+
+    /// Whether the row of a key was doubted until now.
+    fn trust(&mut self, key: &[u8]) -> bool {
+        let was_doubted = self.doubted.remove(key);
+        if was_doubted {
+            self.undo.note(|| DoubtChange::Trusted(key.into()));
+        }
+        was_doubted
     }
 
     /// What the target held before each of these rows, if it was told of all that happened.
@@ -170,5 +193,17 @@ impl KeyedOutput {
     pub(crate) fn memory(&self) -> usize {
         const ENTRY: usize = 64;
         self.doubted.capacity() * ENTRY
+    }
+}
+
+impl EpochState for KeyedOutput {
+    fn step(&mut self, step: EpochStep) -> Result<()> {
+        for change in self.undo.step(step) {
+            match change {
+                DoubtChange::Trusted(key) => drop(self.doubted.insert(key)),
+                DoubtChange::Doubted(key) => drop(self.doubted.remove(&key)),
+            }
+        }
+        Ok(())
     }
 }

@@ -26,7 +26,8 @@ use crate::model::{
     Channel, Found, Lookup, PriorRow, ResultChanges, ResultMode, ResultTable, Window,
 };
 use crate::transform::dataflow::{
-    Delta, EvalContext, IndexRequests, Multiset, Normalize, Operator, normalize,
+    Delta, EpochState, EpochStep, EvalContext, IndexRequests, Multiset, Normalize, Operator,
+    normalize, step_all,
 };
 use crate::transform::error::TransformError;
 
@@ -388,6 +389,20 @@ impl MaintainedView {
         };
         let rows = concat_batches(&self.query.table.schema, &batches).and_then(ruled);
         rows.map_err(|source| self.failed(source.into()))
+    }
+
+    /// Opens an epoch, keeps what it did, or takes it back.
+    pub(crate) fn step(&mut self, step: EpochStep) -> Result<(), TransformError> {
+        let stepped = match &mut self.upkeep.state {
+            ViewState::Append => Ok(()),
+            ViewState::Incremental { root } => step_all(&mut **root, step),
+            ViewState::Recompute { rows } => rows.step(step),
+        };
+        let keyed = self.keyed.as_mut().map_or(Ok(()), |Keyed { rule, output }| {
+            rule.step(step)?;
+            output.step(step)
+        });
+        stepped.and(keyed).map_err(|source| self.failed(source))
     }
 
     /// Bytes that it keeps.

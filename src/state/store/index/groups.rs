@@ -29,8 +29,14 @@ impl Groups {
         self.encoder.encode(rows)
     }
 
-    pub(in super::super) fn clear(&mut self) {
-        (self.members, self.rows, self.cut) = Default::default();
+    /// Forgets all; the groups that were cut, so that they can be [put back](Self::put_cut_back).
+    pub(in super::super) fn clear(&mut self) -> HashSet<KeyBytes> {
+        (self.members, self.rows) = Default::default();
+        std::mem::take(&mut self.cut)
+    }
+
+    pub(in super::super) fn put_cut_back(&mut self, cut: HashSet<KeyBytes>) {
+        self.cut.extend(cut);
     }
 
     /// Adds a member; the group's size after it.

@@ -7,6 +7,7 @@ use datafusion::error::Result;
 
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
+use crate::transform::dataflow::epoch_state::EpochState;
 use crate::transform::dataflow::multiset::Multiset;
 use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
 
@@ -62,5 +63,13 @@ impl Operator for Arranged {
 
     fn memory(&self) -> usize {
         self.input.memory() + self.rows.memory()
+    }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.input]
+    }
+
+    fn state(&mut self) -> Option<&mut dyn EpochState> {
+        Some(&mut self.rows)
     }
 }

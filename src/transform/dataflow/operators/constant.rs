@@ -64,4 +64,8 @@ impl Operator for Constant {
     fn memory(&self) -> usize {
         self.rows.get_array_memory_size()
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        Vec::new()
+    }
 }

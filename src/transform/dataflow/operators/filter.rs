@@ -63,4 +63,8 @@ impl Operator for Filter {
     fn memory(&self) -> usize {
         self.input.memory()
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.input]
+    }
 }

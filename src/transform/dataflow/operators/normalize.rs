@@ -74,4 +74,8 @@ impl Operator for Normalize {
     fn memory(&self) -> usize {
         self.input.memory()
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.input]
+    }
 }

@@ -92,4 +92,8 @@ impl Operator for Project {
     fn memory(&self) -> usize {
         self.input.memory()
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.input]
+    }
 }

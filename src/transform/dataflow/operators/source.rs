@@ -13,7 +13,7 @@ use datafusion::error::Result;
 
 use crate::model::{Found, Lookup, ResultTable, Table};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::operator::{EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
 
 /// Some columns of a source table.
 #[derive(Debug)]
@@ -112,6 +112,10 @@ impl Operator for TableSource {
     fn memory(&self) -> usize {
         0
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        Vec::new()
+    }
 }
 
 /// A result that can be read as a table, because it has a key.
@@ -186,5 +190,9 @@ impl Operator for ResultSource {
 
     fn memory(&self) -> usize {
         0
+    }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        Vec::new()
     }
 }

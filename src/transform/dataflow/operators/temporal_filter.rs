@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
+use crate::transform::dataflow::epoch_state::{EpochState, EpochStep, UndoLog};
 use crate::transform::dataflow::expression::{Expression, evaluate};
 use crate::transform::dataflow::operator::{
     BoxedOperator, EvalContext, IndexRequests, Operator, WatermarkStep,
@@ -46,6 +47,7 @@ pub(crate) struct TemporalFilter {
     ahead: Vec<BTreeMap<i64, HashMap<EncodedRow, i64>>>,
     /// What the rows ahead take, kept up to date because counting it would visit each.
     ahead_bytes: usize,
+    undo: UndoLog<AheadChange>,
     converter: RowConverter,
     /// Of the input and the watermark.
     timed: SchemaRef,
@@ -68,6 +70,7 @@ impl TemporalFilter {
             converter: RowConverter::new(sort_fields)?,
             ahead: predicates.iter().map(|_| BTreeMap::new()).collect(),
             ahead_bytes: 0,
+            undo: UndoLog::default(),
             predicates: predicates.into_iter().map(|(predicate, _)| predicate).collect(),
             timed: Arc::new(Schema::new(timed)),
             schema: Arc::new(Schema::new(flagged)),
@@ -104,31 +107,36 @@ impl TemporalFilter {
     fn remember(&mut self, delta: &Delta, watermark: Option<i64>) -> Result<()> {
         let encoded = self.converter.convert_columns(delta.rows.columns())?;
         let timed = self.timed(&delta.rows, watermark)?;
-        for at in 0..self.predicates.len() {
-            let limit = self.limit(at, watermark)?;
-            let times = times(&evaluate(&self.predicates[at].time, &timed)?)?;
+        for predicate in 0..self.predicates.len() {
+            let limit = self.limit(predicate, watermark)?;
+            let times = times(&evaluate(&self.predicates[predicate].time, &timed)?)?;
             for (row, time) in times.into_iter().enumerate() {
-                let Some(time) = time.filter(|time| limit.is_none_or(|limit| *time >= limit))
-                else {
-                    continue;
-                };
-                let rows = self.ahead[at].entry(time).or_default();
-                let encoded: EncodedRow = encoded.row(row).as_ref().into();
-                let weight = rows.entry(EncodedRow::clone(&encoded)).or_insert_with(|| {
-                    self.ahead_bytes += held(&encoded);
-                    0
-                });
-                *weight += delta.weights[row];
-                if *weight == 0 {
-                    rows.remove(&encoded);
-                    self.ahead_bytes -= held(&encoded);
-                }
-                if rows.is_empty() {
-                    self.ahead[at].remove(&time);
+                let is_ahead = |time: &i64| limit.is_none_or(|limit| *time >= limit);
+                if let Some(time) = time.filter(is_ahead) {
+                    let (weight, row) = (delta.weights[row], encoded.row(row).as_ref().into());
+                    self.add(AheadChange { predicate, time, row, weight });
                 }
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, change: AheadChange) {
+        self.undo.note(|| change.clone());
+        let AheadChange { predicate, time, row, weight: added } = change;
+        let rows = self.ahead[predicate].entry(time).or_default();
+        let weight = rows.entry(EncodedRow::clone(&row)).or_insert_with(|| {
+            self.ahead_bytes += held(&row);
+            0
+        });
+        *weight += added;
+        if *weight == 0 {
+            rows.remove(&row);
+            self.ahead_bytes -= held(&row);
+        }
+        if rows.is_empty() {
+            self.ahead[predicate].remove(&time);
+        }
     }
 
     /// The rows whose flags may differ between two watermarks; those that are passed are forgotten.
@@ -142,14 +150,12 @@ impl TemporalFilter {
                 (Some(_), None) | (None, _) => self.ahead[at].keys().copied().collect(),
             };
             for time in reached {
-                let is_behind = new.is_some_and(|new| time < new);
-                let rows = if is_behind {
-                    self.ahead[at].remove(&time).unwrap_or_default()
-                } else {
-                    self.ahead[at].get(&time).cloned().unwrap_or_default()
-                };
-                if is_behind {
-                    self.ahead_bytes -= rows.keys().map(held).sum::<usize>();
+                let rows = self.ahead[at].get(&time).cloned().unwrap_or_default();
+                if new.is_some_and(|new| time < new) {
+                    for (row, weight) in &rows {
+                        let (row, weight) = (EncodedRow::clone(row), -weight);
+                        self.add(AheadChange { predicate: at, time, row, weight });
+                    }
                 }
                 passed.extend(rows);
             }
@@ -174,6 +180,25 @@ impl TemporalFilter {
         let gone = weights.iter().map(|weight| -weight).collect();
         let (old, new) = (self.flag(&rows, before)?, self.flag(&rows, now)?);
         Ok(vec![Delta::new(old, gone), Delta::new(new, weights)])
+    }
+}
+
+/// How a row that is ahead comes or goes.
+#[derive(Debug, Clone)]
+struct AheadChange {
+    /// Which comparison.
+    predicate: usize,
+    time: i64,
+    row: EncodedRow,
+    weight: i64,
+}
+
+impl EpochState for TemporalFilter {
+    fn step(&mut self, step: EpochStep) -> Result<()> {
+        for change in self.undo.step(step) {
+            self.add(AheadChange { weight: -change.weight, ..change });
+        }
+        Ok(())
     }
 }
 
@@ -250,5 +275,13 @@ impl Operator for TemporalFilter {
 
     fn memory(&self) -> usize {
         self.input.memory() + self.ahead_bytes
+    }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.input]
+    }
+
+    fn state(&mut self) -> Option<&mut dyn EpochState> {
+        Some(self)
     }
 }

@@ -80,4 +80,8 @@ impl Operator for Union {
     fn memory(&self) -> usize {
         self.inputs.iter().map(|input| input.memory()).sum()
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        self.inputs.iter_mut().collect()
+    }
 }

@@ -159,12 +159,12 @@ impl Call {
                 if numbers.is_null(row) {
                     return Ok(());
                 }
-                *rows += weight;
                 if self.kind != AggregateKind::Count {
                     let product = number(numbers, row).checked_mul(i128::from(weight));
                     let total = product.and_then(|product| sum.get().checked_add(product));
                     *sum = total.ok_or_else(|| self.overflow())?.into();
                 }
+                *rows += weight;
             }
             (GroupState::Values(values), CallInput::Encoded { values: encoded, first }) => {
                 // A function of its own decides about NULLs itself.

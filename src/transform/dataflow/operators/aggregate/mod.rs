@@ -13,7 +13,7 @@ pub(crate) use call::Call;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{Row, RowConverter, SortField};
 use datafusion::common::internal_err;
@@ -22,10 +22,11 @@ use hashbrown::HashMap;
 
 use crate::model::{Found, KeyBytes as Key, Lookup};
 use crate::transform::dataflow::delta::Delta;
+use crate::transform::dataflow::epoch_state::{EpochState, EpochStep, UndoLog};
 use crate::transform::dataflow::expression::{Expression, evaluate};
 use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
 use crate::transform::dataflow::rows;
-use call::GroupState;
+use call::{CallInput, GroupState};
 
 #[derive(Debug)]
 pub(crate) struct Aggregate {
@@ -36,6 +37,7 @@ pub(crate) struct Aggregate {
     groups: HashMap<Key, GroupEntry>,
     /// What the values of all groups take, kept up to date because counting it would visit each.
     values_bytes: usize,
+    undo: UndoLog<(Delta, Grouping)>,
     schema: SchemaRef,
 }
 
@@ -47,6 +49,7 @@ struct GroupEntry {
 }
 
 /// Which groups some rows are in.
+#[derive(Debug)]
 struct Grouping {
     /// Of each group, once.
     keys: Vec<Key>,
@@ -71,8 +74,16 @@ impl Aggregate {
         }));
         let group = group.into_iter().map(|(expression, _)| expression).collect();
         let (converter, schema) = (RowConverter::new(keys)?, Arc::new(Schema::new(fields)));
-        let (groups, values_bytes) = (HashMap::new(), 0);
-        Ok(Self { input, group, calls, converter, groups, values_bytes, schema })
+        Ok(Self {
+            input,
+            group,
+            calls,
+            converter,
+            groups: HashMap::new(),
+            values_bytes: 0,
+            undo: UndoLog::default(),
+            schema,
+        })
     }
 
     /// Without GROUP BY there is one group, even without a row.
@@ -102,34 +113,80 @@ impl Aggregate {
         Ok(Grouping { keys, group_of })
     }
 
-    /// Takes rows into their groups, or out of them.
-    fn apply(&mut self, delta: &Delta, Grouping { keys, group_of }: &Grouping) -> Result<()> {
-        let inputs =
-            self.calls.iter().map(|call| call.input(&delta.rows)).collect::<Result<Vec<_>>>()?;
-        let filters =
-            self.calls.iter().map(|call| call.filter(&delta.rows)).collect::<Result<Vec<_>>>()?;
+    /// Takes rows into their groups, or out of them: all of them, or after an error none.
+    fn apply(&mut self, delta: &Delta, grouping: &Grouping) -> Result<()> {
+        let input = self.input_of(delta)?;
+        self.add_groups(&grouping.keys);
+        // What comes goes first: rows that cancel out may be in any order, and no value goes before it came.
+        let (coming, going): (Vec<usize>, Vec<usize>) =
+            (0..grouping.group_of.len()).partition(|row| delta.weights[*row] > 0);
+        let order: Vec<usize> = coming.into_iter().chain(going).collect();
+        for (done, row) in order.iter().enumerate() {
+            let key = &grouping.keys[grouping.group_of[*row]];
+            if let Err(error) = self.add_row(key, &input, *row, delta.weights[*row]) {
+                for row in order[..done].iter().rev() {
+                    let key = &grouping.keys[grouping.group_of[*row]];
+                    self.add_row(key, &input, *row, -delta.weights[*row])?;
+                }
+                self.prune(&grouping.keys)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::apply`]. Back on the same way, so that no sum is ever larger than it was.
+    fn take_back(&mut self, delta: &Delta, grouping: &Grouping) -> Result<()> {
+        let input = self.input_of(delta)?;
+        self.add_groups(&grouping.keys);
+        let (coming, going): (Vec<usize>, Vec<usize>) =
+            (0..grouping.group_of.len()).partition(|row| delta.weights[*row] > 0);
+        for row in going.into_iter().rev().chain(coming.into_iter().rev()) {
+            let key = &grouping.keys[grouping.group_of[row]];
+            self.add_row(key, &input, row, -delta.weights[row])?;
+        }
+        self.prune(&grouping.keys)
+    }
+
+    fn input_of(&self, delta: &Delta) -> Result<GroupInput> {
+        let inputs = self.calls.iter().map(|call| call.input(&delta.rows));
+        let filters = self.calls.iter().map(|call| call.filter(&delta.rows));
+        Ok(GroupInput {
+            inputs: inputs.collect::<Result<_>>()?,
+            filters: filters.collect::<Result<_>>()?,
+        })
+    }
+
+    fn add_groups(&mut self, keys: &[Key]) {
         for key in keys {
             if !self.groups.contains_key(&**key) {
                 let group = self.new_group();
                 self.groups.insert(key.clone(), group);
             }
         }
-        // What comes goes first: rows that cancel out may be in any order, and no value goes before it came.
-        let (coming, going): (Vec<usize>, Vec<usize>) =
-            (0..group_of.len()).partition(|row| delta.weights[*row] > 0);
-        for row in coming.into_iter().chain(going) {
-            let weight = delta.weights[row];
-            let Some(group) = self.groups.get_mut(&keys[group_of[row]]) else { continue };
-            group.rows += weight;
-            for (at, call) in self.calls.iter().enumerate() {
-                if filters[at].as_ref().is_none_or(|filter| filter.value(row)) {
-                    let state = &mut group.states[at];
+    }
+
+    /// Takes one row into its group or out of it; after an error it is as if nothing was done.
+    fn add_row(&mut self, key: &Key, input: &GroupInput, row: usize, weight: i64) -> Result<()> {
+        let Some(group) = self.groups.get_mut(key) else { return Ok(()) };
+        let takes_part =
+            |at: usize| input.filters[at].as_ref().is_none_or(|filter| filter.value(row));
+        for at in (0..self.calls.len()).filter(|at| takes_part(*at)) {
+            let state = &mut group.states[at];
+            self.values_bytes -= state.memory();
+            let added = self.calls[at].add(state, &input.inputs[at], row, weight);
+            self.values_bytes += state.memory();
+            if let Err(error) = added {
+                for before in (0..at).rev().filter(|at| takes_part(*at)) {
+                    let state = &mut group.states[before];
                     self.values_bytes -= state.memory();
-                    call.add(state, &inputs[at], row, weight)?;
+                    self.calls[before].add(state, &input.inputs[before], row, -weight)?;
                     self.values_bytes += state.memory();
                 }
+                return Err(error);
             }
         }
+        group.rows += weight;
         Ok(())
     }
 
@@ -170,6 +227,19 @@ impl Aggregate {
     }
 }
 
+/// What the rows of a delta put into the groups, per call, and which of them take part.
+struct GroupInput {
+    inputs: Vec<CallInput>,
+    filters: Vec<Option<BooleanArray>>,
+}
+
+impl EpochState for Aggregate {
+    fn step(&mut self, step: EpochStep) -> Result<()> {
+        let applied = self.undo.step(step);
+        applied.into_iter().try_for_each(|(delta, grouping)| self.take_back(&delta, &grouping))
+    }
+}
+
 impl Operator for Aggregate {
     fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -202,9 +272,9 @@ impl Operator for Aggregate {
         let touched: Vec<&Key> = grouping.keys.iter().collect();
         let before = self.rows_of(&touched)?;
         self.apply(&delta, &grouping)?;
-        self.prune(&grouping.keys)?;
-        let after = self.rows_of(&touched)?;
-        Ok(Delta::sum(&self.schema, vec![Delta::of(before, -1), Delta::of(after, 1)])?)
+        let after = self.prune(&grouping.keys).and_then(|()| self.rows_of(&touched));
+        self.undo.note(|| (delta, grouping));
+        Ok(Delta::sum(&self.schema, vec![Delta::of(before, -1), Delta::of(after?, 1)])?)
     }
 
     fn prepare(&mut self, columns: &[usize], _: &mut dyn IndexRequests) -> bool {
@@ -257,5 +327,13 @@ impl Operator for Aggregate {
         let group = size_of::<GroupState>() * self.calls.len() + MALLOC;
         let groups = self.groups.capacity() * (size_of::<(Key, GroupEntry)>() + 1);
         self.input.memory() + groups + self.groups.len() * group + self.values_bytes
+    }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.input]
+    }
+
+    fn state(&mut self) -> Option<&mut dyn EpochState> {
+        Some(self)
     }
 }

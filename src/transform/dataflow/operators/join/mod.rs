@@ -377,4 +377,8 @@ impl Operator for Join {
     fn memory(&self) -> usize {
         self.left.memory() + self.right.memory()
     }
+
+    fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
+        vec![&mut self.left, &mut self.right]
+    }
 }

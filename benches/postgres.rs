@@ -338,7 +338,8 @@ async fn poisoned(sink: &mut PostgresSink, bad: &str) -> Outcome<Duration> {
         let commit = without_refused(sink, commit).await?;
         let written = sink.commit(&commit).await;
         if let Err(SinkError::RowsRefused { rows }) = &written {
-            sink.raise_preflight(rows.iter().map(|row| (&row.table, row.level)));
+            let levels = rows.iter().map(|row| (row.table.clone(), row.level));
+            sink.raise_preflight(&levels.collect::<Vec<_>>());
             let commit = without_refused(sink, commit).await?;
             sink.commit(&commit).await?;
         } else {

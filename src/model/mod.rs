@@ -38,7 +38,8 @@ pub use dead_letters::{
 };
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{
-    AcceptedLoss, Epoch, EpochCommit, LedgerEntry, LedgerPosition, LostEpochs, RecordedEpoch,
+    AcceptedLoss, Epoch, EpochCommit, EpochLog, LedgerEntry, LedgerPosition, LostEpochs,
+    RecordedEpoch,
 };
 pub use key_bytes::KeyBytes;
 pub use offsets::{

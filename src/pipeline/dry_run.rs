@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::SqlConfig;
 use crate::decode::{DecodeConfig, Decoder, DecoderSetup, Limits};
-use crate::model::{DeadLetter, Message, Offset, Receipt, ResultLetter, ResultTable, SchemaChange};
+use crate::model::{
+    DeadLetter, EpochCommit, Message, Offset, Receipt, ResultLetter, ResultTable, SchemaChange,
+};
 use crate::pipeline::epoch::landing_reader::LandingReader;
 use crate::pipeline::epoch::poison_search::{Attempt, PoisonSearch};
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
@@ -47,6 +49,13 @@ struct Running {
     results: Vec<Arc<ResultTable>>,
 }
 
+impl Running {
+    async fn commit(&mut self, commit: &EpochCommit) -> Result<(), PipelineError> {
+        self.sink.commit(commit).await?;
+        self.processor.committed(commit.epoch)
+    }
+}
+
 impl<'a> DryRun<'a> {
     /// Starts with an empty target.
     ///
@@ -78,7 +87,7 @@ impl<'a> DryRun<'a> {
         loop {
             let job = self.running.processor.process(messages.clone(), &HashMap::new()).await;
             if let Some(commit) = job.map_err(failure)?.commit {
-                self.running.sink.commit(&commit).await?;
+                self.running.commit(&commit).await?;
             }
             if !self.running.processor.has_learned() {
                 return Ok(());
@@ -112,7 +121,7 @@ impl<'a> DryRun<'a> {
             match attempt.await.map_err(failure)? {
                 Attempt::Done(job) => {
                     if let Some(commit) = job.commit {
-                        self.running.sink.commit(&commit).await?;
+                        self.running.commit(&commit).await?;
                         learned.extend(commit.schema_changes);
                     }
                     messages.truncate(processed);
@@ -121,6 +130,9 @@ impl<'a> DryRun<'a> {
                     if self.running.processor.has_learned() {
                         self.restart().await?;
                     }
+                }
+                Attempt::QueryFailed if self.running.processor.is_broken() => {
+                    self.restart().await?
                 }
                 Attempt::QueryFailed => {}
                 Attempt::GivenUp(error) => return Err(error),

@@ -83,7 +83,10 @@ pub async fn run(
             SessionEnd::Shutdown | SessionEnd::CommitterStopped | SessionEnd::Drained => {
                 return Ok(());
             }
-            SessionEnd::RowsRefused | SessionEnd::RowsAwaited | SessionEnd::Learned => {}
+            SessionEnd::StateBroken
+            | SessionEnd::RowsRefused
+            | SessionEnd::RowsAwaited
+            | SessionEnd::Learned => {}
             SessionEnd::Forgotten => {
                 warn!("the database has lost epochs: starting over to find out which");
                 carry_over.history.doubt();

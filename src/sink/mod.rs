@@ -115,6 +115,11 @@ pub trait Sink: Send {
         Ok(Vec::new())
     }
 
+    /// [`Self::refused`] looks at the rows of these tables, at least so, until that was for nothing for a while.
+    fn raise_preflight(&mut self, levels: &[(String, PreflightLevel)]) {
+        let _ = levels;
+    }
+
     /// Columns of `table` of which a landing row needs the old value when its change did not carry one.
     fn needs_old_values(&self, table: &Table) -> Vec<usize> {
         (0..table.columns.len()).collect()

@@ -9,7 +9,7 @@ use super::error::StateError;
 use super::store::{Folded, Horizon, TableStore};
 use super::temporal_join::{JoinedView, RowsBefore};
 use super::time::{Advanced, Clock, Clocks, Ticks};
-use crate::model::{Changelog, Offset, Position, Table, TableDelta, Window};
+use crate::model::{Changelog, EpochLog, Offset, Position, Table, TableDelta, Window};
 
 /// After how many updates ttl is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
@@ -41,8 +41,8 @@ pub struct StateStores {
     updates: usize,
     /// The newest change at the end of the last epoch, and of the one before.
     newest: [Position; 2],
-    /// How the clock was when the open epoch began; `None` outside of one.
-    before: Option<ClockBefore>,
+    /// How the clock was when each epoch began that may still be taken back.
+    before: EpochLog<ClockBefore>,
 }
 
 /// What an epoch changes besides rows.
@@ -81,7 +81,7 @@ impl StateStores {
             start_time: None,
             updates: 0,
             newest: [NONE_LANDED; 2],
-            before: None,
+            before: EpochLog::default(),
         })
     }
 
@@ -184,30 +184,37 @@ impl StateStores {
         }
     }
 
-    /// From here on everything can be taken back, until the epoch is kept by [`Self::commit_epoch`].
+    /// From here on everything can be taken back, until [`Self::commit_epoch`].
     pub fn begin_epoch(&mut self) {
         self.stores.iter_mut().for_each(TableStore::begin_epoch);
         self.joins.iter_mut().for_each(JoinedView::begin_epoch);
         let (clocks, updates, newest) = (self.clocks.clone(), self.updates, self.newest);
-        self.before = Some(ClockBefore { clocks, updates, newest });
+        self.before.begin(ClockBefore { clocks, updates, newest });
     }
 
-    /// What was done since the epoch began stays.
+    /// All of the epoch is computed; it waits for its commit.
+    pub fn finish_epoch(&mut self) {
+        self.before.finish();
+        self.stores.iter_mut().for_each(TableStore::finish_epoch);
+        self.joins.iter_mut().for_each(JoinedView::finish_epoch);
+    }
+
+    /// The oldest finished epoch stays for good.
     ///
     /// # Errors
     /// If Arrow can't process a batch.
     pub fn commit_epoch(&mut self) -> Result<(), StateError> {
-        self.before = None;
+        self.before.commit();
         self.stores.iter_mut().for_each(TableStore::commit_epoch);
         self.joins.iter_mut().try_for_each(JoinedView::commit_epoch)
     }
 
-    /// Makes everything what it was when the epoch began.
+    /// Makes everything what it was when the newest epoch began.
     ///
     /// # Errors
     /// If Arrow can't process a batch. The state is not to be used further then.
     pub fn abort_epoch(&mut self) -> Result<(), StateError> {
-        if let Some(ClockBefore { clocks, updates, newest }) = self.before.take() {
+        if let Some(ClockBefore { clocks, updates, newest }) = self.before.abort() {
             (self.clocks, self.updates, self.newest) = (clocks, updates, newest);
         }
         self.rows_before.clear();

@@ -11,7 +11,7 @@ use super::functions::watermark::WatermarkCell;
 use super::live_table::LiveTables;
 use super::pending::PendingTransform;
 use super::views::{MaintainedView, Maintenance};
-use crate::model::{ResultTable, SchemaChange, Table, TemporalJoin, Window};
+use crate::model::{EpochLog, ResultTable, SchemaChange, Table, TemporalJoin, Window};
 
 /// All transforms of a folder, in the order of what they read.
 pub struct Transforms {
@@ -19,8 +19,8 @@ pub struct Transforms {
     pub(crate) live: LiveTables,
     pub(crate) watermark_cell: WatermarkCell,
     pub(crate) watermark: Option<i64>,
-    /// The watermark when the open epoch began.
-    pub(crate) watermark_before: Option<i64>,
+    /// The watermark when each epoch began that may still be taken back.
+    pub(crate) watermarks_before: EpochLog<Option<i64>>,
     pub(crate) views: Vec<MaintainedView>,
     /// What queries read of look-up tables.
     pub(crate) temporal_joins: Vec<Arc<TemporalJoin>>,
@@ -40,7 +40,7 @@ impl Transforms {
             live,
             watermark_cell: WatermarkCell::default(),
             watermark: None,
-            watermark_before: None,
+            watermarks_before: EpochLog::default(),
             views: Vec::new(),
             temporal_joins: Vec::new(),
             tables,

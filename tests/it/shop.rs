@@ -140,6 +140,12 @@ impl Shop {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    /// How often the processor has loaded its state.
+    pub(crate) fn loads(&self) -> usize {
+        let path = self.stack.folder().join("run.log");
+        std::fs::read_to_string(path).unwrap_or_default().matches("state is loaded").count()
+    }
+
     pub(crate) async fn query(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let (client, connection) =
             tokio_postgres::connect(&self.stack.postgres.url(), tokio_postgres::NoTls)

@@ -133,7 +133,7 @@ fn landing() -> EpochCommit {
 
 /// The rows that the sink says it would refuse.
 async fn foretold(scene: &mut Scene, commit: &EpochCommit, level: PreflightLevel) -> Vec<u64> {
-    scene.sink.raise_preflight([(&"orders".to_owned(), level)]);
+    scene.sink.raise_preflight(&[("orders".to_owned(), level)]);
     let rows = scene.sink.refused(&commit.landing).await.unwrap();
     rows.iter().map(|row| row.offset.id).collect()
 }
@@ -171,7 +171,7 @@ async fn the_first_constraint_that_a_row_breaks_is_named_as_the_server_names_it(
         ADD CONSTRAINT first CHECK (order_id <> 2), ADD CONSTRAINT third CHECK (status <> 'x')";
     let mut scene = Scene::set(&server, "named", ddl).await;
     let commit = landing();
-    scene.sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Checks)]);
+    scene.sink.raise_preflight(&[("orders".to_owned(), PreflightLevel::Checks)]);
     let rows = scene.sink.refused(&commit.landing).await.unwrap();
     let messages: Vec<&str> = rows.iter().map(|row| row.message.as_str()).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");

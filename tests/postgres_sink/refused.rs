@@ -213,7 +213,7 @@ async fn one_bad_landing_row_in_ten_thousand_is_found_and_costs_itself() {
 
         let told = scene.sink.refused(&commit.landing).await.unwrap();
         assert_eq!(told.len(), usize::from(class.is_told_before), "{code}: {told:?}");
-        scene.sink.raise_preflight([(&"orders".to_owned(), found_by)]);
+        scene.sink.raise_preflight(&[("orders".to_owned(), found_by)]);
         let told = scene.sink.refused(&commit.landing).await.unwrap();
         assert_eq!(told.iter().map(|row| row.offset).collect::<Vec<_>>(), [bad], "{code}");
         assert_eq!(count(&scene.client, LANDING).await, before, "{code}: a trial writes nothing");
@@ -314,7 +314,7 @@ async fn a_flood_of_refused_rows_diverts_nothing_and_goes_on_after_the_repair() 
     assert!(matches!(flood, SinkError::Flood { refused: 200, of: 1000, .. }), "{flood:?}");
     assert_eq!((flood.recovery(), flood.attempts()), (Recovery::Hold, Some(1)));
     assert!(flood.to_string().contains("few"), "{flood}");
-    scene.sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
+    scene.sink.raise_preflight(&[("orders".to_owned(), PreflightLevel::Trial)]);
     let flood = scene.sink.refused(&landing.landing).await.unwrap_err();
     assert!(matches!(flood, SinkError::Flood { .. }), "{flood:?}");
     scene.client.batch_execute("ALTER TABLE orders_history DROP CONSTRAINT few").await.unwrap();

@@ -91,7 +91,7 @@ async fn clerk(server: &PostgresServer, schema: &str) -> PostgresSink {
     let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
     sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
     sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
-    sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
+    sink.raise_preflight(&[("orders".to_owned(), PreflightLevel::Trial)]);
     sink
 }
 
@@ -229,7 +229,7 @@ async fn what_is_not_about_a_row_is_not_looked_for_in_the_rows() {
         CREATE TRIGGER refuse BEFORE INSERT ON orders_history FOR EACH ROW EXECUTE FUNCTION refuse()";
     let mut scene = Scene::set(&server, "night", ddl).await;
     let commit = landing();
-    scene.sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
+    scene.sink.raise_preflight(&[("orders".to_owned(), PreflightLevel::Trial)]);
     for (code, recovery) in
         [("40P01", Recovery::Retry), ("53100", Recovery::Hold), ("55P03", Recovery::Retry)]
     {
@@ -253,7 +253,7 @@ async fn what_is_not_about_a_row_is_not_looked_for_in_the_rows() {
     (config.schema, config.statement_timeout) = ("night".to_owned(), Duration::from_millis(300));
     let mut sink = PostgresSink::new(config, PIPELINE, QUEUE).unwrap();
     sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
-    sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
+    sink.raise_preflight(&[("orders".to_owned(), PreflightLevel::Trial)]);
     let error = sink.refused(&commit.landing).await.unwrap_err();
     assert!(matches!(error, SinkError::Interrupted { .. }), "{error:?}");
 }
@@ -292,7 +292,7 @@ async fn tables_whose_triggers_wait_for_each_other_are_looked_at_one_after_the_o
     let mut commit = landing();
     commit.landing.push(Changelog { table: others, ..commit.landing[0].clone() });
     for name in ["orders", "others"] {
-        scene.sink.raise_preflight([(&name.to_owned(), PreflightLevel::Trial)]);
+        scene.sink.raise_preflight(&[(name.to_owned(), PreflightLevel::Trial)]);
     }
     let error = scene.sink.refused(&commit.landing).await.unwrap_err();
     assert!(matches!(error, SinkError::Interrupted { .. }), "{error:?}");

@@ -2,10 +2,12 @@
 
 mod commit;
 mod ledger;
+mod log;
 mod recorded;
 
 pub use commit::EpochCommit;
 pub use ledger::{LedgerEntry, LedgerPosition};
+pub use log::EpochLog;
 pub use recorded::{AcceptedLoss, LostEpochs, RecordedEpoch};
 
 use std::fmt;

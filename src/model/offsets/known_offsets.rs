@@ -52,6 +52,16 @@ impl KnownOffsets {
     /// Takes an offset.
     pub fn insert(&mut self, offset: Offset) {
         self.newer.insert(offset);
+        self.forget_oldest();
+    }
+
+    /// Takes several.
+    pub fn extend(&mut self, offsets: &OffsetSet) {
+        self.newer.extend(offsets);
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
         if self.newer.range_count() > EXACT_RANGES {
             let full = std::mem::take(&mut self.newer);
             for (first, last) in std::mem::replace(&mut self.older, full).ranges() {

@@ -1,12 +1,13 @@
 //! What events teach about tables and columns: the entries of the registry.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
 use super::field_type::FieldType;
 use super::sure_type::SureType;
-use super::table::SourceTable;
+use super::table::{NewColumns, SourceTable, Table};
 use crate::model::Offset;
 
 /// What an event taught about a column of its table; the registry is all of these, in their order.
@@ -42,6 +43,20 @@ pub enum SchemaChangeKind {
     Typed,
     /// A landing table has a column for a field that is not declared, or a wider one.
     Altered,
+}
+
+impl SchemaChange {
+    /// Whether the next session gives the field a column where its table lands, or a wider one.
+    pub fn gets_a_column(&self, tables: &[Arc<Table>]) -> bool {
+        let is_new = match self.kind {
+            SchemaChangeKind::Added | SchemaChangeKind::Widened => self.seen != SeenType::Null,
+            _ => false,
+        };
+        let alters = |table: &Arc<Table>| {
+            table.source == self.source && table.options.new_columns == NewColumns::Alter
+        };
+        is_new && tables.iter().any(alters)
+    }
 }
 
 impl SchemaChangeKind {

@@ -51,6 +51,22 @@ impl Diversion {
     }
 }
 
+/// Takes out the events that are known to fail, as dead letters.
+pub(crate) fn divert_failing(
+    messages: &mut Vec<Message>,
+    failing: &HashMap<Offset, Diversion>,
+) -> Vec<DeadLetter> {
+    let mut letters = Vec::new();
+    messages.retain(|message| match failing.get(&message.offset) {
+        None => true,
+        Some(diversion) => {
+            letters.push(diversion.clone().letter(message));
+            false
+        }
+    });
+    letters
+}
+
 /// A row of a changelog, as in `the row order_id = 7 of table orders`.
 #[derive(Clone, Copy)]
 pub(crate) struct ChangedRow<'a> {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, Message, Offset, Table};
+use crate::model::{Changelog, Knowledge, KnownOffsets, Message, Offset, Table};
 use crate::pipeline::epoch::diversion::{Diversion, take_out};
 use crate::pipeline::error::Stopped;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::resilience::Recovery;
-use crate::sink::{KeyQuery, RefusedRow, Sink, SinkError};
+use crate::sink::{KeyQuery, PreflightLevel, RefusedRow, Sink, SinkError};
 use crate::state::KeysOf;
 use crate::telemetry::names;
 
@@ -31,6 +32,11 @@ impl LandingReader {
         shutdown: CancellationToken,
     ) -> Self {
         Self { landing, retry, shutdown }
+    }
+
+    /// Looks at the rows of these tables before they are applied.
+    pub(crate) fn raise_preflight(&mut self, levels: &[(String, PreflightLevel)]) {
+        self.landing.raise_preflight(levels);
     }
 
     /// Makes dead letters of the events whose rows the landing tables would refuse.
@@ -74,11 +80,26 @@ impl LandingReader {
         Ok(history)
     }
 
-    /// As [`Sink::committed`].
-    pub(crate) async fn committed(
+    /// Messages that are older than what is known exactly, and are committed.
+    pub(crate) async fn committed_before(
         &mut self,
-        events: &[Offset],
+        known: &KnownOffsets,
+        messages: &[Message],
     ) -> Result<HashSet<Offset>, Stopped> {
+        let offsets = messages.iter().map(|message| message.offset);
+        let is_forgotten = |offset: &Offset| known.of(*offset) == Knowledge::Forgotten;
+        let forgotten: Vec<Offset> = offsets.filter(is_forgotten).collect();
+        if forgotten.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let committed = self.committed(&forgotten).await?;
+        let (asked, known) = (forgotten.len(), committed.len());
+        info!(asked, known, "old messages have come: the landing tables say which are committed");
+        Ok(committed)
+    }
+
+    /// As [`Sink::committed`].
+    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, Stopped> {
         let question = async |landing: &mut dyn Sink| landing.committed(events).await;
         self.ask(|| "looking for events that are committed".to_owned(), question).await
     }

@@ -3,14 +3,13 @@
 mod counters;
 pub(super) mod decode_floods;
 pub(super) mod diversion;
-mod implausible_times;
+mod epochs_in_flight;
 pub(super) mod job;
 pub(super) mod landing_reader;
-mod late_events;
+mod open_epoch;
 pub(super) mod poison_search;
 pub(super) mod processor;
 mod rehydrate;
 mod replay;
 pub(super) mod result_letters;
-mod stale_snapshots;
-mod unknown_lobs;
+mod screening;

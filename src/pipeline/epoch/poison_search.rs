@@ -1,8 +1,9 @@
 //! Which event makes a query fail: an overflow, a division by zero, a cast of what is no number; or anything else that an
 //! epoch goes through. And which events have rows that the target refused at the commit.
 //!
-//! An epoch whose query fails is aborted, and the state is what it was before it. Its batch comes again in
+//! An epoch whose query fails, or whose rows are refused, is aborted, and the state is what it was before it. Its batch comes again in
 //! halves, until an epoch of one event fails: that event becomes a dead letter. Epochs that succeed grow again.
+//! The target says itself which rows it has refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -45,8 +46,8 @@ pub(crate) struct PoisonSearch {
 
 impl PoisonSearch {
     /// Tables whose rows are to be looked at before they are applied, and how.
-    pub(crate) fn preflight_levels(&self) -> impl Iterator<Item = (&String, PreflightLevel)> {
-        self.preflight_levels.iter().map(|(table, level)| (table, *level))
+    pub(crate) fn preflight_levels(&self) -> Vec<(String, PreflightLevel)> {
+        self.preflight_levels.iter().map(|(table, level)| (table.clone(), *level)).collect()
     }
 
     /// The target refused these rows at the commit, each of them alone.
@@ -65,8 +66,10 @@ impl PoisonSearch {
     }
 
     /// What was known about these events is settled: they are dead letters.
-    pub(crate) fn forget(&mut self, offsets: &[Offset]) {
-        self.reasons.retain(|offset, _| !offsets.contains(offset));
+    pub(crate) fn forget(&mut self, offsets: impl IntoIterator<Item = Offset>) {
+        if !self.reasons.is_empty() {
+            offsets.into_iter().for_each(|offset| drop(self.reasons.remove(&offset)));
+        }
     }
 
     /// Takes the messages of the next epoch.

@@ -11,21 +11,25 @@ use tracing::info;
 use crate::config::DeadLetterConfig;
 use crate::decode::{Decoded, Decoder};
 use crate::model::{
-    Changelog, DeadLetter, Epoch, EpochCommit, Generations, Knowledge, KnownOffsets,
-    LedgerPosition, Message, NewColumns, Offset, OffsetSet, Receipt, RefusedRequest, ReplayOutcome,
-    ReplayRequest, Replayed, ResultTable, SchemaChange, SchemaChangeKind, SeenType, Table,
-    TableDelta,
+    Changelog, Epoch, EpochCommit, Generations, Knowledge, KnownOffsets, LedgerPosition, Message,
+    Offset, OffsetSet, Receipt, RefusedRequest, ReplayOutcome, ReplayRequest, Replayed,
+    ResultTable, SchemaChange, TableDelta,
 };
 use crate::pipeline::epoch::decode_floods::DecodeFloods;
-use crate::pipeline::epoch::diversion::Diversion;
-use crate::pipeline::epoch::implausible_times::ImplausibleTimes;
+use crate::pipeline::epoch::diversion::{Diversion, divert_failing};
+use crate::pipeline::epoch::epochs_in_flight::{Computed, EpochsInFlight};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
+use crate::pipeline::epoch::open_epoch::{Applied, Decoding, OpenEpoch};
 use crate::pipeline::epoch::result_letters::ResultLetters;
-use crate::pipeline::epoch::{counters, late_events, replay, stale_snapshots, unknown_lobs};
+use crate::pipeline::epoch::screening::{
+    ImplausibleTimes, late_events, stale_snapshots, unknown_lobs,
+};
+use crate::pipeline::epoch::{counters, replay};
 use crate::pipeline::error::{PipelineError, Stopped};
+use crate::sink::PreflightLevel;
 use crate::state::{MemoryExcess, StateStores};
-use crate::telemetry::{Stages, names};
+use crate::telemetry::names;
 use crate::transform::{TransformError, Transforms};
 
 /// Everything that outlives an epoch on the processing side.
@@ -40,8 +44,10 @@ pub(crate) struct Processor {
     decode_floods: DecodeFloods,
     /// Results whose queries failed at the start.
     failed: Vec<TransformError>,
-    /// Committed, or handed to the committer: what is in it is not processed again.
+    /// What is committed, and is not processed again.
     known: KnownOffsets,
+    /// Epochs that were handed on and wait for their commit.
+    epochs: EpochsInFlight,
     /// Whose topics are those of published dead letters.
     letters: DeadLetterConfig,
     generations: Generations,
@@ -68,34 +74,6 @@ pub(crate) struct ProcessorParts {
     pub(crate) result_letters: ResultLetters,
 }
 
-/// An epoch in the making.
-struct OpenEpoch {
-    /// Without those that are known to fail, once it is decoded.
-    messages: Vec<Message>,
-    opened_at: SystemTime,
-    stages: Stages,
-}
-
-impl OpenEpoch {
-    fn new(messages: Vec<Message>, opened_at: SystemTime) -> Self {
-        Self { messages, opened_at, stages: Stages::start() }
-    }
-}
-
-/// What the messages of an epoch say.
-enum Decoding {
-    /// Something that a query waits for. They come again, to a session that knows it.
-    Lesson(EpochCommit),
-    Changes(Decoded),
-}
-
-/// What an epoch commits, and what was left out of it.
-struct Applied {
-    commit: EpochCommit,
-    /// Events with snapshot rows that are older than what is known of their keys.
-    stale_snapshots: HashSet<Offset>,
-}
-
 impl Processor {
     pub(crate) fn new(parts: ProcessorParts, position: LedgerPosition) -> Self {
         let ProcessorParts { queue, decoder, stores, transforms, .. } = parts;
@@ -112,6 +90,7 @@ impl Processor {
             decode_floods,
             failed: Vec::new(),
             known: KnownOffsets::new(position.offsets, position.forgotten_to),
+            epochs: EpochsInFlight::default(),
             letters: DeadLetterConfig::default(),
             generations: position.generations,
             last: position.epoch.unwrap_or(Epoch(0)),
@@ -156,13 +135,15 @@ impl Processor {
         counter!(names::MESSAGES).increment(messages.len() as u64);
         let delivered: Vec<(Offset, Receipt)> =
             messages.iter().map(|message| (message.offset, message.receipt)).collect();
-        let committed = self.committed_before(&messages).await?;
+        let committed = self.landing_reader.committed_before(&self.known, &messages).await?;
         let (fresh, taken) = self.drop_known(messages, &committed);
         if fresh.is_empty() {
             let receipts = delivered.into_iter().map(|(_, receipt)| receipt).collect();
             return Ok(Job { commit: None, receipts });
         }
         let mut epoch = OpenEpoch::new(self.pass_own(fresh), opened_at);
+        let computed = Computed::new(&mut self.stores, &mut self.transforms);
+        self.epochs.begin(computed)?;
         let commit = match self.decode(&mut epoch, failing)? {
             Decoding::Lesson(commit) => commit,
             Decoding::Changes(decoded) => {
@@ -171,16 +152,17 @@ impl Processor {
                 self.apply(epoch, decoded).await?.commit
             }
         };
+        let is_held = |offset: &Offset| self.held.contains(offset);
         let mut offsets = OffsetSet::default();
-        for offset in taken {
-            self.known.insert(offset);
-            if !self.held.contains(&offset) {
-                offsets.insert(offset);
+        for (offset, _) in &delivered {
+            if taken.contains(*offset) && !is_held(offset) {
+                offsets.insert(*offset);
             }
         }
-        let is_held = |offset: &Offset| self.held.contains(offset);
         let receipts = delivered.iter().filter(|(offset, _)| !is_held(offset));
         let receipts = receipts.map(|(_, receipt)| *receipt).collect();
+        let computed = Computed::new(&mut self.stores, &mut self.transforms);
+        self.epochs.finish(computed, &commit, taken)?;
         Ok(Job { commit: Some(EpochCommit { offsets, ..commit }), receipts })
     }
 
@@ -193,6 +175,8 @@ impl Processor {
         let (asked, lost) = replay::placed(asked, |at| self.generations.position(at).ok());
         let messages = asked.iter().map(|request| request.message.clone()).collect();
         let mut epoch = OpenEpoch::new(messages, SystemTime::now());
+        let computed = Computed::new(&mut self.stores, &mut self.transforms);
+        self.epochs.begin(computed)?;
         let mut superseded = HashSet::new();
         let mut commit = match self.decode(&mut epoch, failing)? {
             Decoding::Lesson(commit) => commit,
@@ -208,6 +192,8 @@ impl Processor {
         let asked: Vec<ReplayRequest> =
             asked.into_iter().filter(|request| !self.is_held(request.message.offset)).collect();
         replay::settle(&mut commit, &asked, &superseded, lost);
+        let computed = Computed::new(&mut self.stores, &mut self.transforms);
+        self.epochs.finish(computed, &commit, OffsetSet::default())?;
         Ok(Job::without_messages(commit))
     }
 
@@ -246,7 +232,8 @@ impl Processor {
             self.held.extend(delivered.chain(failed.iter().map(|letter| letter.offset)));
             return Ok(Decoding::Lesson(self.lesson(decoded.schema_changes, epoch.opened_at)));
         }
-        self.has_learned |= changes.iter().any(|change| self.gets_a_column(change));
+        let tables = self.transforms.tables();
+        self.has_learned |= changes.iter().any(|change| change.gets_a_column(tables));
         self.has_learned |= !decoded.held.is_empty();
         self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
@@ -257,19 +244,42 @@ impl Processor {
     /// What the epoch commits, without the offsets of its messages. If a query fails, the state is what it was
     /// before the epoch.
     async fn apply(&mut self, epoch: OpenEpoch, decoded: Decoded) -> Result<Applied, Stopped> {
-        self.stores.begin_epoch();
-        self.transforms.begin_epoch()?;
         let schema_changes = decoded.schema_changes.clone();
-        let applied = self.compute(epoch, decoded).await;
+        // Boxed, because every caller's future would hold it.
+        let applied = Box::pin(self.compute(epoch, decoded)).await;
         if let Err(Stopped::Failed(PipelineError::Transform(_))) = &applied {
             self.untold_changes = schema_changes;
-            self.transforms.abort_epoch()?;
-            self.stores.abort_epoch()?;
-        } else {
-            self.transforms.commit_epoch()?;
-            self.stores.commit_epoch()?;
+            let computed = Computed::new(&mut self.stores, &mut self.transforms);
+            self.epochs.abort_open(computed)?;
         }
         applied
+    }
+
+    /// The target has all epochs up to this one.
+    pub(crate) fn committed(&mut self, last: Epoch) -> Result<(), PipelineError> {
+        let Self { epochs, stores, transforms, known, .. } = self;
+        epochs.commit(Computed::new(stores, transforms), last, |taken| known.extend(taken))
+    }
+
+    /// Takes back all epochs that the target does not have: their messages are to come again.
+    pub(crate) fn abort(&mut self) -> Result<(), PipelineError> {
+        while let Some(newest) =
+            self.epochs.abort_newest(Computed::new(&mut self.stores, &mut self.transforms))?
+        {
+            self.untold_changes.splice(0..0, newest.schema_changes);
+            self.last = Epoch(newest.epoch.0 - 1);
+        }
+        Ok(())
+    }
+
+    /// Whether an epoch has failed and could not be taken back, so that the state is not to be used further.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.epochs.has_open()
+    }
+
+    /// Looks at the rows of these tables before they are applied.
+    pub(crate) fn raise_preflight(&mut self, levels: &[(String, PreflightLevel)]) {
+        self.landing_reader.raise_preflight(levels);
     }
 
     async fn compute(
@@ -324,18 +334,6 @@ impl Processor {
         EpochCommit { schema_changes, ..self.next_epoch(opened_at) }
     }
 
-    /// Whether the next session gives a field a column where its table lands, or a wider one.
-    fn gets_a_column(&self, change: &SchemaChange) -> bool {
-        let is_new = match change.kind {
-            SchemaChangeKind::Added | SchemaChangeKind::Widened => change.seen != SeenType::Null,
-            _ => false,
-        };
-        let alters = |table: &Arc<Table>| {
-            table.source == change.source && table.options.new_columns == NewColumns::Alter
-        };
-        is_new && self.transforms.tables().iter().any(alters)
-    }
-
     /// The next epoch without anything in it.
     fn next_epoch(&mut self, opened_at: SystemTime) -> EpochCommit {
         self.last = self.last.next();
@@ -381,39 +379,24 @@ impl Processor {
         self.stores.views().map(|(_, rows, versions, _)| (rows, versions)).collect()
     }
 
-    /// Messages that are older than what is known exactly, and are committed.
-    async fn committed_before(&mut self, messages: &[Message]) -> Result<HashSet<Offset>, Stopped> {
-        let offsets = messages.iter().map(|message| message.offset);
-        let is_forgotten = |offset: &Offset| self.known.of(*offset) == Knowledge::Forgotten;
-        let forgotten: Vec<Offset> = offsets.filter(is_forgotten).collect();
-        if forgotten.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let committed = self.landing_reader.committed(&forgotten).await?;
-        let (asked, known) = (forgotten.len(), committed.len());
-        info!(asked, known, "old messages have come: the landing tables say which are committed");
-        Ok(committed)
-    }
-
     /// Without what is committed or an epoch before this one will commit; and the offsets of the rest.
     fn drop_known(
         &mut self,
         messages: Vec<Message>,
         committed: &HashSet<Offset>,
-    ) -> (Vec<Message>, Vec<Offset>) {
-        let mut taken = Vec::new();
+    ) -> (Vec<Message>, OffsetSet) {
+        let mut taken = OffsetSet::default();
         let delivered = messages.len();
-        let mut of_batch = OffsetSet::default();
         let fresh: Vec<Message> = messages
             .into_iter()
             .filter(|message| {
                 let offset = message.offset;
                 let is_new = self.known.of(offset) != Knowledge::Taken
+                    && !self.epochs.contain(offset)
                     && !committed.contains(&offset)
-                    && of_batch.insert(offset);
+                    && taken.insert(offset);
                 if is_new {
                     self.generations.register(offset);
-                    taken.push(offset);
                 }
                 is_new
             })
@@ -515,20 +498,4 @@ fn floods(decoder: &Decoder, stores: &StateStores, max_percent: u8) -> DecodeFlo
     let with_rows = stores.stores().filter(|store| !store.is_empty());
     let seen = with_rows.map(|store| store.table().source.clone());
     DecodeFloods::new(max_percent, decoder.tables().cloned(), seen)
-}
-
-/// Takes out the events that are known to fail, as dead letters.
-fn divert_failing(
-    messages: &mut Vec<Message>,
-    failing: &HashMap<Offset, Diversion>,
-) -> Vec<DeadLetter> {
-    let mut letters = Vec::new();
-    messages.retain(|message| match failing.get(&message.offset) {
-        None => true,
-        Some(diversion) => {
-            letters.push(diversion.clone().letter(message));
-            false
-        }
-    });
-    letters
 }

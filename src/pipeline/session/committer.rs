@@ -23,6 +23,9 @@ use crate::sink::rest::Backlog;
 use crate::source::Acknowledge;
 use crate::telemetry::{Condition, Health, Stages, names};
 
+/// One job waits while one is committed.
+const QUEUED: usize = 1;
+
 /// How many jobs were handed over and are not done.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlight(watch::Receiver<usize>);
@@ -48,6 +51,7 @@ pub(crate) struct CommitterStopped;
 pub(crate) struct Jobs {
     sender: mpsc::Sender<Job>,
     count: watch::Sender<usize>,
+    last_committed: watch::Receiver<Epoch>,
 }
 
 impl Jobs {
@@ -55,6 +59,15 @@ impl Jobs {
     pub(crate) async fn send(&self, job: Job) -> Result<(), CommitterStopped> {
         self.count.send_modify(|count| *count += 1);
         self.sender.send(job).await.map_err(|_| CommitterStopped)
+    }
+
+    /// The newest epoch that the target has, of those that were sent here.
+    pub(crate) fn last_committed(&self) -> Epoch {
+        *self.last_committed.borrow()
+    }
+
+    pub(crate) fn in_flight_count(&self) -> usize {
+        *self.count.borrow()
     }
 
     pub(crate) fn in_flight(&self) -> InFlight {
@@ -67,6 +80,12 @@ impl Jobs {
     }
 }
 
+/// A committer that takes no more jobs, and why.
+pub(crate) struct StoppedCommitter<A> {
+    pub(crate) committer: Committer<A>,
+    pub(crate) result: Result<(), CommitError>,
+}
+
 /// Commits jobs one after the other.
 pub(crate) struct Committer<A> {
     pub(crate) sink: Box<dyn Sink>,
@@ -75,6 +94,7 @@ pub(crate) struct Committer<A> {
     retry: TargetRetry,
     jobs: mpsc::Receiver<Job>,
     count: watch::Sender<usize>,
+    last_committed: watch::Sender<Epoch>,
     had_committed: bool,
     /// What is remembered of it, beside the ledger.
     recent: RecentEpochs,
@@ -94,10 +114,10 @@ impl<A: Acknowledge> Committer<A> {
         retry: TargetRetry,
         health: Health,
     ) -> (Self, Jobs) {
-        // One job waits while one is committed.
-        let (sender, jobs) = mpsc::channel(1);
-        let (count, _) = watch::channel(0);
-        let handle = Jobs { sender, count: count.clone() };
+        let (count, last_committed) = (watch::Sender::new(0), watch::Sender::new(Epoch(0)));
+        let (sender, jobs) = mpsc::channel(QUEUED);
+        let handle =
+            Jobs { sender, count: count.clone(), last_committed: last_committed.subscribe() };
         let committer = Self {
             sink,
             acknowledger,
@@ -105,6 +125,7 @@ impl<A: Acknowledge> Committer<A> {
             retry,
             jobs,
             count,
+            last_committed,
             had_committed: false,
             recent: RecentEpochs::default(),
             report: CommitReport::start(),
@@ -113,6 +134,15 @@ impl<A: Acknowledge> Committer<A> {
             publishing: None,
         };
         (committer, handle)
+    }
+
+    /// Takes jobs again after it has stopped; those that it had not done are forgotten.
+    pub(crate) fn with_new_jobs(self) -> (Self, Jobs) {
+        let (sender, jobs) = mpsc::channel(QUEUED);
+        let (count, last_committed) = (watch::Sender::new(0), watch::Sender::new(Epoch(0)));
+        let handle =
+            Jobs { sender, count: count.clone(), last_committed: last_committed.subscribe() };
+        (Self { jobs, count, last_committed, ..self }, handle)
     }
 
     /// Acknowledges messages only after their dead letters are published.
@@ -132,15 +162,18 @@ impl<A: Acknowledge> Committer<A> {
 
     /// Runs until the pipeline drops its end. On shutdown an epoch that can't be committed at
     /// once is given up: nothing of it is written or acknowledged.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), CommitError> {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> StoppedCommitter<A> {
         let mut acking = JoinSet::new();
         let ended = self.commit_all(&mut acking, &shutdown).await;
         self.report.finish(&self.last.to_string());
         acking.join_all().await;
-        match ended {
+        // A sender that waits hears of it at once.
+        self.jobs.close();
+        let result = match ended {
             Ok(()) | Err(Stopped::Shutdown) => Ok(()),
             Err(Stopped::Failed(error)) => Err(error),
-        }
+        };
+        StoppedCommitter { committer: self, result }
     }
 
     async fn commit_all(
@@ -244,6 +277,7 @@ impl<A: Acknowledge> Committer<A> {
     fn committed(&mut self, commit: &EpochCommit, took: Duration) {
         self.had_committed = true;
         self.recent.note(commit, self.sink.run_id());
+        self.last_committed.send_replace(commit.epoch);
         self.retry.succeeded();
         let process = commit.closed_at.duration_since(commit.opened_at).unwrap_or_default();
         self.last = commit.epoch;

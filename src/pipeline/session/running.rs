@@ -1,12 +1,14 @@
 //! A session with everything that runs beside its loop.
 
+use std::collections::VecDeque;
+
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::error::{CommitError, PipelineError};
 use crate::pipeline::session::batch::Collector;
 use crate::pipeline::session::carry_over::CarryOver;
-use crate::pipeline::session::committer::Committer;
+use crate::pipeline::session::committer::{Committer, StoppedCommitter};
 use crate::pipeline::session::end::SessionEnd;
 use crate::pipeline::session::inputs::SessionInputs;
 use crate::pipeline::session::session_loop::SessionLoop;
@@ -33,9 +35,9 @@ pub(crate) async fn run_session<S: Source + 'static>(
 }
 
 /// The loop, and what runs beside it.
-struct RunningSession<S> {
+struct RunningSession<S: Source> {
     session_loop: SessionLoop<S>,
-    committer: JoinHandle<Result<(), CommitError>>,
+    committer: JoinHandle<StoppedCommitter<S::Acknowledger>>,
     /// Cancelled when the committer is to give up what it can't commit at once.
     ending: CancellationToken,
     delivery: Option<BackgroundTask>,
@@ -84,14 +86,49 @@ impl<S: Source + 'static> RunningSession<S> {
             shutdown: shutdown.clone(),
             has_stood_by: false,
             is_forgotten,
+            backlog: Vec::new(),
+            in_flight: VecDeque::new(),
         };
         health.clear(Condition::State);
         Ok(Self { session_loop, committer, ending, delivery, publisher, checkpoints })
     }
 
+    /// If the committer has stopped because rows were refused: takes the epochs back that the target does not
+    /// have, and lets it go on. Their messages come again, those of refused rows as dead letters.
+    async fn divert_refused(
+        &mut self,
+        carry_over: &mut CarryOver,
+    ) -> Result<CommitterCheck, PipelineError> {
+        let stopped = (&mut self.committer).await.map_err(PipelineError::Panicked)?;
+        let StoppedCommitter { committer, result } = stopped;
+        let rows = match result {
+            Err(CommitError { source: SinkError::RowsRefused { rows }, .. }) => rows,
+            result => {
+                self.committer = tokio::spawn(async { StoppedCommitter { committer, result } });
+                return Ok(CommitterCheck::HasStopped);
+            }
+        };
+        let poison_search = &mut carry_over.poison_search;
+        poison_search.refused(rows);
+        let (committer, jobs) = committer.with_new_jobs();
+        self.session_loop.start_over(jobs, poison_search)?;
+        self.committer = tokio::spawn(committer.run(self.ending.clone()));
+        Ok(CommitterCheck::GoesOn)
+    }
+
     async fn run(mut self, carry_over: &mut CarryOver) -> SessionEnd {
-        // Boxed, because every caller's future would hold it.
-        let end = Box::pin(self.session_loop.run(carry_over)).await;
+        let end = loop {
+            // Boxed, because every caller's future would hold it.
+            let end = Box::pin(self.session_loop.run(carry_over)).await;
+            if !matches!(end, SessionEnd::CommitterStopped) {
+                break end;
+            }
+            match self.divert_refused(carry_over).await {
+                Ok(CommitterCheck::GoesOn) => {}
+                Ok(CommitterCheck::HasStopped) => break end,
+                Err(error) => break SessionEnd::Failed(error),
+            }
+        };
         if matches!(end, SessionEnd::Failed(_)) {
             // Nobody waits for a target that is away, to hear of another error.
             self.ending.cancel();
@@ -100,7 +137,7 @@ impl<S: Source + 'static> RunningSession<S> {
         let SessionLoop { collector, jobs, health, has_stood_by, .. } = self.session_loop;
         drop(jobs);
         let committed = match self.committer.await {
-            Ok(committed) => committed,
+            Ok(stopped) => stopped.result,
             Err(error) => return SessionEnd::Failed(PipelineError::Panicked(error)),
         };
         if let Some(delivery) = self.delivery {
@@ -122,6 +159,12 @@ impl<S: Source + 'static> RunningSession<S> {
             Ok(()) => end,
         }
     }
+}
+
+/// Whether a committer that had stopped goes on.
+enum CommitterCheck {
+    GoesOn,
+    HasStopped,
 }
 
 /// Fenced at the first commit, or after standing by: another processor had its turn, and a new start

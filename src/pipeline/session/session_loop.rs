@@ -1,5 +1,6 @@
 //! The loop: batch by batch, until something ends the session.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,10 @@ pub(super) struct SessionLoop<S> {
     pub(super) has_stood_by: bool,
     /// The checkpoints have epochs that the ledger lacks.
     pub(super) is_forgotten: CancellationToken,
+    /// Messages that are not processed yet.
+    pub(super) backlog: Vec<Message>,
+    /// Messages of the jobs that the committer has not done, the oldest first.
+    pub(super) in_flight: VecDeque<Vec<Message>>,
 }
 
 impl<S: Source> SessionLoop<S> {
@@ -48,6 +53,8 @@ impl<S: Source> SessionLoop<S> {
         &mut self,
         carry_over: &mut CarryOver,
     ) -> Result<Infallible, SessionEnd> {
+        // What was taken back when a committer stopped.
+        self.process_backlog(&mut carry_over.poison_search).await?;
         let mut in_flight = self.jobs.in_flight();
         let mut heartbeat = Heartbeat::start();
         loop {
@@ -72,7 +79,8 @@ impl<S: Source> SessionLoop<S> {
             };
             match collected {
                 Collected::Batch(messages) => {
-                    self.process(messages, &mut carry_over.poison_search).await?;
+                    self.backlog = messages;
+                    self.process_backlog(&mut carry_over.poison_search).await?;
                 }
                 Collected::Ended => return Err(SessionEnd::Drained),
                 Collected::Cancelled => return Err(SessionEnd::Shutdown),
@@ -118,6 +126,7 @@ impl<S: Source> SessionLoop<S> {
         loop {
             // What is being committed may be newer than what is to come back.
             self.all_committed().await?;
+            self.note_committed(poison_search)?;
             let asked = replay_watcher.take(poison_search.limit()).await;
             if asked.is_empty() {
                 // After events, which may bring newer versions.
@@ -139,15 +148,19 @@ impl<S: Source> SessionLoop<S> {
             };
             let job = match poison_search.attempt(&offsets, epoch).await? {
                 Attempt::Done(job) => job,
-                Attempt::QueryFailed => continue,
+                Attempt::QueryFailed => {
+                    self.check_state()?;
+                    continue;
+                }
                 Attempt::GivenUp(error) => {
                     replay_watcher.give_up(&error);
+                    self.check_state()?;
                     continue;
                 }
             };
             self.jobs.send(job).await?;
             self.all_committed().await?;
-            poison_search.forget(&offsets);
+            poison_search.forget(offsets);
             if self.processor.has_learned() {
                 return Err(SessionEnd::Learned);
             }
@@ -167,20 +180,50 @@ impl<S: Source> SessionLoop<S> {
         Ok(())
     }
 
-    /// One epoch, or several while a failing query is looked into.
-    async fn process(
+    /// Whether the epoch that failed was taken back. After a panic, for example, the state may be half changed.
+    fn check_state(&self) -> Result<(), SessionEnd> {
+        if self.processor.is_broken() { Err(SessionEnd::StateBroken) } else { Ok(()) }
+    }
+
+    /// Takes back what the target does not have, after a committer has stopped: its messages come first now.
+    pub(super) fn start_over(
         &mut self,
-        mut messages: Vec<Message>,
+        jobs: Jobs,
+        poison_search: &mut PoisonSearch,
+    ) -> Result<(), PipelineError> {
+        self.note_committed(poison_search)?;
+        self.processor.abort()?;
+        self.processor.raise_preflight(&poison_search.preflight_levels());
+        self.backlog.splice(0..0, self.in_flight.drain(..).flatten());
+        self.jobs = jobs;
+        Ok(())
+    }
+
+    /// Forgets what would take the epochs back that the target has.
+    fn note_committed(&mut self, poison_search: &mut PoisonSearch) -> Result<(), PipelineError> {
+        self.processor.committed(self.jobs.last_committed())?;
+        while self.in_flight.len() > self.jobs.in_flight_count() {
+            let done = self.in_flight.pop_front().unwrap_or_default();
+            poison_search.forget(done.iter().map(|message| message.offset));
+        }
+        Ok(())
+    }
+
+    /// One epoch, or several while a failing query is looked into.
+    async fn process_backlog(
+        &mut self,
         poison_search: &mut PoisonSearch,
     ) -> Result<(), SessionEnd> {
-        while !messages.is_empty() {
-            let part = poison_search.next_part(&mut messages);
+        while !self.backlog.is_empty() {
+            self.note_committed(poison_search)?;
+            let part = poison_search.next_part(&mut self.backlog);
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
             let epoch = async |failing: &_| self.processor.process(part.clone(), failing).await;
             let job = match poison_search.attempt(&offsets, epoch).await? {
                 Attempt::Done(job) => job,
                 Attempt::QueryFailed => {
-                    messages.splice(0..0, part);
+                    self.check_state()?;
+                    self.backlog.splice(0..0, part);
                     continue;
                 }
                 // What has succeeded so far is committed, and what has not comes again.
@@ -189,6 +232,7 @@ impl<S: Source> SessionLoop<S> {
                 }
                 Attempt::GivenUp(error) => return Err(error.into()),
             };
+            self.in_flight.push_back(part);
             self.jobs.send(job).await?;
             if self.processor.has_learned() {
                 return Err(SessionEnd::Learned);

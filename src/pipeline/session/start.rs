@@ -23,8 +23,8 @@ use crate::pipeline::session::last_files;
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::SqlPlan;
 use crate::resilience::{Backoff, Recovery, chain};
-use crate::sink::SinkError;
 use crate::sink::postgres::PostgresSink;
+use crate::sink::{Sink, SinkError};
 use crate::state::StateStores;
 use crate::telemetry::{Condition, Health};
 
@@ -162,7 +162,7 @@ async fn landing_reader(
     let SessionInputs { access, health, shutdown, .. } = inputs;
     let mut landing = access.sink(queue)?;
     landing.check_targets(tables, &[]).await?;
-    landing.raise_preflight(carry_over.poison_search.preflight_levels());
+    landing.raise_preflight(&carry_over.poison_search.preflight_levels());
     let retry = access.retry(health, "read");
     Ok(LandingReader::new(Box::new(landing), retry, shutdown.clone()))
 }

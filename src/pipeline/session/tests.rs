@@ -1,5 +1,6 @@
 //! The loop from queue to target, without a broker.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -50,7 +51,7 @@ async fn started(
     let health = Health::default();
     let retry = TargetRetry::new(CircuitBreaker::default(), health.clone(), "write");
     let (committer, jobs) = Committer::new(Box::new(sink), acknowledger, retry, health.clone());
-    let committer = tokio::spawn(committer.run(CancellationToken::new()));
+    let committer = tokio::spawn(async { committer.run(CancellationToken::new()).await.result });
     let collector = Collector::new(source, LIMITS);
     let session_loop = SessionLoop {
         collector,
@@ -61,6 +62,8 @@ async fn started(
         shutdown: CancellationToken::new(),
         has_stood_by: false,
         is_forgotten: CancellationToken::new(),
+        backlog: Vec::new(),
+        in_flight: VecDeque::new(),
     };
     (session_loop, committer)
 }

@@ -76,7 +76,9 @@ impl Stage {
     pub(super) async fn send(&mut self, payloads: &[String]) -> Vec<DeadLetter> {
         let messages = self.messages(payloads);
         let job = self.processor.process(messages, &HashMap::new()).await.unwrap();
+        let epoch = job.commit.as_ref().map(|commit| commit.epoch);
         commit(&mut self.sink, job).await;
+        epoch.map_or(Ok(()), |epoch| self.processor.committed(epoch)).unwrap();
         let mut all = self.target.dead_letters();
         let new = all.split_off(self.seen);
         self.seen += new.len();

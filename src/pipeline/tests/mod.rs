@@ -106,6 +106,8 @@ enum Border {
     Lost,
     /// A query fails when all of the epoch is computed: it is aborted, and the batch comes again.
     Aborted,
+    /// The target refuses a row when the next epoch is computed already: both are aborted, and come again.
+    Refused,
 }
 
 fn border() -> impl Strategy<Value = (usize, Border)> {
@@ -115,6 +117,7 @@ fn border() -> impl Strategy<Value = (usize, Border)> {
         1 => Just(Border::Restart),
         1 => Just(Border::Lost),
         2 => Just(Border::Aborted),
+        2 => Just(Border::Refused),
     ];
     (1usize..8, what)
 }
@@ -262,11 +265,25 @@ async fn run_in_batches(
             abort(&mut processor, &stream[at..end]).await;
         }
         let mut job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
+        if matches!(border, Border::Refused) {
+            let next = stream[end..(end + size).min(stream.len())].to_vec();
+            let next = processor.process(next, &HashMap::new()).await.unwrap();
+            processor.abort().unwrap();
+            let again = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
+            let epoch = |job: &Job| job.commit.as_ref().map(|commit| commit.epoch);
+            assert_eq!(epoch(&again), epoch(&job), "its number is used again");
+            assert!(epoch(&next) != epoch(&again));
+            job = again;
+        }
         if matches!(border, Border::Lost) {
             (processor, sink) = self::processor(sql, &target).await;
             job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
         }
+        let epoch = job.commit.as_ref().map(|commit| commit.epoch);
         commit(&mut sink, job).await;
+        if let Some(epoch) = epoch {
+            processor.committed(epoch).unwrap();
+        }
         match border {
             Border::Redelivery(count) => {
                 let again = stream[end.saturating_sub(count)..end].to_vec();
@@ -274,7 +291,7 @@ async fn run_in_batches(
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,
-            Border::Nothing | Border::Lost | Border::Aborted => {}
+            Border::Nothing | Border::Lost | Border::Aborted | Border::Refused => {}
         }
         at = end;
     }

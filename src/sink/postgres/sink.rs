@@ -83,14 +83,6 @@ impl PostgresSink {
         };
         session.with_connection("reading the catalog", check).await
     }
-
-    /// Rows of these tables are looked at before they are applied, until that was for nothing for a while.
-    pub fn raise_preflight<'a>(
-        &mut self,
-        tables: impl IntoIterator<Item = (&'a String, PreflightLevel)>,
-    ) {
-        self.preflight.raise(tables);
-    }
 }
 
 #[async_trait]
@@ -167,6 +159,10 @@ impl Sink for PostgresSink {
         let read =
             async |open: &mut Connection| committed::read(open, &landing, dead, events).await;
         self.session.with_connection("looking for events that are committed", read).await
+    }
+
+    fn raise_preflight(&mut self, levels: &[(String, PreflightLevel)]) {
+        self.preflight.raise(levels);
     }
 
     fn needs_old_values(&self, table: &Table) -> Vec<usize> {

@@ -4,9 +4,10 @@ use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
+use super::past::RememberedDelete;
 use super::place::{KeyEntry, LastChange, RowPlace};
 use super::segment::RowSegment;
-use super::table_store::{RememberedDelete, TableStore};
+use super::table_store::TableStore;
 use crate::model::{Changelog, Operation, SystemColumn, TableDelta};
 use crate::state::error::StateError;
 

@@ -5,14 +5,13 @@
 //! ([`index`]) need not know when rows move. A fold notes which keys it touches and makes a delta of
 //! them ([`delta_builder`]).
 
-mod deleted_row;
 mod delta_builder;
-mod dropped_times;
 mod expiry;
 mod fold;
 mod group_bound;
 mod index;
 mod lookup;
+mod past;
 mod place;
 mod pruned_columns;
 mod segment;

@@ -65,11 +65,12 @@ impl TableStore {
             index.insert(&delta.inserted, &inserted.slots)?;
         }
         unused.into_iter().for_each(|slot| self.slots.give_back(slot));
-        if let Some(mut undo) = self.undo.take() {
+        let replaced_at = self.changed_at(&before.places);
+        let deleted_at = self.changed_at(&deleted.places);
+        if let Some(undo) = self.undo.open() {
             undo.note_keys(keys_without_row);
-            undo.note_rows(replaced_keys, &delta.before, self.changed_at(&before.places));
-            undo.note_rows(deleted_keys, &delta.deleted, self.changed_at(&deleted.places));
-            self.undo = Some(undo);
+            undo.note_rows(replaced_keys, &delta.before, replaced_at);
+            undo.note_rows(deleted_keys, &delta.deleted, deleted_at);
         }
         Ok(delta)
     }

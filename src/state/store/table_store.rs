@@ -9,14 +9,12 @@ use arrow::error::ArrowError;
 use arrow::row::Rows;
 use hashbrown::HashMap;
 
-use super::deleted_row::DeletedRow;
-use super::dropped_times::DroppedTimes;
 use super::index::{Groups, HashIndex, KeyEncoder, map_memory};
+use super::past::{DeletedRow, DroppedTimes, EpochUndo, RememberedDelete};
 use super::place::{KeyEntry, LastChange, RowPlace, Slot, Slots};
 use super::pruned_columns::PrunedColumns;
 use super::segment::RowSegment;
-use super::undo::EpochUndo;
-use crate::model::{KeyBytes, Position, Table};
+use crate::model::{EpochLog, KeyBytes, Position, Table};
 use crate::state::error::StateError;
 
 /// The current rows of one source table.
@@ -43,17 +41,8 @@ pub struct TableStore {
     pub(super) has_forgotten: bool,
     pub(super) dropped_times: DroppedTimes,
     pub(super) pruned: PrunedColumns,
-    /// What takes the open epoch back; `None` outside of one.
-    pub(super) undo: Option<EpochUndo>,
-}
-
-/// A key that is remembered as deleted, until its entry may be forgotten.
-#[derive(Debug)]
-pub(super) struct RememberedDelete {
-    /// When the source deleted it, microseconds.
-    pub(super) at: i64,
-    pub(super) position: Position,
-    pub(super) key: KeyBytes,
+    /// What takes epochs back.
+    pub(super) undo: EpochLog<EpochUndo>,
 }
 
 impl TableStore {
@@ -88,7 +77,7 @@ impl TableStore {
             has_forgotten: false,
             dropped_times: DroppedTimes::default(),
             pruned: PrunedColumns::default(),
-            undo: None,
+            undo: EpochLog::default(),
         })
     }
 

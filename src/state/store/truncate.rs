@@ -4,8 +4,8 @@ use arrow::array::{Array, AsArray};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::dropped_times::DroppedTimes;
 use super::index::Groups;
+use super::past::DroppedTimes;
 use super::place::LastChange;
 use super::table_store::TableStore;
 use crate::model::{Changelog, KeyBytes, Operation, SystemColumn, Truncation};
@@ -37,7 +37,7 @@ impl TableStore {
         let (kept, older) =
             std::mem::take(&mut self.deleted).into_iter().partition(|it| it.position >= position);
         self.deleted = kept;
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.undo.open() {
             undo.note_truncated(older, cut);
         }
         // The rows that ttl dropped are gone as well, so that nothing is missing in any window.

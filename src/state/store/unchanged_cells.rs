@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use arrow::row::{Row, Rows};
 use hashbrown::{HashMap, HashSet};
 
-use super::deleted_row::DeletedRow;
+use super::past::DeletedRow;
 use super::place::RowPlace;
 use super::table_store::TableStore;
 use crate::model::{Cell, Changelog, Offset, Operation, Position};

@@ -1,77 +1,18 @@
-//! An epoch of a table, taken back: every key becomes what it was before.
-//!
-//! Rows are kept by their values and not by their places, so that segments may be merged meanwhile.
+//! Epochs of a table, taken back: every key becomes what it was before.
 
-use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use hashbrown::HashSet;
 
-use super::deleted_row::DeletedRow;
 use super::delta_builder::DeltaBuilder;
-use super::dropped_times::DroppedTimes;
-use super::place::{KeyEntry, LastChange, RowPlace};
+use super::past::{EpochUndo, UndoStep};
+use super::place::RowPlace;
 use super::segment::RowSegment;
-use super::table_store::{RememberedDelete, TableStore};
-use crate::model::{KeyBytes, Position};
+use super::table_store::TableStore;
 use crate::state::error::StateError;
-
-/// How a table was when the epoch began.
-#[derive(Debug)]
-pub(super) struct EpochUndo {
-    /// In the order in which they were changed.
-    steps: Vec<UndoStep>,
-    newest: Option<Position>,
-    truncated: Option<LastChange>,
-    last_deleted: Option<DeletedRow>,
-    has_dropped: bool,
-    has_forgotten: bool,
-    dropped_times: DroppedTimes,
-}
-
-#[derive(Debug)]
-enum UndoStep {
-    /// Keys that had no row: not known, or known as deleted.
-    Keys(Vec<(KeyBytes, Option<KeyEntry>)>),
-    /// Keys with their rows, and when the source had changed these.
-    Rows { keys: Vec<(KeyBytes, LastChange)>, rows: RecordBatch, changed_at: Vec<i64> },
-    /// What a truncate made the table forget.
-    Truncated { deleted: Vec<RememberedDelete>, cut: Option<HashSet<KeyBytes>> },
-}
-
-impl EpochUndo {
-    pub(super) fn note_keys(&mut self, keys: Vec<(KeyBytes, Option<KeyEntry>)>) {
-        if !keys.is_empty() {
-            self.steps.push(UndoStep::Keys(keys));
-        }
-    }
-
-    pub(super) fn note_rows(
-        &mut self,
-        keys: Vec<(KeyBytes, Option<KeyEntry>)>,
-        rows: &RecordBatch,
-        changed_at: Vec<i64>,
-    ) {
-        let keys: Vec<(KeyBytes, LastChange)> =
-            keys.into_iter().filter_map(|(key, entry)| Some((key, entry?.last))).collect();
-        debug_assert_eq!(keys.len(), rows.num_rows(), "what has a row is known");
-        if !keys.is_empty() {
-            self.steps.push(UndoStep::Rows { keys, rows: rows.clone(), changed_at });
-        }
-    }
-
-    pub(super) fn note_truncated(
-        &mut self,
-        deleted: Vec<RememberedDelete>,
-        cut: Option<HashSet<KeyBytes>>,
-    ) {
-        self.steps.push(UndoStep::Truncated { deleted, cut });
-    }
-}
 
 impl TableStore {
     /// From here on everything can be taken back.
     pub(in crate::state) fn begin_epoch(&mut self) {
-        self.undo = Some(EpochUndo {
+        self.undo.begin(EpochUndo {
             steps: Vec::new(),
             newest: self.newest,
             truncated: self.truncated,
@@ -82,14 +23,19 @@ impl TableStore {
         });
     }
 
-    /// What was done stays.
-    pub(in crate::state) fn commit_epoch(&mut self) {
-        self.undo = None;
+    /// All of the epoch is computed; it waits for its commit.
+    pub(in crate::state) fn finish_epoch(&mut self) {
+        self.undo.finish();
     }
 
-    /// Makes the table what it was when the epoch began.
+    /// The oldest finished epoch stays for good.
+    pub(in crate::state) fn commit_epoch(&mut self) {
+        self.undo.commit();
+    }
+
+    /// Makes the table what it was when the newest epoch began.
     pub(in crate::state) fn abort_epoch(&mut self) -> Result<(), StateError> {
-        let Some(undo) = self.undo.take() else { return Ok(()) };
+        let Some(undo) = self.undo.abort() else { return Ok(()) };
         for step in undo.steps.into_iter().rev() {
             self.take_back(step).map_err(|source| self.error(source))?;
         }

@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::version_chains::VersionChains;
 use super::versions::Versions;
-use crate::model::{Found, KeyBytes, Lookup, Position, TableDelta, TemporalJoin};
+use crate::model::{EpochLog, Found, KeyBytes, Lookup, Position, TableDelta, TemporalJoin};
 use crate::state::error::StateError;
 use crate::state::store::{RowPlace, Slot, TableStore};
 
@@ -33,8 +33,8 @@ pub(in crate::state) struct JoinedView {
     /// By the key that they wait for: keys of the enriched table.
     waiting: HashMap<KeyBytes, HashSet<KeyBytes>>,
     versions: Versions,
-    /// What the open epoch did to matches, in its order; `None` outside of one.
-    undo: Option<Vec<MatchChange>>,
+    /// What epochs did to matches that may still be taken back, in its order.
+    undo: EpochLog<Vec<MatchChange>>,
 }
 
 /// A match that came or went.
@@ -42,7 +42,7 @@ pub(in crate::state) struct JoinedView {
 enum MatchChange {
     Gone(KeyBytes, Match),
     New(KeyBytes),
-    /// A version that is no longer shown by a row.
+    /// A row shows this version no longer. It counts as shown until the epoch is committed.
     Hidden(Slot),
 }
 
@@ -71,7 +71,7 @@ impl JoinedView {
     pub(in crate::state) fn new(join: Arc<TemporalJoin>) -> Result<Self, StateError> {
         let versions = Versions::new(&join.looked_up)?;
         let (matches, waiting) = (HashMap::new(), HashMap::new());
-        Ok(Self { join, matches, waiting, versions, undo: None })
+        Ok(Self { join, matches, waiting, versions, undo: EpochLog::default() })
     }
 
     /// Follows changes of the enriched table and what `chains` tell of the looked-up one.
@@ -186,7 +186,7 @@ impl JoinedView {
             Match::Version(slot) => Some(*slot),
             Match::Waiting { .. } => None,
         };
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.undo.open() {
             undo.push(MatchChange::Gone(key.clone(), gone));
         }
         slot
@@ -196,44 +196,43 @@ impl JoinedView {
         if let Match::Waiting { key: awaited, .. } = &shown {
             self.waiting.entry(awaited.clone()).or_default().insert(key.clone());
         }
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.undo.open() {
             undo.push(MatchChange::New(key.clone()));
         }
         self.matches.insert(key, shown);
     }
 
-    fn hide(&mut self, slot: Slot) {
-        self.versions.hide(slot);
-        if let Some(undo) = &mut self.undo {
-            undo.push(MatchChange::Hidden(slot));
-        }
-    }
-
     /// From here on everything can be taken back.
     pub(in crate::state) fn begin_epoch(&mut self) {
-        self.undo = Some(Vec::new());
+        self.undo.begin(Vec::new());
     }
 
-    /// What was done stays.
+    /// All of the epoch is computed; it waits for its commit.
+    pub(in crate::state) fn finish_epoch(&mut self) {
+        self.undo.finish();
+    }
+
+    /// The oldest finished epoch stays for good.
     pub(in crate::state) fn commit_epoch(&mut self) -> Result<(), StateError> {
-        self.undo = None;
-        self.versions.sweep().map_err(|source| self.failed(source))
+        let hidden = self.undo.commit().into_iter().flatten().filter_map(|change| match change {
+            MatchChange::Hidden(slot) => Some(slot),
+            MatchChange::Gone(..) | MatchChange::New(_) => None,
+        });
+        let hidden: Vec<Slot> = hidden.collect();
+        self.versions.hide(&hidden).map_err(|source| self.failed(source))
     }
 
-    /// Makes the view what it was when the epoch began.
+    /// Makes the view what it was when the newest epoch began.
     pub(in crate::state) fn abort_epoch(&mut self) -> Result<(), StateError> {
-        for change in self.undo.take().into_iter().flatten().rev() {
+        let mut hidden = Vec::new();
+        for change in self.undo.abort().into_iter().flatten().rev() {
             match change {
                 MatchChange::Gone(key, shown) => self.add_match(key, shown),
-                MatchChange::New(key) => {
-                    if let Some(slot) = self.unmatch(&key) {
-                        self.versions.hide(slot);
-                    }
-                }
-                MatchChange::Hidden(slot) => self.versions.show_again(slot),
+                MatchChange::New(key) => hidden.extend(self.unmatch(&key)),
+                MatchChange::Hidden(_) => {}
             }
         }
-        self.versions.sweep().map_err(|source| self.failed(source))
+        self.versions.hide(&hidden).map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: ArrowError) -> StateError {
@@ -269,9 +268,9 @@ impl JoinedView {
             hidden.extend(old);
         }
         let delta = self.delta(&moves.sources, changes).map_err(|source| self.failed(source))?;
-        hidden.into_iter().for_each(|slot| self.hide(slot));
-        if self.undo.is_none() {
-            self.versions.sweep().map_err(|source| self.failed(source))?;
+        match self.undo.open() {
+            Some(undo) => undo.extend(hidden.into_iter().map(MatchChange::Hidden)),
+            None => self.versions.hide(&hidden).map_err(|source| self.failed(source))?,
         }
         Ok(delta)
     }

@@ -21,8 +21,6 @@ pub(in crate::state) struct Versions {
     /// By the key of the looked-up table and the position of the version.
     store: TableStore,
     shown_by: HashMap<Slot, u32>,
-    /// Those that no row has shown for a moment: [`Self::sweep`] looks at them again.
-    unseen: Vec<Slot>,
 }
 
 impl Versions {
@@ -41,11 +39,7 @@ impl Versions {
             origin: TableOrigin::Declared,
             learned: LearnedColumns::default(),
         };
-        Ok(Self {
-            store: TableStore::new(Arc::new(table))?,
-            shown_by: HashMap::new(),
-            unseen: Vec::new(),
-        })
+        Ok(Self { store: TableStore::new(Arc::new(table))?, shown_by: HashMap::new() })
     }
 
     /// Where each of these versions is kept: `rows` are of the looked-up table. Each is shown once more.
@@ -61,32 +55,23 @@ impl Versions {
         self.store.fold(changelog)?;
         let slot = |key: arrow::row::Row<'_>| self.store.entry(key.as_ref())?.slot;
         let slots: Vec<Slot> = keys.iter().filter_map(slot).collect();
-        slots.iter().for_each(|slot| self.show_again(*slot));
+        for slot in &slots {
+            *self.shown_by.entry(*slot).or_default() += 1;
+        }
         Ok(slots)
     }
 
-    /// One that is kept is shown once more.
-    pub(in crate::state) fn show_again(&mut self, slot: Slot) {
-        *self.shown_by.entry(slot).or_default() += 1;
-    }
-
-    /// It is shown once less, and kept until [`Self::sweep`].
-    pub(in crate::state) fn hide(&mut self, slot: Slot) {
-        let Some(count) = self.shown_by.get_mut(&slot) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.unseen.push(slot);
+    /// Each is shown once less; what no row shows goes.
+    pub(in crate::state) fn hide(&mut self, slots: &[Slot]) -> Result<(), ArrowError> {
+        let mut unseen = Vec::new();
+        for slot in slots {
+            let Some(count) = self.shown_by.get_mut(slot) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.shown_by.remove(slot);
+                unseen.push(*slot);
+            }
         }
-    }
-
-    /// What no row shows goes.
-    pub(in crate::state) fn sweep(&mut self) -> Result<(), ArrowError> {
-        let mut unseen = std::mem::take(&mut self.unseen);
-        // One may have been hidden more than once, or be shown again.
-        unseen.retain(|slot| {
-            let is_unseen = self.shown_by.get(slot) == Some(&0);
-            is_unseen && self.shown_by.remove(slot).is_some()
-        });
         if unseen.is_empty() {
             return Ok(());
         }

@@ -120,7 +120,7 @@ struct SourceClock {
 }
 
 /// Times within a day of each other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct DoubtedTimes {
     lowest: i64,
     highest: i64,

@@ -1,8 +1,8 @@
-//! What an epoch does to the state of a view, and how it is taken back.
+//! What epochs do to the state of a view, and how that is taken back.
 
 use datafusion::error::Result;
 
-use super::operator::Operator;
+use crate::model::EpochLog;
 
 /// State that an epoch changes, and that can be what it was before.
 pub(crate) trait EpochState {
@@ -13,42 +13,41 @@ pub(crate) trait EpochState {
 pub(crate) enum EpochStep {
     /// From here on everything can be taken back.
     Begin,
-    /// What was done stays.
+    /// All of the epoch is computed; it waits for its commit.
+    Finish,
+    /// The oldest finished epoch stays for good.
     Commit,
-    /// Everything is what it was when the epoch began.
+    /// Everything is what it was when the newest epoch began.
     Abort,
 }
 
-/// Changes in their order, from the first to the last of the open epoch; `None` outside of one.
+/// The changes of each epoch that may still be taken back, in their order.
 #[derive(Debug)]
-pub(crate) struct UndoLog<T>(Option<Vec<T>>);
+pub(crate) struct UndoLog<T>(EpochLog<Vec<T>>);
 
 impl<T> Default for UndoLog<T> {
     fn default() -> Self {
-        Self(None)
+        Self(EpochLog::default())
     }
 }
 
 impl<T> UndoLog<T> {
     /// Notes a change, if an epoch is open.
     pub(crate) fn note(&mut self, change: impl FnOnce() -> T) {
-        if let Some(log) = &mut self.0 {
+        if let Some(log) = self.0.open() {
             log.push(change());
         }
     }
 
     /// The changes to take back, the last one first; none but after an abort.
     pub(crate) fn step(&mut self, step: EpochStep) -> impl Iterator<Item = T> + use<T> {
-        let log = std::mem::replace(&mut self.0, (step == EpochStep::Begin).then(Vec::new));
-        let is_abort = step == EpochStep::Abort;
-        log.filter(|_| is_abort).into_iter().flatten().rev()
+        let mut aborted = None;
+        match step {
+            EpochStep::Begin => self.0.begin(Vec::new()),
+            EpochStep::Finish => self.0.finish(),
+            EpochStep::Commit => drop(self.0.commit()),
+            EpochStep::Abort => aborted = self.0.abort(),
+        }
+        aborted.into_iter().flatten().rev()
     }
-}
-
-/// Takes the states of an operator and of all that it reads from through a step.
-pub(crate) fn step_all(operator: &mut dyn Operator, step: EpochStep) -> Result<()> {
-    if let Some(state) = operator.state() {
-        state.step(step)?;
-    }
-    operator.inputs().into_iter().try_for_each(|input| step_all(&mut **input, step))
 }

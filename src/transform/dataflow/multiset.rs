@@ -196,7 +196,7 @@ impl Multiset {
 impl EpochState for Multiset {
     fn step(&mut self, step: EpochStep) -> Result<()> {
         let deltas = self.undo.step(step);
-        deltas.map(|delta| Ok(self.apply(&delta.negated())?)).collect()
+        deltas.into_iter().try_for_each(|delta| Ok(self.apply(&delta.negated())?))
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
 use super::delta::Delta;
-use super::epoch_state::EpochState;
+use super::epoch_state::{EpochState, EpochStep};
 use crate::model::{CurrentRows, Found, Lookup, TableDelta};
 
 /// What an epoch looks like to the operators.
@@ -92,3 +92,11 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync {
 }
 
 pub(crate) type BoxedOperator = Box<dyn Operator>;
+
+/// Takes the states of an operator and of all that it reads from through a step.
+pub(crate) fn step_all(operator: &mut dyn Operator, step: EpochStep) -> Result<()> {
+    if let Some(state) = operator.state() {
+        state.step(step)?;
+    }
+    operator.inputs().into_iter().try_for_each(|input| step_all(&mut **input, step))
+}

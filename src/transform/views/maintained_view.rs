@@ -391,7 +391,7 @@ impl MaintainedView {
         rows.map_err(|source| self.failed(source.into()))
     }
 
-    /// Opens an epoch, keeps what it did, or takes it back.
+    /// Takes all that it keeps through a step of an epoch.
     pub(crate) fn step(&mut self, step: EpochStep) -> Result<(), TransformError> {
         let stepped = match &mut self.upkeep.state {
             ViewState::Append => Ok(()),

@@ -43,6 +43,7 @@ async fn rows_that_the_target_refuses_are_dead_letters_and_the_rest_is_exact() {
     );
     assert_eq!(shop.number(&with_bytes).await, refused);
     assert_eq!(shop.number("SELECT count(*) FROM cdc_orders WHERE order_id % 50 = 7").await, 0);
+    assert_eq!(shop.loads(), 1, "epochs are aborted, and nothing is loaded again");
 
     referee::all_is_exact(&shop, published).await;
     shop.stack.stop().await.expect("the servers end");

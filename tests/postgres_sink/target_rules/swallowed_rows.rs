@@ -147,7 +147,7 @@ async fn events_whose_landing_rows_are_taken_away_are_refused_and_found_before_t
         assert_eq!(refused.len() as u64, rows / 10);
         assert!(refused[0].message.contains("takes rows away"), "{}", refused[0].message);
         assert_eq!(count(&client, LANDING).await, 0);
-        sink.raise_preflight([(&"orders".to_owned(), PreflightLevel::Trial)]);
+        sink.raise_preflight(&[("orders".to_owned(), PreflightLevel::Trial)]);
         let found = sink.refused(&commit.landing).await.unwrap();
         assert_eq!(found.len(), refused.len());
         assert_eq!(count(&client, LANDING).await, 0);

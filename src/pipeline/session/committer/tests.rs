@@ -49,7 +49,8 @@ impl Bench {
         let sink = Box::new(target.sink("p", "q"));
         let retry = TargetRetry::new(breaker(), health.clone(), "write");
         let (committer, jobs) = Committer::new(sink, acks.clone(), retry, health.clone());
-        let running = tokio::spawn(committer.run(shutdown.clone()));
+        let token = shutdown.clone();
+        let running = tokio::spawn(async { committer.run(token).await.result });
         Self { target, acks, health, shutdown, jobs, running }
     }
 

@@ -50,13 +50,10 @@ impl Preflight {
     }
 
     /// Looks at the rows of these tables, at least so.
-    pub(crate) fn raise<'a>(
-        &mut self,
-        tables: impl IntoIterator<Item = (&'a String, PreflightLevel)>,
-    ) {
+    pub(crate) fn raise(&mut self, tables: &[(String, PreflightLevel)]) {
         for (table, level) in tables {
-            let known = self.levels.get(table).map_or(level, |(known, _)| *known);
-            self.levels.insert(table.clone(), (known.max(level), EPOCHS));
+            let known = self.levels.get(table).map_or(level, |(known, _)| known);
+            self.levels.insert(table.clone(), (*known.max(level), EPOCHS));
         }
     }
 

@@ -11,7 +11,7 @@ pub(in crate::state) struct DroppedTimes {
 }
 
 impl DroppedTimes {
-    pub(super) fn note(&mut self, event_time: Option<i64>) {
+    pub(in crate::state::store) fn note(&mut self, event_time: Option<i64>) {
         self.newest = self.newest.max(event_time);
         self.has_timeless |= event_time.is_none();
     }

@@ -10,7 +10,7 @@ use crate::pipeline::error::PipelineError;
 use crate::state::StateStores;
 
 /// Takes them out of the epoch's changes. To be asked when all rows that the changes need are in memory.
-pub(super) fn divert(
+pub(in crate::pipeline::epoch) fn divert(
     stores: &StateStores,
     messages: &[Message],
     decoded: &mut Decoded,

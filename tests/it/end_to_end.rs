@@ -118,6 +118,41 @@ async fn checkpoints_say_what_was_committed() {
     shop.stack.stop().await.expect("the servers end");
 }
 
+/// The Parquet files of a folder and of those in it, whatever becomes of them meanwhile.
+fn parquet_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.flat_map(|entry| match entry.path() {
+        path if path.is_dir() => parquet_files(&path),
+        path => vec![path],
+    });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).collect()
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_whole_whenever_somebody_looks() {
+    const MAGIC: &[u8] = b"PAR1";
+    let change =
+        |settings| tidemark_dev::stack::Settings { checkpoint_interval: "20ms", ..settings };
+    let shop = Shop::open_with(change).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    let arguments = ["--rate", "400/s", "--events", "3000"];
+    let mut generator = shop.stack.generator(&arguments).expect("a generator");
+    let mut seen = std::collections::BTreeSet::new();
+    while generator.try_wait().expect("a process").is_none() {
+        for path in parquet_files(&shop.stack.checkpoints()) {
+            // What was merged into another is gone.
+            let Ok(bytes) = std::fs::read(&path) else { continue };
+            let is_whole = bytes.starts_with(MAGIC) && bytes.ends_with(MAGIC);
+            assert!(is_whole, "{}: {} bytes", path.display(), bytes.len());
+            seen.insert(path);
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(seen.len() > 20, "{} files", seen.len());
+    shop.end(&mut processor).await;
+    shop.stack.stop().await.expect("the servers end");
+}
+
 #[tokio::test]
 async fn checkpoints_that_cannot_be_written_stop_nothing_and_are_seen() {
     let change =

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidemark_dev::generator::{Config, Rate, write_ndjson};
 use tidemark_dev::stack::{Settings, shipped_mappings};
 
+use crate::end_to_end::get;
+use crate::messages::dialects::{message, publish, shown};
 use crate::shop::{Shop, sql_folder};
 
 /// By mapped column: its table, that one's key, the column, the element of a row, where the rows land.
@@ -91,6 +93,27 @@ async fn the_shipped_xml_becomes_rows_and_lands_nowhere_else() {
         assert_eq!(shop.number(&extra).await, 0, "{table}");
     }
     assert_eq!(shop.number("SELECT count(*) FROM cdc_dlq").await, 0);
+    shop.stack.stop().await.expect("the servers end");
+}
+
+#[tokio::test]
+async fn values_of_xml_that_cannot_be_read_are_null_and_counted() {
+    let more_config = shipped_mappings(&sql_folder()).to_owned();
+    let shop = Shop::open_with(|settings| Settings { more_config, ..settings }).await;
+    let document = "<shipping><items><item product_id=\"1\" quantity=\"many\" price=\"?\"/>\
+        <item product_id=\"2\" quantity=\"3\" price=\"1.05E+003\"/></items></shipping>";
+    let row = json!({"ORDER_ID": 1, "STATUS": "NEW", "SHIPPING_INFO": document});
+    let source = json!({"schema": "SALES", "table": "ORDERS", "ts_ms": 1_706_000_000_000_i64});
+    let event = json!({"before": null, "after": row, "source": source, "op": "c"});
+    publish(&shop, &[message("cdc/oracle/SALES/ORDERS", &event, json!({}))]).await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    shop.wait_for(1).await;
+    let rows = "SELECT product_id, quantity, price FROM cdc_order_items_extracted ORDER BY 1";
+    assert_eq!(shown(&shop, rows).await, ["1|NULL|NULL", "2|3|1050.00"]);
+    let (_, page) = get(&shop, "/metrics").await.expect("metrics");
+    let counted = "cdc_unread_xml_values_total{table=\"order_items_extracted\"} 2";
+    assert!(page.lines().any(|line| line == counted), "{page}");
+    shop.end(&mut processor).await;
     shop.stack.stop().await.expect("the servers end");
 }
 

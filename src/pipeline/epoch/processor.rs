@@ -241,8 +241,7 @@ impl Processor {
         Ok(Decoding::Changes(decoded))
     }
 
-    /// What the epoch commits, without the offsets of its messages. If a query fails, the state is what it was
-    /// before the epoch.
+    /// What the epoch commits, without the offsets of its messages. A query that fails leaves the state as it was.
     async fn apply(&mut self, epoch: OpenEpoch, decoded: Decoded) -> Result<Applied, Stopped> {
         let schema_changes = decoded.schema_changes.clone();
         // Boxed, because every caller's future would hold it.

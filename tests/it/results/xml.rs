@@ -240,7 +240,7 @@ fn x5() -> Case {
                 .into(),
             "501|1|1|NULL|NULL\n501|2|2|1|NULL\n501|3|3|2|1\n501|4|4|1|NULL",
         ),
-            ("SELECT count(*) FROM pg_indexes WHERE tablename = 'cdc_levels'".into(), "2")],
+            ("SELECT count(*) FROM pg_indexes WHERE tablename = 'cdc_levels'".into(), "3")],
     )
 }
 

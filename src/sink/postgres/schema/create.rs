@@ -91,7 +91,7 @@ struct LandingDefinition<'a> {
     name: &'a str,
     /// The table, the index that the newest row of a key is found by, and that of the rows that reference one.
     table: String,
-    /// Its name; `None` where PostgreSQL would cut it off.
+    /// Its name; `None` for a discovered table, or where PostgreSQL would cut it off.
     view: Option<String>,
     view_text: String,
 }
@@ -119,6 +119,8 @@ impl<'a> LandingDefinition<'a> {
             text.push_str(&format!("\nCREATE INDEX ON {place} ({column});"));
         }
         let view = Some(format!("{name}{CURRENT}"));
+        // The columns of a discovered table may still get other types, which a view would not let them.
+        let view = view.filter(|_| !table.is_discovered());
         let view = view.filter(|view| quote::split(schema, view).1.len() <= MAX_NAME);
         let operation = table.free_name(OPERATION);
         let columns = table.columns.iter().map(|column| column.name.as_str());

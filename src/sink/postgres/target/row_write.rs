@@ -177,9 +177,12 @@ impl RowWrite<'_> {
             // The rows are as they should be, or they were taken away.
             WriteMethod::Mend(MendSql { upsert: Some(upsert), .. }) => {
                 let mut written = 0;
+                connection.savepoint("SAVEPOINT look").await?;
                 for bound in self.rows.bind_within(upsert, range)? {
                     written += bound.execute(connection).await?;
                 }
+                // What is as it should be is not written again.
+                connection.savepoint("ROLLBACK TO look; RELEASE look").await?;
                 if written == sent {
                     return Ok(());
                 }

@@ -75,7 +75,8 @@ impl Delivery {
     /// Runs until `stop`; requests that are under way then are waited for, and their rows settled.
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while !stop.is_cancelled() {
+        // At least once: a processor that ends with its file is over before anything else is asked for.
+        loop {
             let wait = match self.take_turn(&stop, &mut backoff).await {
                 Ok(()) => LOOK,
                 Err(error) => {
@@ -88,7 +89,7 @@ impl Delivery {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -140,7 +141,7 @@ struct DeliveryRound<'a> {
 
 impl DeliveryRound<'_> {
     async fn run(&mut self, turn: &mut Turn, stop: &CancellationToken) -> Result<(), SinkError> {
-        while !stop.is_cancelled() {
+        loop {
             self.load(turn).await?;
             self.forget(turn).await?;
             self.start_requests();
@@ -149,7 +150,7 @@ impl DeliveryRound<'_> {
             let wakes_at = wakes_at.min(Instant::now() + LOOK);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => break,
                 Some(done) = self.requests.join_next() => self.settle(turn, Some(done)).await?,
                 () = self.delivery.backlog.added() => self.has_more = true,
                 () = tokio::time::sleep_until(wakes_at.into()) => self.has_more = true,

@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long, default_value = "tidemark.toml", env = "TIDEMARK_CONFIG")]
     config: PathBuf,
     /// Sets the source's clock, and with it the watermark, at this start: forward or back, as in 2024-01-15T10:00:00Z. For a
-    /// clock that went by wrong times. Results that read watermark() are written anew.
+    /// clock that went by wrong times. Results that read watermark() are written again.
     #[arg(long, value_name = "TIME")]
     set_clock: Option<DateTime<Utc>>,
     /// Goes on although the database has lost committed epochs, up to this one: the number that the refused start has

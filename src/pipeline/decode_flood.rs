@@ -1,4 +1,4 @@
-//! So many events can't be decoded that the flow stops, and what is likely to be wrong.
+//! The flow stops because too many events can't be decoded, and what is likely to be wrong.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -19,13 +19,13 @@ pub(super) enum Cause {
     Format,
     /// The declaration of the table, by its name in SQL.
     Declaration { table: String },
-    /// The option `source` of a declared table, of which there are no events.
+    /// The option `source` of a declared table that has no events.
     Source { table: String, source: SourceTable },
     /// All of them.
     Sources { declared: Vec<SourceTable> },
 }
 
-/// What to do about tables that are somebody else's.
+/// What to do about tables that belong to others.
 const ELSEWHERE: &str = "say what becomes of tables that are not declared (decode.unknown_tables = 'ignore' or 'register')";
 
 impl Display for DecodeFlood {

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-/// So many in a row are never a flood.
+/// Up to this many in a row are never a flood.
 const FEW: u64 = 20;
-/// About so many are remembered per table.
+/// About how many are remembered per table.
 const REMEMBERED: u64 = 1000;
 
 /// So much is refused that what is refused is not to blame: nothing of it is diverted.

@@ -14,7 +14,7 @@ use crate::model::ResultTable;
 use crate::pipeline::{DryRun, PipelineError, Sql};
 use crate::resilience::chain;
 
-/// So many rows that a result does not show are told beside a difference.
+/// The most rows that a result does not show and that come with a difference.
 const MOST_LEFT_OUT: usize = 5;
 
 /// Why a test failed: what differed, in which variation, and where the file says otherwise.

@@ -1,8 +1,8 @@
-//! Whether so many events can't be decoded that they are not to blame: a wrong `source =`, a wrong format, wrong
+//! Whether too many events can't be decoded for them to be to blame: a wrong `source =`, a wrong format, wrong
 //! declarations. It is the rule for rows that a target refuses ([`FloodGauge`]), with the same option.
 //!
 //! Events of tables that no file declares are dead letters because `decode.unknown_tables` says so, however many they are;
-//! unless a declared table, of which no event has come yet, is likely to be meant.
+//! unless a declared table without an event yet is likely to be meant.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -25,12 +25,12 @@ const UNDECLARED: &str = "tables that no file declares";
 pub(crate) struct DecodeFloods {
     gauge: FloodGauge,
     declared: Vec<Arc<Table>>,
-    /// Tables of which an event has come.
+    /// Tables that have had an event.
     seen: HashSet<SourceTable>,
 }
 
 impl DecodeFloods {
-    /// `seen` are tables of which there are rows.
+    /// `seen` are tables that have rows.
     pub(crate) fn new(
         max_percent: u8,
         declared: impl Iterator<Item = Arc<Table>>,
@@ -43,7 +43,7 @@ impl DecodeFloods {
     /// Notes what became of the messages of an epoch.
     ///
     /// # Errors
-    /// If too many can't be decoded; the first table of which it is so.
+    /// If too many can't be decoded: the first table that is flooded.
     pub(crate) fn note(
         &mut self,
         decoded: &Decoded,

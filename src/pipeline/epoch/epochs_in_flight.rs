@@ -72,7 +72,7 @@ impl EpochsInFlight {
         self.finished.iter().any(|epoch| epoch.taken.contains(offset))
     }
 
-    /// Those up to `last` stay for good; `committed` is told of their messages.
+    /// Those up to `last` stay for good; `committed` gets their messages.
     pub(super) fn commit(
         &mut self,
         computed: Computed<'_>,

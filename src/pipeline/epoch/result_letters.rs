@@ -24,7 +24,7 @@ struct Told {
     letters: u64,
     /// Rows that were left out.
     rows: u64,
-    /// With so many rows there is one more letter, which says how many.
+    /// The number of rows at which one more letter says how many there are.
     next_count: u64,
 }
 

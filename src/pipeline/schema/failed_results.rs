@@ -1,4 +1,4 @@
-//! Results whose queries fail over the events that come, so that they wait until somebody corrects them.
+//! Results whose queries fail over the events that come, so that they wait until they are corrected.
 
 use std::collections::BTreeMap;
 

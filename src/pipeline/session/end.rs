@@ -18,7 +18,7 @@ pub(crate) enum SessionEnd {
     /// An epoch failed and could not be taken back; what is known about it decides how the messages are taken the
     /// next time.
     StateBroken,
-    /// A query fails over so many events that these are not to blame: its result waits, the others go on.
+    /// A query fails over too many events for these to be to blame: its result waits, the others go on.
     ResultFailed(TransformError),
     /// The target refused landing rows at the commit; their events come again as dead letters.
     RowsRefused,

@@ -19,7 +19,7 @@ use crate::model::{Changelog, Offset, Operation, Position, SystemColumn, Table};
 const FARTHEST_JUMP: i64 = 86_400_000_000;
 const CONFIRMATIONS: usize = 3;
 const CONFIRMING_SPAN: i64 = 60_000_000;
-/// So many different times are looked at to see whether one goes on.
+/// The most different times that are looked at to see whether one goes on.
 const MOST_DOUBTED: usize = 8;
 /// So many of the newest rows are enough to know the time after a restart.
 const MOST_AT_RESTART: usize = 100_000;

@@ -107,7 +107,7 @@ fn smallest(rows: &BTreeMap<EncodedRow, i64>) -> Option<&EncodedRow> {
     rows.iter().find(|(_, count)| **count > 0).map(|(row, _)| row)
 }
 
-/// How many of these rows, of which the smallest stays, are left out.
+/// How many of these rows are left out; the smallest stays.
 fn left_out(rows: &BTreeMap<EncodedRow, i64>, row: &EncodedRow) -> i64 {
     let count = rows.get(row).copied().unwrap_or(0).max(0);
     if smallest(rows) == Some(row) { count - 1 } else { count }

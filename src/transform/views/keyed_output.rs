@@ -24,7 +24,7 @@ pub(crate) struct KeyedChanges {
     pub(crate) deletes: RecordBatch,
 }
 
-/// The keys of a result, of which each has one row at most.
+/// The keys of a result; each has one row at most.
 #[derive(Debug)]
 pub(crate) struct KeyedOutput {
     schema: SchemaRef,

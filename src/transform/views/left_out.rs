@@ -17,7 +17,7 @@ pub(crate) struct LeftOutRows {
 }
 
 impl LeftOut {
-    /// So many rows of each kind are kept.
+    /// The most rows of each kind that are kept.
     pub(crate) const MOST_ROWS: usize = 100;
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -13,7 +13,7 @@ const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
 const IS_REQUEST: &str = "phase = 'rest'";
 const IS_ROW: &str = "phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%'";
 
-/// So many bytes of events are taken up at once.
+/// The most bytes of events that are taken up at once.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Of this pipeline.

@@ -55,7 +55,7 @@ fn recompute<T>(reason: impl Into<String>) -> Result<T, CompileError> {
     Err(CompileError::Recompute(reason.into()))
 }
 
-/// Why a window function is computed anew, and what to write for the most common one.
+/// Why a window function is recomputed, and what to write for the most common one.
 const OVER: &str = "it has OVER() (of the newest row of each key, instead of ROW_NUMBER() or QUALIFY, SELECT DISTINCT ON (key) \
                     ... ORDER BY key, time DESC is kept from differences)";
 

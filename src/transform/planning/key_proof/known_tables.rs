@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Table, TemporalJoin};
 use crate::transform::dataflow::KeyedResult;
 
-/// What a query can read, and has a key of which something is known.
+/// What a query can read and what is known of its key.
 #[derive(Clone, Copy)]
 pub(crate) struct KnownTables<'a> {
     pub(crate) tables: &'a [Arc<Table>],

@@ -23,7 +23,7 @@ const TRIES: u32 = 8;
 /// What a row of the archive has become.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    /// So many changes, the last one then.
+    /// The number of changes, and the time of the last one.
     Changed {
         times: u32,
         at_us: i64,
@@ -61,7 +61,7 @@ enum Draw {
 }
 
 impl Archive {
-    /// Its rows name the first customers and products, of which there are so many.
+    /// Its rows name the first customers and products; this is how many there are.
     pub(super) fn new(config: &Config, customers: u64, products: u64) -> Self {
         let (orders, items) = (HashMap::new(), HashMap::new());
         Self { config: config.clone(), customers, products, opened_us: None, orders, items }

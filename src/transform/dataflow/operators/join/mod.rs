@@ -22,7 +22,7 @@ use crate::transform::dataflow::rows::{
     agree, beside, columns, filter_found, null_rows, take_rows, whole,
 };
 
-/// So many left rows are joined at once when all rows are asked for.
+/// The most left rows that are joined at once when all rows are asked for.
 const ROWS_AT_ONCE: usize = 8192;
 
 /// What a join gives.

@@ -1,5 +1,5 @@
--- The items of one order stay together: they live as long as their order, and at most 100 of them are
--- kept in memory; an order with more is cut to its newest 50 there (and counted), not in cdc_order_items.
+-- At most 100 items of an order are kept for results; an order with more is cut to its newest 50 there (and counted), not in
+-- cdc_order_items.
 CREATE TABLE order_items (
   item_id    BIGINT PRIMARY KEY,
   order_id   BIGINT REFERENCES orders (order_id),

@@ -11,6 +11,7 @@ use crate::decode::{DecodeConfig, Limits};
 use crate::sink::postgres::PostgresConfig;
 use crate::sink::rest::RestConfig;
 use crate::source::SourceConfig;
+use crate::state::StateConfig;
 use crate::transform::parse_type;
 use crate::xml::{self, XmlConfig};
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub sink: SinkConfig,
     #[serde(default)]
     pub sql: SqlConfig,
+    #[serde(default)]
+    pub state: StateConfig,
     #[serde(default)]
     pub decode: DecodeConfig,
     /// Which columns hold XML, and which rows are in it.

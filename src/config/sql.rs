@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use serde::Deserialize;
-
-use crate::state::default_limit;
 
 /// The `[sql]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,9 +20,6 @@ pub struct SqlConfig {
     /// without it. Default: 30 s.
     #[serde(with = "humantime_serde")]
     pub idle_after: Duration,
-    /// How much the rows in memory and what is kept for results may take, as in `"4GiB"`. Beyond it no more
-    /// messages are taken, and `/ready` says why. Default: half of the memory of the container or machine.
-    pub memory_limit: Option<ByteSize>,
     /// Where the source's clock starts, in place of what the ledger says; microseconds since 1970. Of the command line,
     /// because it is for one start.
     #[serde(skip)]
@@ -39,7 +33,6 @@ impl Default for SqlConfig {
             also: Vec::new(),
             watermark_delay: Duration::from_secs(10),
             idle_after: Duration::from_secs(30),
-            memory_limit: default_limit(),
             start_time: None,
         }
     }

@@ -30,7 +30,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.batch.max_age, Duration::from_millis(20));
     assert_eq!(config.sql.watermark_delay, Duration::from_secs(10));
     assert_eq!(config.sql.idle_after, Duration::from_secs(30));
-    assert_eq!(config.sql.memory_limit, crate::state::default_limit());
+    assert_eq!(config.state.memory, crate::state::StateConfig::default().memory);
     let batch = |memory| batch::default_batch_bytes(memory).get();
     assert_eq!(batch(Some(ByteSize::mib(256))), 4 << 20);
     assert_eq!(batch(Some(ByteSize::gib(64))), 32 << 20);

@@ -7,7 +7,7 @@ use crate::pipeline::decode_flood::DecodeFlood;
 use crate::pipeline::history::{HistoryError, LostHistory};
 use crate::sink::SinkError;
 use crate::source::SourceError;
-use crate::state::StateError;
+use crate::state::{DiskError, StateError};
 use crate::transform::{SqlError, TransformError};
 
 /// Why the pipeline stopped. Everything that waiting can heal was waited for before.
@@ -60,6 +60,9 @@ impl From<HistoryError> for PipelineError {
 impl PipelineError {
     /// Whether the rows of an epoch can be to blame, so that it is looked for the event that makes it fail.
     pub(super) fn may_be_of_an_event(&self) -> bool {
+        if self.is_of_the_disk() {
+            return false;
+        }
         match self {
             Self::Transform(_)
             | Self::State(StateError::Arrow { .. })
@@ -77,6 +80,19 @@ impl PipelineError {
             | Self::PendingFiles { .. }
             | Self::Panicked(_) => false,
         }
+    }
+}
+
+impl PipelineError {
+    /// Whether the disk of the state is to blame, by whatever way the error came.
+    fn is_of_the_disk(&self) -> bool {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        std::iter::from_fn(|| {
+            let this = error?;
+            error = this.source();
+            Some(this)
+        })
+        .any(|error| error.is::<DiskError>())
     }
 }
 

@@ -13,8 +13,8 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 
-use self::landed::{history, holding, newest};
-use super::{KeyQuery, LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
+use self::landed::{history, newest};
+use super::{LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
 use crate::model::{
     Changelog, Channel, DeadLetter, Epoch, EpochCommit, Generations, Landing, LedgerPosition,
     Offset, Replayed, ResultChanges, ResultLetter, ResultMode, ResultTable, SchemaChange,
@@ -162,25 +162,6 @@ impl Sink for MemorySink {
         let landed = self.target.landed(name);
         newest(table, &landed, since)
             .map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
-    }
-
-    async fn newest_rows(
-        &mut self,
-        table: &Arc<Table>,
-        query: KeyQuery<'_>,
-        limit: usize,
-    ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        if self.target.state().fault == CommitFault::Unavailable {
-            return Err(unavailable(format!("looking for rows of {}", table.name)));
-        }
-        let Landing::History(name) = &table.options.landing else { return Ok(Some(Vec::new())) };
-        let rows = holding(table, &self.target.landed(name), query);
-        let rows = rows.map_err(|error| SinkError::Unreadable {
-            table: name.clone(),
-            what: error.to_string(),
-        })?;
-        let count: usize = rows.iter().map(Changelog::len).sum();
-        Ok((count <= limit).then_some(rows))
     }
 
     async fn history(

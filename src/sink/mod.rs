@@ -80,18 +80,6 @@ pub trait Sink: Send {
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError>;
 
-    /// The newest landed rows, deletes left out, that hold one of the keys; `None` if these are more than `limit`.
-    ///
-    /// A row counts if its newest version, by position, holds
-    /// the key. The answer is as that of [`Self::bootstrap`], and empty for a table that lands nowhere.
-    /// What another sink value is committing is not seen before it is committed.
-    async fn newest_rows(
-        &mut self,
-        table: &Arc<Table>,
-        query: KeyQuery<'_>,
-        limit: usize,
-    ) -> Result<Option<Vec<Changelog>>, SinkError>;
-
     /// All landed changes of the rows with these keys, deletes included.
     ///
     /// Shape: `keys` has the table's key columns, as many rows as one likes; NULL finds nothing. The changes
@@ -131,15 +119,6 @@ pub trait Sink: Send {
     /// transaction. A refused landing row is [`SinkError::RowsRefused`]: its event has to come again as a
     /// dead letter, computed without the row.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
-}
-
-/// Which landed rows are looked for: those that hold one of `keys` in `columns`.
-#[derive(Debug, Clone, Copy)]
-pub struct KeyQuery<'a> {
-    /// Positions in the table's columns.
-    pub columns: &'a [usize],
-    /// The values of these columns, each key once, as many as one likes; NULL finds nothing.
-    pub keys: &'a RecordBatch,
 }
 
 /// The most rows in one changelog of [`Sink::bootstrap`].

@@ -1,5 +1,6 @@
 //! Errors of the state stores.
 
+use super::disk::DiskError;
 use super::memory_excess::MemoryExcess;
 
 /// Errors of the state stores: tables that don't fit together, or a broken invariant of Arrow.
@@ -19,6 +20,6 @@ pub enum StateError {
     ReferenceMismatch { table: String, parent: String },
     #[error("at the start, when all current rows are read, {0}")]
     MemoryLimit(MemoryExcess),
-    #[error("table {table} references itself by way of other tables: which of them goes first?")]
-    ReferenceCycle { table: String },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }

@@ -22,11 +22,10 @@ impl StateLoader {
         Self { stores, times: Ticks::default() }
     }
 
-    /// Of its rows the columns in `read` are kept, and those that the store itself needs. They stay in memory until
-    /// the windows over them are closed.
+    /// Of its rows the columns in `read` are kept, and those that the store itself needs. `windows` are those over them.
     pub fn open(&mut self, table: &str, read: &[usize], windows: Vec<Window>) -> TableLoader<'_> {
         self.stores.keep_columns(table, read);
-        self.stores.keep_for_windows(table, windows);
+        self.stores.note_windows(table, windows);
         TableLoader(self)
     }
 
@@ -56,6 +55,10 @@ impl TableLoader<'_> {
         stores.note_times(times, &rows);
         stores.note_truncates(&rows);
         stores.fold(rows)?;
+        if stores.excess(std::iter::empty()).is_none() {
+            return Ok(());
+        }
+        stores.evict_now(0)?;
         match stores.excess(std::iter::empty()) {
             Some(excess) => Err(StateError::MemoryLimit(excess)),
             None => Ok(()),

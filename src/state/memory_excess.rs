@@ -21,14 +21,14 @@ impl fmt::Display for MemoryExcess {
         if let Some(table) = &self.table {
             return write!(
                 f,
-                "table {table} takes {used} of memory and its option memory_limit is {limit}: raise it, or shorten its ttl"
+                "table {table} takes {used} of memory and its option memory_limit is {limit}, and its rows can't leave memory: raise it"
             );
         }
         let largest: Vec<String> =
             self.largest.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
         write!(
             f,
-            "the rows in memory take {used} and sql.memory_limit is {limit} ({}): raise the limit, or shorten the ttl of tables",
+            "what is kept in memory takes {used} and state.memory is {limit} ({}): raise the limit, or give the results that keep so much fewer groups",
             largest.join(", ")
         )
     }

@@ -1,7 +1,7 @@
 //! How much memory rows and what is kept for results may take.
 //!
-//! Who exceeds it is not made smaller: dropping rows that results still need would make these wrong. The
-//! pipeline takes no more messages until somebody acts; the broker keeps them.
+//! Rows leave memory for the disk when it is full. What can't leave is what results keep: if that is too much, the
+//! pipeline takes no more messages until the operator acts; the broker keeps them.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ impl StateStores {
 }
 
 /// Half of the memory: the rest is for messages on their way, queries and the allocator.
-pub fn default_limit() -> Option<ByteSize> {
+pub(super) fn default_limit() -> Option<ByteSize> {
     memory().map(|memory| ByteSize(memory.0 / 2))
 }
 

@@ -1,18 +1,21 @@
-//! State stores: the current rows of each source table, in memory, by key.
+//! State stores: the current rows of each source table by key, in memory and on local disk.
 //!
 //! A [`TableStore`] folds changelogs (the newest position of a key wins), tells how its rows differ after
-//! that, finds rows by key or by index, and forgets rows by ttl and by group bound. It knows nothing of
+//! that, finds rows by key or by index wherever they are, and moves rows to the disk. It knows nothing of
 //! SQL, sinks or sources.
 //! [`StateStores`] holds all of them and applies the rules that need more than one table.
 
+mod config;
 mod current_rows;
+mod disk;
 mod error;
+mod eviction;
 mod extracted_rows;
 mod late_events;
 mod loader;
 mod memory_excess;
 mod memory_limit;
-mod rehydrate;
+mod recall;
 mod stale_snapshots;
 mod store;
 mod stores;
@@ -23,13 +26,14 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use config::StateConfig;
+pub use disk::{DiskError, StateFolder};
 pub use error::StateError;
-pub use late_events::Lateness;
+pub use eviction::Evicted;
 pub use loader::{StateLoader, TableLoader};
 pub use memory_excess::MemoryExcess;
-pub use memory_limit::{default_limit, memory};
-pub use rehydrate::MissingRows;
+pub use memory_limit::memory;
 pub use store::{Folded, LastChange, TableStore};
-pub use stores::{Expired, StateStores};
+pub use stores::StateStores;
 pub use temporal_rows::KeysOf;
 pub use time::{Advanced, Ahead, Clock, TimeKind};

@@ -5,25 +5,19 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use hashbrown::{HashMap, HashSet};
 
+use super::disk::{Engine, StateFolder};
 use super::error::StateError;
-use super::store::{Folded, Horizon, TableStore};
+use super::store::{Folded, TableStore};
 use super::temporal_join::{JoinedView, RowsBefore};
 use super::time::{Advanced, Clock, Clocks, Ticks};
-use crate::model::{Changelog, EpochLog, Offset, Position, Table, TableDelta, Window};
-
-/// After how many updates ttl is looked at again.
-const UPDATES_BETWEEN_CHECKS: usize = 500;
+use crate::model::{Changelog, EpochLog, Offset, Table, Window};
 
 /// How long a table without events holds the watermark back, unless it is set.
 const IDLE_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The rows that left memory by ttl: deletes only.
-pub type Expired = Vec<TableDelta>;
-
 /// All state stores of a pipeline, and the clock that their ttl goes by.
 #[derive(Debug)]
 pub struct StateStores {
-    /// Referenced tables come before the tables that reference them.
     pub(super) stores: Vec<TableStore>,
     pub(super) by_name: HashMap<String, usize>,
     /// The windows over a table's event time, shortest first.
@@ -34,13 +28,16 @@ pub struct StateStores {
     pub(super) rows_before: HashMap<String, RowsBefore>,
     clocks: Clocks,
     pub(super) memory_limit: Option<ByteSize>,
+    /// Where rows go that are not in memory; `None`: all stay.
+    pub(super) engine: Option<Arc<Engine>>,
+    /// Tables whose rows stay in memory.
+    pub(super) resident: HashSet<String>,
     /// Tables whose rows no result needs.
-    unread: HashSet<String>,
+    pub(super) unread: HashSet<String>,
     /// Where the clock is set when the rows are loaded.
     start_time: Option<i64>,
-    updates: usize,
-    /// The newest change at the end of the last epoch, and of the one before.
-    newest: [Position; 2],
+    /// Since rows were last moved out of memory.
+    pub(super) updates: usize,
     /// How the clock was when each epoch began that may still be taken back.
     before: EpochLog<ClockBefore>,
 }
@@ -50,7 +47,6 @@ pub struct StateStores {
 struct ClockBefore {
     clocks: Clocks,
     updates: usize,
-    newest: [Position; 2],
 }
 
 impl StateStores {
@@ -61,7 +57,8 @@ impl StateStores {
         watermark_delay: std::time::Duration,
     ) -> Result<Self, StateError> {
         let mut stores: Vec<TableStore> =
-            parents_first(tables)?.into_iter().map(TableStore::new).collect::<Result<_, _>>()?;
+            tables.iter().map(|it| TableStore::new(Arc::clone(it))).collect::<Result<_, _>>()?;
+        tables.iter().try_for_each(|table| check_reference(table, tables))?;
         for store in &mut stores {
             index_extracted(store, tables)?;
         }
@@ -77,21 +74,41 @@ impl StateStores {
             rows_before: HashMap::new(),
             clocks,
             memory_limit: None,
+            engine: None,
+            resident: HashSet::new(),
             unread: HashSet::new(),
             start_time: None,
             updates: 0,
-            newest: [NONE_LANDED; 2],
             before: EpochLog::default(),
         })
     }
 
-    /// Keeps the rows of `table` in memory until these windows over them are closed.
-    pub(super) fn keep_for_windows(&mut self, table: &str, mut windows: Vec<Window>) {
+    /// Says which windows are over the rows of a table: an event is late when all of its windows are closed.
+    pub(super) fn note_windows(&mut self, table: &str, mut windows: Vec<Window>) {
         windows.sort_unstable();
         self.windows.insert(table.to_owned(), windows);
     }
 
-    /// Lets rows of a table go after an hour without a change, because no result needs them.
+    /// Where rows go that are not in memory.
+    ///
+    /// # Errors
+    /// If the disk can't be written.
+    pub fn use_folder(&mut self, folder: &Arc<StateFolder>) -> Result<(), StateError> {
+        self.engine = Some(Arc::new(StateFolder::database(folder)?));
+        Ok(())
+    }
+
+    /// Bytes of the files of the rows that are not in memory.
+    pub fn disk_bytes(&self) -> u64 {
+        self.engine.as_ref().map_or(0, |engine| engine.disk_space())
+    }
+
+    /// Keeps all rows of a table in memory.
+    pub fn keep_in_memory(&mut self, table: &str) {
+        self.resident.insert(table.to_owned());
+    }
+
+    /// Lets rows of a table leave memory after an hour without a change, because no result needs them.
     pub(super) fn note_unread(&mut self, table: &str) {
         self.unread.insert(table.to_owned());
     }
@@ -188,8 +205,8 @@ impl StateStores {
     pub fn begin_epoch(&mut self) {
         self.stores.iter_mut().for_each(TableStore::begin_epoch);
         self.joins.iter_mut().for_each(JoinedView::begin_epoch);
-        let (clocks, updates, newest) = (self.clocks.clone(), self.updates, self.newest);
-        self.before.begin(ClockBefore { clocks, updates, newest });
+        let (clocks, updates) = (self.clocks.clone(), self.updates);
+        self.before.begin(ClockBefore { clocks, updates });
     }
 
     /// All of the epoch is computed; it waits for its commit.
@@ -214,8 +231,8 @@ impl StateStores {
     /// # Errors
     /// If Arrow can't process a batch. The state is not to be used further then.
     pub fn abort_epoch(&mut self) -> Result<(), StateError> {
-        if let Some(ClockBefore { clocks, updates, newest }) = self.before.abort() {
-            (self.clocks, self.updates, self.newest) = (clocks, updates, newest);
+        if let Some(ClockBefore { clocks, updates }) = self.before.abort() {
+            (self.clocks, self.updates) = (clocks, updates);
         }
         self.rows_before.clear();
         self.joins.iter_mut().try_for_each(JoinedView::abort_epoch)?;
@@ -229,8 +246,9 @@ impl StateStores {
     /// If Arrow can't process the batch.
     pub fn fold(&mut self, changelog: Changelog) -> Result<Folded, StateError> {
         self.updates += changelog.len();
-        self.note_before(&changelog)?;
         let at = self.by_name[&changelog.table.name];
+        self.stores[at].recall(&changelog)?;
+        self.note_before(&changelog)?;
         self.stores[at].fold(changelog)
     }
 
@@ -257,55 +275,6 @@ impl StateStores {
         let store = self.store_of(changelog);
         store.unknown_cells(changelog).map_err(|source| store.error(source))
     }
-
-    /// Says that everything folded so far is landed, as it is after it was read from there.
-    pub fn mark_landed(&mut self) {
-        self.newest = [self.newest(); 2];
-    }
-
-    /// Drops what ttl allows to drop, every 500 updates; to be called once at the end of every epoch.
-    ///
-    /// Rows that changed in this epoch or the one before stay: these may be in flight while the
-    /// next one is processed, and who looks for a dropped row in the landing table must find it
-    /// there. By the source's clock a backlog of hours goes by in one epoch.
-    ///
-    /// # Errors
-    /// If Arrow can't process a batch.
-    pub fn expire(&mut self) -> Result<Expired, StateError> {
-        let [last, landed] = self.newest;
-        self.newest = [self.newest(), last];
-        if self.updates < UPDATES_BETWEEN_CHECKS {
-            return Ok(Vec::new());
-        }
-        self.updates = 0;
-        let mut expired = Vec::new();
-        for at in 0..self.stores.len() {
-            let Some(horizon) = self.horizon(&self.stores[at], landed) else { continue };
-            let (parents, stores) = self.stores.split_at_mut(at);
-            expired.extend(stores[0].expire(parents, &horizon)?);
-        }
-        Ok(expired)
-    }
-
-    fn newest(&self) -> Position {
-        self.stores.iter().filter_map(TableStore::newest).max().unwrap_or(NONE_LANDED)
-    }
-
-    fn horizon(&self, store: &TableStore, landed: Position) -> Option<Horizon> {
-        let Clock { source, watermark } = self.clocks.now();
-        let source = source?;
-        let name = &store.table().name;
-        let unread = self.unread.contains(name).then_some(UNREAD_KEPT);
-        let ttl = store.table().options.ttl.map(micros).or(unread);
-        let windows = self.windows.get(&store.table().name);
-        let span = windows.and_then(|windows| windows.last()).map_or(0, |longest| longest.length);
-        Some(Horizon {
-            changed_before: ttl.map(|ttl| source.saturating_sub(ttl)),
-            event_before: watermark.map_or(i64::MIN, |w| w.saturating_sub(span)),
-            forget_deletes_before: source.saturating_sub(ttl.unwrap_or(DELETES_KEPT)),
-            landed,
-        })
-    }
 }
 
 /// The rows that were extracted from one row of the source table are found by its key.
@@ -319,33 +288,6 @@ fn index_extracted(store: &mut TableStore, tables: &[Arc<Table>]) -> Result<(), 
             Err(StateError::UnknownParent { table, parent })
         }
     }
-}
-
-/// Below every position.
-const NONE_LANDED: Position = Position(i64::MIN);
-
-/// Every table after the one that it references.
-fn parents_first(tables: &[Arc<Table>]) -> Result<Vec<Arc<Table>>, StateError> {
-    for table in tables {
-        check_reference(table, tables)?;
-    }
-    let mut rest = tables.to_vec();
-    let mut ordered: Vec<Arc<Table>> = Vec::with_capacity(rest.len());
-    while let Some(first) = rest.first() {
-        let first = first.name.clone();
-        let waiting: HashSet<String> = rest.iter().map(|table| table.name.clone()).collect();
-        let waits = |table: &Arc<Table>| {
-            let reference = table.options.references.as_ref();
-            reference.is_some_and(|r| r.table != table.name && waiting.contains(&r.table))
-        };
-        let (later, ready): (Vec<_>, Vec<_>) = rest.into_iter().partition(waits);
-        if ready.is_empty() {
-            return Err(StateError::ReferenceCycle { table: first });
-        }
-        ordered.extend(ready);
-        rest = later;
-    }
-    Ok(ordered)
 }
 
 fn check_reference(table: &Table, tables: &[Arc<Table>]) -> Result<(), StateError> {
@@ -365,12 +307,6 @@ fn check_reference(table: &Table, tables: &[Arc<Table>]) -> Result<(), StateErro
     }
 }
 
-/// How long rows that no result needs stay, which their next changes may need: one hour of the source's clock.
-const UNREAD_KEPT: i64 = 3_600_000_000;
-
-/// How long a table without ttl remembers that a key was deleted: one hour of the source's clock.
-const DELETES_KEPT: i64 = 3_600_000_000;
-
-fn micros(duration: std::time::Duration) -> i64 {
+pub(super) fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -29,7 +29,8 @@ impl StateStores {
     ///
     /// # Errors
     /// If Arrow can't process a batch.
-    pub fn doubtful(&self, deltas: &[TableDelta]) -> Result<Vec<KeysOf>, StateError> {
+    pub fn doubtful(&mut self, deltas: &[TableDelta]) -> Result<Vec<KeysOf>, StateError> {
+        self.recall_looked_up(deltas)?;
         let mut doubtful: Vec<KeysOf> = Vec::new();
         let mut known: HashMap<String, HashSet<KeyBytes>> = HashMap::new();
         for view in &self.joins {
@@ -80,6 +81,7 @@ impl StateStores {
         deltas: &[TableDelta],
         tell: impl Fn(&mut VersionChains<'_>, &str) -> Result<(), ArrowError>,
     ) -> Result<Vec<TableDelta>, StateError> {
+        self.recall_looked_up(deltas)?;
         let mut joins = std::mem::take(&mut self.joins);
         let mut views = Vec::new();
         for view in &mut joins {

@@ -1,12 +1,12 @@
 //! What the stores promise, with a table of four columns.
 
 mod clock;
+mod eviction;
 mod fold;
 mod late_events;
 mod lookup;
 mod memory_limit;
 mod truncate;
-mod ttl;
 mod unchanged_cells;
 
 use std::sync::Arc;

@@ -13,7 +13,8 @@ pub const ROWS: &str = "cdc_rows_total";
 pub const STALE_ROWS: &str = "cdc_stale_rows_total";
 pub const OUTDATED_READS: &str = "cdc_outdated_snapshot_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
-pub const EXPIRED_ROWS: &str = "cdc_expired_rows_total";
+pub const EVICTED_ROWS: &str = "cdc_evicted_rows_total";
+pub const FAILED_EVICTIONS: &str = "cdc_failed_evictions_total";
 pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
 pub const TRUNCATES: &str = "cdc_truncates_total";
 pub const UNAVAILABLE_VALUES: &str = "cdc_unavailable_values_total";
@@ -40,6 +41,7 @@ pub const STAGE_SECONDS: &str = "cdc_stage_seconds";
 pub const LAG_SECONDS: &str = "cdc_commit_lag_seconds";
 pub const STATE_ROWS: &str = "cdc_state_rows";
 pub const STATE_BYTES: &str = "cdc_state_bytes";
+pub const STATE_DISK_BYTES: &str = "cdc_state_disk_bytes";
 pub const SQL_EDITS: &str = "cdc_sql_edits_total";
 pub const EDIT_REFUSED: &str = "cdc_sql_edit_refused";
 pub const SQL_PLANS: &str = "cdc_sql_plans_total";
@@ -72,7 +74,8 @@ pub(super) fn describe() {
         TRIMMED_ROWS,
         "rows that left memory because their group was too large, by table"
     );
-    describe_counter!(EXPIRED_ROWS, "rows that left memory by ttl, by table");
+    describe_counter!(EVICTED_ROWS, "rows that left memory for the disk, by table");
+    describe_counter!(FAILED_EVICTIONS, "times that the disk of the state took no rows");
     describe_counter!(READ_BACK_ROWS, "rows that came back from a landing table, by table");
     describe_counter!(TRUNCATES, "truncates of source tables that were applied, by table");
     describe_counter!(
@@ -82,7 +85,7 @@ pub(super) fn describe() {
     describe_documents();
     describe_counter!(
         LATE_ROWS,
-        "changes whose windows were closed or dropped, by table and outcome: applied, dead_letter, dropped"
+        "changes whose windows were closed, by table and outcome: applied, dead_letter, dropped"
     );
     describe_counter!(
         DOUBTED_TIMES,
@@ -104,7 +107,7 @@ pub(super) fn describe() {
     describe_histogram!(PROCESS_SECONDS, "time to decode, fold and run the SQL of an epoch");
     describe_histogram!(
         STAGE_SECONDS,
-        "time of a stage of an epoch: decode, late, fold, sql, ttl, commit or ack"
+        "time of a stage of an epoch: decode, late, fold, sql, evict, commit or ack"
     );
     describe_histogram!(
         LAG_SECONDS,
@@ -152,6 +155,7 @@ fn describe_sql() {
 fn describe_memory() {
     describe_gauge!(STATE_ROWS, "current rows in memory, by table");
     describe_gauge!(STATE_BYTES, "bytes of the current rows in memory, by table");
+    describe_gauge!(STATE_DISK_BYTES, "bytes of the files of rows that are not in memory");
     describe_gauge!(UPKEEP_BYTES, "bytes that keeping a result up to date takes, by result");
     describe_gauge!(LOOKUP_ROWS, "rows that show or await one of a look-up table, by view");
     describe_gauge!(LOOKUP_VERSIONS, "different rows of look-up tables that are shown, by view");

@@ -21,7 +21,7 @@ mod run;
 mod transforms;
 mod views;
 
-pub use doubts::{KeyDoubt, TtlDoubt};
+pub use doubts::KeyDoubt;
 pub use error::TransformError;
 pub use files::{SqlError, SqlFile, learned_columns, parse_tables, parse_type, read_folder};
 pub use pending::PendingTransform;

@@ -13,19 +13,12 @@ use super::dataflow::{Delta, EvalContext, Results, WatermarkStep};
 use super::error::TransformError;
 use super::live_table::LiveTables;
 use super::transforms::Transforms;
-use super::views::{Emit, LeftOut, MaintainedView};
+use super::views::{LeftOut, MaintainedView};
 use crate::model::{
     Changelog, CurrentRows, Found, LeftOutReason, LeftOutRows, Lookup, ResultChanges, ResultTable,
     TableDelta,
 };
 use crate::resilience::chain;
-
-/// What an epoch brings.
-struct EpochInput<'a> {
-    deltas: Vec<TableDelta>,
-    changes: &'a [Changelog],
-    watermark: Option<i64>,
-}
 
 impl Transforms {
     /// Takes the rows as they are for what the targets show. Results whose queries fail over them wait, with those
@@ -149,25 +142,6 @@ impl Transforms {
         changes: &[Changelog],
         watermark: Option<i64>,
     ) -> Result<Vec<ResultChanges>, TransformError> {
-        self.advance(tables, EpochInput { deltas, changes, watermark }, Emit::ToTarget).await
-    }
-
-    /// Takes a difference in that no target hears of.
-    async fn advance_silently(
-        &mut self,
-        tables: &dyn CurrentRows,
-        deltas: Vec<TableDelta>,
-    ) -> Result<(), TransformError> {
-        let input = EpochInput { deltas, changes: &[], watermark: self.watermark };
-        self.advance(tables, input, Emit::Nothing).await.map(drop)
-    }
-
-    async fn advance(
-        &mut self,
-        tables: &dyn CurrentRows,
-        EpochInput { deltas, changes, watermark }: EpochInput<'_>,
-        emit: Emit,
-    ) -> Result<Vec<ResultChanges>, TransformError> {
         let before = std::mem::replace(&mut self.watermark, watermark);
         let has_moved = self.watermark_cell.set(watermark);
         let deltas: HashMap<String, TableDelta> = deltas
@@ -191,7 +165,7 @@ impl Transforms {
             let (live, state, panicked) = (&self.live, &self.state, view.failure());
             let update = async {
                 show(live, view, &context)?;
-                view.update(state, &context, emit).await
+                view.update(state, &context).await
             };
             let update = caught(update, panicked).await?;
             if view.delta().is_some() {
@@ -229,30 +203,6 @@ impl Transforms {
         self.live.clear();
         self.watermark_cell.set(kept);
         Ok(results)
-    }
-
-    /// Takes rows in that ttl had dropped, which the targets show already.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub async fn remember(
-        &mut self,
-        tables: &dyn CurrentRows,
-        put_back: Vec<TableDelta>,
-    ) -> Result<(), TransformError> {
-        self.advance_silently(tables, put_back).await
-    }
-
-    /// Takes rows out that ttl has dropped, which takes nothing out of a target.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub async fn forget(
-        &mut self,
-        tables: &dyn CurrentRows,
-        dropped: Vec<TableDelta>,
-    ) -> Result<(), TransformError> {
-        self.advance_silently(tables, dropped).await
     }
 }
 

@@ -8,7 +8,7 @@ use tidemark::model::{Changelog, EpochCommit, NewColumns};
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{APPENDED, KEYED, LANDING, epoch, log, orders, totals};
 use tidemark::sink::postgres::{Outbox, Pooler, PostgresConfig, PostgresSink};
-use tidemark::sink::{KeyQuery, Sink, SinkError};
+use tidemark::sink::{Sink, SinkError};
 use tokio_postgres::Client;
 
 use crate::fault_proxy::{Fault, FaultProxy, Step};
@@ -156,12 +156,11 @@ async fn a_fault_while_reading_is_tried_again() {
 }
 
 /// What the sink asks, and a part of the statement that asks it.
-const QUESTIONS: [(&str, &[&str]); 10] = [
+const QUESTIONS: [(&str, &[&str]); 9] = [
     ("the files that are applied", &["tidemark_migrations", "checksum"]),
     ("columns", &["pg_attribute", "attidentity"]),
     ("the ledger", &["tidemark_spools"]),
     ("the newest rows", &["DISTINCT ON"]),
-    ("rows by their keys", &["CROSS JOIN LATERAL"]),
     ("the history of keys", &["ORDER BY newest.\"order_id\""]),
     ("rows of the ledger", &["LIMIT", "tidemark_ledger"]),
     ("schema changes", &["tidemark_schema_changes", "SELECT"]),
@@ -184,10 +183,6 @@ async fn asked(sink: &mut PostgresSink, question: &str) -> Result<usize, SinkErr
         }
         "the ledger" => sink.resume().await?.offsets.count() as usize,
         "the newest rows" => rows(sink.bootstrap(&table, None).await?),
-        "rows by their keys" => {
-            let query = KeyQuery { columns: &table.key, keys: &keys };
-            rows(sink.newest_rows(&table, query, 10).await?.unwrap())
-        }
         "the history of keys" => rows(sink.history(&table, &keys).await?),
         "rows of the ledger" => sink.ledger_reader().committed_epochs(None, 10).await?.len(),
         "schema changes" => sink.ledger_reader().schema_changes().await?.len() + 1,

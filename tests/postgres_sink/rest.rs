@@ -11,7 +11,7 @@ use tidemark::model::{
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
 use tidemark::sink::postgres::{Outbox, PostgresConfig};
 use tidemark::sink::rest::{Backlog, Delivery, RestConfig};
-use tidemark::sink::{KeyQuery, Sink, SinkError};
+use tidemark::sink::{Sink, SinkError};
 use tidemark::telemetry::{Condition, Health};
 use tidemark_base::Secret;
 use tidemark_broker::api::{Faults, Received, Store, serve};
@@ -126,15 +126,6 @@ impl Sink for Posting {
         since: Option<i64>,
     ) -> Result<Vec<Changelog>, SinkError> {
         self.inner.bootstrap(table, since).await
-    }
-
-    async fn newest_rows(
-        &mut self,
-        table: &Arc<Table>,
-        query: KeyQuery<'_>,
-        limit: usize,
-    ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        self.inner.newest_rows(table, query, limit).await
     }
 
     async fn history(

@@ -12,9 +12,9 @@ use tidemark::model::{
     Changelog, Channel, Column, EpochCommit, Landing, Offset, Operation, Position, ResultChanges,
     ResultMode, ResultTable, SystemColumn, Table, TableOptions,
 };
+use tidemark::sink::Sink;
 use tidemark::sink::conformance::{PIPELINE, QUEUE, SPOOL, START, epoch, orders};
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink};
-use tidemark::sink::{KeyQuery, Sink};
 
 use crate::postgres::{Durability, PostgresServer};
 
@@ -112,8 +112,7 @@ async fn every_declared_type_comes_back_from_its_landing_table() {
     let key = (0..columns.len()).collect();
     let keyed = Arc::new(Table { key, ..(*table).clone() });
     let keys = few.batch.project(&keyed.key).unwrap();
-    let query = KeyQuery { columns: &keyed.key, keys: &keys };
-    let found = sink.newest_rows(&keyed, query, 10).await.unwrap().unwrap();
+    let found = sink.history(&keyed, &keys).await.unwrap();
     let mut found: Vec<u64> = found.iter().flat_map(|c| &c.offsets).map(|o| o.id).collect();
     found.sort();
     assert_eq!(found, [1, 3]);

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tidemark::model::{Changelog, ResultChanges, Table};
 use tidemark::resilience::chain;
-use tidemark::state::StateStores;
+use tidemark::state::{StateFolder, StateStores};
 use tidemark::transform::{PlanRequest, SqlError, SqlFile, TransformError, Transforms};
 
 /// A query that failed to run, and why.
@@ -35,6 +36,7 @@ fn name_of(path: &Path) -> String {
 pub(crate) struct Engine {
     stores: StateStores,
     transforms: Transforms,
+    epochs: usize,
 }
 
 impl Engine {
@@ -48,6 +50,8 @@ impl Engine {
         let planned = Transforms::plan(PlanRequest::new(tables, files)).await;
         let mut transforms = planned.map_err(|errors| Refused::from(&errors[0]))?;
         let mut stores = StateStores::new(tables, Duration::ZERO).unwrap();
+        stores.use_folder(&StateFolder::temporary(1 << 20).unwrap()).unwrap();
+        stores.set_memory_limit(ByteSize(0));
         for (table, columns) in transforms.indexes() {
             stores.add_index(table, columns).unwrap();
         }
@@ -57,7 +61,9 @@ impl Engine {
         if let Some(error) = transforms.load(&stores, watermark).await.pop() {
             return Err(error.into());
         }
-        Ok(Self { stores, transforms })
+        let mut engine = Self { stores, transforms, epochs: 0 };
+        engine.evict();
+        Ok(engine)
     }
 
     /// The whole of every result, as it is written to targets that have never been written.
@@ -81,7 +87,17 @@ impl Engine {
             changes.push(folded.changelog);
             deltas.push(folded.delta);
         }
-        Ok(self.transforms.run(&self.stores, deltas, &changes, watermark).await?)
+        let results = self.transforms.run(&self.stores, deltas, &changes, watermark).await?;
+        self.evict();
+        Ok(results)
+    }
+
+    /// In two epochs of three no row is in memory when they begin.
+    fn evict(&mut self) {
+        self.epochs += 1;
+        if !self.epochs.is_multiple_of(3) {
+            self.stores.evict_now(0).unwrap();
+        }
     }
 
     /// The results that are computed anew in every epoch, by name.

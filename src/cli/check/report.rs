@@ -7,7 +7,7 @@ use super::excerpt;
 use super::folder::Checked;
 use super::graph::{Graph, NodeKind};
 use crate::model::{Channel, Landing, LeftOutReason, ResultMode, ResultTable, Sends, Table};
-use crate::transform::{KeyDoubt, PendingTransform, SqlError, TtlDoubt};
+use crate::transform::{KeyDoubt, PendingTransform, SqlError};
 
 /// What works, but should be known.
 pub(super) fn warnings(checked: &Checked) -> Vec<String> {
@@ -25,12 +25,6 @@ pub(super) fn warnings(checked: &Checked) -> Vec<String> {
     for doubt in checked.transforms.key_doubts() {
         let path = file_of(checked, &doubt.result.name);
         warnings.push(format!("{path}: warning: {}", key_doubt(&doubt)));
-    }
-    for doubt in checked.transforms.ttl_doubts() {
-        let tables = checked.sql.tables.iter().zip(&checked.table_files);
-        let path = tables.filter(|(table, _)| table.name == doubt.table.name).map(|(_, path)| path);
-        let path = path.map(|path| path.display().to_string()).next().unwrap_or_default();
-        warnings.push(format!("{path}: warning: {}", ttl_doubt(&doubt)));
     }
     for (table, path) in checked.sql.tables.iter().zip(&checked.table_files) {
         if table.options.landing == Landing::None {
@@ -61,21 +55,6 @@ fn key_doubt(KeyDoubt { reason, columns, .. }: &KeyDoubt<'_>) -> String {
              BY {names}, or take one row of each with SELECT DISTINCT ON ({names}) ... ORDER BY {names}, ..."
         ),
     }
-}
-
-/// What a ttl does to a result, and what to write instead.
-fn ttl_doubt(TtlDoubt { table, result, joined }: &TtlDoubt<'_>) -> String {
-    let (table, result, joined) = (&table.name, &result.name, joined.join(", "));
-    let why = if joined.is_empty() {
-        format!(
-            "{result} puts rows of {table} together without a window that closes, and loses those that ttl drops"
-        )
-    } else {
-        format!(
-            "{result} joins {table} with {joined}, whose changes don't reach rows that ttl has dropped"
-        )
-    };
-    format!("{why}: leave ttl out, which keeps the rows, unless that is what you want")
 }
 
 pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> String {

@@ -270,44 +270,6 @@ async fn a_key_that_rows_may_lack_or_share_is_a_warning_that_says_what_to_write(
 }
 
 #[tokio::test]
-async fn a_ttl_is_a_warning_where_a_result_needs_what_it_drops() {
-    const BY_HOUR: &str = "SELECT date_bin(INTERVAL '1 hour', at, TIMESTAMP '1970-01-01') AS hour, COUNT(*) AS n \
-        FROM orders WHERE at IS NOT NULL GROUP BY 1";
-    let of = async |select: &str, key: &str, ttl: &str| {
-        let folder =
-            folder(&[("r.sql", &format!("-- writes: postgres r\n-- key: {key}\n{select}"))]);
-        let orders = format!(
-            "CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT, at TIMESTAMP) \
-             WITH (source = 'S.ORDERS', event_time = 'at'{ttl})"
-        );
-        fs::write(folder.path().join("tables/orders.sql"), orders).unwrap();
-        let checked = load(folder.path(), None).await.unwrap();
-        report::warnings(&checked).join("\n")
-    };
-    let counted = "SELECT customer, COUNT(*) AS n FROM orders WHERE customer > 0 GROUP BY customer";
-    let joined = "SELECT o.id, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer";
-    let ttl = ", ttl = '1h'";
-    let of_groups = of(counted, "customer", ttl).await;
-    assert!(
-        of_groups.contains("orders.sql: warning: r puts rows of orders together without a window"),
-        "{of_groups}"
-    );
-    let of_join = of(joined, "id", ttl).await;
-    assert!(
-        of_join.contains("r joins orders with customers, whose changes don't reach"),
-        "{of_join}"
-    );
-    for (select, key, ttl) in [
-        (counted, "customer", ""),
-        (joined, "id", ""),
-        (BY_HOUR, "hour", ttl),
-        ("SELECT id, customer FROM orders", "id", ttl),
-    ] {
-        assert_eq!(of(select, key, ttl).await, "", "{select} {ttl}");
-    }
-}
-
-#[tokio::test]
 async fn a_slip_of_the_hand_is_an_error_and_a_learned_column_none() {
     let slip = folder(&[("named.sql", &NAMED.replace("o.total", "o.totl"))]);
     let error = run(&arguments(&slip)).await.unwrap_err().to_string();

@@ -29,6 +29,11 @@ impl<L> EpochLog<L> {
         self.open.as_mut()
     }
 
+    /// All that may still be taken back, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &L> {
+        self.finished.iter().chain(&self.open)
+    }
+
     /// The open epoch waits for its commit.
     pub fn finish(&mut self) {
         self.finished.extend(self.open.take());

@@ -1,10 +1,12 @@
 //! What the metrics say of an epoch and of the state after it.
 
 use metrics::{counter, gauge};
+use tracing::warn;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, TableDelta};
-use crate::state::StateStores;
+use crate::model::Changelog;
+use crate::resilience::chain;
+use crate::state::{Evicted, StateError, StateStores};
 use crate::telemetry::names;
 use crate::transform::Transforms;
 
@@ -44,11 +46,18 @@ pub(super) fn count_decoded(decoded: &Decoded) {
     }
 }
 
-/// Rows that ttl has dropped.
-pub(super) fn count_expired(dropped: &[TableDelta]) {
-    for delta in dropped {
-        let rows = delta.deleted.num_rows() as u64;
-        counter!(names::EXPIRED_ROWS, "table" => delta.table.clone()).increment(rows);
+/// Rows that have left memory, or that the disk has not taken.
+pub(super) fn count_evicted(evicted: Result<Evicted, StateError>) {
+    match evicted {
+        Ok(evicted) => {
+            for (table, rows) in evicted {
+                counter!(names::EVICTED_ROWS, "table" => table).increment(rows as u64);
+            }
+        }
+        Err(error) => {
+            counter!(names::FAILED_EVICTIONS).increment(1);
+            warn!(error = chain(&error), "rows can't leave memory: free the disk of [state] path");
+        }
     }
 }
 
@@ -58,6 +67,7 @@ pub(super) fn show_memory(stores: &StateStores, transforms: &Transforms) {
         gauge!(names::STATE_ROWS, "table" => table.clone()).set(store.len() as f64);
         gauge!(names::STATE_BYTES, "table" => table).set(store.memory() as f64);
     }
+    gauge!(names::STATE_DISK_BYTES).set(stores.disk_bytes() as f64);
     for (view, rows, versions, bytes) in stores.views() {
         gauge!(names::LOOKUP_ROWS, "view" => view.to_owned()).set(rows as f64);
         gauge!(names::LOOKUP_VERSIONS, "view" => view.to_owned()).set(versions as f64);

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use arrow::util::display::array_value_to_string;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, DeadLetter, ErrorType, Message, Offset, Table};
+use crate::model::{Changelog, DeadLetter, ErrorType, Message, Offset};
 use crate::sink::RefusedRow;
 
 /// Why an event is not applied but a dead letter.
@@ -88,34 +88,6 @@ impl Display for ChangedRow<'_> {
         let cells: Vec<String> = table.key.iter().map(cell).collect();
         write!(f, "the row {} of table {}", cells.join(", "), table.name)
     }
-}
-
-/// Why a change is late that needs a row in a window that has lost rows.
-pub(crate) fn dropped_reason(change: ChangedRow<'_>, found: ChangedRow<'_>) -> String {
-    let dropped_from = &found.changelog.table;
-    let (changed, dropped) = (change.to_string(), found.to_string());
-    let needs = if changed == dropped {
-        format!("{changed} was")
-    } else {
-        format!("{changed} needs {dropped}, which was")
-    };
-    let ttl = humantime::format_duration(dropped_from.options.ttl.unwrap_or_default());
-    format!(
-        "{needs} dropped from memory after its ttl of {ttl} with its windows, so this change is not \
-         applied and the results keep their last value: raise ttl in sql/tables/{}.sql, then replay \
-         it (tidemark dlq replay)",
-        dropped_from.name,
-    )
-}
-
-/// Why a change is late whose epoch needs too much.
-pub(crate) fn too_many_reason(change: ChangedRow<'_>, needed: &Table, most: usize) -> String {
-    format!(
-        "{change} needs rows of table {} that ttl dropped from memory, and with its neighbours more than \
-         {most} rows would have to be read back at once, so this change is not applied: raise ttl in \
-         sql/tables/{}.sql or lower batch.max_messages, then replay it (tidemark dlq replay)",
-        needed.name, needed.name,
-    )
 }
 
 /// Moves the messages with a reason from the changes to the dead letters.

@@ -1,7 +1,6 @@
 //! Asks the landing tables what an epoch has to know, for as long as the target takes to answer.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +12,7 @@ use crate::pipeline::epoch::diversion::{Diversion, take_out};
 use crate::pipeline::error::Stopped;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::resilience::Recovery;
-use crate::sink::{KeyQuery, PreflightLevel, RefusedRow, Sink, SinkError};
+use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError};
 use crate::state::KeysOf;
 use crate::telemetry::names;
 
@@ -56,18 +55,6 @@ impl LandingReader {
             take_out(decoded, messages, refused.into_iter().map(reason).collect());
         }
         Ok(())
-    }
-
-    /// As [`Sink::newest_rows`].
-    pub(crate) async fn newest_rows(
-        &mut self,
-        table: &Arc<Table>,
-        query: KeyQuery<'_>,
-        limit: usize,
-    ) -> Result<Option<Vec<Changelog>>, Stopped> {
-        let question =
-            async |landing: &mut dyn Sink| landing.newest_rows(table, query, limit).await;
-        self.ask(|| looking(table), question).await
     }
 
     /// As [`Sink::history`], of several tables.

@@ -9,7 +9,6 @@ pub(super) mod landing_reader;
 mod open_epoch;
 pub(super) mod poison_search;
 pub(super) mod processor;
-mod rehydrate;
 mod replay;
 pub(super) mod result_letters;
 mod screening;

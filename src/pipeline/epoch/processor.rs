@@ -1,5 +1,4 @@
-//! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, read back
-//! what it needs, fold, run the SQL.
+//! Messages of one epoch to what it commits: drop what is known, decode, divert what is late, fold, run the SQL.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -181,6 +180,7 @@ impl Processor {
         let mut commit = match self.decode(&mut epoch, failing)? {
             Decoding::Lesson(commit) => commit,
             Decoding::Changes(mut decoded) => {
+                self.stores.recall(&decoded.changes)?;
                 let (stores, landing) = (&self.stores, &mut self.landing_reader);
                 superseded = replay::take_superseded(stores, landing, &mut decoded).await?;
                 let applied = self.apply(epoch, decoded).await?;
@@ -291,8 +291,9 @@ impl Processor {
         let advanced = self.stores.advance(&decoded.changes);
         self.implausible_times.tell(&advanced.ahead);
         let behind = &advanced.behind;
+        self.stores.recall(&decoded.changes)?;
         let mut landed_only = late_events::divert(&self.stores, fresh, &mut decoded, behind)?;
-        let stale_snapshots = self.read_back(fresh, &mut decoded, &mut landed_only).await?;
+        let stale_snapshots = self.take_stale_snapshots(&mut decoded, &mut landed_only).await?;
         unknown_lobs::divert(&self.stores, fresh, &mut decoded)?;
         stages.done("late");
         for table in &decoded.ignored {
@@ -308,8 +309,8 @@ impl Processor {
         let result_letters = self.result_letters.of(&self.transforms.left_out());
         landing.extend(landed_only);
         stages.done("sql");
-        self.expire().await?;
-        stages.done("ttl");
+        self.evict();
+        stages.done("evict");
         #[cfg(test)]
         self.fail_if_asked()?;
         let (dead_letters, schema_changes) = (decoded.dead_letters, decoded.schema_changes);
@@ -440,6 +441,14 @@ impl Processor {
         Ok((landing, deltas))
     }
 
+    /// Everything leaves memory that can.
+    #[cfg(test)]
+    pub(crate) fn evict_all(&mut self) {
+        self.stores.set_memory_limit(bytesize::ByteSize(0));
+        self.stores.evict_now(0).expect("the disk takes rows");
+        self.stores.set_memory_limit(bytesize::ByteSize::tib(1));
+    }
+
     #[cfg(test)]
     pub(crate) fn limit_memory(&mut self, limit: bytesize::ByteSize) {
         self.stores.set_memory_limit(limit);
@@ -460,18 +469,12 @@ impl Processor {
         self.stores.excess(self.transforms.memory())
     }
 
-    /// Puts rows back that the epoch needs and ttl has dropped; the targets show them already. With them it
-    /// is known which snapshot rows are outdated: these are taken out, and their events returned.
-    async fn read_back(
+    /// Takes out the snapshot rows that are older than what is known of their keys; their events.
+    async fn take_stale_snapshots(
         &mut self,
-        messages: &[Message],
         decoded: &mut Decoded,
         landed_only: &mut Vec<Changelog>,
     ) -> Result<HashSet<Offset>, Stopped> {
-        let put_back = self.landing_reader.put_back(&mut self.stores, messages, decoded).await?;
-        if !put_back.is_empty() {
-            self.transforms.remember(&self.stores, put_back).await?;
-        }
         let mut outdated = HashSet::new();
         for changes in [&mut decoded.changes, landed_only] {
             let landing = &mut self.landing_reader;
@@ -480,16 +483,11 @@ impl Processor {
         Ok(outdated)
     }
 
-    /// Lets ttl drop rows, and takes what is left as what the targets show.
-    async fn expire(&mut self) -> Result<(), PipelineError> {
-        let mut dropped = self.stores.expire()?;
-        counters::count_expired(&dropped);
+    /// Lets rows leave memory. Where the disk takes none, all stay, until memory is full.
+    fn evict(&mut self) {
+        let upkeep = self.transforms.memory().map(|(_, bytes)| bytes).sum();
+        counters::count_evicted(self.stores.evict(upkeep));
         counters::show_memory(&self.stores, &self.transforms);
-        if !dropped.is_empty() {
-            dropped.extend(self.stores.look_up(&dropped, &[])?);
-            self.transforms.forget(&self.stores, dropped).await?;
-        }
-        Ok(())
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) async fn resume(
     for (table, columns) in transforms.indexes() {
         stores.add_index(table, columns)?;
     }
+    for join in transforms.temporal_joins() {
+        stores.keep_in_memory(&join.enriched.name);
+    }
     let mut loader = StateLoader::new(stores);
     for table in decoder.tables() {
         load_table(sink, &mut loader, &transforms, table).await?;
@@ -41,7 +44,6 @@ pub(crate) async fn resume(
     let mut stores = loader.finish(position.watermark);
     look_up(sink, &mut stores, transforms.temporal_joins()).await?;
     let written = &written(&position, &stores, &transforms);
-    // Before ttl drops anything: a result with a new definition is computed over all rows.
     let mut failed = transforms.load(&stores, stores.clock().watermark).await;
     let Redefined { results: redefined, left_out, failed: unwritten } =
         transforms.redefined(written, &stores).await;
@@ -66,12 +68,8 @@ pub(crate) async fn resume(
         position = commit_without_messages(sink, position, &commit).await?;
         failpoint(Failpoint::BetweenCommitAndAck);
     }
-    stores.mark_landed();
-    let mut dropped = stores.expire()?;
-    if !dropped.is_empty() {
-        dropped.extend(stores.look_up(&dropped, &[])?);
-        transforms.forget(&stores, dropped).await?;
-    }
+    let upkeep = transforms.memory().map(|(_, bytes)| bytes).sum();
+    stores.evict(upkeep)?;
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
     let parts =

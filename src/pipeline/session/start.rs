@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
-use crate::config::Config;
 use crate::decode::{Decoder, DecoderSetup};
 use crate::model::{ResultTable, Table};
 use crate::pipeline::epoch::landing_reader::LandingReader;
@@ -121,7 +120,7 @@ async fn attempt(
     health.clear(Condition::Target);
 
     health.block(Condition::State, "loading the current rows from the landing tables");
-    let stores = stores(config, &tables, carry_over.start_time)?;
+    let stores = stores(inputs, &tables, carry_over.start_time)?;
     let decoder = Decoder::new(DecoderSetup {
         config: config.decode.clone(),
         limits: config.limits.clone(),
@@ -169,7 +168,7 @@ async fn landing_reader(
 
 /// Stores without rows, with the limits of the configuration.
 fn stores(
-    config: &Config,
+    SessionInputs { config, state_folder, .. }: SessionInputs<'_>,
     tables: &[Arc<Table>],
     start_time: Option<i64>,
 ) -> Result<StateStores, PipelineError> {
@@ -179,9 +178,10 @@ fn stores(
     if let Some(time) = start_time {
         stores.start_at(time);
     }
-    if let Some(limit) = config.sql.memory_limit {
+    if let Some(limit) = config.state.memory {
         stores.set_memory_limit(limit);
     }
+    stores.use_folder(state_folder)?;
     Ok(stores)
 }
 

@@ -116,7 +116,7 @@ async fn a_committer_that_stops_ends_the_loop_also_on_a_quiet_queue() {
 async fn beyond_the_memory_limit_no_more_messages_are_taken_until_somebody_acts() {
     let (queue, target) = (MemoryQueue::new(7, 100), MemoryTarget::default());
     let (mut going, committer) = started(&queue, &target).await;
-    going.processor.limit_memory(ByteSize::kib(2));
+    going.processor.limit_memory(ByteSize::kib(1));
     push(&queue, 0..90);
     let (health, shutdown) = (going.health.clone(), going.shutdown.clone());
     let mut carry_over = carry_over();
@@ -132,7 +132,7 @@ async fn beyond_the_memory_limit_no_more_messages_are_taken_until_somebody_acts(
     let both = async { tokio::join!(run, blocked) };
     let (ended, condition) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     assert!(matches!(ended, SessionEnd::Shutdown), "{ended:?}");
-    assert!(condition.contains("sql.memory_limit is 2.0 KiB (orders "), "{condition}");
+    assert!(condition.contains("state.memory is 1.0 KiB ("), "{condition}");
     drop(going.jobs);
     committer.await.unwrap().unwrap();
     let rows: usize = target.landed("cdc_orders").iter().map(Changelog::len).sum();

@@ -1,11 +1,11 @@
 //! The order-free property: however a stream is cut into batches, redelivered and interrupted by
-//! restarts, every result is its SELECT over the current rows. And what ttl does to it.
+//! restarts, and whatever leaves memory, every result is its SELECT over the current rows.
 
+mod cold_rows;
 mod discovered_tables;
 mod extracted;
 mod late_events;
 mod offsets;
-mod rehydrate;
 mod replays;
 mod shipped_tables;
 mod stale_snapshots;
@@ -34,7 +34,7 @@ use crate::pipeline::target_retry::TargetRetry;
 use crate::resilience::CircuitBreaker;
 use crate::sink::Sink;
 use crate::sink::memory::{MemorySink, MemoryTarget};
-use crate::state::StateStores;
+use crate::state::{StateFolder, StateStores};
 use crate::telemetry::Health;
 use crate::transform::{PlanRequest, Transforms};
 
@@ -106,6 +106,8 @@ enum Border {
     Lost,
     /// A query fails when all of the epoch is computed: it is aborted, and the batch comes again.
     Aborted,
+    /// Everything leaves memory.
+    Evicted,
     /// The target refuses a row when the next epoch is computed already: both are aborted, and come again.
     Refused,
 }
@@ -117,6 +119,7 @@ fn border() -> impl Strategy<Value = (usize, Border)> {
         1 => Just(Border::Restart),
         1 => Just(Border::Lost),
         2 => Just(Border::Aborted),
+        4 => Just(Border::Evicted),
         2 => Just(Border::Refused),
     ];
     (1usize..8, what)
@@ -217,7 +220,8 @@ async fn processor_with(
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms =
         Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.unwrap();
-    let stores = StateStores::new(&sql.tables, DELAY).unwrap();
+    let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
+    stores.use_folder(&StateFolder::temporary(1 << 20).unwrap()).unwrap();
     let breaker = CircuitBreaker::new(5, Duration::from_millis(50));
     let retry = TargetRetry::new(breaker, health.clone(), "read");
     let landing_reader = LandingReader::new(Box::new(landing), retry, shutdown.clone());
@@ -291,6 +295,7 @@ async fn run_in_batches(
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,
+            Border::Evicted => processor.evict_all(),
             Border::Nothing | Border::Lost | Border::Aborted | Border::Refused => {}
         }
         at = end;

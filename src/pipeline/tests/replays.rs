@@ -39,6 +39,9 @@ async fn run(
         if matches!(border, Border::Restart) {
             (processor, sink) = super::processor(sql, &target).await;
         }
+        if matches!(border, Border::Evicted) {
+            processor.evict_all();
+        }
         let is_middle = replayed_to == 0 && end > stream.len() / 2;
         if is_middle || end == stream.len() {
             let part = &stream[replayed_to..end];

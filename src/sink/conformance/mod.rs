@@ -2,9 +2,9 @@
 //! does something else; nothing but tests calls them.
 
 mod bootstrap;
+mod history;
 mod keys;
 mod large;
-mod newest_rows;
 mod stage;
 mod truncate;
 
@@ -29,11 +29,9 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     resume_returns_exact_offsets(&mut stage().await).await;
     queues_have_their_own_offsets(&mut stage().await).await;
     bootstrap::bootstrap_gives_the_newest_row_per_key(&mut stage().await).await;
-    newest_rows::the_newest_rows_of_keys_are_found_unless_they_are_deleted(&mut stage().await)
-        .await;
     truncate::a_truncate_deletes_what_is_older(&mut stage().await).await;
     truncate::what_an_event_did_not_carry_is_found_in_earlier_ones(&mut stage().await).await;
-    newest_rows::the_history_of_keys_is_told_in_order(&mut stage().await).await;
+    history::the_history_of_keys_is_told_in_order(&mut stage().await).await;
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     keys::a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 use crate::model::{Changelog, Offset, Operation, Position, Scn, SystemColumn, Table, extract};
-use crate::sink::{BOOTSTRAP_ROWS, KeyQuery};
+use crate::sink::BOOTSTRAP_ROWS;
 
 /// The values of some columns of one row, as text.
 pub type TextRow = Vec<Option<String>>;
@@ -21,29 +21,6 @@ pub fn text_row(batch: &RecordBatch, row: usize, columns: &[usize]) -> Result<Te
         array.is_valid(row).then(|| array_value_to_string(array, row)).transpose()
     };
     columns.iter().map(|column| text(batch.column(*column))).collect()
-}
-
-/// The newest row per key, of those that hold one of the keys in some columns.
-pub(super) fn holding(
-    table: &Arc<Table>,
-    landed: &[Changelog],
-    query: KeyQuery<'_>,
-) -> Result<Vec<Changelog>, ArrowError> {
-    let KeyQuery { columns, keys } = query;
-    let all: Vec<usize> = (0..keys.num_columns()).collect();
-    let asked = (0..keys.num_rows()).map(|row| text_row(keys, row, &all));
-    let asked: BTreeSet<TextRow> = asked.collect::<Result<_, _>>()?;
-    let mut holding = Vec::new();
-    for changelog in newest(table, landed, None)? {
-        let is_gone = (0..changelog.len()).map(|row| {
-            let held = text_row(&changelog.batch, row, columns)?;
-            let is_asked = asked.contains(&held) && held.iter().all(Option::is_some);
-            Ok(!is_asked || changelog.operations[row] == Operation::Delete)
-        });
-        let rest = changelog.clone().without(&is_gone.collect::<Result<Vec<_>, ArrowError>>()?);
-        holding.extend((!rest.is_empty()).then_some(rest));
-    }
-    Ok(holding)
 }
 
 /// The newest row per key by position, of those whose time is not before `since`.

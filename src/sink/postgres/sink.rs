@@ -15,14 +15,14 @@ use super::commit::{EpochCommitter, schema_changes};
 use super::config::PostgresConfig;
 use super::ledger_reader::LedgerReader;
 use super::read::committed::{self, DeadEvents};
-use super::read::{history, newest_rows, snapshot};
+use super::read::{history, snapshot};
 use super::schema::landing_columns::target_name;
 use super::schema::system_tables::DEAD_LETTERS;
 use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
 use crate::model::{Changelog, EpochCommit, LedgerPosition, Offset, ResultTable, Table};
-use crate::sink::{KeyQuery, PreflightLevel, RefusedRow, Sink, SinkError};
+use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
 pub struct PostgresSink {
@@ -121,22 +121,6 @@ impl Sink for PostgresSink {
         let read =
             async |open: &mut Connection| snapshot::read(open, &schema, target, table, since).await;
         self.session.with_connection(&format!("reading {}", table.name), read).await
-    }
-
-    async fn newest_rows(
-        &mut self,
-        table: &Arc<Table>,
-        query: KeyQuery<'_>,
-        limit: usize,
-    ) -> Result<Option<Vec<Changelog>>, SinkError> {
-        if target_name(table).is_none() || query.keys.num_rows() == 0 {
-            return Ok(Some(Vec::new()));
-        }
-        let target = self.targets.landing_of(table)?;
-        let read = async |open: &mut Connection| {
-            newest_rows::read(open, table, target, query, limit).await
-        };
-        self.session.with_connection(&format!("looking for rows of {}", table.name), read).await
     }
 
     async fn history(

@@ -19,10 +19,6 @@ pub(super) struct Touch {
 }
 
 impl DeltaBuilder {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Only the first time counts: later rows of the key are of this call.
     pub(super) fn note(&mut self, key: &[u8], entry: Option<KeyEntry>, before: Option<RowPlace>) {
         if !self.0.contains_key(key) {

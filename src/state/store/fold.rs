@@ -11,8 +11,8 @@ use super::table_store::TableStore;
 use crate::model::{Changelog, Operation, SystemColumn, TableDelta};
 use crate::state::error::StateError;
 
-/// Bytes of one column in a segment that is merged of others.
-const MOST_MERGED: usize = 1 << 30;
+/// Bytes of a segment that is merged of others: so much is copied at once, and given back when its rows leave memory.
+const MOST_MERGED: usize = 32 << 20;
 
 /// What a fold did.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl TableStore {
         self.pruned.apply(&self.schema, columns, batch.num_rows())
     }
 
-    fn kill(&mut self, place: RowPlace) {
+    pub(super) fn kill(&mut self, place: RowPlace) {
         self.segments[place.segment()].kill(place.row());
         self.live_rows -= 1;
     }
@@ -160,7 +160,8 @@ impl TableStore {
     pub(super) fn compact(&mut self) -> Result<(), ArrowError> {
         while let [.., older, newer] = self.segments.as_slice() {
             let is_smaller = newer.live_count() * 2 < older.live_count();
-            if is_smaller || older.widest() + newer.widest() > MOST_MERGED {
+            let merged = older.memory(&self.pruned) + newer.memory(&self.pruned);
+            if is_smaller || merged > MOST_MERGED {
                 break;
             }
             let at = self.segments.len() - 2;
@@ -171,12 +172,22 @@ impl TableStore {
         }
         for at in 0..self.segments.len() {
             if self.segments[at].is_mostly_dead() {
-                let rewritten = RowSegment::merge(&self.segments[at..=at], &mut self.pruned)?;
-                self.segments[at] = rewritten;
-                self.relocate(at);
+                self.rewrite(at)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the dead out of a segment.
+    pub(super) fn rewrite(&mut self, at: usize) -> Result<(), ArrowError> {
+        self.segments[at] = RowSegment::merge(&self.segments[at..=at], &mut self.pruned)?;
+        self.relocate(at);
+        Ok(())
+    }
+
+    pub(super) fn drop_empty_segments(&mut self) {
+        self.segments.retain(|segment| segment.live_count() > 0);
+        (0..self.segments.len()).for_each(|at| self.relocate(at));
     }
 
     /// Points the slots of a rewritten segment's rows to their new places.

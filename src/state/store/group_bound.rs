@@ -1,6 +1,6 @@
 //! The bound of groups: a group that grows beyond it keeps its newest rows.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::Array;
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
@@ -16,15 +16,6 @@ impl TableStore {
     ) -> Result<Option<arrow::row::Rows>, ArrowError> {
         let rows = &self.segments[segment].batch;
         self.groups.as_ref().map(|groups| groups.of(rows)).transpose()
-    }
-
-    /// Which rows are of a group that its bound has cut.
-    pub(in crate::state) fn are_of_cut_groups(
-        &self,
-        rows: &RecordBatch,
-    ) -> Result<Vec<bool>, ArrowError> {
-        let Some(groups) = &self.groups else { return Ok(vec![false; rows.num_rows()]) };
-        Ok(groups.of(rows)?.iter().map(|group| groups.was_cut(group.as_ref())).collect())
     }
 
     /// NULL is no value to share.
@@ -46,10 +37,13 @@ impl TableStore {
         if groups.add(group, slot) <= bound.limit {
             return Ok(0);
         }
-        groups.note_cut(group);
         self.has_forgotten = true;
         let mut members = self.members(group)?;
         members.truncate(members.len().saturating_sub(bound.keep));
+        if let Some(disk) = &self.disk {
+            let keys: Vec<&KeyBytes> = members.iter().map(|(_, key, _)| key).collect();
+            disk.remove(&keys)?;
+        }
         for (_, key, slot) in &members {
             let entry = self.entries.remove(key);
             if let Some(groups) = &mut self.groups {

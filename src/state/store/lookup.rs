@@ -1,11 +1,12 @@
-//! Rows by key or by index.
+//! Rows by key or by index, wherever they are.
 
 use arrow::array::{Array, ArrayRef};
-use arrow::compute::cast;
+use arrow::compute::{cast, concat_batches};
 use arrow::error::ArrowError;
 
 use super::index::HashIndex;
 use super::place::{RowPlace, Slot};
+use super::recall::SortedLookup;
 use super::table_store::TableStore;
 use crate::model::{Found, Lookup};
 use crate::state::error::StateError;
@@ -41,7 +42,7 @@ impl TableStore {
     }
 
     /// The keys with the columns in rising order, each of the column's type.
-    fn sorted(&self, lookup: Lookup<'_>) -> Result<(Vec<usize>, Vec<ArrayRef>), ArrowError> {
+    fn sorted(&self, lookup: Lookup<'_>) -> Result<SortedLookup, ArrowError> {
         let mut pairs: Vec<(usize, &ArrayRef)> =
             lookup.columns.iter().copied().zip(lookup.keys).collect();
         pairs.sort_unstable_by_key(|(column, _)| *column);
@@ -49,23 +50,32 @@ impl TableStore {
             cast(keys, self.schema.field(*column).data_type())
         };
         let keys = pairs.iter().map(typed).collect::<Result<_, _>>()?;
-        Ok((pairs.iter().map(|(column, _)| *column).collect(), keys))
+        let columns = pairs.iter().map(|(column, _)| *column).collect();
+        Ok(SortedLookup { columns, keys, nulls_match: lookup.nulls_match })
     }
 
+    /// The keys in the order of the table's key, if that is what is asked by.
+    pub(super) fn key_of(&self, lookup: &SortedLookup) -> Option<Vec<ArrayRef>> {
+        let SortedLookup { columns, keys, .. } = lookup;
+        if !self.is_key(columns) {
+            return None;
+        }
+        let at = |column: &usize| columns.iter().position(|c| c == column).unwrap_or(0);
+        Some(self.table.key.iter().map(|column| ArrayRef::clone(&keys[at(column)])).collect())
+    }
+
+    /// The rows in memory.
     fn each(
         &self,
-        lookup: Lookup<'_>,
+        lookup: &SortedLookup,
         mut visit: impl FnMut(u32, RowPlace),
     ) -> Result<(), ArrowError> {
-        let (columns, keys) = self.sorted(lookup)?;
-        if self.is_key(&columns) {
-            let at = |column: &usize| columns.iter().position(|c| c == column).unwrap_or(0);
-            let keys: Vec<ArrayRef> =
-                self.table.key.iter().map(|column| ArrayRef::clone(&keys[at(column)])).collect();
+        if let Some(keys) = self.key_of(lookup) {
             return self.each_by_key(&keys, visit);
         }
-        let index = self.index(&columns).ok_or_else(|| self.no_index(&columns))?;
-        index.find(&keys, lookup.nulls_match, |key, slot| visit(key, self.slots.place(slot)))
+        let SortedLookup { columns, keys, nulls_match } = lookup;
+        let index = self.index(columns).ok_or_else(|| self.no_index(columns))?;
+        index.find(keys, *nulls_match, |key, slot| visit(key, self.slots.place(slot)))
     }
 
     fn each_by_key(
@@ -87,20 +97,35 @@ impl TableStore {
         projection: &[usize],
     ) -> Result<Found, ArrowError> {
         let (mut places, mut key_of) = (Vec::new(), Vec::new());
-        self.each(lookup, |key, place| {
+        let lookup = self.sorted(lookup)?;
+        self.each(&lookup, |key, place| {
             places.push(place);
             key_of.push(key);
         })?;
-        Ok(Found { rows: self.rows_at(&places, projection)?, key_of })
+        let rows = self.rows_at(&places, projection)?;
+        let on_disk = self.on_disk(&lookup)?;
+        if on_disk.is_empty() {
+            return Ok(Found { rows, key_of });
+        }
+        key_of.extend(on_disk.iter().map(|(key, _)| *key));
+        let others = self.decoded(&on_disk, projection)?;
+        let rows = concat_batches(&rows.schema(), [&rows, &others])?;
+        Ok(Found { rows, key_of })
     }
 
     pub(in crate::state) fn count(&self, lookup: Lookup<'_>) -> Result<Vec<usize>, ArrowError> {
-        let (columns, keys) = self.sorted(lookup)?;
-        if let Some(index) = self.index(&columns) {
-            return index.count(&keys, lookup.nulls_match);
+        let lookup = self.sorted(lookup)?;
+        let mut counts = match self.index(&lookup.columns) {
+            Some(index) => index.count(&lookup.keys, lookup.nulls_match)?,
+            None => {
+                let mut counts = vec![0; lookup.keys.first().map_or(0, |column| column.len())];
+                self.each(&lookup, |key, _| counts[key as usize] += 1)?;
+                counts
+            }
+        };
+        for (key, _) in self.on_disk(&lookup)? {
+            counts[key as usize] += 1;
         }
-        let mut counts = vec![0; keys.first().map_or(0, |column| column.len())];
-        self.each(lookup, |key, _| counts[key as usize] += 1)?;
         Ok(counts)
     }
 

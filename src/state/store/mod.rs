@@ -6,14 +6,16 @@
 //! them ([`delta_builder`]).
 
 mod delta_builder;
-mod expiry;
+mod evict;
 mod fold;
 mod group_bound;
 mod index;
 mod lookup;
+mod on_disk;
 mod past;
 mod place;
 mod pruned_columns;
+mod recall;
 mod segment;
 mod settle;
 mod table_store;
@@ -21,9 +23,9 @@ mod truncate;
 mod unchanged_cells;
 mod undo;
 
-pub(super) use expiry::Horizon;
+pub(super) use evict::Eviction;
 pub use fold::Folded;
 pub(super) use index::KeyEncoder;
 pub use place::LastChange;
-pub(super) use place::{KeyEntry, RowPlace, Slot};
+pub(super) use place::{RowPlace, Slot};
 pub use table_store::TableStore;

@@ -1,23 +1,11 @@
 //! Rows that came in together.
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 
 use super::place::Slot;
 use super::pruned_columns::PrunedColumns;
-
-/// Bytes of the values of a column whose values have no size of their own: one array holds two gigabytes of these.
-fn text_bytes(column: &ArrayRef) -> usize {
-    let bytes = |offsets: &[i32]| match offsets {
-        [first, .., last] => usize::try_from(last - first).unwrap_or(0),
-        _ => 0,
-    };
-    if let Some(texts) = column.as_string_opt::<i32>() {
-        return bytes(texts.value_offsets());
-    }
-    column.as_binary_opt::<i32>().map_or(0, |values| bytes(values.value_offsets()))
-}
 
 /// Rows that came in together, the dead ones among them marked.
 ///
@@ -52,13 +40,8 @@ impl RowSegment {
         self.live_count
     }
 
-    pub(super) fn is_live(&self, row: usize) -> bool {
-        self.live[row]
-    }
-
-    /// Bytes of its widest column.
-    pub(super) fn widest(&self) -> usize {
-        self.batch.columns().iter().map(text_bytes).max().unwrap_or(0)
+    pub(super) fn live_rows(&self) -> impl Iterator<Item = usize> {
+        (0..self.live.len()).filter(|row| self.live[*row])
     }
 
     pub(super) fn is_mostly_dead(&self) -> bool {

@@ -10,7 +10,8 @@ use arrow::row::Rows;
 use hashbrown::HashMap;
 
 use super::index::{Groups, HashIndex, KeyEncoder, map_memory};
-use super::past::{DeletedRow, DroppedTimes, EpochUndo, RememberedDelete};
+use super::on_disk::DiskTable;
+use super::past::{DeletedRow, EpochUndo, RememberedDelete};
 use super::place::{KeyEntry, LastChange, RowPlace, Slot, Slots};
 use super::pruned_columns::PrunedColumns;
 use super::segment::RowSegment;
@@ -36,11 +37,11 @@ pub struct TableStore {
     pub(super) truncated: Option<LastChange>,
     /// What the newest change has deleted, if it has.
     pub(super) last_deleted: Option<DeletedRow>,
-    pub(super) has_dropped: bool,
-    /// A key that is not in memory may be in the landing table all the same.
+    /// A key that is not known may be in the landing table all the same: the bound of its group has cut it.
     pub(super) has_forgotten: bool,
-    pub(super) dropped_times: DroppedTimes,
     pub(super) pruned: PrunedColumns,
+    /// What is not in memory; `None` as long as nothing has left it.
+    pub(super) disk: Option<DiskTable>,
     /// What takes epochs back.
     pub(super) undo: EpochLog<EpochUndo>,
 }
@@ -73,10 +74,9 @@ impl TableStore {
             newest: None,
             truncated: None,
             last_deleted: None,
-            has_dropped: false,
             has_forgotten: false,
-            dropped_times: DroppedTimes::default(),
             pruned: PrunedColumns::default(),
+            disk: None,
             undo: EpochLog::default(),
         })
     }
@@ -103,19 +103,13 @@ impl TableStore {
         &self.table
     }
 
-    /// How many rows are current.
+    /// How many rows are in memory.
     pub fn len(&self) -> usize {
         self.live_rows
     }
 
     pub fn is_empty(&self) -> bool {
         self.live_rows == 0
-    }
-
-    /// Whether ttl has dropped a row since the store was made: if not, a key that is not in memory
-    /// is new to the source.
-    pub fn has_dropped(&self) -> bool {
-        self.has_dropped
     }
 
     /// Bytes that rows, keys and indexes take.
@@ -134,9 +128,12 @@ impl TableStore {
         self.live_batches().map_err(|source| self.error(source))
     }
 
-    /// The current rows, a batch per segment.
+    /// The current rows: a batch per segment, and those on disk in parts.
     pub(in crate::state) fn live_batches(&self) -> Result<Vec<RecordBatch>, ArrowError> {
-        self.segments.iter().map(RowSegment::snapshot).collect()
+        let in_memory = self.segments.iter().map(RowSegment::snapshot);
+        let mut batches = in_memory.collect::<Result<Vec<_>, _>>()?;
+        batches.extend(self.batches_on_disk()?);
+        Ok(batches)
     }
 
     /// The batches that places are in; some of their rows are no longer current.
@@ -233,29 +230,14 @@ impl TableStore {
         self.rows_at(&places, columns)
     }
 
-    /// The value of one row in a column, as an array of one.
-    pub(in crate::state) fn cell(&self, place: RowPlace, column: usize) -> ArrayRef {
-        self.segments[place.segment()].batch.column(column).slice(place.row(), 1)
-    }
-
-    /// A key that is not in memory may be in the landing table all the same.
+    /// A key that is not known may be in the landing table all the same.
     pub(in crate::state) fn has_forgotten(&self) -> bool {
         self.has_forgotten
-    }
-
-    /// Event times of the rows that ttl has dropped.
-    pub(in crate::state) fn dropped_times(&self) -> &DroppedTimes {
-        &self.dropped_times
     }
 
     #[cfg(test)]
     pub(in crate::state) fn remembered_deletes(&self) -> usize {
         self.deleted.len()
-    }
-
-    /// The newest change that was folded.
-    pub(in crate::state) fn newest(&self) -> Option<Position> {
-        self.newest
     }
 
     pub(in crate::state) fn error(&self, source: ArrowError) -> StateError {

@@ -4,8 +4,6 @@ use arrow::array::{Array, AsArray};
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::index::Groups;
-use super::past::DroppedTimes;
 use super::place::LastChange;
 use super::table_store::TableStore;
 use crate::model::{Changelog, KeyBytes, Operation, SystemColumn, Truncation};
@@ -23,7 +21,9 @@ impl TableStore {
         let older = self.entries.iter().filter(|(_, entry)| entry.last.position < position);
         let keys: Vec<KeyBytes> = older.map(|(key, _)| key.clone()).collect();
         let is_emptied = keys.len() == self.entries.len();
-        let cut = self.groups.as_mut().filter(|_| is_emptied).map(Groups::clear);
+        if let Some(groups) = self.groups.as_mut().filter(|_| is_emptied) {
+            groups.clear();
+        }
         let mut rows = 0;
         for key in keys {
             let entry = self.entries.remove(&key);
@@ -38,11 +38,8 @@ impl TableStore {
             std::mem::take(&mut self.deleted).into_iter().partition(|it| it.position >= position);
         self.deleted = kept;
         if let Some(undo) = self.undo.open() {
-            undo.note_truncated(older, cut);
+            undo.note_truncated(older);
         }
-        // The rows that ttl dropped are gone as well, so that nothing is missing in any window.
-        self.has_dropped = false;
-        self.dropped_times = DroppedTimes::default();
         Ok(rows)
     }
 

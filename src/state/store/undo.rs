@@ -17,9 +17,6 @@ impl TableStore {
             newest: self.newest,
             truncated: self.truncated,
             last_deleted: self.last_deleted.clone(),
-            has_dropped: self.has_dropped,
-            has_forgotten: self.has_forgotten,
-            dropped_times: self.dropped_times,
         });
     }
 
@@ -41,8 +38,6 @@ impl TableStore {
         }
         (self.newest, self.truncated) = (undo.newest, undo.truncated);
         self.last_deleted = undo.last_deleted;
-        (self.has_dropped, self.has_forgotten) = (undo.has_dropped, undo.has_forgotten);
-        self.dropped_times = undo.dropped_times;
         self.compact().map_err(|source| self.error(source))
     }
 
@@ -73,12 +68,7 @@ impl TableStore {
                     self.rejoin_group(place)?;
                 }
             }
-            UndoStep::Truncated { deleted, cut } => {
-                self.deleted.extend(deleted);
-                if let (Some(groups), Some(cut)) = (&mut self.groups, cut) {
-                    groups.put_cut_back(cut);
-                }
-            }
+            UndoStep::Truncated(deleted) => self.deleted.extend(deleted),
         }
         self.settle(touched).map(drop)
     }

@@ -75,7 +75,7 @@ impl Versions {
         if unseen.is_empty() {
             return Ok(());
         }
-        self.store.drop_slots(&unseen)
+        self.store.forget_slots(&unseen)
     }
 
     /// Some columns of some versions.

@@ -166,14 +166,12 @@ async fn what_is_appended_shows_only_the_rows_of_its_epoch() {
 }
 
 #[tokio::test]
-async fn loading_and_forgetting_write_nothing() {
+async fn loading_writes_nothing() {
     let mut transforms = plan(&[("x", BY_ID)]).await;
     let both = [(1, None, None, Some(100)), (2, None, None, Some(200))];
     transforms.load(vec![orders(&both)], None).await.unwrap();
     assert!(transforms.run(vec![orders(&both)], &[], None).await.unwrap().is_empty());
-    // Order 1 has left memory: that takes nothing out of the target.
-    transforms.forget(vec![orders(&both[1..])]).await.unwrap();
-    let rows = orders(&[(2, None, None, Some(250))]);
+    let rows = orders(&[both[0], (2, None, None, Some(250))]);
     assert_eq!(lines(&transforms.run(vec![rows], &[], None).await.unwrap()), ["x + 2, 2.50"]);
 }
 
@@ -189,28 +187,6 @@ async fn it_is_told_what_the_target_holds() {
     assert_eq!(lines(&written), ["x + 1, gold, 8", "x + 3, gold, 8"]);
     let customer = PriorRow::Other(ColumnSet::NONE.with(2));
     assert_eq!(written[0].held, [customer, PriorRow::Nothing]);
-}
-
-#[tokio::test]
-async fn of_a_row_that_ttl_had_dropped_nobody_knows_what_the_target_holds() {
-    let count = "-- writes: postgres t2\n-- key: customer_id\n\
-        SELECT customer_id, COUNT(*) AS orders FROM orders GROUP BY customer_id";
-    let mut transforms = plan(&[("count", count), ("x", BY_ID)]).await;
-    let both = [(1, Some(7), None, Some(100)), (2, Some(7), None, Some(200))];
-    transforms.run(vec![orders(&both)], &[], None).await.unwrap();
-    transforms.forget(vec![orders(&both[1..])]).await.unwrap();
-    transforms.remember(vec![orders(&both)]).await.unwrap();
-    let paid = [(1, Some(7), None, Some(150)), (2, Some(7), None, Some(250))];
-    let held = async |transforms: &mut Rehearsal, rows: &[_]| -> Vec<PriorRow> {
-        let written = transforms.run(vec![orders(rows)], &[], None).await.unwrap();
-        written.into_iter().flat_map(|changes| changes.held).collect()
-    };
-    let amount = PriorRow::Other(ColumnSet::NONE.with(1));
-    assert_eq!(held(&mut transforms, &paid).await, [PriorRow::Unknown, amount]);
-    assert_eq!(held(&mut transforms, &both).await, [amount, amount], "it was told since");
-    // The count of the customer had gone down and up without a word.
-    let left = [(2, Some(7), None, Some(200))];
-    assert_eq!(held(&mut transforms, &left).await, [PriorRow::Unknown]);
 }
 
 fn written(transforms: &Rehearsal) -> BTreeMap<String, String> {

@@ -139,16 +139,6 @@ impl Rehearsal {
         self.transforms.load(&self.held, watermark).await.pop().map_or(Ok(()), Err)
     }
 
-    pub(super) async fn forget(&mut self, tables: Vec<TableRows>) -> Result<(), TransformError> {
-        let dropped = self.replace(tables);
-        self.transforms.forget(&self.held, dropped).await
-    }
-
-    pub(super) async fn remember(&mut self, tables: Vec<TableRows>) -> Result<(), TransformError> {
-        let put_back = self.replace(tables);
-        self.transforms.remember(&self.held, put_back).await
-    }
-
     pub(super) async fn redefined(
         &mut self,
         written: &BTreeMap<String, String>,

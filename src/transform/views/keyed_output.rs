@@ -7,11 +7,10 @@ use arrow::compute::{SortOptions, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{Row, RowConverter, SortField};
-use datafusion::error::Result;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use crate::model::{ColumnSet, PriorRow};
-use crate::transform::dataflow::{Delta, EpochState, EpochStep, UndoLog};
+use crate::transform::dataflow::Delta;
 
 /// Changes of a keyed target.
 #[derive(Debug)]
@@ -32,17 +31,6 @@ pub(crate) struct KeyedOutput {
     key: Vec<usize>,
     keys: RowConverter,
     rows: RowConverter,
-    /// Keys whose rows were taken in as if the target held them, and may be others there: it was not told of
-    /// what happened to other tables while ttl had them out of memory.
-    doubted: HashSet<Box<[u8]>>,
-    undo: UndoLog<DoubtChange>,
-}
-
-/// A key that is doubted from now on, or no longer.
-#[derive(Debug)]
-enum DoubtChange {
-    Doubted(Box<[u8]>),
-    Trusted(Box<[u8]>),
 }
 
 /// What a key lost and gained.
@@ -68,20 +56,14 @@ impl KeyedOutput {
             key: key.to_vec(),
             keys: RowConverter::new(key.iter().map(|at| sort_field(*at)).collect())?,
             rows: RowConverter::new((0..schema.fields().len()).map(sort_field).collect())?,
-            doubted: HashSet::new(),
-            undo: UndoLog::default(),
         })
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.doubted.clear();
     }
 
     /// Rows that are new or different, and the keys that are gone. Rows that cancel out are neither.
     ///
     /// # Errors
     /// If a key gains two rows.
-    pub(crate) fn changes(&mut self, delta: &Delta) -> Result<KeyedChanges, ArrowError> {
+    pub(crate) fn changes(&self, delta: &Delta) -> Result<KeyedChanges, ArrowError> {
         let key_columns: Vec<ArrayRef> =
             self.key.iter().map(|at| Arc::clone(delta.rows.column(*at))).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
@@ -106,17 +88,7 @@ impl KeyedOutput {
         // Neighbours in the target's index one after the other: a third less work for PostgreSQL.
         upserts.sort_unstable_by_key(|upsert| keys.row(upsert.row as usize));
         deletes.sort_unstable_by_key(|row| keys.row(*row as usize));
-        let mut held = self.held(&delta.rows, &upserts)?;
-        if !self.doubted.is_empty() {
-            for (upsert, held) in upserts.iter().zip(&mut held) {
-                if self.trust(keys.row(upsert.row as usize).as_ref()) {
-                    *held = PriorRow::Unknown;
-                }
-            }
-            for row in &deletes {
-                self.trust(keys.row(*row as usize).as_ref());
-            }
-        }
+        let held = self.held(&delta.rows, &upserts)?;
         let upserts: Vec<u32> = upserts.iter().map(|upsert| upsert.row).collect();
         let upserts = take_record_batch(&delta.rows, &UInt32Array::from(upserts))?;
         let deletes =
@@ -128,29 +100,7 @@ impl KeyedOutput {
         })
     }
 
-    /// The rows of a change that was not told to the target: what it holds under their keys is not known.
-    pub(crate) fn doubt(&mut self, changes: &KeyedChanges) -> Result<(), ArrowError> {
-        let key_columns: Vec<ArrayRef> =
-            self.key.iter().map(|at| Arc::clone(changes.upserts.column(*at))).collect();
-        let keys = self.keys.convert_columns(&key_columns)?;
-        for key in &keys {
-            if self.doubted.insert(key.as_ref().into()) {
-                self.undo.note(|| DoubtChange::Doubted(key.as_ref().into()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the row of a key was doubted until now.
-    fn trust(&mut self, key: &[u8]) -> bool {
-        let was_doubted = self.doubted.remove(key);
-        if was_doubted {
-            self.undo.note(|| DoubtChange::Trusted(key.into()));
-        }
-        was_doubted
-    }
-
-    /// What the target held before each of these rows, if it was told of all that happened.
+    /// What the target held before each of these rows.
     fn held(&self, rows: &RecordBatch, upserts: &[Upsert]) -> Result<Vec<PriorRow>, ArrowError> {
         let replacing: Vec<(usize, usize)> = upserts
             .iter()
@@ -188,22 +138,5 @@ impl KeyedOutput {
         }
         net.retain(|(_, weight)| *weight != 0);
         Ok(net)
-    }
-
-    pub(crate) fn memory(&self) -> usize {
-        const ENTRY: usize = 64;
-        self.doubted.capacity() * ENTRY
-    }
-}
-
-impl EpochState for KeyedOutput {
-    fn step(&mut self, step: EpochStep) -> Result<()> {
-        for change in self.undo.step(step) {
-            match change {
-                DoubtChange::Trusted(key) => drop(self.doubted.insert(key)),
-                DoubtChange::Doubted(key) => drop(self.doubted.remove(&key)),
-            }
-        }
-        Ok(())
     }
 }

@@ -31,14 +31,6 @@ use crate::transform::dataflow::{
 };
 use crate::transform::error::TransformError;
 
-/// Whether changes go to the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Emit {
-    ToTarget,
-    /// The target is taken to show it already, or to show it for ever.
-    Nothing,
-}
-
 /// The means by which a result is kept.
 #[derive(Debug)]
 pub(crate) enum ViewState {
@@ -263,9 +255,8 @@ impl MaintainedView {
     fn load_keys(&mut self, context: &EvalContext<'_>) -> DataFusionResult<()> {
         let needs_rows = self.keyed.as_ref().is_some_and(|keyed| keyed.rule.needs_rows());
         let parts = if needs_rows { self.all_of_query(context)? } else { Vec::new() };
-        if let Some(Keyed { rule, output }) = &mut self.keyed {
+        if let Some(Keyed { rule, .. }) = &mut self.keyed {
             rule.clear();
-            output.clear();
             for part in parts {
                 rule.apply(&Delta::of(part, 1))?;
             }
@@ -278,7 +269,6 @@ impl MaintainedView {
         &mut self,
         state: &SessionState,
         context: &EvalContext<'_>,
-        emit: Emit,
     ) -> Result<ResultChanges, TransformError> {
         let delta = match &mut self.upkeep.state {
             ViewState::Incremental { root } => root.advance(context),
@@ -291,7 +281,7 @@ impl MaintainedView {
                 .await
                 .and_then(|batches| Ok(rows.replace(&batches)?)),
         };
-        let changes = delta.and_then(|delta| Ok(self.ruled(delta, emit)?));
+        let changes = delta.and_then(|delta| Ok(self.ruled(delta)?));
         let KeyedChanges { upserts, held, deletes } =
             changes.map_err(|source| self.failed(source))?;
         let table = Arc::clone(&self.query.table);
@@ -299,7 +289,7 @@ impl MaintainedView {
     }
 
     /// Takes the difference of the query for what it is to the result.
-    fn ruled(&mut self, delta: Delta, emit: Emit) -> Result<KeyedChanges, ArrowError> {
+    fn ruled(&mut self, delta: Delta) -> Result<KeyedChanges, ArrowError> {
         let Some(Keyed { rule, output }) = &mut self.keyed else {
             self.delta = delta;
             let (upserts, deletes) = (self.delta.rows.clone(), no_keys());
@@ -307,13 +297,8 @@ impl MaintainedView {
         };
         let Ruled { delta, left_out } = rule.apply(&delta)?;
         self.delta = delta;
-        let changes = output.changes(&self.delta)?;
-        match emit {
-            Emit::ToTarget => self.left_out = left_out,
-            // Was told when it was new.
-            Emit::Nothing => output.doubt(&changes)?,
-        }
-        Ok(changes)
+        self.left_out = left_out;
+        output.changes(&self.delta)
     }
 
     /// All rows, for a target that holds rows of another definition: the first part takes these away, the others add to
@@ -398,10 +383,7 @@ impl MaintainedView {
             ViewState::Incremental { root } => step_all(&mut **root, step),
             ViewState::Recompute { rows } => rows.step(step),
         };
-        let keyed = self.keyed.as_mut().map_or(Ok(()), |Keyed { rule, output }| {
-            rule.step(step)?;
-            output.step(step)
-        });
+        let keyed = self.keyed.as_mut().map_or(Ok(()), |keyed| keyed.rule.step(step));
         stepped.and(keyed).map_err(|source| self.failed(source))
     }
 
@@ -412,8 +394,7 @@ impl MaintainedView {
             ViewState::Incremental { root } => root.memory(),
             ViewState::Recompute { rows, .. } => rows.memory(),
         };
-        let keyed = self.keyed.as_ref();
-        kept + keyed.map_or(0, |keyed| keyed.rule.memory() + keyed.output.memory())
+        kept + self.keyed.as_ref().map_or(0, |keyed| keyed.rule.memory())
     }
 }
 

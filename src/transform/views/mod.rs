@@ -11,5 +11,5 @@ mod windows;
 
 pub(crate) use key_proof::KeyProof;
 pub(crate) use left_out::LeftOut;
-pub(crate) use maintained_view::{Emit, MaintainedView, PlannedQuery, Upkeep, ViewState};
+pub(crate) use maintained_view::{MaintainedView, PlannedQuery, Upkeep, ViewState};
 pub use maintenance::Maintenance;

@@ -2,14 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use arrow::temporal_conversions::timestamp_us_to_datetime;
 use metrics::counter;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, Late, Message, Offset, Table};
+use crate::model::{Changelog, Late, Message, Offset};
 use crate::pipeline::epoch::diversion::{ChangedRow, Diversion, take_out};
 use crate::pipeline::error::PipelineError;
-use crate::state::{Lateness, StateStores};
+use crate::state::StateStores;
 use crate::telemetry::names;
 
 /// What becomes of a late event.
@@ -43,9 +42,9 @@ pub(crate) fn divert(
 ) -> Result<Vec<Changelog>, PipelineError> {
     let (mut reasons, mut dropped) = (HashMap::new(), HashSet::new());
     for changelog in &decoded.changes {
-        for (row, lateness) in stores.late(changelog, behind)?.into_iter().enumerate() {
-            let Some(lateness) = lateness else { continue };
-            let outcome = outcome(ChangedRow { changelog, row }, &lateness);
+        let late = stores.late(changelog, behind).into_iter().enumerate();
+        for (row, _) in late.filter(|(_, is_late)| *is_late) {
+            let outcome = outcome(ChangedRow { changelog, row });
             let table = changelog.table.name.clone();
             counter!(names::LATE_ROWS, "table" => table, "outcome" => outcome.as_str())
                 .increment(1);
@@ -67,41 +66,16 @@ pub(crate) fn divert(
     separate(stores, decoded, &dropped)
 }
 
-fn outcome(change: ChangedRow<'_>, lateness: &Lateness) -> LateOutcome {
-    let reason = || match lateness {
-        Lateness::Closed => closed(change),
-        Lateness::Forgotten { table, event_time } => forgotten(change, table, *event_time),
-    };
-    match (change.changelog.table.options.late, lateness) {
-        (Late::Update, Lateness::Closed) => LateOutcome::Applied,
-        (Late::Drop, _) => LateOutcome::Dropped,
-        (Late::Update | Late::Dlq, _) => LateOutcome::DeadLetter(reason()),
+fn outcome(change: ChangedRow<'_>) -> LateOutcome {
+    match change.changelog.table.options.late {
+        Late::Update => LateOutcome::Applied,
+        Late::Drop => LateOutcome::Dropped,
+        Late::Dlq => LateOutcome::DeadLetter(format!(
+            "all windows of {change} are closed, so this change is not applied and the results keep their last \
+             value, because the option late in sql/tables/{}.sql is 'dlq'",
+            change.changelog.table.name,
+        )),
     }
-}
-
-fn closed(change: ChangedRow<'_>) -> String {
-    format!(
-        "all windows of {change} are closed, so this change is not applied and the results keep their last \
-         value, because the option late in sql/tables/{}.sql is 'dlq'",
-        change.changelog.table.name,
-    )
-}
-
-fn forgotten(change: ChangedRow<'_>, windows_of: &Table, event_time: Option<i64>) -> String {
-    let time = event_time.and_then(timestamp_us_to_datetime);
-    let time = time.map_or_else(|| "no event time".to_owned(), |time| time.to_string());
-    let whose = if windows_of.name == change.changelog.table.name {
-        String::new()
-    } else {
-        format!("a row of table {} that is ", windows_of.name)
-    };
-    let ttl = humantime::format_duration(windows_of.options.ttl.unwrap_or_default()).to_string();
-    format!(
-        "{change} is of {whose}{time}, and rows of its windows were dropped from memory after their ttl of \
-         {ttl}, so this change is not applied and the results keep their last value: raise ttl in \
-         sql/tables/{}.sql, then replay it (tidemark dlq replay)",
-        windows_of.name,
-    )
 }
 
 /// Splits the changes in those that are folded, which stay, and those that are landed only.

@@ -2,5 +2,4 @@
 
 pub(super) mod committed;
 pub(super) mod history;
-pub(super) mod newest_rows;
 pub(super) mod snapshot;

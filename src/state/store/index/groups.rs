@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::bucket::Bucket;
 use super::keys::{KeyEncoder, map_memory};
@@ -16,12 +16,11 @@ pub(in super::super) struct Groups {
     encoder: KeyEncoder,
     members: HashMap<KeyBytes, Bucket>,
     rows: usize,
-    cut: HashSet<KeyBytes>,
 }
 
 impl Groups {
     pub(in super::super) fn new(encoder: KeyEncoder) -> Self {
-        Self { encoder, members: HashMap::new(), rows: 0, cut: HashSet::new() }
+        Self { encoder, members: HashMap::new(), rows: 0 }
     }
 
     /// The groups of all rows of a batch of the table.
@@ -29,14 +28,9 @@ impl Groups {
         self.encoder.encode(rows)
     }
 
-    /// Forgets all; the groups that were cut, so that they can be [put back](Self::put_cut_back).
-    pub(in super::super) fn clear(&mut self) -> HashSet<KeyBytes> {
+    /// Forgets all.
+    pub(in super::super) fn clear(&mut self) {
         (self.members, self.rows) = Default::default();
-        std::mem::take(&mut self.cut)
-    }
-
-    pub(in super::super) fn put_cut_back(&mut self, cut: HashSet<KeyBytes>) {
-        self.cut.extend(cut);
     }
 
     /// Adds a member; the group's size after it.
@@ -59,7 +53,6 @@ impl Groups {
         self.rows -= 1;
         if members.remove(slot) {
             self.members.remove(group);
-            self.cut.remove(group);
         }
     }
 
@@ -69,15 +62,6 @@ impl Groups {
             members.for_each(|slot| slots.push(slot));
         }
         slots
-    }
-
-    /// Remembers that members of the group leave memory by its bound, and not by ttl.
-    pub(in super::super) fn note_cut(&mut self, group: &[u8]) {
-        self.cut.insert(group.into());
-    }
-
-    pub(in super::super) fn was_cut(&self, group: &[u8]) -> bool {
-        self.cut.contains(group)
     }
 
     /// Bytes, roughly.

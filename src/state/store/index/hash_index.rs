@@ -128,6 +128,13 @@ impl HashIndex {
         Ok(())
     }
 
+    /// Gives memory back that the map keeps for values that are gone.
+    pub(in super::super) fn shrink(&mut self) {
+        if self.buckets.len() * 4 < self.buckets.capacity() {
+            self.buckets.shrink_to(self.buckets.len() * 2);
+        }
+    }
+
     /// Bytes, roughly: what the map and its keys take.
     pub(in super::super) fn memory(&self) -> usize {
         map_memory(&self.buckets) + self.rows * size_of::<Slot>()

@@ -3,10 +3,8 @@
 //! Rows are kept by their values and not by their places, so that segments may be merged meanwhile.
 
 use arrow::array::RecordBatch;
-use hashbrown::HashSet;
 
 use super::deleted_row::{DeletedRow, RememberedDelete};
-use super::dropped_times::DroppedTimes;
 use crate::model::{KeyBytes, Position};
 use crate::state::store::place::{KeyEntry, LastChange};
 
@@ -18,9 +16,6 @@ pub(in crate::state::store) struct EpochUndo {
     pub(in crate::state::store) newest: Option<Position>,
     pub(in crate::state::store) truncated: Option<LastChange>,
     pub(in crate::state::store) last_deleted: Option<DeletedRow>,
-    pub(in crate::state::store) has_dropped: bool,
-    pub(in crate::state::store) has_forgotten: bool,
-    pub(in crate::state::store) dropped_times: DroppedTimes,
 }
 
 #[derive(Debug)]
@@ -30,7 +25,7 @@ pub(in crate::state::store) enum UndoStep {
     /// Keys with their rows, and when the source had changed these.
     Rows { keys: Vec<(KeyBytes, LastChange)>, rows: RecordBatch, changed_at: Vec<i64> },
     /// What a truncate made the table forget.
-    Truncated { deleted: Vec<RememberedDelete>, cut: Option<HashSet<KeyBytes>> },
+    Truncated(Vec<RememberedDelete>),
 }
 
 impl EpochUndo {
@@ -54,11 +49,22 @@ impl EpochUndo {
         }
     }
 
-    pub(in crate::state::store) fn note_truncated(
-        &mut self,
-        deleted: Vec<RememberedDelete>,
-        cut: Option<HashSet<KeyBytes>>,
-    ) {
-        self.steps.push(UndoStep::Truncated { deleted, cut });
+    pub(in crate::state::store) fn note_truncated(&mut self, deleted: Vec<RememberedDelete>) {
+        self.steps.push(UndoStep::Truncated(deleted));
+    }
+
+    /// The keys that it has changed.
+    pub(in crate::state::store) fn keys(&self) -> impl Iterator<Item = &KeyBytes> {
+        self.steps.iter().flat_map(UndoStep::keys)
+    }
+}
+
+impl UndoStep {
+    fn keys(&self) -> Box<dyn Iterator<Item = &KeyBytes> + '_> {
+        match self {
+            Self::Keys(keys) => Box::new(keys.iter().map(|(key, _)| key)),
+            Self::Rows { keys, .. } => Box::new(keys.iter().map(|(key, _)| key)),
+            Self::Truncated(deleted) => Box::new(deleted.iter().map(|delete| &delete.key)),
+        }
     }
 }

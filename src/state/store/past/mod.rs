@@ -1,9 +1,7 @@
 //! What a table remembers of rows that it does not have any more.
 
 mod deleted_row;
-mod dropped_times;
 mod epoch_undo;
 
 pub(super) use deleted_row::{DeletedRow, RememberedDelete};
-pub(in crate::state) use dropped_times::DroppedTimes;
 pub(super) use epoch_undo::{EpochUndo, UndoStep};

@@ -1,0 +1,60 @@
+//! What is known of the keys of a changelog, wherever it is.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+
+use super::error::StateError;
+use super::stores::StateStores;
+use crate::model::{Changelog, KeyBytes, Position, TableDelta};
+
+impl StateStores {
+    /// Brings into memory what is known of the keys that an epoch is about to change. To be called before anything is
+    /// asked about them.
+    ///
+    /// # Errors
+    /// If the disk can't be read.
+    pub fn recall(&mut self, changes: &[Changelog]) -> Result<(), StateError> {
+        changes.iter().try_for_each(|changelog| {
+            self.stores[self.by_name[&changelog.table.name]].recall(changelog)
+        })
+    }
+
+    /// The same for the keys that changed rows look up in other tables.
+    pub(super) fn recall_looked_up(&mut self, deltas: &[TableDelta]) -> Result<(), StateError> {
+        for at in 0..self.joins.len() {
+            let join = Arc::clone(&self.joins[at].join);
+            let looked_up = self.by_name[&join.looked_up.name];
+            let deltas = deltas.iter().filter(|delta| delta.table == join.enriched.name);
+            for rows in deltas.flat_map(|delta| [&delta.after, &delta.inserted]) {
+                let key: Vec<ArrayRef> =
+                    join.columns.iter().map(|at| Arc::clone(rows.column(*at))).collect();
+                self.stores[looked_up].recall_columns(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key of each row, encoded.
+    ///
+    /// # Errors
+    /// If Arrow can't process the batch.
+    pub fn row_keys(&self, changelog: &Changelog) -> Result<Vec<KeyBytes>, StateError> {
+        let store = self.store_of(changelog);
+        let keys = store.encode(&changelog.batch).map_err(|source| store.error(source))?;
+        Ok(keys.iter().map(|key| KeyBytes::from(key.as_ref())).collect())
+    }
+
+    /// Where the newest change of each row's key is, after [`Self::recall`].
+    ///
+    /// # Errors
+    /// As [`Self::row_keys`].
+    pub fn known_positions(
+        &self,
+        changelog: &Changelog,
+    ) -> Result<Vec<Option<Position>>, StateError> {
+        let store = self.store_of(changelog);
+        let keys = self.row_keys(changelog)?;
+        Ok(keys.iter().map(|key| store.newest_of(store.entry(key))).collect())
+    }
+}

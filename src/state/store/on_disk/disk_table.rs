@@ -1,0 +1,234 @@
+//! The rows of one table on disk, and their indexes.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use hashbrown::HashMap;
+
+use super::record::{DiskRow, RecordCodec, record};
+use crate::model::KeyBytes;
+use crate::state::disk::{DiskError, Engine, Kind, Writes};
+use crate::state::store::index::KeyEncoder;
+use crate::state::store::place::LastChange;
+
+/// Keys that are written or read at once.
+const AT_ONCE: usize = 8192;
+
+/// The rows of one table that have left memory. Keys that are in memory may be here as well, as they were before.
+#[derive(Debug)]
+pub(in super::super) struct DiskTable {
+    engine: Arc<Engine>,
+    /// What all of its keys begin with.
+    prefix: [u8; 2],
+    codec: RecordCodec,
+    indexes: Vec<DiskIndex>,
+}
+
+#[derive(Debug)]
+struct DiskIndex {
+    /// Rising positions.
+    columns: Vec<usize>,
+    encoder: KeyEncoder,
+    prefix: [u8; 4],
+}
+
+/// Keys that leave memory.
+#[derive(Debug)]
+pub(in super::super) struct LeavingRows {
+    pub(in super::super) keys: Vec<LeavingKey>,
+    /// The rows of the keys.
+    pub(in super::super) rows: RecordBatch,
+    pub(in super::super) deleted: Vec<LeavingKey>,
+}
+
+#[derive(Debug)]
+pub(in super::super) struct LeavingKey {
+    pub(in super::super) key: KeyBytes,
+    pub(in super::super) last: LastChange,
+    pub(in super::super) changed_at: i64,
+}
+
+impl DiskTable {
+    /// `number` tells it from the other tables of the engine.
+    pub(in super::super) fn new(
+        engine: Arc<Engine>,
+        number: u16,
+        schema: &SchemaRef,
+        indexes: &[&[usize]],
+    ) -> Result<Self, ArrowError> {
+        let prefix = number.to_be_bytes();
+        let index = |(at, columns): (usize, &&[usize])| {
+            let [one, two] = (at as u16).to_be_bytes();
+            let encoder = KeyEncoder::new(schema, columns)?;
+            let prefix = [prefix[0], prefix[1], one, two];
+            Ok(DiskIndex { columns: columns.to_vec(), encoder, prefix })
+        };
+        let indexes = indexes.iter().enumerate().map(index).collect::<Result<_, ArrowError>>()?;
+        Ok(Self { engine, prefix, codec: RecordCodec::new(schema)?, indexes })
+    }
+
+    /// What is here of a key.
+    pub(in super::super) fn get(&self, key: &[u8]) -> Result<Option<DiskRow>, DiskError> {
+        let record = self.engine.row(&joined(&self.prefix, &[key]))?;
+        record.map(|record| self.read(record)).transpose()
+    }
+
+    fn read(&self, record: fjall::Slice) -> Result<DiskRow, DiskError> {
+        DiskRow::read(record).ok_or_else(|| self.engine.damaged())
+    }
+
+    /// The values of rows that are not deleted.
+    pub(in super::super) fn decode<'a>(
+        &self,
+        rows: impl ExactSizeIterator<Item = &'a DiskRow>,
+    ) -> Result<RecordBatch, ArrowError> {
+        self.codec.decode(rows)
+    }
+
+    /// Calls `visit` with the key of every row that an index has under one of the keys, and the number of that key.
+    pub(in super::super) fn find(
+        &self,
+        columns: &[usize],
+        keys: &[ArrayRef],
+        nulls_match: bool,
+        mut visit: impl FnMut(u32, &[u8]) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        let index = self.indexes.iter().find(|index| index.columns == columns);
+        let Some(index) = index else { return Ok(()) };
+        let mut found: HashMap<KeyBytes, Vec<KeyBytes>> = HashMap::new();
+        for (at, key) in index.encoder.encode_columns(keys)?.iter().enumerate() {
+            if !nulls_match && keys.iter().any(|column| column.is_null(at)) {
+                continue;
+            }
+            let rows = match found.entry(key.as_ref().into()) {
+                hashbrown::hash_map::Entry::Occupied(rows) => rows.into_mut(),
+                hashbrown::hash_map::Entry::Vacant(unknown) => {
+                    unknown.insert(self.entries(index, key.as_ref())?)
+                }
+            };
+            rows.iter().try_for_each(|row| visit(at as u32, row))?;
+        }
+        Ok(())
+    }
+
+    /// The keys of the rows that an index has under a key.
+    fn entries(&self, index: &DiskIndex, key: &[u8]) -> Result<Vec<KeyBytes>, DiskError> {
+        let (prefix, mut rows) = (joined(&index.prefix, &[key]), Vec::new());
+        self.engine.each(Kind::Entries, &prefix, |entry, _| {
+            rows.push(KeyBytes::from(&entry[prefix.len()..]));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// All that is here, in parts, without the keys that `is_hidden`.
+    pub(in super::super) fn each_part<E: From<DiskError>>(
+        &self,
+        is_hidden: impl Fn(&[u8]) -> bool,
+        mut visit: impl FnMut(Vec<(KeyBytes, DiskRow)>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut part: Vec<(KeyBytes, DiskRow)> = Vec::new();
+        let mut failed = None;
+        self.engine.each(Kind::Rows, &self.prefix, |key, record| {
+            let key = &key[self.prefix.len()..];
+            if failed.is_none() && !is_hidden(key) {
+                part.push((key.into(), self.read(record)?));
+                if part.len() == AT_ONCE {
+                    failed = visit(std::mem::take(&mut part)).err();
+                }
+            }
+            Ok(())
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None if part.is_empty() => Ok(()),
+            None => visit(part),
+        }
+    }
+
+    /// Writes keys that leave memory over what is here of them.
+    pub(in super::super) fn write(&self, leaving: &LeavingRows) -> Result<(), ArrowError> {
+        let mut writes = self.engine.writes();
+        let keys = leaving.keys.iter().chain(&leaving.deleted);
+        let keys: Vec<&KeyBytes> = keys.map(|leaving| &leaving.key).collect();
+        self.remove_entries(&keys, &mut writes)?;
+        let values = self.codec.encode(&leaving.rows)?;
+        for (LeavingKey { key, last, changed_at }, values) in leaving.keys.iter().zip(&values) {
+            let record = record(*last, *changed_at, values.as_ref());
+            writes.insert(Kind::Rows, &joined(&self.prefix, &[key]), &record);
+        }
+        for index in &self.indexes {
+            let entries = index.encoder.encode(&leaving.rows)?;
+            for (LeavingKey { key, .. }, entry) in leaving.keys.iter().zip(&entries) {
+                writes.insert(Kind::Entries, &joined(&index.prefix, &[entry.as_ref(), key]), &[]);
+            }
+        }
+        for LeavingKey { key, last, changed_at } in &leaving.deleted {
+            let record = record(*last, *changed_at, &[]);
+            writes.insert(Kind::Rows, &joined(&self.prefix, &[key]), &record);
+        }
+        Ok(writes.commit()?)
+    }
+
+    /// Forgets keys.
+    pub(in super::super) fn remove(&self, keys: &[&KeyBytes]) -> Result<(), ArrowError> {
+        let mut writes = self.engine.writes();
+        self.remove_entries(keys, &mut writes)?;
+        keys.iter().for_each(|key| writes.remove(Kind::Rows, &joined(&self.prefix, &[key])));
+        Ok(writes.commit()?)
+    }
+
+    /// Takes the rows that are here of some keys out of the indexes.
+    fn remove_entries(
+        &self,
+        keys: &[&KeyBytes],
+        writes: &mut Writes<'_>,
+    ) -> Result<(), ArrowError> {
+        if self.indexes.is_empty() {
+            return Ok(());
+        }
+        let mut replaced: Vec<(&KeyBytes, DiskRow)> = Vec::new();
+        for key in keys {
+            if let Some(row) = self.get(key)?.filter(|row| !row.is_deleted()) {
+                replaced.push((key, row));
+            }
+        }
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        let rows = self.decode(replaced.iter().map(|(_, row)| row))?;
+        for index in &self.indexes {
+            for ((key, _), entry) in replaced.iter().zip(&index.encoder.encode(&rows)?) {
+                writes.remove(Kind::Entries, &joined(&index.prefix, &[entry.as_ref(), key]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything.
+    pub(in super::super) fn clear(&self) -> Result<(), DiskError> {
+        for kind in [Kind::Rows, Kind::Entries] {
+            let mut keys: Vec<Box<[u8]>> = Vec::new();
+            self.engine.each(kind, &self.prefix, |key, _| {
+                keys.push(key.into());
+                Ok(())
+            })?;
+            for part in keys.chunks(AT_ONCE) {
+                let mut writes = self.engine.writes();
+                part.iter().for_each(|key| writes.remove(kind, key));
+                writes.commit()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn joined(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut key =
+        Vec::with_capacity(prefix.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.extend(prefix);
+    parts.iter().for_each(|part| key.extend(*part));
+    key
+}

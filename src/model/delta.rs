@@ -65,9 +65,26 @@ pub trait CurrentRows: fmt::Debug + Sync {
     /// As [`Self::find`].
     fn count(&self, table: &str, lookup: Lookup<'_>) -> Result<Vec<usize>, ArrowError>;
 
-    /// All rows of `table`, in no particular order.
+    /// Shows `visit` all rows of `table`, in no particular order, part by part.
     ///
     /// # Errors
-    /// If there is no such table, or Arrow can't process the rows.
-    fn all(&self, table: &str) -> Result<Vec<RecordBatch>, ArrowError>;
+    /// If there is no such table, Arrow can't process the rows, or that of `visit`.
+    fn scan(
+        &self,
+        table: &str,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError>;
+
+    /// All rows of `table` at once.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    fn all(&self, table: &str) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut parts = Vec::new();
+        self.scan(table, &mut |part| {
+            parts.push(part);
+            Ok(())
+        })?;
+        Ok(parts)
+    }
 }

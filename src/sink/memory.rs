@@ -14,7 +14,7 @@ use arrow::error::ArrowError;
 use async_trait::async_trait;
 
 use self::landed::{history, newest};
-use super::{LedgerRow, Sink, SinkError, landed_counts, new_run_id, result_counts};
+use super::{LedgerRow, Sink, SinkError, TakeRows, landed_counts, new_run_id, result_counts};
 use crate::model::{
     Changelog, Channel, DeadLetter, Epoch, EpochCommit, Generations, Landing, LedgerPosition,
     Offset, Replayed, ResultChanges, ResultLetter, ResultMode, ResultTable, SchemaChange,
@@ -153,15 +153,20 @@ impl Sink for MemorySink {
         Ok(position)
     }
 
-    async fn bootstrap(
+    async fn each_newest(
         &mut self,
         table: &Arc<Table>,
         since: Option<i64>,
-    ) -> Result<Vec<Changelog>, SinkError> {
-        let Landing::History(name) = &table.options.landing else { return Ok(Vec::new()) };
-        let landed = self.target.landed(name);
-        newest(table, &landed, since)
-            .map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError> {
+        let Landing::History(name) = &table.options.landing else { return Ok(()) };
+        let newest = newest(table, &self.target.landed(name), since);
+        let newest = newest.map_err(|error| SinkError::Unreadable {
+            table: name.clone(),
+            what: error.to_string(),
+        })?;
+        let _is_enough = newest.into_iter().try_for_each(take);
+        Ok(())
     }
 
     async fn history(

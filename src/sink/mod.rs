@@ -22,6 +22,7 @@ pub use error::{DataError, PreflightLevel, RefusedRow, ServerDetail, SinkError};
 pub use history::{AcceptedRange, LedgerHistory, LedgerTraces};
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -74,11 +75,27 @@ pub trait Sink: Send {
     /// Shape: changelogs of at most [`BOOTSTRAP_ROWS`] rows, each key once over all of them, in no
     /// particular order. The topic is empty, because landing tables don't keep it; `unchanged` is
     /// empty: values that the newest change did not carry are those of earlier ones.
+    async fn each_newest(
+        &mut self,
+        table: &Arc<Table>,
+        since: Option<i64>,
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError>;
+
+    /// The same at once.
     async fn bootstrap(
         &mut self,
         table: &Arc<Table>,
         since: Option<i64>,
-    ) -> Result<Vec<Changelog>, SinkError>;
+    ) -> Result<Vec<Changelog>, SinkError> {
+        let mut newest = Vec::new();
+        let take: TakeRows<'_> = &mut |rows| {
+            newest.push(rows);
+            ControlFlow::Continue(())
+        };
+        self.each_newest(table, since, take).await?;
+        Ok(newest)
+    }
 
     /// All landed changes of the rows with these keys, deletes included.
     ///
@@ -120,6 +137,9 @@ pub trait Sink: Send {
     /// dead letter, computed without the row.
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
 }
+
+/// What takes landed rows as they come, until it has enough.
+pub type TakeRows<'a> = &'a mut (dyn FnMut(Changelog) -> ControlFlow<()> + Send);
 
 /// The most rows in one changelog of [`Sink::bootstrap`].
 pub const BOOTSTRAP_ROWS: usize = 8192;

@@ -38,10 +38,14 @@ impl CurrentRows for StateStores {
         Ok(counts)
     }
 
-    fn all(&self, table: &str) -> Result<Vec<RecordBatch>, ArrowError> {
-        if let Some((view, enriched)) = self.view(table) {
-            return view.all(enriched);
+    fn scan(
+        &self,
+        table: &str,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        match self.view(table) {
+            Some((view, enriched)) => view.scan(enriched, visit),
+            None => self.known(table)?.scan(visit),
         }
-        self.known(table)?.live_batches()
     }
 }

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 
-use super::dataflow::{Delta, EvalContext, Results, WatermarkStep};
+use super::dataflow::{Delta, EvalContext, Results, Visit, WatermarkStep};
 use super::error::TransformError;
 use super::live_table::LiveTables;
 use super::transforms::Transforms;
@@ -258,11 +258,23 @@ fn show(
         let rows = if live.is_source(name) {
             context.tables.all(name).map_err(DataFusionError::from)
         } else {
-            context.results.all(name, context)
+            all_of_result(context, name)
         };
         live.set(name, rows.map_err(|source| view.failed(source))?);
     }
     Ok(())
+}
+
+fn all_of_result(
+    context: &EvalContext<'_>,
+    name: &str,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let mut parts = Vec::new();
+    context.results.scan(name, context, &mut |part| {
+        parts.push(part);
+        Ok(())
+    })?;
+    Ok(parts)
 }
 
 /// The views that ran before the one that runs.
@@ -297,12 +309,13 @@ impl Results for EarlierViews<'_> {
         self.get(name)?.find(lookup, &EvalContext { results: &results, ..*context })
     }
 
-    fn all(
+    fn scan(
         &self,
         name: &str,
         context: &EvalContext<'_>,
-    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+        visit: Visit<'_>,
+    ) -> Result<(), DataFusionError> {
         let results = self.before(name);
-        self.get(name)?.all(&EvalContext { results: &results, ..*context })
+        self.get(name)?.scan(&EvalContext { results: &results, ..*context }, visit)
     }
 }

@@ -11,7 +11,7 @@ use tidemark::model::{
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
 use tidemark::sink::postgres::{Outbox, PostgresConfig};
 use tidemark::sink::rest::{Backlog, Delivery, RestConfig};
-use tidemark::sink::{Sink, SinkError};
+use tidemark::sink::{Sink, SinkError, TakeRows};
 use tidemark::telemetry::{Condition, Health};
 use tidemark_base::Secret;
 use tidemark_broker::api::{Faults, Received, Store, serve};
@@ -120,12 +120,13 @@ impl Sink for Posting {
         self.inner.resume().await
     }
 
-    async fn bootstrap(
+    async fn each_newest(
         &mut self,
         table: &Arc<Table>,
         since: Option<i64>,
-    ) -> Result<Vec<Changelog>, SinkError> {
-        self.inner.bootstrap(table, since).await
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError> {
+        self.inner.each_newest(table, since, take).await
     }
 
     async fn history(

@@ -1,6 +1,7 @@
 //! From the ledger and the landing tables to a processor with its state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tracing::info;
@@ -13,7 +14,7 @@ use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::schema::result_repair;
 use crate::resilience::{Failpoint, failpoint};
-use crate::sink::Sink;
+use crate::sink::{Sink, TakeRows};
 use crate::state::{StateLoader, StateStores};
 use crate::transform::{Redefined, Transforms};
 
@@ -106,10 +107,13 @@ async fn load_table(
     }
     let mut rows = loader.open(&table.name, &columns, transforms.windows(&table.name));
     failpoint(Failpoint::Bootstrap);
-    for changelog in sink.bootstrap(table, None).await? {
-        rows.load(changelog)?;
-    }
-    Ok(())
+    let mut loaded = Ok(());
+    let take: TakeRows<'_> = &mut |changelog| {
+        loaded = rows.load(changelog);
+        if loaded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    sink.each_newest(table, None, take).await?;
+    Ok(loaded?)
 }
 
 /// Gives each row of the enriched tables what it shows; of the past only what a row shows is kept.

@@ -22,7 +22,7 @@ use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
 use crate::model::{Changelog, EpochCommit, LedgerPosition, Offset, ResultTable, Table};
-use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError};
+use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError, TakeRows};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
 pub struct PostgresSink {
@@ -111,15 +111,16 @@ impl Sink for PostgresSink {
         session.with_connection("reading the ledger", read).await
     }
 
-    async fn bootstrap(
+    async fn each_newest(
         &mut self,
         table: &Arc<Table>,
         since: Option<i64>,
-    ) -> Result<Vec<Changelog>, SinkError> {
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError> {
         let schema = self.session.schema().to_owned();
         let target = self.targets.landing.get(&table.name);
-        let read =
-            async |open: &mut Connection| snapshot::read(open, &schema, target, table, since).await;
+        let query = snapshot::NewestRows { schema: &schema, target, table, since };
+        let read = async |open: &mut Connection| snapshot::read(open, query, take).await;
         self.session.with_connection(&format!("reading {}", table.name), read).await
     }
 

@@ -69,13 +69,13 @@ impl Engine {
         self.rows.get(key).map_err(|source| self.failed(source))
     }
 
-    /// Keys that begin with `prefix`, and their values, in their order.
-    pub(in crate::state) fn each(
+    /// Keys that begin with `prefix`, and their values, in their order, until `visit` fails.
+    pub(in crate::state) fn each<E: From<DiskError>>(
         &self,
         kind: Kind,
         prefix: &[u8],
-        mut visit: impl FnMut(&[u8], Slice) -> Result<(), DiskError>,
-    ) -> Result<(), DiskError> {
+        mut visit: impl FnMut(&[u8], Slice) -> Result<(), E>,
+    ) -> Result<(), E> {
         for pair in self.keyspace(kind).prefix(prefix) {
             let (key, value) = pair.into_inner().map_err(|source| self.failed(source))?;
             visit(&key, value)?;

@@ -191,18 +191,18 @@ impl TableStore {
     }
 
     /// All rows that are on disk alone, in parts.
-    pub(super) fn batches_on_disk(&self) -> Result<Vec<RecordBatch>, ArrowError> {
-        let Some(disk) = &self.disk else { return Ok(Vec::new()) };
-        let mut batches = Vec::new();
+    pub(super) fn scan_disk(
+        &self,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
         disk.each_part(
             |key| self.entries.contains_key(key),
             |mut part| {
                 part.retain(|(_, row)| !row.is_deleted());
-                batches.push(disk.decode(part.iter().map(|(_, row)| row))?);
-                Ok::<(), ArrowError>(())
+                visit(disk.decode(part.iter().map(|(_, row)| row))?)
             },
-        )?;
-        Ok(batches)
+        )
     }
 }
 

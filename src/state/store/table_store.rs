@@ -125,15 +125,24 @@ impl TableStore {
     /// # Errors
     /// If Arrow can't filter a batch.
     pub fn rows(&self) -> Result<Vec<RecordBatch>, StateError> {
-        self.live_batches().map_err(|source| self.error(source))
+        let mut batches = Vec::new();
+        let scanned = self.scan(&mut |batch| {
+            batches.push(batch);
+            Ok(())
+        });
+        scanned.map_err(|source| self.error(source))?;
+        Ok(batches)
     }
 
     /// The current rows: a batch per segment, and those on disk in parts.
-    pub(in crate::state) fn live_batches(&self) -> Result<Vec<RecordBatch>, ArrowError> {
-        let in_memory = self.segments.iter().map(RowSegment::snapshot);
-        let mut batches = in_memory.collect::<Result<Vec<_>, _>>()?;
-        batches.extend(self.batches_on_disk()?);
-        Ok(batches)
+    pub(in crate::state) fn scan(
+        &self,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        for segment in &self.segments {
+            visit(segment.snapshot()?)?;
+        }
+        self.scan_disk(visit)
     }
 
     /// The batches that places are in; some of their rows are no longer current.

@@ -345,16 +345,16 @@ impl JoinedView {
         Ok(Found { rows, key_of: shown.key_of })
     }
 
-    pub(in crate::state) fn all(
+    pub(in crate::state) fn scan(
         &self,
         enriched: &TableStore,
-    ) -> Result<Vec<RecordBatch>, ArrowError> {
+        visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
         let all: Vec<usize> = (0..self.join.view.columns.len()).collect();
-        let batch = |rows: RecordBatch| {
+        enriched.scan(&mut |rows| {
             let keys = rows.project(&enriched.table().key)?;
-            self.projected(keys.columns(), &self.shown(enriched, keys.columns())?, &all)
-        };
-        enriched.live_batches()?.into_iter().map(batch).collect()
+            visit(self.projected(keys.columns(), &self.shown(enriched, keys.columns())?, &all)?)
+        })
     }
 
     fn projected(

@@ -24,7 +24,9 @@ pub(crate) use compile::{CompileError, Readable, compile};
 pub(crate) use delta::Delta;
 pub(crate) use epoch_state::{EpochState, EpochStep, UndoLog};
 pub(crate) use multiset::Multiset;
-pub(crate) use operator::{EvalContext, IndexRequests, Operator, Results, WatermarkStep, step_all};
+pub(crate) use operator::{
+    EvalContext, IndexRequests, Operator, Results, Visit, WatermarkStep, step_all,
+};
 pub(crate) use operators::normalize::{Normalize, normalize};
 pub(crate) use operators::source::KeyedResult;
 pub(crate) use rows::{EncodedRow, batch, take_rows};

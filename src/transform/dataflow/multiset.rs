@@ -9,6 +9,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::delta::Delta;
 use super::epoch_state::{EpochState, EpochStep, UndoLog};
+use super::operator::Visit;
 use super::rows::{self, EncodedRow};
 use crate::model::{Found, Lookup};
 
@@ -140,21 +141,21 @@ impl Multiset {
         rows::batch(&self.schema, columns, count)
     }
 
-    pub(crate) fn all(&self) -> Result<Vec<RecordBatch>, ArrowError> {
+    /// All rows, part by part.
+    pub(crate) fn scan(&self, visit: Visit<'_>) -> Result<()> {
         let repeated = |(row, count): (&'_ EncodedRow, &i64)| {
             std::iter::repeat_n(EncodedRow::clone(row), usize::try_from(*count).unwrap_or(0))
         };
-        let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut part, mut bytes) = (Vec::new(), 0);
         for row in self.rows.iter().flat_map(repeated) {
             bytes += row.len();
             part.push(row);
             if bytes > rows::PART_BYTES {
-                parts.push(self.decode(part.iter())?);
+                visit(self.decode(part.iter())?)?;
                 (part, bytes) = (Vec::new(), 0);
             }
         }
-        parts.push(self.decode(part.iter())?);
-        Ok(parts)
+        visit(self.decode(part.iter())?)
     }
 
     pub(crate) fn find(&self, lookup: Lookup<'_>) -> Result<Found, ArrowError> {

@@ -34,7 +34,24 @@ pub(crate) trait Results: fmt::Debug + Sync {
     /// How a result has changed in this epoch.
     fn delta(&self, name: &str) -> Option<&Delta>;
     fn find(&self, name: &str, lookup: Lookup<'_>, context: &EvalContext<'_>) -> Result<Found>;
-    fn all(&self, name: &str, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>>;
+    /// Shows `visit` all rows of a result, part by part.
+    fn scan(&self, name: &str, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()>;
+}
+
+/// What is shown the parts of all rows; an error ends it.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(RecordBatch) -> Result<()>;
+
+/// All rows of an operator at once.
+pub(crate) fn all_rows(
+    operator: &dyn Operator,
+    context: &EvalContext<'_>,
+) -> Result<Vec<RecordBatch>> {
+    let mut parts = Vec::new();
+    operator.scan(context, &mut |part| {
+        parts.push(part);
+        Ok(())
+    })?;
+    Ok(parts)
 }
 
 /// Where operators say what their look-ups need.
@@ -47,7 +64,7 @@ pub(crate) trait IndexRequests {
 
 /// A node of the tree.
 ///
-/// Order: in each epoch `advance` is called once, on every node; after it, `find`, `count` and `all` show
+/// Order: in each epoch `advance` is called once, on every node; after it, `find`, `count` and `scan` show
 /// the rows at the end of the epoch. [`Self::load`] is called once before all of that.
 pub(crate) trait Operator: fmt::Debug + Send + Sync {
     fn schema(&self) -> &SchemaRef;
@@ -73,8 +90,8 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync {
         Ok(counts)
     }
 
-    /// All rows, in parts: a column of a batch holds two gigabytes at most.
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>>;
+    /// Shows `visit` all rows, part by part.
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()>;
 
     /// Columns whose values no two rows share, if any are known.
     fn unique(&self) -> Option<Vec<usize>>;

@@ -30,7 +30,7 @@ pub(crate) fn take_rows(batch: &RecordBatch, at: &UInt32Array) -> Result<RecordB
     self::batch(batch.schema_ref(), columns.collect::<Result<_, _>>()?, at.len())
 }
 
-/// Bytes of the rows that are put together to one part of all rows.
+/// Bytes of the rows that are put together to one part of all rows: a column of a batch holds two gigabytes at most.
 pub(crate) const PART_BYTES: usize = 64 << 20;
 
 /// The parts as one batch.

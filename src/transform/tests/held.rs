@@ -98,8 +98,12 @@ impl CurrentRows for Held {
         Ok(counts)
     }
 
-    fn all(&self, table: &str) -> Result<Vec<RecordBatch>, ArrowError> {
-        Ok(vec![self.0[table].1.clone()])
+    fn scan(
+        &self,
+        table: &str,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        visit(self.0[table].1.clone())
     }
 }
 

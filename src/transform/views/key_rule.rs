@@ -52,7 +52,7 @@ enum KeyRows {
 }
 
 /// Rows that one key has several times, as far as they have been shown.
-type Seen = HashSet<(u32, EncodedRow)>;
+pub(crate) type Seen = HashSet<(u32, EncodedRow)>;
 
 /// What became of a difference of the query.
 #[derive(Debug)]
@@ -261,20 +261,20 @@ impl KeyRule {
         batch(&self.schema, columns, rows.len())
     }
 
-    /// Those of the query's rows that the result shows, which are all of them, in parts.
-    pub(crate) fn shown(&self, parts: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut seen = Seen::default();
-        let shown = |rows: RecordBatch| {
-            if self.is_shown_whole(&rows) {
-                return Ok(rows);
-            }
-            let is_shown = self.are_shown(&rows, |_| 0, &mut seen)?;
-            if is_shown.true_count() == is_shown.len() {
-                return Ok(rows);
-            }
-            filter_record_batch(&rows, &is_shown)
-        };
-        parts.into_iter().map(shown).collect()
+    /// Those of the query's rows that the result shows, of one part of all of them; `seen` is of the parts before.
+    pub(crate) fn shown(
+        &self,
+        rows: RecordBatch,
+        seen: &mut Seen,
+    ) -> Result<RecordBatch, ArrowError> {
+        if self.is_shown_whole(&rows) {
+            return Ok(rows);
+        }
+        let is_shown = self.are_shown(&rows, |_| 0, seen)?;
+        if is_shown.true_count() == is_shown.len() {
+            return Ok(rows);
+        }
+        filter_record_batch(&rows, &is_shown)
     }
 
     /// Those of the found rows that the result shows.
@@ -292,22 +292,24 @@ impl KeyRule {
         Ok(Found { rows, key_of: kept.filter(|(_, kept)| *kept).map(|(key, _)| *key).collect() })
     }
 
-    /// Of all rows of the query, in parts, those that the result does not show.
-    pub(crate) fn left_out(&self, parts: &[RecordBatch]) -> Result<LeftOut, ArrowError> {
-        let (mut left_out, mut seen) = (LeftOut::default(), Seen::default());
-        for rows in parts {
-            let is_whole = has_no_null(&self.key_columns(rows), rows.num_rows());
-            let some = |mask: &BooleanArray| {
-                let at = mask.values().set_indices().take(LeftOut::MOST_ROWS).map(|at| at as u32);
-                take_rows(rows, &at.collect())
-            };
-            let is_broken = arrow::compute::not(&is_whole)?;
-            left_out.add_null_keys(some(&is_broken)?, is_broken.true_count() as u64);
-            let is_shown = self.are_shown(rows, |_| 0, &mut seen)?;
-            let is_twin = arrow::compute::and(&is_whole, &arrow::compute::not(&is_shown)?)?;
-            left_out.add_duplicates(some(&is_twin)?, is_twin.true_count() as u64);
-        }
-        Ok(left_out)
+    /// Adds the rows that the result does not show, of one part of all rows of the query.
+    pub(crate) fn add_left_out(
+        &self,
+        rows: &RecordBatch,
+        seen: &mut Seen,
+        left_out: &mut LeftOut,
+    ) -> Result<(), ArrowError> {
+        let is_whole = has_no_null(&self.key_columns(rows), rows.num_rows());
+        let some = |mask: &BooleanArray| {
+            let at = mask.values().set_indices().take(LeftOut::MOST_ROWS).map(|at| at as u32);
+            take_rows(rows, &at.collect())
+        };
+        let is_broken = arrow::compute::not(&is_whole)?;
+        left_out.add_null_keys(some(&is_broken)?, is_broken.true_count() as u64);
+        let is_shown = self.are_shown(rows, |_| 0, seen)?;
+        let is_twin = arrow::compute::and(&is_whole, &arrow::compute::not(&is_shown)?)?;
+        left_out.add_duplicates(some(&is_twin)?, is_twin.true_count() as u64);
+        Ok(())
     }
 
     /// `group_of` says which rows were looked up together: each of them may be there once, `seen` ones included.

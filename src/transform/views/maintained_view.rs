@@ -17,7 +17,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 
 use super::key_proof::KeyProof;
-use super::key_rule::{KeyRule, Keys, Ruled};
+use super::key_rule::{KeyRule, Keys, Ruled, Seen};
 use super::keyed_output::{KeyedChanges, KeyedOutput};
 use super::left_out::LeftOut;
 use super::maintenance::Maintenance;
@@ -26,7 +26,7 @@ use crate::model::{
     Channel, Found, Lookup, PriorRow, ResultChanges, ResultMode, ResultTable, Window,
 };
 use crate::transform::dataflow::{
-    Delta, EpochState, EpochStep, EvalContext, IndexRequests, Multiset, Normalize, Operator,
+    Delta, EpochState, EpochStep, EvalContext, IndexRequests, Multiset, Normalize, Operator, Visit,
     normalize, step_all,
 };
 use crate::transform::error::TransformError;
@@ -211,21 +211,29 @@ impl MaintainedView {
         }
     }
 
-    /// The rows that it has now, in parts; of an appended one, those of this epoch.
-    pub(crate) fn all(&self, context: &EvalContext<'_>) -> DataFusionResult<Vec<RecordBatch>> {
-        let rows = self.all_of_query(context)?;
-        match &self.keyed {
-            Some(keyed) => Ok(keyed.rule.shown(rows)?),
-            None => Ok(rows),
+    /// Shows `visit` the rows that it has now, part by part; of an appended one, those of this epoch.
+    pub(crate) fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> DataFusionResult<()> {
+        let Some(keyed) = &self.keyed else { return self.scan_query(context, visit) };
+        let mut seen = Seen::default();
+        self.scan_query(context, &mut |rows| visit(keyed.rule.shown(rows, &mut seen)?))
+    }
+
+    fn scan_query(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> DataFusionResult<()> {
+        match &self.upkeep.state {
+            ViewState::Append => visit(self.delta.rows.clone()),
+            ViewState::Incremental { root } => root.scan(context, visit),
+            ViewState::Recompute { rows, .. } => rows.scan(visit),
         }
     }
 
-    fn all_of_query(&self, context: &EvalContext<'_>) -> DataFusionResult<Vec<RecordBatch>> {
-        match &self.upkeep.state {
-            ViewState::Append => Ok(vec![self.delta.rows.clone()]),
-            ViewState::Incremental { root } => root.all(context),
-            ViewState::Recompute { rows, .. } => Ok(rows.all()?),
-        }
+    /// The same at once.
+    pub(crate) fn all(&self, context: &EvalContext<'_>) -> DataFusionResult<Vec<RecordBatch>> {
+        let mut parts = Vec::new();
+        self.scan(context, &mut |part| {
+            parts.push(part);
+            Ok(())
+        })?;
+        Ok(parts)
     }
 
     /// Builds what is kept from the rows as they are, and emits nothing.
@@ -253,15 +261,19 @@ impl MaintainedView {
 
     /// Shows all rows to the rule of keys, if it goes by them.
     fn load_keys(&mut self, context: &EvalContext<'_>) -> DataFusionResult<()> {
-        let needs_rows = self.keyed.as_ref().is_some_and(|keyed| keyed.rule.needs_rows());
-        let parts = if needs_rows { self.all_of_query(context)? } else { Vec::new() };
-        if let Some(Keyed { rule, .. }) = &mut self.keyed {
-            rule.clear();
-            for part in parts {
-                rule.apply(&Delta::of(part, 1))?;
-            }
-        }
-        Ok(())
+        // Taken out, because the scan reads the view.
+        let Some(mut keyed) = self.keyed.take() else { return Ok(()) };
+        keyed.rule.clear();
+        let loaded = if keyed.rule.needs_rows() {
+            self.scan_query(context, &mut |part| {
+                keyed.rule.apply(&Delta::of(part, 1))?;
+                Ok(())
+            })
+        } else {
+            Ok(())
+        };
+        self.keyed = Some(keyed);
+        loaded
     }
 
     /// How the rows differ after an epoch.
@@ -342,9 +354,12 @@ impl MaintainedView {
         if is_proven {
             return Ok(LeftOut::default());
         }
-        let left_out =
-            self.all_of_query(context).and_then(|rows| Ok(keyed.rule.left_out(&rows)?));
-        left_out.map_err(|source| self.failed(source))
+        let (mut left_out, mut seen) = (LeftOut::default(), Seen::default());
+        let scanned = self.scan_query(context, &mut |rows| {
+            Ok(keyed.rule.add_left_out(&rows, &mut seen, &mut left_out)?)
+        });
+        scanned.map_err(|source| self.failed(source))?;
+        Ok(left_out)
     }
 
     /// Makes an error of this view, without holding it.

@@ -1,5 +1,6 @@
 //! All landed changes of given keys.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -34,7 +35,12 @@ pub(crate) async fn read(
     let bound = EncodedRows::new(&wanted, arrays, SystemTime::UNIX_EPOCH)?;
     let sql = select(table, landing, &wanted);
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
-    let mut read = snapshot::ReadRows::new(table, &landing.name);
+    let mut changelogs = Vec::new();
+    let mut take = |rows| {
+        changelogs.push(rows);
+        ControlFlow::Continue(())
+    };
+    let mut read = snapshot::ReadRows::new(table, &landing.name, &mut take);
     for bound in bound.bind(&sql)? {
         let statement = connection.prepare(&bound.sql).await.map_err(failed)?;
         let params = bound.params.iter().map(|param| &**param as &(dyn ToSql + Sync));
@@ -42,10 +48,10 @@ pub(crate) async fn read(
         let rows = rows.inspect_ok(|_| connection.deadline.record_activity());
         let mut rows = pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            read.add(row)?;
+            let _wants_more = read.add(row)?;
         }
     }
-    let changelogs = read.finish()?;
+    read.finish()?;
     connection.commit().await.map_err(failed)?;
     Ok(changelogs)
 }

@@ -1,6 +1,7 @@
 //! The newest row per key of a landing table, as changelogs.
 
 use std::error::Error as StdError;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -30,20 +31,27 @@ use crate::sink::postgres::schema::wire_format::{
     POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire,
 };
 use crate::sink::postgres::target::table::TargetTable;
-use crate::sink::{BOOTSTRAP_BYTES, BOOTSTRAP_ROWS, SinkError};
+use crate::sink::{BOOTSTRAP_BYTES, BOOTSTRAP_ROWS, SinkError, TakeRows};
 
 /// How the landing tables are read.
 pub(crate) const READ_ONLY: &str = "ISOLATION LEVEL READ COMMITTED READ ONLY";
 
-/// Reads the newest row of each key; rows are streamed, and only the chunk at hand is kept twice.
+/// Which newest rows are read: those that changed `since` a time, in microseconds since 1970.
+#[derive(Clone, Copy)]
+pub(crate) struct NewestRows<'a> {
+    pub(crate) schema: &'a str,
+    pub(crate) target: Option<&'a TargetTable>,
+    pub(crate) table: &'a Arc<Table>,
+    pub(crate) since: Option<i64>,
+}
+
+/// Reads the newest row of each key; rows are streamed, and only the chunk at hand is in memory.
 pub(crate) async fn read(
     connection: &mut Connection,
-    schema: &str,
-    target: Option<&TargetTable>,
-    table: &Arc<Table>,
-    since: Option<i64>,
-) -> Result<Vec<Changelog>, SinkError> {
-    let Some(name) = target_name(table) else { return Ok(Vec::new()) };
+    NewestRows { schema, target, table, since }: NewestRows<'_>,
+    take: TakeRows<'_>,
+) -> Result<(), SinkError> {
+    let Some(name) = target_name(table) else { return Ok(()) };
     let doing = format!("reading {name}");
     let failed = |error| classify(&doing, error);
     connection.begin_long(READ_ONLY).await.map_err(failed)?;
@@ -53,14 +61,15 @@ pub(crate) async fn read(
     let since = since.iter().map(|since| (since, Type::INT8));
     let rows = connection.client.query_typed_raw(&sql, since).await.map_err(failed)?;
     let mut rows = pin!(rows);
-    let mut read = ReadRows::new(table, name);
+    let mut read = ReadRows::new(table, name, take);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         connection.deadline.record_activity();
-        read.add(row)?;
+        if read.add(row)?.is_break() {
+            break;
+        }
     }
-    let changelogs = read.finish()?;
-    connection.commit().await.map_err(failed)?;
-    Ok(changelogs)
+    read.finish()?;
+    connection.commit().await.map_err(failed)
 }
 
 /// The declared columns in their natural types, then the landing table's own, all of `newest`. A value
@@ -169,36 +178,37 @@ pub(crate) struct ReadRows<'a> {
     name: &'a str,
     chunk: Vec<Row>,
     bytes: usize,
-    changelogs: Vec<Changelog>,
+    take: TakeRows<'a>,
 }
 
 impl<'a> ReadRows<'a> {
-    pub(crate) fn new(table: &'a Arc<Table>, name: &'a str) -> Self {
-        Self { table, name, chunk: Vec::new(), bytes: 0, changelogs: Vec::new() }
+    pub(crate) fn new(table: &'a Arc<Table>, name: &'a str, take: TakeRows<'a>) -> Self {
+        Self { table, name, chunk: Vec::new(), bytes: 0, take }
     }
 
-    pub(crate) fn add(&mut self, row: Row) -> Result<(), SinkError> {
+    /// Whether more rows are wanted.
+    pub(crate) fn add(&mut self, row: Row) -> Result<ControlFlow<()>, SinkError> {
         self.bytes += row.raw_size_bytes();
         self.chunk.push(row);
         if self.chunk.len() == BOOTSTRAP_ROWS || self.bytes >= BOOTSTRAP_BYTES {
-            self.close()?;
+            return self.close();
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.changelogs.push(changelog(self.table, self.name, &self.chunk)?);
+    fn close(&mut self) -> Result<ControlFlow<()>, SinkError> {
+        let rows = changelog(self.table, self.name, &self.chunk)?;
         self.chunk.clear();
         self.bytes = 0;
-        Ok(())
+        Ok((self.take)(rows))
     }
 
     /// Rows keep their statements, which must be gone before their transaction is: it ends after this.
-    pub(crate) fn finish(mut self) -> Result<Vec<Changelog>, SinkError> {
+    pub(crate) fn finish(mut self) -> Result<(), SinkError> {
         if !self.chunk.is_empty() {
-            self.close()?;
+            let _is_last = self.close()?;
         }
-        Ok(self.changelogs)
+        Ok(())
     }
 }
 

@@ -118,7 +118,7 @@ impl DiskTable {
         let (prefix, mut rows) = (joined(&index.prefix, &[key]), Vec::new());
         self.engine.each(Kind::Entries, &prefix, |entry, _| {
             rows.push(KeyBytes::from(&entry[prefix.len()..]));
-            Ok(())
+            Ok::<(), DiskError>(())
         })?;
         Ok(rows)
     }
@@ -130,22 +130,17 @@ impl DiskTable {
         mut visit: impl FnMut(Vec<(KeyBytes, DiskRow)>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut part: Vec<(KeyBytes, DiskRow)> = Vec::new();
-        let mut failed = None;
         self.engine.each(Kind::Rows, &self.prefix, |key, record| {
             let key = &key[self.prefix.len()..];
-            if failed.is_none() && !is_hidden(key) {
+            if !is_hidden(key) {
                 part.push((key.into(), self.read(record)?));
                 if part.len() == AT_ONCE {
-                    failed = visit(std::mem::take(&mut part)).err();
+                    visit(std::mem::take(&mut part))?;
                 }
             }
-            Ok(())
+            Ok::<(), E>(())
         })?;
-        match failed {
-            Some(error) => Err(error),
-            None if part.is_empty() => Ok(()),
-            None => visit(part),
-        }
+        if part.is_empty() { Ok(()) } else { visit(part) }
     }
 
     /// Writes keys that leave memory over what is here of them.
@@ -213,7 +208,7 @@ impl DiskTable {
             let mut keys: Vec<Box<[u8]>> = Vec::new();
             self.engine.each(kind, &self.prefix, |key, _| {
                 keys.push(key.into());
-                Ok(())
+                Ok::<(), DiskError>(())
             })?;
             for part in keys.chunks(AT_ONCE) {
                 let mut writes = self.engine.writes();

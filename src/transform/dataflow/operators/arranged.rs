@@ -1,7 +1,6 @@
 //! A copy of its input with indexes: `rows += dI`. It stands where a join must look up an input by columns
 //! that the input itself cannot be searched by.
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
@@ -9,7 +8,9 @@ use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::epoch_state::EpochState;
 use crate::transform::dataflow::multiset::Multiset;
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 
 /// Keeps the rows of its input, so that they can be looked up by columns that the input can't be.
 #[derive(Debug)]
@@ -33,10 +34,8 @@ impl Operator for Arranged {
     fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
         self.input.load(context)?;
         self.rows.clear();
-        for part in self.input.all(context)? {
-            self.rows.apply(&Delta::of(part, 1))?;
-        }
-        Ok(())
+        let Self { input, rows } = self;
+        input.scan(context, &mut |part| Ok(rows.apply(&Delta::of(part, 1))?))
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
@@ -53,8 +52,8 @@ impl Operator for Arranged {
         Ok(self.rows.find(lookup)?)
     }
 
-    fn all(&self, _: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        Ok(self.rows.all()?)
+    fn scan(&self, _: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        self.rows.scan(visit)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -7,7 +7,9 @@ use datafusion::error::Result;
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::join_keys::JoinKeys;
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 use crate::transform::dataflow::rows;
 
 /// Rows that the query itself holds, as in `VALUES`.
@@ -53,8 +55,8 @@ impl Operator for Constant {
         Ok(Found { rows: found, key_of: pairs.into_iter().map(|(key, _)| key).collect() })
     }
 
-    fn all(&self, _: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        Ok(vec![self.rows.clone()])
+    fn scan(&self, _: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        visit(self.rows.clone())
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

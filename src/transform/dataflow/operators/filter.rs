@@ -1,6 +1,5 @@
 //! `WHERE`: the difference is filtered like the rows, `d(filter(I)) = filter(dI)`. It keeps nothing.
 
-use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
@@ -8,7 +7,9 @@ use datafusion::error::Result;
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::expression::{Expression, mask};
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 use crate::transform::dataflow::rows::filter_found;
 
 /// The rows that satisfy a condition.
@@ -50,10 +51,10 @@ impl Operator for Filter {
         Ok(filter_found(&found, &mask(&self.condition, &found.rows)?)?)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        let kept =
-            |rows: RecordBatch| Ok(filter_record_batch(&rows, &mask(&self.condition, &rows)?)?);
-        self.input.all(context)?.into_iter().map(kept).collect()
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        self.input.scan(context, &mut |rows| {
+            visit(filter_record_batch(&rows, &mask(&self.condition, &rows)?)?)
+        })
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -7,7 +7,9 @@ use datafusion::error::Result;
 
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 use crate::transform::dataflow::rows;
 
 /// The rows of the input in the types of a result; a value that does not fit is an error, not NULL.
@@ -63,8 +65,8 @@ impl Operator for Normalize {
         self.input.count(lookup, context)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        self.input.all(context)?.iter().map(|rows| self.apply(rows)).collect()
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        self.input.scan(context, &mut |rows| visit(self.apply(&rows)?))
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

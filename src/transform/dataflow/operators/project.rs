@@ -9,7 +9,9 @@ use datafusion::error::Result;
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::expression::{Expression, column, evaluate};
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 use crate::transform::dataflow::rows;
 
 /// Columns computed from those of the input.
@@ -79,8 +81,8 @@ impl Operator for Project {
         self.input.count(Lookup { columns: &columns, ..lookup }, context)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        self.input.all(context)?.iter().map(|rows| self.apply(rows)).collect()
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        self.input.scan(context, &mut |rows| visit(self.apply(&rows)?))
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -9,11 +9,14 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::or;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::error::Result;
 
 use crate::model::{Found, Lookup, ResultTable, Table};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 
 /// Some columns of a source table.
 #[derive(Debug)]
@@ -98,10 +101,19 @@ impl Operator for TableSource {
         Ok(context.tables.count(&self.table.name, Lookup { columns: &columns, ..lookup })?)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        let batches = context.tables.all(&self.table.name)?;
-        let projected = batches.iter().map(|batch| batch.project(&self.projection));
-        Ok(projected.collect::<Result<Vec<_>, _>>()?)
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        let mut failed = None;
+        let scanned = context.tables.scan(&self.table.name, &mut |batch| {
+            visit(batch.project(&self.projection)?).map_err(|error| {
+                // It comes back as it is.
+                failed = Some(error);
+                ArrowError::ComputeError("the reader of a scan has failed".to_owned())
+            })
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(scanned?),
+        }
     }
 
     fn unique(&self) -> Option<Vec<usize>> {
@@ -177,10 +189,10 @@ impl Operator for ResultSource {
         Ok(Found { rows: found.rows.project(&self.projection)?, key_of: found.key_of })
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        let batches = context.results.all(&self.name, context)?;
-        let projected = batches.iter().map(|batch| batch.project(&self.projection));
-        Ok(projected.collect::<Result<Vec<_>, _>>()?)
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        context
+            .results
+            .scan(&self.name, context, &mut |batch| visit(batch.project(&self.projection)?))
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -20,8 +20,9 @@ use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::epoch_state::{EpochState, EpochStep, UndoLog};
 use crate::transform::dataflow::expression::{Expression, evaluate};
 use crate::transform::dataflow::operator::{
-    BoxedOperator, EvalContext, IndexRequests, Operator, WatermarkStep,
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit, WatermarkStep,
 };
+use crate::transform::dataflow::operators::constant::Constant;
 use crate::transform::dataflow::rows::{self, EncodedRow};
 
 /// A comparison of a time with `watermark()`, plus or minus a constant interval.
@@ -232,10 +233,13 @@ impl Operator for TemporalFilter {
         self.input.load(context)?;
         self.ahead.iter_mut().for_each(BTreeMap::clear);
         self.ahead_bytes = 0;
-        for part in self.input.all(context)? {
-            self.remember(&Delta::of(part, 1), context.watermark.now)?;
-        }
-        Ok(())
+        // Taken out for the scan, because what is remembered changes meanwhile.
+        let none = Constant::boxed(RecordBatch::new_empty(SchemaRef::clone(self.input.schema())));
+        let input = std::mem::replace(&mut self.input, none);
+        let now = context.watermark.now;
+        let loaded = input.scan(context, &mut |part| self.remember(&Delta::of(part, 1), now));
+        self.input = input;
+        loaded
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
@@ -264,9 +268,9 @@ impl Operator for TemporalFilter {
         self.input.count(lookup, context)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
         let now = context.watermark.now;
-        self.input.all(context)?.iter().map(|rows| self.flag(rows, now)).collect()
+        self.input.scan(context, &mut |rows| visit(self.flag(&rows, now)?))
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -7,7 +7,9 @@ use datafusion::error::Result;
 
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
 use crate::transform::dataflow::rows;
 
 /// The rows of several inputs, one after the other.
@@ -63,14 +65,9 @@ impl Operator for Union {
         Ok(Found { rows: concat_batches(&self.schema, &batches)?, key_of })
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        let mut parts = Vec::new();
-        for input in &self.inputs {
-            for part in input.all(context)? {
-                parts.push(self.renamed(&part)?);
-            }
-        }
-        Ok(parts)
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        let mut renamed = |part: RecordBatch| visit(self.renamed(&part)?);
+        self.inputs.iter().try_for_each(|input| input.scan(context, &mut renamed))
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -24,7 +24,10 @@ use crate::model::{Found, KeyBytes as Key, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::epoch_state::{EpochState, EpochStep, UndoLog};
 use crate::transform::dataflow::expression::{Expression, evaluate};
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
+};
+use crate::transform::dataflow::operators::constant::Constant;
 use crate::transform::dataflow::rows;
 use call::{CallInput, GroupState};
 
@@ -253,14 +256,19 @@ impl Operator for Aggregate {
             let group = self.new_group();
             self.groups.insert(Key::default(), group);
         }
-        for part in self.input.all(context)? {
+        // Taken out for the scan, because the groups change meanwhile.
+        let none = Constant::boxed(RecordBatch::new_empty(SchemaRef::clone(self.input.schema())));
+        let input = std::mem::replace(&mut self.input, none);
+        let loaded = input.scan(context, &mut |part| {
             let delta = Delta::of(part, 1);
-            if !delta.is_empty() {
-                let grouping = self.group_rows(&delta.rows)?;
-                self.apply(&delta, &grouping)?;
+            if delta.is_empty() {
+                return Ok(());
             }
-        }
-        Ok(())
+            let grouping = self.group_rows(&delta.rows)?;
+            self.apply(&delta, &grouping)
+        });
+        self.input = input;
+        loaded
     }
 
     fn advance(&mut self, context: &EvalContext<'_>) -> Result<Delta> {
@@ -304,18 +312,17 @@ impl Operator for Aggregate {
         Ok(Found { rows: self.rows_of(&wanted.iter().collect::<Vec<_>>())?, key_of })
     }
 
-    fn all(&self, _: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        let (mut parts, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
+    fn scan(&self, _: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        let (mut keys, mut bytes) = (Vec::new(), 0);
         for (key, group) in &self.groups {
             keys.push(key);
             bytes += key.len() + group.states.iter().map(GroupState::memory).sum::<usize>();
             if bytes > rows::PART_BYTES {
-                parts.push(self.rows_of(&keys)?);
+                visit(self.rows_of(&keys)?)?;
                 (keys, bytes) = (Vec::new(), 0);
             }
         }
-        parts.push(self.rows_of(&keys)?);
-        Ok(parts)
+        visit(self.rows_of(&keys)?)
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

@@ -17,7 +17,9 @@ use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
 use crate::transform::dataflow::expression::{Expression, mask};
 use crate::transform::dataflow::join_keys::JoinKeys;
-use crate::transform::dataflow::operator::{BoxedOperator, EvalContext, IndexRequests, Operator};
+use crate::transform::dataflow::operator::{
+    BoxedOperator, EvalContext, IndexRequests, Operator, Visit, all_rows,
+};
 use crate::transform::dataflow::rows::{
     agree, beside, columns, filter_found, null_rows, take_rows, whole,
 };
@@ -116,7 +118,7 @@ impl Join {
         if self.on.left.is_empty() {
             return every_pair(
                 left.num_rows(),
-                &whole(self.right.schema(), &self.right.all(context)?)?,
+                &whole(self.right.schema(), &all_rows(&*self.right, context)?)?,
             );
         }
         self.right.find(self.lookup(&self.on.right, &self.left_keys(left)), context)
@@ -127,7 +129,7 @@ impl Join {
         if self.on.left.is_empty() {
             return every_pair(
                 right.num_rows(),
-                &whole(self.left.schema(), &self.left.all(context)?)?,
+                &whole(self.left.schema(), &all_rows(&*self.left, context)?)?,
             );
         }
         self.left.find(self.lookup(&self.on.left, &self.right_keys(right)?), context)
@@ -342,15 +344,14 @@ impl Operator for Join {
         Ok(found)
     }
 
-    fn all(&self, context: &EvalContext<'_>) -> Result<Vec<RecordBatch>> {
-        let mut parts = Vec::new();
-        for left in self.left.all(context)? {
+    fn scan(&self, context: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
+        self.left.scan(context, &mut |left| {
             for at in (0..left.num_rows()).step_by(ROWS_AT_ONCE) {
                 let left = left.slice(at, ROWS_AT_ONCE.min(left.num_rows() - at));
-                parts.push(self.join_rows(&left, context)?.rows);
+                visit(self.join_rows(&left, context)?.rows)?;
             }
-        }
-        Ok(parts)
+            Ok(())
+        })
     }
 
     fn unique(&self) -> Option<Vec<usize>> {

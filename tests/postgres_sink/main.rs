@@ -17,7 +17,6 @@ mod pooler;
 mod postgres;
 mod refused;
 mod rest;
-mod rest_access;
 mod roles;
 mod schema_repairs;
 mod server_faults;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::config::DecodeConfig;
-use super::debezium::{self, ChangeEvent, DebeziumEvent, SchemaMessage, TopicPattern, Unavailable};
+use super::debezium::{
+    self, Bodies, ChangeEvent, DebeziumEvent, SchemaMessage, TopicPattern, Unavailable,
+};
 use super::decoded::{DecodeError, Decoded};
 use super::epoch_rows::EpochRows;
 use super::limits::{Limits, MAX_EPOCH_BYTES};
@@ -89,7 +91,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes `messages`, given in broker order; every table's rows keep it.
+    /// Decodes `messages`, given in broker order; every table's rows keep it. A message that is a JSON array of events
+    /// is these, in their order.
     ///
     /// An update that changes the key yields a delete of the old key before it, with the same offset
     /// and the suffix `#before` in its event id.
@@ -101,7 +104,9 @@ impl Decoder {
         messages: &[Message],
         spools: &Generations,
     ) -> Result<Decoded, DecodeError> {
-        let size = |m: &Message| 2 * (m.payload.len() + m.topic.len()) + ROW_OVERHEAD;
+        let of_row = |m: &Message| 2 * m.topic.len() + ROW_OVERHEAD;
+        let size =
+            |m: &Message| 2 * m.payload.len() + debezium::event_count(&m.payload) * of_row(m);
         let bytes = messages.iter().map(size).sum();
         if bytes > MAX_EPOCH_BYTES {
             return Err(DecodeError::EpochTooLarge { bytes });
@@ -118,7 +123,7 @@ impl Decoder {
         epoch.finish()
     }
 
-    /// Takes in one message. What comes back is wrong with a document of its row alone.
+    /// Takes in one message. What comes back is wrong with a document of its row alone, or with some events of an array.
     fn message<'a>(
         &mut self,
         message: &'a Message,
@@ -126,7 +131,29 @@ impl Decoder {
         epoch: &mut EpochRows<'a>,
     ) -> Result<Option<EventRefusal>, EventRefusal> {
         self.check_size(message)?;
-        let change = match debezium::read(message, self.topics.as_ref())? {
+        match debezium::bodies(&message.payload)? {
+            Bodies::One(text) => self.event(message, position, self.read(message, text)?, epoch),
+            Bodies::Array(texts) => Ok(self.array(message, position, &texts, epoch)),
+        }
+    }
+
+    pub(super) fn read<'a>(
+        &self,
+        message: &'a Message,
+        text: &'a str,
+    ) -> Result<DebeziumEvent<'a>, EventRefusal> {
+        debezium::read(message, text, self.topics.as_ref())
+    }
+
+    /// Takes in one event. What comes back is wrong with a document of its row alone.
+    pub(super) fn event<'a>(
+        &mut self,
+        message: &'a Message,
+        position: Position,
+        event: DebeziumEvent<'a>,
+        epoch: &mut EpochRows<'a>,
+    ) -> Result<Option<EventRefusal>, EventRefusal> {
+        let change = match event {
             DebeziumEvent::Change(change) => change,
             other => {
                 epoch.decoded.passed.count(&other);
@@ -178,7 +205,7 @@ impl Decoder {
     }
 
     /// `None`: no table is declared or registered for it.
-    fn table_of(&self, change: &ChangeEvent<'_>) -> Result<Option<usize>, EventRefusal> {
+    pub(super) fn table_of(&self, change: &ChangeEvent<'_>) -> Result<Option<usize>, EventRefusal> {
         let index = self.index_of(&change.schema, &change.table);
         if index.is_none() && change.schema.is_empty() && self.by_name.contains_key(&*change.table)
         {

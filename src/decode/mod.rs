@@ -5,6 +5,7 @@
 //! declared tables and the Arrow side, `schema` what events say about tables. Decimals never pass through a float, and a value with two
 //! plausible readings is refused rather than guessed.
 
+mod arrays;
 mod config;
 mod debezium;
 mod decoded;
@@ -22,6 +23,7 @@ mod table_decoder;
 #[cfg(test)]
 mod tests;
 
+pub use arrays::{event_count, register};
 pub use config::{DecodeConfig, UnknownTables};
 pub use decoded::{DecodeError, Decoded, Passed};
 pub use decoder::{Decoder, DecoderSetup};

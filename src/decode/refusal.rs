@@ -53,6 +53,12 @@ pub(super) enum EventRefusal {
          declare it as VARCHAR, or raise it"
     )]
     TooDeep { table: String, column: String, limit: usize },
+    #[error("{told}")]
+    InArray {
+        /// Which events of a JSON array are refused and why.
+        told: String,
+        first: Box<Self>,
+    },
     #[error("table {table}: the XML in column {column} can't be read: {reason}")]
     MalformedXml { table: String, column: String, reason: String },
 }
@@ -72,6 +78,7 @@ impl EventRefusal {
             Self::UndeclaredTooLarge { .. } => ErrorType::UndeclaredTooLarge,
             Self::TooDeep { .. } => ErrorType::TooDeep,
             Self::MalformedXml { .. } => ErrorType::MalformedXml,
+            Self::InArray { first, .. } => first.error_type(),
         }
     }
 
@@ -98,6 +105,7 @@ impl EventRefusal {
             Self::TooDeep { table, column, .. } | Self::MalformedXml { table, column, .. } => {
                 (Some(table), Some(column))
             }
+            Self::InArray { first, .. } => first.place(),
             Self::UnsupportedOperation { table, .. }
             | Self::TooManyColumns { table, .. }
             | Self::UndeclaredTooLarge { table, .. } => (Some(table), None),

@@ -1,3 +1,4 @@
+mod arrays;
 mod control_messages;
 mod dialects;
 mod discovered_tables;

@@ -43,7 +43,7 @@ pub use epoch::{
 };
 pub use key_bytes::KeyBytes;
 pub use offsets::{
-    Generation, Generations, Knowledge, KnownOffsets, Offset, OffsetParseError, OffsetSet,
+    EventId, Generation, Generations, Knowledge, KnownOffsets, Offset, OffsetParseError, OffsetSet,
     Position, PositionError, Scn,
 };
 pub use result::{

@@ -92,6 +92,8 @@ pub enum SinkError {
 pub struct RefusedRow {
     /// The source table in SQL.
     pub table: String,
+    /// The same as the source names it.
+    pub source: String,
     /// The message that the row comes from.
     pub offset: Offset,
     /// The target's column, where that is known.

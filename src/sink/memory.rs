@@ -16,9 +16,9 @@ use async_trait::async_trait;
 use self::landed::{history, newest};
 use super::{LedgerRow, Sink, SinkError, TakeRows, landed_counts, new_run_id, result_counts};
 use crate::model::{
-    Changelog, Channel, DeadLetter, Epoch, EpochCommit, Generations, Landing, LedgerPosition,
-    Offset, Replayed, ResultChanges, ResultLetter, ResultMode, ResultTable, SchemaChange,
-    SchemaChangeKind, Table,
+    Changelog, Channel, DeadLetter, Epoch, EpochCommit, EventId, Generations, Landing,
+    LedgerPosition, Offset, Replayed, ResultChanges, ResultLetter, ResultMode, ResultTable,
+    SchemaChange, SchemaChangeKind, Table,
 };
 
 /// What the sinks of a test write to. Clones share it, so that a test can look inside while a
@@ -182,7 +182,7 @@ impl Sink for MemorySink {
         rows.map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
     }
 
-    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError> {
+    async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError> {
         let state = self.target.state();
         if state.fault == CommitFault::Unavailable {
             return Err(unavailable("looking for events that are committed".to_owned()));
@@ -190,7 +190,7 @@ impl Sink for MemorySink {
         let landed = state.landing.values().flatten().flat_map(|changes| changes.offsets.iter());
         let dead = state.dead_letters.iter().map(|letter| &letter.offset);
         let known: HashSet<&Offset> = landed.chain(dead).collect();
-        Ok(events.iter().filter(|event| known.contains(event)).copied().collect())
+        Ok(events.iter().map(EventId::offset).filter(|offset| known.contains(offset)).collect())
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {

@@ -30,7 +30,8 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use crate::model::{
-    Changelog, Epoch, EpochCommit, Landing, LedgerPosition, Offset, OffsetSet, ResultMode, Table,
+    Changelog, Epoch, EpochCommit, EventId, Landing, LedgerPosition, Offset, OffsetSet, ResultMode,
+    Table,
 };
 
 /// A target that takes whole epochs.
@@ -109,9 +110,9 @@ pub trait Sink: Send {
         keys: &RecordBatch,
     ) -> Result<Vec<Changelog>, SinkError>;
 
-    /// Which of these events are landed or dead letters: what is known of messages that are older than what the ledger
-    /// has exactly. Events that leave no row (a tombstone) are not among them, and may be processed again.
-    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError>;
+    /// The messages of which one of these events is landed or a dead letter: what is known of messages that are older
+    /// than what the ledger has exactly. Events that leave no row (a tombstone) are not among them, and may be processed again.
+    async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError>;
 
     /// Rows of these changelogs that [`Self::commit`] would refuse, as far as can be told before. To be
     /// asked before they are folded: a refused row must not be part of a result. Changes nothing.

@@ -18,7 +18,7 @@ use arrow::row::Rows;
 use super::error::StateError;
 use super::store::{KeyEncoder, TableStore};
 use super::stores::StateStores;
-use crate::model::{Changelog, Lookup, Offset, Operation, Position, SystemColumn};
+use crate::model::{Changelog, EventId, Lookup, Offset, Operation, Position, SystemColumn};
 
 impl StateStores {
     /// Makes of the rows of new documents the changes of their tables; the changes of other tables stay
@@ -31,7 +31,7 @@ impl StateStores {
     pub fn extract(
         &self,
         changes: Vec<Changelog>,
-        kept: &HashMap<String, HashSet<Offset>>,
+        kept: &HashMap<String, HashSet<Position>>,
     ) -> Result<Vec<Changelog>, StateError> {
         let is_extracted = |c: &Changelog| c.table.is_extracted();
         let (found, mut rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_extracted);
@@ -62,7 +62,7 @@ struct Replacing<'a> {
     parent: &'a TableStore,
     changes: &'a Changelog,
     found: Option<&'a Changelog>,
-    kept: Option<&'a HashSet<Offset>>,
+    kept: Option<&'a HashSet<Position>>,
 }
 
 /// Where a row is: in memory or in the changelog of found rows.
@@ -96,7 +96,7 @@ struct KnownRows {
     stored_rows: Rows,
     found_rows: Rows,
     /// The found rows of each event.
-    of_event: HashMap<Offset, std::ops::Range<usize>>,
+    of_event: HashMap<Position, std::ops::Range<usize>>,
 }
 
 impl Replacing<'_> {
@@ -157,10 +157,11 @@ impl Replacing<'_> {
         Ok((known, children))
     }
 
-    fn of_event(&self) -> HashMap<Offset, std::ops::Range<usize>> {
-        let mut of_event: HashMap<Offset, std::ops::Range<usize>> = HashMap::new();
-        for (row, offset) in self.found.iter().flat_map(|found| found.offsets.iter().enumerate()) {
-            of_event.entry(*offset).or_insert(row..row).end = row + 1;
+    fn of_event(&self) -> HashMap<Position, std::ops::Range<usize>> {
+        let mut of_event: HashMap<Position, std::ops::Range<usize>> = HashMap::new();
+        let positions = self.found.iter().flat_map(|found| found.positions.iter().enumerate());
+        for (row, position) in positions {
+            of_event.entry(*position).or_insert(row..row).end = row + 1;
         }
         of_event
     }
@@ -175,9 +176,9 @@ impl Replacing<'_> {
         let mut written = Vec::new();
         let mut truncations = self.changes.truncations.iter().peekable();
         // An event that changes a key is a delete under the old one, and then the row under the new one.
-        let mut moved: Option<(Offset, Children)> = None;
+        let mut moved: Option<(Position, Children)> = None;
         for (row, parent) in of_row.iter().enumerate() {
-            let (position, offset) = (self.changes.positions[row], self.changes.offsets[row]);
+            let position = self.changes.positions[row];
             if truncations.next_if(|t| t.position < position).is_some() {
                 while truncations.next_if(|t| t.position < position).is_some() {}
                 parents.iter_mut().for_each(|parent| parent.children.clear());
@@ -187,17 +188,17 @@ impl Replacing<'_> {
                 continue;
             }
             parent.newest = Some(position);
-            let is_kept = self.kept.is_some_and(|kept| kept.contains(&offset));
+            let is_kept = self.kept.is_some_and(|kept| kept.contains(&position));
             let new = match self.changes.operations[row] {
                 Operation::Delete => {
-                    moved = Some((offset, parent.children.clone()));
+                    moved = Some((position, parent.children.clone()));
                     Children::new()
                 }
-                _ if is_kept => match moved.take().filter(|(of, _)| *of == offset) {
+                _ if is_kept => match moved.take().filter(|(of, _)| *of == position) {
                     Some((_, children)) => children,
                     None => continue,
                 },
-                _ => self.new_children(known, offset),
+                _ => self.new_children(known, position),
             };
             let old = std::mem::take(&mut parent.children);
             parent.children = self.replace(known, row, old, new, &mut written);
@@ -205,9 +206,9 @@ impl Replacing<'_> {
         written
     }
 
-    fn new_children(&self, known: &KnownRows, offset: Offset) -> Children {
+    fn new_children(&self, known: &KnownRows, position: Position) -> Children {
         let numbers = known.found.column(self.width()).as_primitive::<Int32Type>();
-        let rows = known.of_event.get(&offset).cloned().unwrap_or(0..0);
+        let rows = known.of_event.get(&position).cloned().unwrap_or(0..0);
         rows.map(|row| (numbers.value(row), RowSource::Found(row))).collect()
     }
 
@@ -265,13 +266,15 @@ impl Replacing<'_> {
         let source_ts = of_parent(parent.system_column(SystemColumn::SourceTs))?;
         arrays.extend([Arc::clone(&source_ts), source_ts]);
         let offsets: Vec<Offset> = written.iter().map(|w| self.changes.offsets[w.by]).collect();
-        arrays.push(Arc::new(event_ids(&offsets)));
+        let positions: Vec<Position> =
+            written.iter().map(|w| self.changes.positions[w.by]).collect();
+        arrays.push(Arc::new(event_ids(&offsets, &positions)));
         arrays.push(of_parent(parent.system_column(SystemColumn::Topic))?);
         arrays.push(new_null_array(&DataType::Utf8, written.len()));
         Ok(Changelog {
             table: Arc::clone(self.store.table()),
             batch: RecordBatch::try_new(self.store.table().changelog_schema(), arrays)?,
-            positions: written.iter().map(|w| self.changes.positions[w.by]).collect(),
+            positions,
             offsets,
             scns: vec![None; written.len()],
             operations: written.iter().map(|written| written.operation).collect(),
@@ -304,13 +307,13 @@ impl RowSource {
     }
 }
 
-/// The offset with the number of the row among those of its event.
-fn event_ids(offsets: &[Offset]) -> StringArray {
+/// The id of the event with the number of the row among those of it.
+fn event_ids(offsets: &[Offset], positions: &[Position]) -> StringArray {
     let (mut last, mut number) = (None, 0);
-    let ids = offsets.iter().map(|offset| {
-        number = if last == Some(*offset) { number + 1 } else { 1 };
-        last = Some(*offset);
-        format!("{offset}#{number}")
+    let ids = offsets.iter().zip(positions).map(|(offset, position)| {
+        number = if last == Some(*position) { number + 1 } else { 1 };
+        last = Some(*position);
+        format!("{}#{number}", EventId::new(*offset, *position))
     });
     StringArray::from_iter_values(ids)
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use tidemark::model::{
-    AcceptedLoss, Epoch, EpochCommit, Generation, Knowledge, KnownOffsets, LostEpochs, Offset,
-    OffsetSet,
+    AcceptedLoss, Epoch, EpochCommit, EventId, Generation, Knowledge, KnownOffsets, LostEpochs,
+    Offset, OffsetSet,
 };
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{SPOOL, epoch, orders};
-use tidemark::sink::postgres::LedgerLimit;
+use tidemark::sink::postgres::{LedgerLimit, PostgresSink};
 use tidemark::sink::{AcceptedRange, LedgerHistory, Sink, SinkError};
 
 use crate::Database;
@@ -53,8 +53,20 @@ async fn ids_with_gaps_leave_no_more_ranges_than_can_come_again() {
     for id in [1, 3, 2] {
         assert_eq!(known.of(at(id)), Knowledge::Forgotten);
     }
-    let committed = sink.committed(&[at(1), at(2), at(3)]).await.unwrap();
+    let events = [1, 2, 3].map(|id| EventId::all(at(id), 1)).into_iter().flatten();
+    let committed = sink.committed(&events.collect::<Vec<_>>()).await.unwrap();
     assert_eq!(committed, [at(1), at(3)].into());
+    // Of an array all that has landed is its third event.
+    let landed = format!(
+        "INSERT INTO orders_history (order_id, operation, event_id, change_seq) VALUES (9, 'c', '{}#event3', 9)",
+        at(9)
+    );
+    client.batch_execute(&landed).await.unwrap();
+    let of_array = async |sink: &mut PostgresSink, events| {
+        sink.committed(&EventId::all(at(9), events).collect::<Vec<_>>()).await.unwrap()
+    };
+    assert_eq!(of_array(&mut sink, 2).await, [].into());
+    assert_eq!(of_array(&mut sink, 3).await, [at(9)].into());
 }
 
 #[tokio::test]

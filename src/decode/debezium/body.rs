@@ -1,11 +1,12 @@
-//! The body of a message, without the converter's wrapping.
+//! The bodies of a message's events, without the converter's wrapping.
 
 use serde_json::value::RawValue;
 
-use super::event::unknown;
 use super::fields::{EnvelopeField, EnvelopeFields, parse};
 use super::json_text::not_null;
 use crate::decode::refusal::EventRefusal;
+
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// A value that is there, and the schema section beside it.
 pub(super) struct Body<'a> {
@@ -16,13 +17,10 @@ pub(super) struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// `None`: there is no value.
-    pub(super) fn read(payload: &'a [u8]) -> Result<Option<Self>, EventRefusal> {
-        if payload.is_empty() {
+    pub(super) fn read(text: &'a str) -> Result<Option<Self>, EventRefusal> {
+        if text.is_empty() {
             return Ok(None);
         }
-        let text = std::str::from_utf8(payload)
-            .map_err(|error| EventRefusal::MalformedJson { reason: error.to_string() })?;
-        let text = only_event(text.trim_start_matches('\u{feff}'))?;
         let Some(outer) = parse(text)? else { return Ok(None) };
         let Some((inner, schema_section)) = wrapped(&outer) else {
             return Ok(Some(Self { text, fields: outer, schema_section: None }));
@@ -32,24 +30,44 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The event of a batch of one.
-///
-/// A larger batch is refused: the place of a message in the queue is what orders the changes of a row, and what
-/// tells a change from its redelivery, so a message can't be two changes.
-fn only_event(text: &str) -> Result<&str, EventRefusal> {
-    if !text.trim_ascii_start().starts_with('[') {
-        return Ok(text);
+/// The bodies of a message's events.
+pub(in crate::decode) enum Bodies<'a> {
+    /// Maybe nothing.
+    One(&'a str),
+    /// The events of a JSON array of several, or of none.
+    Array(Vec<&'a str>),
+}
+
+/// Takes a message apart into its events.
+pub(in crate::decode) fn bodies(payload: &[u8]) -> Result<Bodies<'_>, EventRefusal> {
+    let malformed = |reason: String| EventRefusal::MalformedJson { reason };
+    let text = std::str::from_utf8(payload).map_err(|error| malformed(error.to_string()))?;
+    let text = text.trim_start_matches(BYTE_ORDER_MARK);
+    if !is_array(text.as_bytes()) {
+        return Ok(Bodies::One(text));
     }
-    let events: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|error| EventRefusal::MalformedJson { reason: error.to_string() })?;
-    match events.as_slice() {
-        [event] => Ok(event.get()),
-        events => Err(unknown(&format!(
-            "it is a batch of {} events in a JSON array, and a message must be one event, because its place in \
-             the queue orders the changes: switch batches off where they are sent",
-            events.len()
-        ))),
+    let events: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    Ok(match events.as_slice() {
+        [event] => Bodies::One(event.get()),
+        events => Bodies::Array(events.iter().map(|event| event.get()).collect()),
+    })
+}
+
+/// How many events a payload is. What can't be read counts as one.
+pub(in crate::decode) fn event_count(payload: &[u8]) -> usize {
+    match bodies(payload) {
+        Ok(Bodies::Array(events)) => events.len(),
+        Ok(Bodies::One(_)) | Err(_) => 1,
     }
+}
+
+/// Whether a payload can be nothing but a JSON array.
+pub(in crate::decode) fn is_array(mut payload: &[u8]) -> bool {
+    while let Some(rest) = payload.strip_prefix(BYTE_ORDER_MARK.as_bytes()) {
+        payload = rest;
+    }
+    payload.trim_ascii_start().starts_with(b"[")
 }
 
 /// The payload and its schema section, if this is what the converter puts around a value.

@@ -40,7 +40,7 @@ struct CloudEvent<'a> {
 pub(super) fn read(text: &str) -> Result<Option<DebeziumEvent<'_>>, EventRefusal> {
     let Ok(event) = serde_json::from_str::<CloudEvent<'_>>(text) else { return Ok(None) };
     let Some(data) = event.data else { return Ok(None) };
-    let Some(body) = Body::read(data.get().as_bytes())? else {
+    let Some(body) = Body::read(data.get())? else {
         return Ok(Some(DebeziumEvent::Tombstone));
     };
     let rows = envelope::rows(&body.fields);

@@ -12,16 +12,17 @@ use super::{cloud_event, envelope, flat, golden_gate, headers};
 use crate::decode::refusal::EventRefusal;
 use crate::model::Message;
 
-/// Reads a message. The table that a change belongs to is the one that its envelope names, else its
+/// Reads an event of a message, whose body is `text`. The table that a change belongs to is the one that its envelope names, else its
 /// user properties, else its topic.
 ///
 /// # Errors
 /// [`EventRefusal::MalformedJson`] or [`EventRefusal::UnknownEnvelope`].
 pub(in crate::decode) fn read<'a>(
     message: &'a Message,
+    text: &'a str,
     topics: Option<&TopicPattern>,
 ) -> Result<DebeziumEvent<'a>, EventRefusal> {
-    let event = event(message, topics)?;
+    let event = event(message, text, topics)?;
     let DebeziumEvent::Change(mut change) = event else { return Ok(event) };
     name_table(&mut change, message, topics);
     if change.table.is_empty() {
@@ -35,9 +36,10 @@ pub(in crate::decode) fn read<'a>(
 
 fn event<'a>(
     message: &'a Message,
+    text: &'a str,
     topics: Option<&TopicPattern>,
 ) -> Result<DebeziumEvent<'a>, EventRefusal> {
-    let Some(body) = Body::read(&message.payload)? else {
+    let Some(body) = Body::read(text)? else {
         return Ok(
             headers::delete(message)?.map_or(DebeziumEvent::Tombstone, DebeziumEvent::Change)
         );

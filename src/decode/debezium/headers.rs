@@ -109,7 +109,7 @@ fn action(message: &Message) -> Result<Option<ChangeAction>, EventRefusal> {
 /// A row in a user property, with or without a schema section around it.
 fn row<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, EventRefusal> {
     let Some(text) = property(message, name) else { return Ok(None) };
-    let body = Body::read(text.as_bytes())
+    let body = Body::read(text)
         .map_err(|error| event::unknown(&format!("its user property {name} is no row: {error}")))?;
     Ok(body.map(|body| body.text))
 }

@@ -18,6 +18,7 @@ mod schema_section;
 mod topic;
 mod value;
 
+pub(super) use body::{Bodies, bodies, event_count, is_array};
 pub(super) use dialect::read;
 pub(super) use envelope::is_kind_of_signal;
 pub(super) use event::{ChangeAction, ChangeEvent, DebeziumEvent, SchemaMessage};

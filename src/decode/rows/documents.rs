@@ -14,13 +14,13 @@ use super::row_images::ConvertedRow;
 use super::table_rows::DecodedRow;
 use crate::decode::debezium::{ColumnKind, Encoding, Value, convert};
 use crate::decode::refusal::EventRefusal;
-use crate::model::{Changelog, Offset, Table};
+use crate::model::{Changelog, Position, Table};
 use crate::xml::{
     Extraction, Extractor, Malformed, MissingValue, ShapeRows, XmlLimits, is_column, text_of_bytes,
 };
 
 /// By extracted table: changes of its source table that say nothing about its rows.
-pub type KeptDocuments = HashMap<String, HashSet<Offset>>;
+pub type KeptDocuments = HashMap<String, HashSet<Position>>;
 
 /// With its place among all of the decoder.
 type Numbered = (usize, Arc<Extraction>);
@@ -139,7 +139,7 @@ impl Documents {
                     DocumentState::NoDocument => {}
                     DocumentState::Nothing => {
                         let kept = tables.kept.entry(kind.table.name.clone()).or_default();
-                        kept.insert(origin.offset);
+                        kept.insert(origin.position);
                     }
                     DocumentState::Rows => {
                         let new = || ExtractedRows::new(Arc::clone(kind), shape);

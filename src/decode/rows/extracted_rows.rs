@@ -93,7 +93,7 @@ impl ExtractedRows {
             }
             self.row_no.append_value(number as i32);
             self.source_ts.append_option(origin.source_ts);
-            write!(self.event_id, "{}#{number}", origin.offset).expect("memory takes any text");
+            write!(self.event_id, "{}#{number}", origin.event_id()).expect("memory takes any text");
             self.event_id.append_value("");
             self.topic.append_value(origin.topic);
         }

@@ -17,7 +17,7 @@ pub(in crate::decode) struct DecodedRow<'r, 'a> {
     /// One per declared column.
     pub(in crate::decode) cells: &'r [Value<'a>],
     pub(in crate::decode) extra_fields: Option<&'r str>,
-    /// Tells the rows of one message apart: empty but for the first of two.
+    /// Tells the rows of one event apart: empty but for the first of two.
     pub(in crate::decode) event_id_suffix: &'static str,
 }
 
@@ -62,7 +62,7 @@ impl TableRows {
     }
 
     pub(in crate::decode) fn append(&mut self, row: &DecodedRow<'_, '_>, origin: &EventOrigin<'_>) {
-        let event_id = format_args!("{}{}", origin.offset, row.event_id_suffix);
+        let event_id = format_args!("{}{}", origin.event_id(), row.event_id_suffix);
         for (column, (builder, value)) in self.columns.iter_mut().zip(row.cells).enumerate() {
             match column {
                 0 if self.table.has_no_key() => {

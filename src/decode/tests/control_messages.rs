@@ -98,14 +98,11 @@ fn a_row_is_a_row_whatever_its_columns_are_called() {
 }
 
 #[test]
-fn a_batch_of_one_and_a_byte_order_mark_are_read_and_larger_batches_say_what_they_are() {
+fn an_array_of_one_event_and_a_byte_order_mark_are_read() {
     let one = event("c", "null", r#"{"ORDER_ID":1}"#);
     let payloads = [format!("[{one}]"), format!(" [ {one} ] "), format!("\u{feff}{one}")];
     let decoded = decode(orders(), &payloads);
     assert_eq!((decoded.dead_letters.len(), decoded.changes[0].len()), (0, 3));
-    let (kind, message) = refused(&format!("[{one},{one}]"));
-    assert_eq!(kind, ErrorType::UnknownEnvelope);
-    assert!(message.contains("a batch of 2 events"), "{message}");
-    assert!(refused("[]").1.contains("a batch of 0 events"));
+    assert!(refused("[]").1.contains("a JSON array without events"));
     assert_eq!(refused("[{").0, ErrorType::MalformedJson);
 }

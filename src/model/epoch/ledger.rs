@@ -44,3 +44,14 @@ pub struct LedgerPosition {
     /// The schema registry of the pipeline, oldest first.
     pub schema_changes: Vec<SchemaChange>,
 }
+
+impl LedgerPosition {
+    /// The generations, with what was taken in them.
+    pub fn generations(&self) -> Generations {
+        let mut generations = self.generations.clone();
+        let exact = self.offsets.ranges().map(|(first, last)| (first.spool, last));
+        let forgotten = self.forgotten_to.iter().map(|(spool, last)| (*spool, *last));
+        exact.chain(forgotten).for_each(|(spool, last)| generations.note_taken(spool, last));
+        generations
+    }
+}

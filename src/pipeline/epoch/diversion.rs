@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use arrow::util::display::array_value_to_string;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, DeadLetter, ErrorType, Message, Offset};
+use crate::model::{Changelog, DeadLetter, ErrorType, Message, Offset, Table};
 use crate::sink::RefusedRow;
 
 /// Why an event is not applied but a dead letter.
@@ -20,13 +20,14 @@ pub(crate) struct Diversion {
 }
 
 impl Diversion {
-    pub(crate) fn late(message: String) -> Self {
-        Self { error_type: ErrorType::LateEvent, message, table: None, column: None }
+    pub(crate) fn late(message: String, table: &Table) -> Self {
+        let table = Some(table.source.to_string());
+        Self { error_type: ErrorType::LateEvent, message, table, column: None }
     }
 
     pub(crate) fn refused(row: RefusedRow) -> Self {
-        let RefusedRow { message, column, .. } = row;
-        Self { error_type: ErrorType::RowRefused, message, table: None, column }
+        let RefusedRow { message, column, source, .. } = row;
+        Self { error_type: ErrorType::RowRefused, message, table: Some(source), column }
     }
 
     pub(crate) fn failed(reason: &str) -> Self {
@@ -96,18 +97,13 @@ pub(crate) fn take_out(
     messages: &[Message],
     mut reasons: HashMap<Offset, Diversion>,
 ) {
-    // Its document alone was a dead letter so far.
+    // Its document alone, or some of its events, were a dead letter so far.
     decoded.dead_letters.retain(|letter| !reasons.contains_key(&letter.offset));
-    for changelog in std::mem::take(&mut decoded.changes) {
-        let mut is_late = Vec::with_capacity(changelog.len());
-        for offset in &changelog.offsets {
-            let reason = reasons.get_mut(offset);
-            is_late.push(reason.is_some());
-            if let Some(reason) = reason {
-                reason.table = Some(changelog.table.source.to_string());
-            }
-        }
-        let rest = if is_late.contains(&true) { changelog.without(&is_late) } else { changelog };
+    for mut changelog in std::mem::take(&mut decoded.changes) {
+        changelog.truncations.retain(|truncation| !reasons.contains_key(&truncation.offset));
+        let is_gone: Vec<bool> =
+            changelog.offsets.iter().map(|offset| reasons.contains_key(offset)).collect();
+        let rest = if is_gone.contains(&true) { changelog.without(&is_gone) } else { changelog };
         decoded.changes.extend((!rest.is_empty()).then_some(rest));
     }
     let mut order = HashMap::new();

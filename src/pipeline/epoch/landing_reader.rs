@@ -6,8 +6,8 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::decode::Decoded;
-use crate::model::{Changelog, Knowledge, KnownOffsets, Message, Offset, Table};
+use crate::decode::{Decoded, event_count};
+use crate::model::{Changelog, EventId, Knowledge, KnownOffsets, Message, Offset, Table};
 use crate::pipeline::epoch::diversion::{Diversion, take_out};
 use crate::pipeline::error::Stopped;
 use crate::pipeline::target_retry::TargetRetry;
@@ -73,20 +73,21 @@ impl LandingReader {
         known: &KnownOffsets,
         messages: &[Message],
     ) -> Result<HashSet<Offset>, Stopped> {
-        let offsets = messages.iter().map(|message| message.offset);
-        let is_forgotten = |offset: &Offset| known.of(*offset) == Knowledge::Forgotten;
-        let forgotten: Vec<Offset> = offsets.filter(is_forgotten).collect();
+        let is_forgotten = |message: &&Message| known.of(message.offset) == Knowledge::Forgotten;
+        let forgotten: Vec<&Message> = messages.iter().filter(is_forgotten).collect();
         if forgotten.is_empty() {
             return Ok(HashSet::new());
         }
-        let committed = self.committed(&forgotten).await?;
+        let ids = |message: &&Message| EventId::all(message.offset, event_count(message));
+        let events: Vec<EventId> = forgotten.iter().flat_map(ids).collect();
+        let committed = self.committed(&events).await?;
         let (asked, known) = (forgotten.len(), committed.len());
         info!(asked, known, "old messages have come: the landing tables say which are committed");
         Ok(committed)
     }
 
     /// As [`Sink::committed`].
-    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, Stopped> {
+    async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, Stopped> {
         let question = async |landing: &mut dyn Sink| landing.committed(events).await;
         self.ask(|| "looking for events that are committed".to_owned(), question).await
     }

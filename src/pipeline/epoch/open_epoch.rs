@@ -24,8 +24,8 @@ impl OpenEpoch {
 /// What the messages of an epoch say.
 pub(super) enum Decoding {
     /// Something that a query waits for. They come again, to a session that knows it.
-    Lesson(EpochCommit),
-    Changes(Decoded),
+    Lesson(Box<EpochCommit>),
+    Changes(Box<Decoded>),
 }
 
 /// What an epoch commits, and what was left out of it.

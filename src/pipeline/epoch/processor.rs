@@ -8,7 +8,7 @@ use metrics::counter;
 use tracing::info;
 
 use crate::config::DeadLetterConfig;
-use crate::decode::{Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, register};
 use crate::model::{
     Changelog, Epoch, EpochCommit, Generations, Knowledge, KnownOffsets, LedgerPosition, Message,
     Offset, OffsetSet, Receipt, RefusedRequest, ReplayOutcome, ReplayRequest, Replayed,
@@ -52,7 +52,7 @@ pub(crate) struct Processor {
     generations: Generations,
     last: Epoch,
     has_learned: bool,
-    /// Events that have shown a table or a column that the next session will know; they are in no epoch yet.
+    /// Messages that have shown a table or a column that the next session will know; they are in no epoch yet.
     held: HashSet<Offset>,
     /// What the events of an aborted epoch have shown: the decoder tells it once.
     untold_changes: Vec<SchemaChange>,
@@ -77,8 +77,9 @@ impl Processor {
     pub(crate) fn new(parts: ProcessorParts, position: LedgerPosition) -> Self {
         let ProcessorParts { queue, decoder, stores, transforms, .. } = parts;
         let ProcessorParts { landing_reader, result_letters, .. } = parts;
-        let decode_floods = floods(&decoder, &stores, DIVERTS_ALL);
         Self {
+            decode_floods: floods(&decoder, &stores, DIVERTS_ALL),
+            generations: position.generations(),
             queue,
             decoder,
             stores,
@@ -86,12 +87,10 @@ impl Processor {
             landing_reader,
             implausible_times: ImplausibleTimes::default(),
             result_letters,
-            decode_floods,
             failed: Vec::new(),
             known: KnownOffsets::new(position.offsets, position.forgotten_to),
             epochs: EpochsInFlight::default(),
             letters: DeadLetterConfig::default(),
-            generations: position.generations,
             last: position.epoch.unwrap_or(Epoch(0)),
             has_learned: false,
             held: HashSet::new(),
@@ -144,21 +143,20 @@ impl Processor {
         let computed = Computed::new(&mut self.stores, &mut self.transforms);
         self.epochs.begin(computed)?;
         let commit = match self.decode(&mut epoch, failing)? {
-            Decoding::Lesson(commit) => commit,
+            Decoding::Lesson(commit) => *commit,
             Decoding::Changes(decoded) => {
                 let noted = self.decode_floods.note(&decoded, epoch.messages.len());
                 noted.map_err(PipelineError::Flooded)?;
-                self.apply(epoch, decoded).await?.commit
+                self.apply(epoch, *decoded).await?.commit
             }
         };
-        let is_held = |offset: &Offset| self.held.contains(offset);
         let mut offsets = OffsetSet::default();
         for (offset, _) in &delivered {
-            if taken.contains(*offset) && !is_held(offset) {
+            if taken.contains(*offset) && !self.is_held(*offset) {
                 offsets.insert(*offset);
             }
         }
-        let receipts = delivered.iter().filter(|(offset, _)| !is_held(offset));
+        let receipts = delivered.iter().filter(|(offset, _)| !self.is_held(*offset));
         let receipts = receipts.map(|(_, receipt)| *receipt).collect();
         let computed = Computed::new(&mut self.stores, &mut self.transforms);
         self.epochs.finish(computed, &commit, taken)?;
@@ -178,12 +176,12 @@ impl Processor {
         self.epochs.begin(computed)?;
         let mut superseded = HashSet::new();
         let mut commit = match self.decode(&mut epoch, failing)? {
-            Decoding::Lesson(commit) => commit,
+            Decoding::Lesson(commit) => *commit,
             Decoding::Changes(mut decoded) => {
                 self.stores.recall(&decoded.changes)?;
                 let (stores, landing) = (&self.stores, &mut self.landing_reader);
                 superseded = replay::take_superseded(stores, landing, &mut decoded).await?;
-                let applied = self.apply(epoch, decoded).await?;
+                let applied = self.apply(epoch, *decoded).await?;
                 superseded.extend(applied.stale_snapshots);
                 applied.commit
             }
@@ -230,7 +228,7 @@ impl Processor {
         if changes.iter().any(|change| self.transforms.awaits(change)) {
             let delivered = epoch.messages.iter().map(|message| message.offset);
             self.held.extend(delivered.chain(failed.iter().map(|letter| letter.offset)));
-            return Ok(Decoding::Lesson(self.lesson(decoded.schema_changes, epoch.opened_at)));
+            return Ok(self.lesson(decoded.schema_changes, epoch.opened_at));
         }
         let tables = self.transforms.tables();
         self.has_learned |= changes.iter().any(|change| change.gets_a_column(tables));
@@ -238,7 +236,7 @@ impl Processor {
         self.held.extend(decoded.held.drain(..));
         decoded.dead_letters.extend(failed);
         decoded.schema_changes.splice(0..0, self.untold_changes.drain(..));
-        Ok(Decoding::Changes(decoded))
+        Ok(Decoding::Changes(Box::new(decoded)))
     }
 
     /// What the epoch commits, without the offsets of its messages. A query that fails leaves the state as it was.
@@ -329,9 +327,10 @@ impl Processor {
 
     /// An epoch with nothing but what its events have shown. They come again, to queries that know it, so that
     /// what is appended of changes has them, and no result shows a value in a type that is not its own.
-    fn lesson(&mut self, schema_changes: Vec<SchemaChange>, opened_at: SystemTime) -> EpochCommit {
+    fn lesson(&mut self, schema_changes: Vec<SchemaChange>, opened_at: SystemTime) -> Decoding {
         self.has_learned = true;
-        EpochCommit { schema_changes, ..self.next_epoch(opened_at) }
+        let commit = EpochCommit { schema_changes, ..self.next_epoch(opened_at) };
+        Decoding::Lesson(Box::new(commit))
     }
 
     /// The next epoch without anything in it.
@@ -396,7 +395,7 @@ impl Processor {
                     && !committed.contains(&offset)
                     && taken.insert(offset);
                 if is_new {
-                    self.generations.register(offset);
+                    register(&mut self.generations, message);
                 }
                 is_new
             })

@@ -34,6 +34,7 @@ pub(crate) async fn take_superseded(
             decoded.changes.push(changelog);
             continue;
         }
+        left.extend(changelog.truncations.iter().map(|truncation| truncation.offset));
         let newest = newest_positions(stores, landing, &changelog).await?;
         let is_gone: Vec<bool> = changelog
             .positions

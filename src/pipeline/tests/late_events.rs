@@ -227,6 +227,21 @@ async fn a_late_event_whose_rows_are_in_memory_is_applied_or_diverted_as_its_tab
 }
 
 #[tokio::test]
+async fn a_late_event_that_is_dropped_takes_its_neighbours_in_an_array_along_nowhere() {
+    let mut stage = Stage::with(sql_with_late(Late::Drop).await).await;
+    stage.send(&[order(1, 0, "new"), item(10, 1, 0)]).await;
+    let others: Vec<String> = (0..3).map(|at| order(1000 + at, CLOSED + at, "new")).collect();
+    stage.send(&others).await;
+    let before = stage.len("orders");
+    let array = [order(8, CLOSED, "good"), order_of(3, 1, "late"), order(9, CLOSED, "good")];
+    assert_eq!(stage.send(&[format!("[{}]", array.join(","))]).await, vec![]);
+    for id in [3, 8, 9] {
+        assert!(!stage.landed("cdc_orders", id).is_empty(), "{id}");
+    }
+    assert_eq!(stage.len("orders"), before + 2);
+}
+
+#[tokio::test]
 async fn an_order_dated_in_the_far_future_closes_no_window_and_moves_nothing_out() {
     let mut stage = Stage::new().await;
     stage.send(&[order(1, 0, "new"), item(10, 1, 0)]).await;

@@ -1,6 +1,7 @@
 //! The order-free property: however a stream is cut into batches, redelivered and interrupted by
 //! restarts, and whatever leaves memory, every result is its SELECT over the current rows.
 
+mod arrays;
 mod cold_rows;
 mod discovered_tables;
 mod extracted;

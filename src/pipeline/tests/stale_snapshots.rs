@@ -1,6 +1,7 @@
 //! Snapshot rows in between: whatever comes before or behind the changes that it has missed, results are those
 //! of the changes alone.
 
+use super::arrays::packed;
 use super::*;
 use crate::model::Operation;
 use crate::sink::conformance::START;
@@ -105,6 +106,7 @@ proptest! {
     fn snapshot_rows_in_between_make_no_difference(
         acts in prop::collection::vec(act(), 1..60),
         borders in prop::collection::vec(border(), 1..12),
+        sizes in prop::collection::vec(1usize..4, 1..4),
     ) {
         let (streamed, all) = streams(&acts);
         prop_assume!(!streamed.is_empty());
@@ -112,7 +114,7 @@ proptest! {
         runtime.block_on(async {
             let sql = sql().await;
             let expected = from_scratch(&sql, &messages(&streamed)).await;
-            let target = run_in_batches(&sql, &messages(&all), &borders).await;
+            let target = run_in_batches(&sql, &packed(&all, &sizes), &borders).await;
             assert_eq!(target.dead_letters(), vec![]);
             for file in &sql.transforms {
                 let shown = as_text(&target.result(&format!("cdc_{}", file.name)));

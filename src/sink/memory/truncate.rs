@@ -7,7 +7,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::error::ArrowError;
 
 use super::landed::newest;
-use crate::model::{Changelog, Operation, SystemColumn, Truncation};
+use crate::model::{Changelog, EventId, Operation, SystemColumn, Truncation};
 
 /// A delete of every row that was current when the source emptied the table.
 pub(super) fn deletes(
@@ -38,7 +38,8 @@ fn delete(changelog: Changelog, truncation: &Truncation) -> Result<Changelog, Ar
     let mut columns = changelog.batch.columns().to_vec();
     let time: TimestampMicrosecondArray =
         Int64Array::from(vec![truncation.source_ts; count]).reinterpret_cast();
-    let ids = (1..=count).map(|number| format!("{}#{number}", truncation.offset));
+    let event = EventId::new(truncation.offset, truncation.position);
+    let ids = (1..=count).map(|number| format!("{event}#{number}"));
     let mut set = |column: SystemColumn, array: ArrayRef| {
         columns[changelog.table.system_column(column)] = array;
     };

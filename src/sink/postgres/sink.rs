@@ -21,7 +21,7 @@ use super::schema::system_tables::DEAD_LETTERS;
 use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
-use crate::model::{Changelog, EpochCommit, LedgerPosition, Offset, ResultTable, Table};
+use crate::model::{Changelog, EpochCommit, EventId, LedgerPosition, Offset, ResultTable, Table};
 use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError, TakeRows};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
@@ -137,7 +137,7 @@ impl Sink for PostgresSink {
         self.session.with_connection(&format!("reading the history of {}", table.name), read).await
     }
 
-    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError> {
+    async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError> {
         let letters = quote::table(&self.session.config().schema, DEAD_LETTERS);
         let landing = self.targets.event_ids();
         let dead = DeadEvents { table: &letters, pipeline: self.committer.pipeline() };

@@ -90,8 +90,8 @@ impl TableStore {
             }
             None => self.place_of(key.as_ref()).map(|at| self.rows_at(&[at], &all)).transpose()?,
         };
-        let (offset, scn) = (changelog.offsets[row], changelog.scns[row]);
-        Ok(Some(DeletedRow { offset, scn, values }))
+        let (position, scn) = (changelog.positions[row], changelog.scns[row]);
+        Ok(Some(DeletedRow { position, scn, values }))
     }
 }
 
@@ -211,12 +211,13 @@ impl<'a> Filling<'a> {
         let changelog = self.changelog;
         let deleted = match row.checked_sub(1) {
             Some(at) => (changelog.operations[at] == Operation::Delete)
-                .then(|| (changelog.offsets[at], changelog.scns[at])),
-            None => self.store.last_deleted.as_ref().map(|row| (row.offset, row.scn)),
+                .then(|| (changelog.positions[at], changelog.scns[at])),
+            None => self.store.last_deleted.as_ref().map(|row| (row.position, row.scn)),
         };
-        deleted.is_some_and(|(offset, scn)| match changelog.operations[row] {
-            Operation::Create => offset == changelog.offsets[row] || scn == changelog.scns[row],
-            Operation::Update => offset == changelog.offsets[row],
+        let own = changelog.positions[row];
+        deleted.is_some_and(|(position, scn)| match changelog.operations[row] {
+            Operation::Create => position == own || scn == changelog.scns[row],
+            Operation::Update => position == own,
             Operation::Read | Operation::Delete => false,
         })
     }

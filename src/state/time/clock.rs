@@ -53,7 +53,7 @@ struct Tick {
 #[derive(Debug, Default)]
 pub struct Advanced {
     /// Events whose event time was below the watermark when they came, and that watermark.
-    pub behind: HashMap<Offset, i64>,
+    pub behind: HashMap<Position, i64>,
     /// Times that did not move the clock because they are too far ahead, by table and kind.
     pub ahead: Vec<Ahead>,
 }
@@ -280,7 +280,7 @@ impl Clocks {
         // Only a declared event time moves the watermark: it is the time that windows go by.
         let Some(time) = tick.event_time.filter(|_| table.has_event_time) else { return };
         if let Some(watermark) = self.watermark.filter(|watermark| time < *watermark) {
-            advanced.behind.insert(tick.offset, watermark);
+            advanced.behind.insert(tick.position, watermark);
         }
         let is_ahead = match (now, latest) {
             (Some(now), _) => time.saturating_sub(now) > table.future,

@@ -1,5 +1,6 @@
 //! What arrives: other publishers, dialects, types and special events, through the whole processor.
 
+mod arrays;
 pub(crate) mod dialects;
 mod end_to_end_interop;
 pub(crate) mod interop;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark::model::{
-    Changelog, Channel, EpochCommit, LedgerPosition, Offset, Payload, RestChannel, ResultTable,
-    Sends, Table,
+    Changelog, Channel, EpochCommit, EventId, LedgerPosition, Offset, Payload, RestChannel,
+    ResultTable, Sends, Table,
 };
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
 use tidemark::sink::postgres::{Outbox, PostgresConfig};
@@ -141,7 +141,7 @@ impl Sink for Posting {
         self.inner.history(table, keys).await
     }
 
-    async fn committed(&mut self, events: &[Offset]) -> Result<HashSet<Offset>, SinkError> {
+    async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError> {
         self.inner.committed(events).await
     }
 

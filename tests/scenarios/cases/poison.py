@@ -134,7 +134,7 @@ def poisons():
         Poison("NUL in a text", order(22, STATUS="a\0b"), "SCHEMA_MISMATCH"),
         Poison("columns XMIN, CTID, TABLEOID", outcome=ROW, **system_columns()),
         Poison("a key of 33 columns", outcome=ROW, **wide_key()),
-        Poison("an array of two events", [order(30), order(31)], "UNKNOWN_ENVELOPE"),
+        Poison("an array of two events", [order(30), order(31)], ROW),
         Poison("an array of nothing", [], "UNKNOWN_ENVELOPE"),
         Poison("GoldenGate", golden_gate(), ROW),
         Poison("a notification", notification, PASSED),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use metrics::counter;
 
 use crate::decode::Decoded;
-use crate::model::{Changelog, Late, Message, Offset};
+use crate::model::{Changelog, Late, Message, Position};
 use crate::pipeline::epoch::diversion::{ChangedRow, Diversion, take_out};
 use crate::pipeline::error::PipelineError;
 use crate::state::StateStores;
@@ -31,14 +31,14 @@ impl LateOutcome {
 }
 
 /// Takes the late ones out of the epoch's changes: into its dead letters, or returned as changes that
-/// are to be landed and nothing else. A message is late as a whole.
+/// are to be landed and nothing else. A message with a late event is a dead letter as a whole.
 ///
 /// `behind` are the events below the watermark when they came.
 pub(crate) fn divert(
     stores: &StateStores,
     messages: &[Message],
     decoded: &mut Decoded,
-    behind: &hashbrown::HashMap<Offset, i64>,
+    behind: &hashbrown::HashMap<Position, i64>,
 ) -> Result<Vec<Changelog>, PipelineError> {
     let (mut reasons, mut dropped) = (HashMap::new(), HashSet::new());
     for changelog in &decoded.changes {
@@ -48,17 +48,18 @@ pub(crate) fn divert(
             let table = changelog.table.name.clone();
             counter!(names::LATE_ROWS, "table" => table, "outcome" => outcome.as_str())
                 .increment(1);
-            let offset = changelog.offsets[row];
             match outcome {
                 LateOutcome::Applied => {}
-                LateOutcome::DeadLetter(reason) => drop(reasons.entry(offset).or_insert(reason)),
-                LateOutcome::Dropped => drop(dropped.insert(offset)),
+                LateOutcome::DeadLetter(reason) => {
+                    let late = || Diversion::late(reason, &changelog.table);
+                    reasons.entry(changelog.offsets[row]).or_insert_with(late);
+                }
+                LateOutcome::Dropped => drop(dropped.insert(changelog.positions[row])),
             }
         }
     }
     if !reasons.is_empty() {
-        let late = reasons.into_iter().map(|(offset, reason)| (offset, Diversion::late(reason)));
-        take_out(decoded, messages, late.collect());
+        take_out(decoded, messages, reasons);
     }
     if dropped.is_empty() {
         return Ok(Vec::new());
@@ -82,12 +83,12 @@ fn outcome(change: ChangedRow<'_>) -> LateOutcome {
 fn separate(
     stores: &StateStores,
     decoded: &mut Decoded,
-    dropped: &HashSet<Offset>,
+    dropped: &HashSet<Position>,
 ) -> Result<Vec<Changelog>, PipelineError> {
     let mut landed_only = Vec::new();
     for changelog in std::mem::take(&mut decoded.changes) {
         let is_dropped: Vec<bool> =
-            changelog.offsets.iter().map(|offset| dropped.contains(offset)).collect();
+            changelog.positions.iter().map(|at| dropped.contains(at)).collect();
         if !is_dropped.contains(&true) {
             decoded.changes.push(changelog);
             continue;

@@ -12,32 +12,36 @@ use crate::pipeline::error::Stopped;
 use crate::state::{LastChange, StateStores};
 use crate::telemetry::names;
 
-/// Takes them out of `changes`, with the rows of their documents; the events that they came with. To be asked
+/// Takes them out of `changes`, with the rows of their documents; the messages that nothing is left of. To be asked
 /// when all that ttl has dropped and the changes need is in memory.
 pub(crate) async fn take_out(
     stores: &StateStores,
     landing: &mut LandingReader,
     changes: &mut Vec<Changelog>,
 ) -> Result<HashSet<Offset>, Stopped> {
-    let mut outdated = HashSet::new();
+    let (mut outdated, mut events) = (HashSet::new(), HashSet::new());
     for changelog in changes.iter() {
         let newest = newest_landed(stores, landing, changelog).await?;
         let Some(is_outdated) = stores.stale_snapshots(changelog, &newest)? else { continue };
-        let rows = changelog.offsets.iter().zip(&is_outdated);
         let before = outdated.len();
-        outdated.extend(rows.filter(|(_, is_outdated)| **is_outdated).map(|(offset, _)| *offset));
+        for row in (0..changelog.len()).filter(|row| is_outdated[*row]) {
+            outdated.insert(changelog.positions[row]);
+            events.insert(changelog.offsets[row]);
+        }
         counter!(names::OUTDATED_READS, "table" => changelog.table.name.clone())
             .increment((outdated.len() - before) as u64);
     }
     if !outdated.is_empty() {
         for changelog in std::mem::take(changes) {
             let is_gone: Vec<bool> =
-                changelog.offsets.iter().map(|offset| outdated.contains(offset)).collect();
+                changelog.positions.iter().map(|at| outdated.contains(at)).collect();
             let rest = changelog.without(&is_gone);
             changes.extend((!rest.is_empty()).then_some(rest));
         }
+        let left: HashSet<Offset> = changes.iter().flat_map(|rest| rest.offsets.clone()).collect();
+        events.retain(|event| !left.contains(event));
     }
-    Ok(outdated)
+    Ok(events)
 }
 
 /// Of the keys of snapshot rows that memory does not know.

@@ -31,12 +31,13 @@ pub(in crate::pipeline::epoch) fn divert(
 }
 
 fn unknown(table: &Table, column: usize) -> Diversion {
-    let (table, column) = (&table.name, &table.columns[column].name);
+    let (source, column) = (table.source.to_string(), &table.columns[column].name);
+    let table = &table.name;
     let message = format!(
         "the event gives a row of table {table} a new key and does not carry its column {column}, which is an \
          unchanged LOB, and the value under the old key is not known: write the column once in the source, as in \
          UPDATE ... SET {column} = {column}, whose event carries it"
     );
     let column = Some(column.clone());
-    Diversion { error_type: ErrorType::InvalidKey, message, table: None, column }
+    Diversion { error_type: ErrorType::InvalidKey, message, table: Some(source), column }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::model::Offset;
+use crate::model::{EventId, Offset};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
@@ -27,10 +27,10 @@ pub(crate) async fn read(
     connection: &mut Connection,
     landing: &[EventIds],
     dead: DeadEvents<'_>,
-    events: &[Offset],
+    events: &[EventId],
 ) -> Result<HashSet<Offset>, SinkError> {
     let failed = |error| classify("looking for events that are committed", error);
-    let ids: Vec<String> = events.iter().map(Offset::to_string).collect();
+    let ids: Vec<String> = events.iter().map(EventId::to_string).collect();
     let mut sql =
         format!("SELECT event_id FROM {} WHERE pipeline = $2 AND event_id = ANY ($1)", dead.table);
     for EventIds { table, column } in landing {
@@ -42,8 +42,7 @@ pub(crate) async fn read(
     let mut found = HashSet::new();
     for row in rows {
         let id: &str = row.try_get(0).map_err(failed)?;
-        // Rows that a truncate has landed have ids of their own form.
-        found.extend(id.parse::<Offset>().ok());
+        found.extend(EventId::message(id));
     }
     Ok(found)
 }

@@ -17,8 +17,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
 use crate::model::{
-    Changelog, FieldType, Operation, Position, PromotedColumn, Scn, SureType, SystemColumn, Table,
-    extract, sql_type,
+    Changelog, EventId, FieldType, Operation, Position, PromotedColumn, Scn, SureType,
+    SystemColumn, Table, extract, sql_type,
 };
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
@@ -239,9 +239,8 @@ fn changelog(table: &Arc<Table>, name: &str, rows: &[Row]) -> Result<Changelog, 
     });
     let operations = operations.collect::<Result<Vec<_>, _>>()?;
     let offsets = event_id.as_string::<i32>().iter().map(|id| {
-        // One message can be two rows; the second one's id has a suffix.
-        let offset = id.unwrap_or_default().split('#').next().unwrap_or_default().parse();
-        offset.map_err(|_| unreadable(format!("the event_id {id:?}, which is no message id")))
+        let offset = id.and_then(EventId::message);
+        offset.ok_or_else(|| unreadable(format!("the event_id {id:?}, which is no message id")))
     });
     let offsets = offsets.collect::<Result<Vec<_>, _>>()?;
     if positions.null_count() > 0 {

@@ -24,6 +24,7 @@ pub(crate) fn of_landing(changelog: &Changelog, refusal: &RowRefusal) -> Refused
     let key = key_text(&changelog.batch, &table.key, refusal.row);
     RefusedRow {
         table: table.name.clone(),
+        source: table.source.to_string(),
         offset: changelog.offsets[refusal.row],
         column: refusal.error.column.clone(),
         message: format!("{}: {ADVICE}", sentence(&key, &refusal.error)),

@@ -5,7 +5,7 @@
 
 use super::rows::{BoundStatement, StatementParams};
 use super::table::TargetTable;
-use crate::model::{Changelog, Scn, Table};
+use crate::model::{Changelog, EventId, Scn, Table};
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::column_types::STAMP;
 use crate::sink::postgres::schema::landing_columns::{
@@ -19,9 +19,9 @@ pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<Bou
     }
     let sql = delete_all(&changelog.table, target);
     let statement = |truncation: &crate::model::Truncation| {
-        let offset = truncation.offset.to_string();
+        let event = EventId::new(truncation.offset, truncation.position).to_string();
         let mut params: StatementParams =
-            vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(offset)];
+            vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(event)];
         if target.has_column(&changelog.table.free_name(SOURCE_SCN)) {
             params.push(Box::new(truncation.scn.map(Scn::number)));
         }
@@ -30,8 +30,8 @@ pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<Bou
     changelog.truncations.iter().map(statement).collect()
 }
 
-/// `$1` is the position, `$2` the time in microseconds since 1970, `$3` the offset. The event ids are the
-/// offset with a number. `$4` is the SCN, if the table has its column.
+/// `$1` is the position, `$2` the time in microseconds since 1970, `$3` the event's id. The event ids are
+/// that with a number. `$4` is the SCN, if the table has its column.
 fn delete_all(table: &Table, target: &TargetTable) -> String {
     let own = |name: &str| table.free_name(name);
     let value = |name: &str| match name {

@@ -2,12 +2,12 @@
 
 use arrow::array::RecordBatch;
 
-use crate::model::{KeyBytes, Offset, Position, Scn};
+use crate::model::{KeyBytes, Position, Scn};
 
 /// A row that the newest change of the table deleted: the next one may be the same row under a new key.
 #[derive(Debug, Clone)]
 pub(in crate::state::store) struct DeletedRow {
-    pub(in crate::state::store) offset: Offset,
+    pub(in crate::state::store) position: Position,
     pub(in crate::state::store) scn: Option<Scn>,
     /// One row, as it was; without columns that no query reads. `None` if it was not in memory.
     pub(in crate::state::store) values: Option<RecordBatch>,

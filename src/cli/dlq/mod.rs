@@ -67,7 +67,7 @@ enum Action {
     },
 }
 
-/// So many letters are read at once.
+/// So many letters are read at once; fewer if they are large.
 const PAGE: i64 = 500;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -110,7 +110,7 @@ async fn list(
 
 async fn show(letters: &mut LetterStore, id: i64, json: bool) -> anyhow::Result<()> {
     let filter = Filter::of_id(id).any_status()?;
-    let found = letters.list(&filter, LetterOrder::Newest, 1).await?;
+    let found = letters.after(&filter, i64::MIN, 1).await?;
     let letter = found.first().with_context(|| format!("there is no dead letter {id}"))?;
     print(&render::letter(letter, json))
 }
@@ -129,13 +129,13 @@ async fn export(
     };
     let (filter, mut after, mut count) = (filter.open_ones()?, 0, 0);
     loop {
-        let page = letters.list(&filter, LetterOrder::After(after), PAGE).await?;
-        let lines: String = page.iter().map(|letter| format!("{}\n", letter.envelope())).collect();
-        out.write_all(lines.as_bytes())?;
+        let page = letters.after(&filter, after, PAGE).await?;
+        let Some(StoredLetter { id, .. }) = page.last() else { break };
+        after = *id;
         count += page.len();
-        match page.last() {
-            Some(StoredLetter { id, .. }) => after = *id,
-            None => break,
+        for letter in page {
+            out.write_all(letter.envelope().as_bytes())?;
+            out.write_all(b"\n")?;
         }
     }
     out.flush()?;

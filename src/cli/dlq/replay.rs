@@ -46,7 +46,7 @@ pub(super) async fn run(
     let settled = settled(letters, &filter).await?;
     filter.statuses = vec![LetterStatus::Dead];
     if arguments.dry_run {
-        let found = letters.list(&filter, LetterOrder::After(i64::MIN), arguments.limit).await?;
+        let found = letters.list(&filter, LetterOrder::Oldest, arguments.limit).await?;
         return print(&render::list(&found, json));
     }
     let asked = letters.request(&filter, arguments.limit).await?;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -23,7 +24,7 @@ use crate::source::SourceConfig;
 use crate::source::solace::{Outgoing, PublishConfig, PublishError, Publisher};
 use crate::telemetry::{Condition, Health, names};
 
-/// So many letters are read and published at once.
+/// So many letters are read and published at once; fewer if they are large.
 const PAGE: i64 = 200;
 /// How often letters that no epoch wrote are looked for, such as those of the REST API.
 const LOOK: Duration = Duration::from_secs(10);
@@ -221,8 +222,11 @@ impl DeadLetterPublisher {
             .collect();
         let sending = topics.clone();
         let sent = tokio::task::spawn_blocking(move || {
-            letters.iter().zip(&sending).try_for_each(|(letter, (number, topic))| {
-                publisher.send(*number, &outgoing(letter, topic, &payload(letter)))
+            letters.into_iter().zip(&sending).try_for_each(|(letter, (number, topic))| {
+                let payload = letter.envelope();
+                // A large one is not held twice while it is sent.
+                let letter = StoredLetter { payload: Bytes::new(), ..letter };
+                publisher.send(*number, &outgoing(&letter, topic, payload.as_bytes()))
             })
         });
         sent.await.expect("sending does not panic, and the runtime outlives the task")?;
@@ -241,10 +245,6 @@ impl DeadLetterPublisher {
 
 fn number(letter: &StoredLetter) -> u64 {
     letter.id.unsigned_abs()
-}
-
-fn payload(letter: &StoredLetter) -> Vec<u8> {
-    letter.envelope().to_string().into_bytes()
 }
 
 fn outgoing<'a>(letter: &'a StoredLetter, topic: &'a str, payload: &'a [u8]) -> Outgoing<'a> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arrow::array::{ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
+use bytes::Bytes;
 
 use crate::model::{DeadLetter, EpochCommit, ErrorType, ResultLetter};
 use crate::sink::SinkError;
@@ -29,6 +31,9 @@ pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'res
 
 /// Brings a table of an earlier version up to date.
 pub(crate) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
+
+/// Payloads of so many bytes have a statement of their own.
+const LARGE: usize = 1 << 20;
 
 /// What an event that died twice in one epoch must not do: stop the epoch.
 const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";
@@ -99,7 +104,7 @@ pub(crate) fn inserts(
         message: &letter.message,
         table: letter.table.as_deref(),
         column: letter.column.as_deref(),
-        payload: &letter.payload,
+        payload: letter.payload.clone(),
         properties: properties(letter),
         event_id: Some(letter.offset.to_string()),
     });
@@ -118,7 +123,7 @@ pub(crate) fn of_results(
         message: &row.message,
         table: None,
         column: row.column.as_deref(),
-        payload: row.row.as_bytes(),
+        payload: Bytes::copy_from_slice(row.row.as_bytes()),
         properties: row_properties(row),
         event_id: None,
     });
@@ -140,7 +145,7 @@ pub(crate) fn of_left_out(
         message: &letter.message,
         table: None,
         column: letter.column.as_deref(),
-        payload: letter.row.as_bytes(),
+        payload: Bytes::copy_from_slice(letter.row.as_bytes()),
         properties: about_row(&letter.result, LEFT_OUT),
         event_id: None,
     });
@@ -154,12 +159,37 @@ struct LetterRow<'a> {
     message: &'a str,
     table: Option<&'a str>,
     column: Option<&'a str>,
-    payload: &'a [u8],
+    payload: Bytes,
     properties: String,
     event_id: Option<String>,
 }
 
 fn rows(
+    letters: &[LetterRow<'_>],
+    target: &TargetTable,
+    written_by: WrittenBy<'_>,
+) -> Result<Vec<BoundStatement>, SinkError> {
+    let mut statements = Vec::new();
+    let are_small =
+        |one: &LetterRow<'_>, next: &LetterRow<'_>| one.payload.len() + next.payload.len() <= LARGE;
+    for letters in letters.chunk_by(are_small) {
+        statements.extend(statements_of(letters, target, written_by)?);
+    }
+    Ok(statements)
+}
+
+/// Of one letter these are its own bytes, which may be many.
+fn payloads(letters: &[LetterRow<'_>]) -> BinaryArray {
+    match letters {
+        [alone] => {
+            let offsets = OffsetBuffer::from_lengths([alone.payload.len()]);
+            BinaryArray::new(offsets, alone.payload.clone().into(), None)
+        }
+        _ => BinaryArray::from_iter_values(letters.iter().map(|letter| &*letter.payload)),
+    }
+}
+
+fn statements_of(
     letters: &[LetterRow<'_>],
     target: &TargetTable,
     written_by: WrittenBy<'_>,
@@ -175,8 +205,8 @@ fn rows(
         text(|letter| Some(letter.error_type.as_str().to_owned())),
         text(|letter| Some(printable(letter.message))),
         text(|letter| Some(letter.error_type.phase().as_str().to_owned())),
-        Arc::new(BinaryArray::from_iter_values(letters.iter().map(|letter| letter.payload))),
-        text(|letter| jsonb(letter.payload)),
+        Arc::new(payloads(letters)),
+        text(|letter| jsonb(&letter.payload)),
         text(|letter| Some(letter.properties.clone())),
         text(|letter| letter.event_id.clone()),
         ArrayRef::clone(&failed_at),

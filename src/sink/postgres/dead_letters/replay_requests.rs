@@ -4,7 +4,7 @@
 use tokio_postgres::Row;
 
 use super::letter_table::{DELETED, OF_RESULT};
-use super::store::{COLUMNS, LetterStore, StoredLetter, letter};
+use super::store::{LetterStore, StoredLetter, letter, page};
 use crate::model::{Message, Receipt, RefusedRequest, RefusedResultRow, ReplayRequest, RowLetter};
 use crate::sink::SinkError;
 
@@ -12,9 +12,6 @@ use crate::sink::SinkError;
 const IS_EVENT: &str = "event_id LIKE 'rmid1:%'";
 const IS_REQUEST: &str = "phase = 'rest'";
 const IS_ROW: &str = "phase = 'sink' AND event_id IS NULL AND original_topic LIKE 'result/%'";
-
-/// The most bytes of events that are taken up at once.
-const MOST_BYTES: usize = 64 << 20;
 
 /// Of this pipeline.
 const IS_ASKED: &str = "status = 'requested' AND pipeline = $1";
@@ -26,13 +23,11 @@ impl LetterStore {
     /// # Errors
     /// If the database can't be asked.
     pub async fn requests(&mut self, limit: i64) -> Result<Vec<ReplayRequest>, SinkError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM (SELECT *, sum(octet_length(original_payload)) OVER (ORDER BY event_id, id) \
-             - octet_length(original_payload) AS bytes_before FROM (\
-             SELECT * FROM {} WHERE {IS_ASKED} AND {IS_EVENT} ORDER BY event_id, id LIMIT $2) AS asked) AS taken \
-             WHERE bytes_before < {MOST_BYTES} ORDER BY event_id, id",
+        let letters = format!(
+            "SELECT * FROM {} WHERE {IS_ASKED} AND {IS_EVENT} ORDER BY event_id, id LIMIT $2",
             self.table
         );
+        let sql = page(&letters, "event_id, id");
         let letters = self.ask("reading replays", &sql, None, &[&limit], letter).await?;
         Ok(letters.into_iter().filter_map(StoredLetter::into_request).collect())
     }
@@ -58,7 +53,8 @@ impl LetterStore {
         self.ask("reading requests to post again", &sql, None, &[&limit], read).await
     }
 
-    /// The first `limit` refused rows of results that are asked for, the oldest first.
+    /// The first `limit` refused rows of results that are asked for, the oldest first; fewer if they are large, and one at
+    /// least if there is one.
     ///
     /// # Errors
     /// As [`Self::requests`].
@@ -66,25 +62,26 @@ impl LetterStore {
         &mut self,
         limit: i64,
     ) -> Result<Vec<RefusedResultRow>, SinkError> {
-        let sql = format!(
-            "SELECT id, original_topic, COALESCE(properties->>'operation', ''), original_payload FROM {} \
-             WHERE {IS_ASKED} AND {IS_ROW} ORDER BY id LIMIT $2",
+        let letters = format!(
+            "SELECT * FROM {} WHERE {IS_ASKED} AND {IS_ROW} ORDER BY id LIMIT $2",
             self.table
         );
-        let read = |row: &Row| {
-            let (place, operation): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
-            let letter = RowLetter { id: row.try_get(0)?, is_deletion: operation == DELETED };
-            Ok(RefusedResultRow {
-                letter,
-                result: place.strip_prefix(OF_RESULT).unwrap_or(place).to_owned(),
-                row: String::from_utf8_lossy(row.try_get(3)?).into_owned(),
-            })
-        };
-        self.ask("reading refused rows of results", &sql, None, &[&limit], read).await
+        let sql = page(&letters, "id");
+        let doing = "reading refused rows of results";
+        let letters = self.ask(doing, &sql, None, &[&limit], letter).await?;
+        Ok(letters.into_iter().map(StoredLetter::into_row).collect())
     }
 }
 
 impl StoredLetter {
+    fn into_row(self) -> RefusedResultRow {
+        RefusedResultRow {
+            letter: RowLetter { id: self.id, is_deletion: self.properties["operation"] == DELETED },
+            result: self.topic.strip_prefix(OF_RESULT).unwrap_or(&self.topic).to_owned(),
+            row: String::from_utf8_lossy(&self.payload).into_owned(),
+        }
+    }
+
     /// `None` for what is no event.
     fn into_request(self) -> Option<ReplayRequest> {
         let offset = self.event_id.as_deref()?.parse().ok()?;

@@ -50,7 +50,7 @@ pub struct StoredLetter {
     /// The message's position in its queue, as the vendor writes it; `None` for a row of a result.
     pub event_id: Option<String>,
     pub topic: String,
-    /// The payload exactly as it came.
+    /// The payload exactly as it came; empty in a list.
     pub payload: Bytes,
     /// User properties, or what else is known of a row that is no event: a JSON object.
     pub properties: serde_json::Value,
@@ -108,13 +108,30 @@ pub struct OpenLetters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterOrder {
     Newest,
-    /// By id, above the given one.
-    After(i64),
+    Oldest,
 }
 
-pub(crate) const COLUMNS: &str = "id, event_id, original_topic, original_payload, COALESCE(properties, '{}'), \
-     phase, error_type, error_message, source_table, column_name, retry_count, first_failure, \
-     last_failure, consumer_id, pipeline, status, settled_at, published_at";
+/// Of payloads in one page of letters, unless one alone has more.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// What [`letter`] reads, with the payload or something in its place.
+fn columns(payload: &str) -> String {
+    format!(
+        "id, event_id, original_topic, {payload}, COALESCE(properties, '{{}}'), phase, error_type, \
+         error_message, source_table, column_name, retry_count, first_failure, last_failure, consumer_id, \
+         pipeline, status, settled_at, published_at"
+    )
+}
+
+/// The first letters of a query, whole: as many as there are in [`PAGE_BYTES`], and one at least. `order` leaves no two equal.
+pub(super) fn page(letters: &str, order: &str) -> String {
+    format!(
+        "SELECT {} FROM (SELECT *, sum(octet_length(original_payload)) OVER (ORDER BY {order}) AS page_bytes, \
+         row_number() OVER (ORDER BY {order}) AS page_place FROM ({letters}) AS letters) AS page \
+         WHERE page_place = 1 OR page_bytes <= {PAGE_BYTES} ORDER BY {order}",
+        columns("original_payload")
+    )
+}
 
 /// Parameters 1 to 9. Letters of before there were pipelines in the table belong to every pipeline.
 const WHERE: &str = "(pipeline = $1 OR pipeline IS NULL) \
@@ -142,7 +159,7 @@ impl LetterStore {
         Self { session: DatabaseSession::unchecked(config), pipeline: pipeline.into(), table }
     }
 
-    /// At most `limit` letters.
+    /// At most `limit` letters, without their payloads.
     ///
     /// # Errors
     /// If the database can't be asked.
@@ -152,15 +169,34 @@ impl LetterStore {
         order: LetterOrder,
         limit: i64,
     ) -> Result<Vec<StoredLetter>, SinkError> {
-        let (after, order) = match order {
-            LetterOrder::Newest => (i64::MIN, "last_failure DESC, id DESC"),
-            LetterOrder::After(id) => (id, "id"),
+        let order = match order {
+            LetterOrder::Newest => "last_failure DESC, id DESC",
+            LetterOrder::Oldest => "id",
         };
         let sql = format!(
-            "SELECT {COLUMNS} FROM {} WHERE {WHERE} AND id > $11::bigint ORDER BY {order} {LIMIT}",
+            "SELECT {} FROM {} WHERE {WHERE} ORDER BY {order} {LIMIT}",
+            columns("''::bytea"),
             self.table
         );
-        self.ask("listing dead letters", &sql, Some(filter), &[&limit, &after], letter).await
+        self.ask("listing dead letters", &sql, Some(filter), &[&limit], letter).await
+    }
+
+    /// Letters with ids above this one, by id: at most `limit`, fewer if they are large, and one at least if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn after(
+        &mut self,
+        filter: &LetterFilter,
+        id: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredLetter>, SinkError> {
+        let letters = format!(
+            "SELECT * FROM {} WHERE {WHERE} AND id > $11::bigint ORDER BY id {LIMIT}",
+            self.table
+        );
+        let sql = page(&letters, "id");
+        self.ask("reading dead letters", &sql, Some(filter), &[&limit, &id], letter).await
     }
 
     /// Counts by status, type, phase and table; the most frequent first.
@@ -291,16 +327,16 @@ impl LetterStore {
         Ok(asked.first().copied().unwrap_or(false))
     }
 
-    /// The first `limit` letters that are not published.
+    /// The first `limit` letters that are not published; fewer if they are large, and one at least if there is one.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn unpublished(&mut self, limit: i64) -> Result<Vec<StoredLetter>, SinkError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM {} WHERE published_at IS NULL AND pipeline = $1 \
-             ORDER BY id LIMIT $2",
+        let letters = format!(
+            "SELECT * FROM {} WHERE published_at IS NULL AND pipeline = $1 ORDER BY id LIMIT $2",
             self.table
         );
+        let sql = page(&letters, "id");
         self.ask("reading dead letters to publish", &sql, None, &[&limit], letter).await
     }
 
@@ -365,7 +401,9 @@ impl LetterStore {
             let statement = connection.prepare(sql).await.map_err(failed)?;
             let rows = connection.client.query(&statement, &params).await.map_err(failed)?;
             connection.commit().await.map_err(failed)?;
-            rows.iter().map(read).collect::<Result<Vec<T>, _>>().map_err(failed)
+            // One by one: a large row goes when it is read.
+            let rows = rows.into_iter().map(|row| read(&row));
+            rows.collect::<Result<Vec<T>, _>>().map_err(failed)
         };
         self.session.with_connection(doing, asked).await
     }

@@ -7,7 +7,7 @@ use tidemark::model::{
     Offset, OffsetSet,
 };
 use tidemark::resilience::Recovery;
-use tidemark::sink::conformance::{SPOOL, epoch, orders};
+use tidemark::sink::conformance::{PIPELINE, SPOOL, epoch, orders};
 use tidemark::sink::postgres::{LedgerLimit, PostgresSink};
 use tidemark::sink::{AcceptedRange, LedgerHistory, Sink, SinkError};
 
@@ -207,7 +207,7 @@ async fn an_accepted_loss_is_noted_and_new_generations_begin_above_it() {
     let mut lost = LostEpochs::default();
     for number in 4..=6 {
         let commit = epoch(number).created(number, 7, "x").build();
-        lost.add(&commit.recorded("another run"));
+        lost.add(&commit.entry(PIPELINE, "another run").recorded());
     }
     let mut commit = EpochCommit::empty(Epoch(7), "changes");
     commit.accepted_loss = Some(AcceptedLoss { lost, generation: Some(3) });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::model::{
-    AcceptedLoss, Changelog, DeadLetter, Epoch, Generations, Mending, OffsetSet, RecordedEpoch,
+    AcceptedLoss, Changelog, DeadLetter, Epoch, Generations, LedgerEntry, Mending, OffsetSet,
     Replayed, Resent, ResultChanges, ResultLetter, SchemaChange,
 };
 
@@ -72,20 +72,30 @@ impl EpochCommit {
         self.dead_letters.len() + self.result_letters.len()
     }
 
-    /// What is remembered of it once `run_id` has committed it.
-    pub fn recorded(&self, run_id: &str) -> RecordedEpoch {
+    /// What the ledger says of it, about, once `run_id` has committed it: rows that are refused at the commit are counted.
+    pub fn entry(&self, pipeline: &str, run_id: &str) -> LedgerEntry {
         let mut landed = BTreeMap::new();
         for changelog in self.landing.iter().filter(|changelog| !changelog.is_empty()) {
             *landed.entry(changelog.table.name.clone()).or_default() += changelog.len() as i64;
         }
-        RecordedEpoch {
-            epoch: self.epoch,
+        let results = self.results.iter().map(|changes| {
+            let rows = changes.upserts.num_rows() + changes.deletes.num_rows();
+            (changes.table.name.clone(), rows as i64)
+        });
+        let closed_at = micros(self.closed_at);
+        LedgerEntry {
+            pipeline: pipeline.to_owned(),
             queue: self.queue.clone(),
-            run_id: Some(run_id.to_owned()),
+            epoch: self.epoch,
+            run_id: run_id.to_owned(),
             offsets: self.offsets.clone(),
             landed,
+            results: results.collect(),
+            dead_letters: self.letters() as i64,
+            watermark: self.watermark,
             opened_at: micros(self.opened_at),
-            committed_at: micros(self.closed_at),
+            closed_at,
+            committed_at: closed_at,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Epoch;
+use super::{Epoch, RecordedEpoch};
 use crate::model::{Generations, OffsetSet, SchemaChange};
 
 /// What the ledger keeps of a committed epoch. Times are microseconds since 1970, UTC.
@@ -24,6 +24,21 @@ pub struct LedgerEntry {
     pub opened_at: i64,
     pub closed_at: i64,
     pub committed_at: i64,
+}
+
+impl LedgerEntry {
+    /// What is remembered of it.
+    pub fn recorded(&self) -> RecordedEpoch {
+        RecordedEpoch {
+            epoch: self.epoch,
+            queue: self.queue.clone(),
+            run_id: Some(self.run_id.clone()),
+            offsets: self.offsets.clone(),
+            landed: self.landed.clone(),
+            opened_at: self.opened_at,
+            committed_at: self.committed_at,
+        }
+    }
 }
 
 /// Where the ledger says that the pipeline is.

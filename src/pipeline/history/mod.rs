@@ -2,7 +2,7 @@
 //!
 //! After a failover to a standby that was behind, or from a restored backup, the ledger lacks epochs whose messages were
 //! acknowledged. Two others remember them: the checkpoints, up to their interval, and this process, as long as it
-//! runs. A start compares the ledger with both, and goes on only if it has everything, or if the operator has accepted
+//! runs. What only the process remembers goes to the checkpoints before it ends. A start compares the ledger with both, and goes on only if it has everything, or if the operator has accepted
 //! the loss.
 
 mod acceptance;
@@ -13,6 +13,7 @@ mod recent_epochs;
 pub(super) use acceptance::accept;
 pub(super) use comparison::{CompareError, lost_in_checkpoints};
 pub use lost_history::LostHistory;
+use recent_epochs::RecentEpoch;
 pub(super) use recent_epochs::RecentEpochs;
 
 use comparison::CheckpointLoss;
@@ -24,7 +25,7 @@ use metrics::gauge;
 use tracing::warn;
 
 use crate::checkpoint::{CheckpointConfig, Checkpoints};
-use crate::model::{AcceptedLoss, Epoch, LostEpochs, Table};
+use crate::model::{AcceptedLoss, Epoch, LedgerEntry, LostEpochs, Table};
 use crate::resilience::chain;
 use crate::sink::postgres::LedgerReader;
 use crate::sink::{LedgerHistory, SinkError};
@@ -74,7 +75,7 @@ impl KnownHistory {
         Self {
             pipeline: pipeline.to_owned(),
             checkpoints: checkpoints.clone(),
-            recent: RecentEpochs::default(),
+            recent: RecentEpochs::new(pipeline),
             accepts,
             comparison: Comparison::Pending,
         }
@@ -123,9 +124,12 @@ impl KnownHistory {
         }
         let history = ledger.history().await?;
         gauge!(names::ACCEPTED_LOST_EPOCHS).set(accepted_epochs(&history));
-        for recorded in self.recent.above(known_to) {
+        let mut unwritten = Vec::new();
+        for RecentEpoch { entry, is_own } in self.recent.above(known_to) {
+            let recorded = entry.recorded();
             if history.lacks(&recorded) {
                 lost.add(&recorded);
+                unwritten.extend(is_own.then_some(entry));
             }
         }
         let traces = match history.newest {
@@ -141,6 +145,7 @@ impl KnownHistory {
         if self.accepts == Some(lost.newest()) {
             return Ok(Some(AcceptedLoss { lost, generation }));
         }
+        self.keep(&unwritten).await;
         Err(HistoryError::Lost(Box::new(LostHistory {
             pipeline: self.pipeline.clone(),
             newest: history.newest,
@@ -148,6 +153,25 @@ impl KnownHistory {
             traces,
             refused: self.accepts,
         })))
+    }
+
+    /// Writes lost epochs that no checkpoint has and that this process remembers into the checkpoints: the next start says
+    /// the same of them.
+    async fn keep(&self, lost: &[LedgerEntry]) {
+        let written = async {
+            let checkpoints = Checkpoints::new(&self.checkpoints, &self.pipeline)?;
+            let newest = checkpoints.newest().await?;
+            let rest = lost.iter().filter(|entry| newest.is_none_or(|it| entry.epoch > it));
+            checkpoints.write(&rest.cloned().collect::<Vec<_>>()).await?;
+            Ok(())
+        };
+        let written = tokio::time::timeout(PATIENCE, written).await;
+        if let Err(error) = written.unwrap_or(Err(CompareError::TimedOut)) {
+            warn!(
+                error = chain(&error),
+                "lost epochs can't be kept in a checkpoint: what is said of them now, the next start may not know"
+            );
+        }
     }
 
     async fn compare(&self, ledger: &mut LedgerReader) -> Result<CheckpointLoss, CompareError> {

@@ -142,7 +142,8 @@ async fn a_restored_backup_is_noticed_named_and_accepted_once() {
 }
 
 #[tokio::test]
-async fn a_failover_under_a_running_processor_names_what_no_checkpoint_has() {
+async fn a_failover_under_a_running_processor_names_what_no_checkpoint_has_and_so_does_the_next_start()
+ {
     let mut shop =
         Shop::open_with(|settings| Settings { checkpoint_interval: "1h", ..settings }).await;
     let first = publish(&shop, &EVENTS).await;
@@ -154,15 +155,22 @@ async fn a_failover_under_a_running_processor_names_what_no_checkpoint_has() {
     shop.wait_for(second).await;
     let (lost, lost_offsets) = (newest(&shop).await, offsets_after(&shop, kept_offset).await);
     restore(&mut shop.stack, &backup).await;
-    publish(&shop, &EVENTS).await;
+    let third = publish(&shop, &EVENTS).await;
     assert!(!shop.wait_for_end(&mut processor).await, "it ends with an error");
     let log = std::fs::read_to_string(shop.stack.folder().join("run.log")).expect("a log");
     let epochs = format!("{} to {lost}: its ledger ends with epoch {kept}", kept + 1);
-    assert!(log.contains(&epochs), "{epochs} is not in {}", shop.log_tail("run"));
-    for offset in lost_offsets {
-        assert!(log.contains(&offset), "{offset} is not in {}", shop.log_tail("run"));
+    // Whoever comes later is told the same.
+    for said in [log, refusal(&shop, None).await, refusal(&shop, Some(kept)).await] {
+        assert!(said.contains(&epochs), "{epochs} is not in {said}");
+        for offset in &lost_offsets {
+            assert!(said.contains(offset), "{offset} is not in {said}");
+        }
+        assert!(said.contains(&format!("Their {} message(s)", second - first)), "{said}");
     }
     assert_eq!(newest(&shop).await, kept, "nothing was written");
+    let mut processor = start(&shop, Some(lost));
+    shop.wait_for(first + third - second).await;
+    shop.end(&mut processor).await;
     shop.stack.stop().await.expect("the servers end");
 }
 

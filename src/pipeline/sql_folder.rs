@@ -1,5 +1,6 @@
 //! The SQL folder: read, checked and planned.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -258,6 +259,31 @@ impl SqlPlan {
             Some(plan) if plan.is_of(tables, registry) => Ok(plan),
             _ => Self::new(sql, tables, registry).await.map_err(PipelineError::Sql),
         }
+    }
+
+    /// What files wait for whose texts of `before` would not wait.
+    pub(super) async fn pending_that_ran(&self, sql: &Sql, before: &SqlFiles) -> Vec<SqlError> {
+        let mut with_old = sql.clone();
+        let mut edited = BTreeSet::new();
+        for file in &mut with_old.transforms {
+            let is_pending = self.transforms.pending().iter().any(|it| it.result == file.name);
+            let old = before.transforms.iter().find(|old| old.name == file.name);
+            if let Some(old) = old.filter(|old| is_pending && old.text != file.text) {
+                file.text.clone_from(&old.text);
+                edited.insert(file.name.clone());
+            }
+        }
+        if edited.is_empty() {
+            return Vec::new();
+        }
+        // If the old texts don't fit the other files, these have changed with them.
+        let Ok(old) = Self::new(&with_old, &self.tables, &self.registry).await else {
+            return Vec::new();
+        };
+        let runs = |result: &String| old.transforms.results().any(|it| it.name == *result);
+        let stopped = self.transforms.pending().iter();
+        let stopped = stopped.filter(|it| edited.contains(&it.result) && runs(&it.result));
+        stopped.map(|it| it.reason.clone()).collect()
     }
 
     fn is_of(&self, tables: &[Arc<Table>], registry: &[SchemaChange]) -> bool {

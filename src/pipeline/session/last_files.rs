@@ -1,6 +1,7 @@
 //! The SQL files that ran last: a start whose files are refused goes on with them, as an edit that is refused leaves what
 //! runs alone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tracing::{error, warn};
@@ -9,9 +10,10 @@ use crate::config::Config;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::postgres_access::PostgresAccess;
 use crate::pipeline::session::inputs::StartInputs;
-use crate::pipeline::sql_folder::{PlannedSql, SqlFiles};
+use crate::pipeline::sql_folder::{PlannedSql, Sql, SqlFiles, SqlPlan};
 use crate::resilience::{Backoff, Recovery, chain};
 use crate::sink::SinkError;
+use crate::sink::postgres::SchemaAdmin;
 use crate::telemetry::Condition;
 
 /// Notes the files that a session runs, if they are others than those that are noted.
@@ -32,6 +34,29 @@ pub(super) async fn note(access: &PostgresAccess, files: &SqlFiles, noted: &mut 
             );
         }
     }
+}
+
+/// Refuses files of which one waits for a column or a table although its version before ran without: as at an edit,
+/// that is a mistake, and not a file that waits from its first day on.
+///
+/// # Errors
+/// What these files wait for.
+pub(super) async fn refuse_pending(
+    admin: &mut SchemaAdmin,
+    sql: &Sql,
+    plan: &SqlPlan,
+) -> Result<(), PipelineError> {
+    if plan.transforms.pending().is_empty() {
+        return Ok(());
+    }
+    let before = match admin.sql_files().await {
+        Ok(texts) => SqlFiles::of_texts(Path::new(""), &texts),
+        Err(error) if error.recovery() == Recovery::Retry => return Err(error.into()),
+        // Nobody knows of one that ran.
+        Err(_) => return Ok(()),
+    };
+    let stopped = plan.pending_that_ran(sql, &before).await;
+    if stopped.is_empty() { Ok(()) } else { Err(PipelineError::Sql(stopped)) }
 }
 
 /// The files that ran last, instead of `refused` ones.

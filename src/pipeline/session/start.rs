@@ -98,6 +98,9 @@ async fn attempt(
     let altered = admin.alter(&discovered.and_declared(sql), &registry).await?;
     column_promotion::tell(&altered);
     let plan = SqlPlan::renewed(carry_over.plan.take(), sql, &altered.tables, &registry).await?;
+    if !carry_over.has_started {
+        last_files::refuse_pending(&mut admin, sql, &plan).await?;
+    }
     carry_over.sql_watcher.note_running(&plan.transforms);
     let rest = config.sink.rest.as_ref();
     let mut transforms = plan.transforms;

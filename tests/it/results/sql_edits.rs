@@ -126,9 +126,12 @@ async fn a_start_whose_files_are_refused_goes_on_with_those_that_ran_before() {
     until_exact(&shop, TIERS).await;
     shop.end(&mut processor).await;
 
-    // A mistake of the file, then a target that it does not fit.
+    // A mistake of the file, a target that it does not fit, and a column that a new file would wait for.
     let broken = "SELECT tier, COUNT(*) AS customers, FROM customers";
-    for (seed, select, why) in [("2", broken, "tiers.sql:3:"), ("3", REGIONS, "tiers.regions")] {
+    let typo = TIERS.replace("DISTINCT region", "DISTINCT regoin");
+    let edits =
+        [("2", broken, "tiers.sql:3:"), ("3", REGIONS, "tiers.regions"), ("4", &typo, "regoin")];
+    for (seed, select, why) in edits {
         std::fs::write(&path, file(select)).expect("an edit");
         let mut processor = shop.stack.processor(None).expect("a processor");
         until_refused(&shop, why).await;

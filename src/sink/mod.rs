@@ -111,7 +111,7 @@ pub trait Sink: Send {
     ) -> Result<Vec<Changelog>, SinkError>;
 
     /// The messages of which one of these events is landed or a dead letter: what is known of messages that are older
-    /// than what the ledger has exactly. Events that leave no row (a tombstone) are not among them, and may be processed again.
+    /// than what the ledger has exactly. Events that leave no row (a tombstone, a table that lands nowhere) are not among them, and may be processed again.
     async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError>;
 
     /// Rows of these changelogs that [`Self::commit`] would refuse, as far as can be told before. To be

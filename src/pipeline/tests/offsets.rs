@@ -1,6 +1,7 @@
 //! Offsets of a shared broker: messages that are older than what is remembered, and spools that change.
 
 use super::*;
+use crate::model::Landing;
 
 /// Rows of the orders table, one message each, with these offsets.
 fn orders_at(offsets: &[Offset]) -> Vec<Message> {
@@ -35,6 +36,26 @@ async fn an_old_message_is_processed_unless_the_target_has_it() {
     process(&mut processor, &mut sink, &stream).await;
     process(&mut processor, &mut sink, &stream).await;
     assert_eq!(landed(&target), [first, last, behind]);
+}
+
+/// Nothing tells that it is known, but its row is older than the one in memory.
+#[tokio::test]
+async fn an_old_message_of_a_table_that_lands_nowhere_changes_no_current_row() {
+    let (mut sql, target) = (sql().await, MemoryTarget::default());
+    for table in sql.tables.iter_mut().filter(|table| table.name == "orders") {
+        Arc::make_mut(table).options.landing = Landing::None;
+    }
+    let (mut processor, mut sink) = processor(&sql, &target).await;
+    let put = |value| Change::Upsert { table: 0, id: 1, parent: 1, value };
+    let stream = messages(&payloads(&[put(1), put(2), Change::Delete { table: 0, id: 1 }, put(3)]));
+    process(&mut processor, &mut sink, &stream).await;
+    let shown = || as_text(&target.result("cdc_orders_enriched"));
+    let before = shown();
+    assert_eq!(before.len(), 1);
+    processor.forget_offsets_to(Offset::new(7, 100));
+    process(&mut processor, &mut sink, &stream[..3]).await;
+    assert_eq!(shown(), before);
+    assert!(landed(&target).is_empty());
 }
 
 #[tokio::test]

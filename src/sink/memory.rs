@@ -187,10 +187,14 @@ impl Sink for MemorySink {
         if state.fault == CommitFault::Unavailable {
             return Err(unavailable("looking for events that are committed".to_owned()));
         }
-        let landed = state.landing.values().flatten().flat_map(|changes| changes.offsets.iter());
-        let dead = state.dead_letters.iter().map(|letter| &letter.offset);
-        let known: HashSet<&Offset> = landed.chain(dead).collect();
-        Ok(events.iter().map(EventId::offset).filter(|offset| known.contains(offset)).collect())
+        let landed = state.landing.values().flatten().flat_map(|changes| {
+            let rows = changes.offsets.iter().zip(&changes.positions);
+            rows.map(|(offset, position)| EventId::new(*offset, *position))
+        });
+        // A letter is of a message, whose id is that of its first event.
+        let dead = state.dead_letters.iter().flat_map(|letter| EventId::all(letter.offset, 1));
+        let known: HashSet<EventId> = landed.chain(dead).collect();
+        Ok(events.iter().filter(|event| known.contains(event)).map(EventId::offset).collect())
     }
 
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError> {

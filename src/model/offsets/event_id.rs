@@ -6,7 +6,7 @@ use super::{Offset, Position};
 
 /// The id of an event, as landing tables and dead letters have it: the offset of its message, and for the second and later
 /// events of a JSON array their number. Rows of one event have `#` and something of their own behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId {
     offset: Offset,
     /// Counts from 0.

@@ -19,9 +19,11 @@ fn landed(target: &MemoryTarget) -> Vec<Offset> {
     target.landed("cdc_orders").iter().flat_map(|changes| changes.offsets.clone()).collect()
 }
 
-async fn process(processor: &mut Processor, sink: &mut MemorySink, batch: &[Message]) {
+pub(super) async fn process(processor: &mut Processor, sink: &mut MemorySink, batch: &[Message]) {
     let job = processor.process(batch.to_vec(), &HashMap::new()).await.unwrap();
+    let epoch = job.commit.as_ref().map(|commit| commit.epoch);
     commit(sink, job).await;
+    epoch.map_or(Ok(()), |epoch| processor.committed(epoch)).unwrap();
 }
 
 #[tokio::test]

@@ -33,15 +33,17 @@ impl JoinKeys {
         right: &[ArrayRef],
     ) -> Result<Vec<(u32, u32)>, ArrowError> {
         let (left_rows, right_rows) = (self.encode(left)?, self.encode(right)?);
-        let mut by_key: HashMap<Row<'_>, Vec<u32>> = HashMap::new();
-        let keys = left_rows.iter().enumerate();
-        for (row, key) in keys.filter(|(row, _)| self.can_match(left, *row)) {
-            by_key.entry(key).or_default().push(row as u32);
+        // The left rows of a key are a chain.
+        let mut first: HashMap<Row<'_>, u32> = HashMap::with_capacity(left_rows.num_rows());
+        let mut next: Vec<Option<u32>> = vec![None; left_rows.num_rows()];
+        for row in (0..left_rows.num_rows()).rev().filter(|row| self.can_match(left, *row)) {
+            next[row] = first.insert(left_rows.row(row), row as u32);
         }
         let mut pairs = Vec::new();
         for (row, key) in right_rows.iter().enumerate() {
-            let lefts = by_key.get(&key).map_or(&[][..], Vec::as_slice);
-            pairs.extend(lefts.iter().map(|left| (*left, row as u32)));
+            let first = first.get(&key).copied();
+            let lefts = std::iter::successors(first, |left| next[*left as usize]);
+            pairs.extend(lefts.map(|left| (left, row as u32)));
         }
         Ok(pairs)
     }
@@ -54,7 +56,7 @@ impl JoinKeys {
         weights: &[i64],
     ) -> Result<Vec<(u32, i64)>, ArrowError> {
         let rows = self.encode(keys)?;
-        let mut at: HashMap<Row<'_>, usize> = HashMap::new();
+        let mut at: HashMap<Row<'_>, usize> = HashMap::with_capacity(weights.len());
         let mut totals: Vec<(u32, i64)> = Vec::new();
         for (row, key) in rows.iter().enumerate().filter(|(row, _)| self.can_match(keys, *row)) {
             let place = *at.entry(key).or_insert_with(|| {

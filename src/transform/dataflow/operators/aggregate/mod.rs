@@ -105,7 +105,7 @@ impl Aggregate {
         let columns = self.group.iter().map(|expression| evaluate(expression, rows));
         let encoded = self.converter.convert_columns(&columns.collect::<Result<Vec<_>>>()?)?;
         let (mut keys, mut group_of) = (Vec::new(), Vec::with_capacity(rows.num_rows()));
-        let mut known: HashMap<Row<'_>, usize> = HashMap::new();
+        let mut known: HashMap<Row<'_>, usize> = HashMap::with_capacity(rows.num_rows());
         for row in &encoded {
             let group = *known.entry(row).or_insert_with(|| {
                 keys.push(Key::from(row.as_ref()));

@@ -85,7 +85,8 @@ impl<'a> DryRun<'a> {
         let mut messages: Vec<Message> =
             payloads.iter().map(|payload| self.next_message(payload)).collect();
         loop {
-            let job = self.running.processor.process(messages.clone(), &HashMap::new()).await;
+            let job =
+                self.running.processor.process(messages.clone().into(), &HashMap::new()).await;
             if let Some(commit) = job.map_err(failure)?.commit {
                 self.running.commit(&commit).await?;
             }
@@ -115,7 +116,7 @@ impl<'a> DryRun<'a> {
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
             let processed = messages.len() - rest.len();
             let processor = &mut self.running.processor;
-            let epoch = async |failing: &_| processor.process(part, failing).await;
+            let epoch = async |failing: &_| processor.process(part.into(), failing).await;
             // Boxed, because every caller's future would hold it.
             let attempt = Box::pin(poison_search.attempt(&offsets, epoch));
             match attempt.await.map_err(failure)? {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 
 use arrow::util::display::array_value_to_string;
 
 use crate::decode::Decoded;
 use crate::model::{Changelog, DeadLetter, ErrorType, Message, Offset, Table};
+use crate::pipeline::epoch::open_epoch::retain;
 use crate::sink::RefusedRow;
 
 /// Why an event is not applied but a dead letter.
@@ -54,11 +56,11 @@ impl Diversion {
 
 /// Takes out the events that are known to fail, as dead letters.
 pub(crate) fn divert_failing(
-    messages: &mut Vec<Message>,
+    messages: &mut Arc<Vec<Message>>,
     failing: &HashMap<Offset, Diversion>,
 ) -> Vec<DeadLetter> {
     let mut letters = Vec::new();
-    messages.retain(|message| match failing.get(&message.offset) {
+    retain(messages, |message| match failing.get(&message.offset) {
         None => true,
         Some(diversion) => {
             letters.push(diversion.clone().letter(message));

@@ -19,7 +19,7 @@ use crate::pipeline::epoch::diversion::{Diversion, divert_failing};
 use crate::pipeline::epoch::epochs_in_flight::{Computed, EpochsInFlight};
 use crate::pipeline::epoch::job::Job;
 use crate::pipeline::epoch::landing_reader::LandingReader;
-use crate::pipeline::epoch::open_epoch::{Applied, Decoding, OpenEpoch};
+use crate::pipeline::epoch::open_epoch::{Applied, Decoding, OpenEpoch, retain};
 use crate::pipeline::epoch::result_letters::ResultLetters;
 use crate::pipeline::epoch::screening::{
     ImplausibleTimes, late_events, stale_snapshots, unknown_lobs,
@@ -126,7 +126,7 @@ impl Processor {
     /// to commit.
     pub(crate) async fn process(
         &mut self,
-        messages: Vec<Message>,
+        messages: Arc<Vec<Message>>,
         failing: &HashMap<Offset, Diversion>,
     ) -> Result<Job, Stopped> {
         let opened_at = SystemTime::now();
@@ -171,7 +171,7 @@ impl Processor {
     ) -> Result<Job, Stopped> {
         let (asked, lost) = replay::placed(asked, |at| self.generations.position(at).ok());
         let messages = asked.iter().map(|request| request.message.clone()).collect();
-        let mut epoch = OpenEpoch::new(messages, SystemTime::now());
+        let mut epoch = OpenEpoch::new(Arc::new(messages), SystemTime::now());
         let computed = Computed::new(&mut self.stores, &mut self.transforms);
         self.epochs.begin(computed)?;
         let mut superseded = HashSet::new();
@@ -381,34 +381,31 @@ impl Processor {
     /// Without what is committed or an epoch before this one will commit; and the offsets of the rest.
     fn drop_known(
         &mut self,
-        messages: Vec<Message>,
+        mut messages: Arc<Vec<Message>>,
         committed: &HashSet<Offset>,
-    ) -> (Vec<Message>, OffsetSet) {
+    ) -> (Arc<Vec<Message>>, OffsetSet) {
         let mut taken = OffsetSet::default();
         let delivered = messages.len();
-        let fresh: Vec<Message> = messages
-            .into_iter()
-            .filter(|message| {
-                let offset = message.offset;
-                let is_new = self.known.of(offset) != Knowledge::Taken
-                    && !self.epochs.contain(offset)
-                    && !committed.contains(&offset)
-                    && taken.insert(offset);
-                if is_new {
-                    register(&mut self.generations, message);
-                }
-                is_new
-            })
-            .collect();
-        counter!(names::DUPLICATES).increment((delivered - fresh.len()) as u64);
-        (fresh, taken)
+        retain(&mut messages, |message| {
+            let offset = message.offset;
+            let is_new = self.known.of(offset) != Knowledge::Taken
+                && !self.epochs.contain(offset)
+                && !committed.contains(&offset)
+                && taken.insert(offset);
+            if is_new {
+                register(&mut self.generations, message);
+            }
+            is_new
+        });
+        counter!(names::DUPLICATES).increment((delivered - messages.len()) as u64);
+        (messages, taken)
     }
 
     /// Without dead letters that were published: a queue may subscribe to their topics as well, and each
     /// of them would die again and be published again.
-    fn pass_own(&self, mut messages: Vec<Message>) -> Vec<Message> {
+    fn pass_own(&self, mut messages: Arc<Vec<Message>>) -> Arc<Vec<Message>> {
         let all = messages.len();
-        messages.retain(|message| !self.letters.is_own(&message.topic));
+        retain(&mut messages, |message| !self.letters.is_own(&message.topic));
         if messages.len() < all {
             let passed = (all - messages.len()) as u64;
             counter!(names::PASSED, "kind" => "dead_letter").increment(passed);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -34,7 +35,7 @@ pub(super) struct SessionLoop<S> {
     /// Messages that are not processed yet.
     pub(super) backlog: Vec<Message>,
     /// Messages of the jobs that the committer has not done, the oldest first.
-    pub(super) in_flight: VecDeque<Vec<Message>>,
+    pub(super) in_flight: VecDeque<Arc<Vec<Message>>>,
 }
 
 impl<S: Source> SessionLoop<S> {
@@ -194,7 +195,7 @@ impl<S: Source> SessionLoop<S> {
         self.note_committed(poison_search)?;
         self.processor.abort()?;
         self.processor.raise_preflight(&poison_search.preflight_levels());
-        self.backlog.splice(0..0, self.in_flight.drain(..).flatten());
+        self.backlog.splice(0..0, self.in_flight.drain(..).flat_map(Arc::unwrap_or_clone));
         self.jobs = jobs;
         Ok(())
     }
@@ -216,14 +217,15 @@ impl<S: Source> SessionLoop<S> {
     ) -> Result<(), SessionEnd> {
         while !self.backlog.is_empty() {
             self.note_committed(poison_search)?;
-            let part = poison_search.next_part(&mut self.backlog);
+            let part = Arc::new(poison_search.next_part(&mut self.backlog));
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
-            let epoch = async |failing: &_| self.processor.process(part.clone(), failing).await;
+            let epoch =
+                async |failing: &_| self.processor.process(Arc::clone(&part), failing).await;
             let job = match poison_search.attempt(&offsets, epoch).await? {
                 Attempt::Done(job) => job,
                 Attempt::QueryFailed => {
                     self.check_state()?;
-                    self.backlog.splice(0..0, part);
+                    self.backlog.splice(0..0, Arc::unwrap_or_clone(part));
                     continue;
                 }
                 // What has succeeded so far is committed, and what has not comes again.

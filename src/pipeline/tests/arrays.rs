@@ -100,7 +100,7 @@ proptest! {
             let failing: HashMap<Offset, Diversion> =
                 dies.map(|(message, _)| (message.offset, Diversion::failed("a test"))).collect();
             for batch in stream.chunks(5) {
-                let job = processor.process(batch.to_vec(), &failing).await.unwrap();
+                let job = processor.process(batch.to_vec().into(), &failing).await.unwrap();
                 commit(&mut sink, job).await;
             }
             let dead = stream.iter().filter(|message| failing.contains_key(&message.offset));
@@ -132,7 +132,7 @@ async fn a_replay_of_an_array_does_nothing_again_of_what_its_first_time_has_done
     );
     let later = event(0, "d", &row(0, 1, 1, 1), "null");
     let stream = messages(&[array, later]);
-    let job = processor.process(stream.clone(), &HashMap::new()).await.unwrap();
+    let job = processor.process(stream.clone().into(), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;
     assert_eq!(target.dead_letters().len(), 1);
     let shown = as_text(&target.result("cdc_orders_enriched"));

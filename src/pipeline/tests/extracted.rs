@@ -238,7 +238,7 @@ async fn a_document_that_stays_the_same_writes_nothing() {
     let payloads: Vec<String> =
         orders.iter().map(|items| event(0, "u", "null", &order(1, items, &Said::Null))).collect();
     for message in messages(&payloads) {
-        let job = processor.process(vec![message], &HashMap::new()).await.unwrap();
+        let job = processor.process(vec![message].into(), &HashMap::new()).await.unwrap();
         commit(&mut sink, job).await;
     }
     let landed = target.landed("cdc_order_items_extracted");

@@ -65,7 +65,7 @@ impl Stage {
     /// One committed epoch; its dead letters.
     pub(super) async fn send(&mut self, payloads: &[String]) -> Vec<DeadLetter> {
         let messages = self.messages(payloads);
-        let job = self.processor.process(messages, &HashMap::new()).await.unwrap();
+        let job = self.processor.process(messages.into(), &HashMap::new()).await.unwrap();
         let epoch = job.commit.as_ref().map(|commit| commit.epoch);
         commit(&mut self.sink, job).await;
         epoch.map_or(Ok(()), |epoch| self.processor.committed(epoch)).unwrap();

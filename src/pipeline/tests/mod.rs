@@ -269,12 +269,14 @@ async fn run_in_batches(
         if matches!(border, Border::Aborted) {
             abort(&mut processor, &stream[at..end]).await;
         }
-        let mut job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
+        let mut job =
+            processor.process(stream[at..end].to_vec().into(), &HashMap::new()).await.unwrap();
         if matches!(border, Border::Refused) {
             let next = stream[end..(end + size).min(stream.len())].to_vec();
-            let next = processor.process(next, &HashMap::new()).await.unwrap();
+            let next = processor.process(next.into(), &HashMap::new()).await.unwrap();
             processor.abort().unwrap();
-            let again = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
+            let again =
+                processor.process(stream[at..end].to_vec().into(), &HashMap::new()).await.unwrap();
             let epoch = |job: &Job| job.commit.as_ref().map(|commit| commit.epoch);
             assert_eq!(epoch(&again), epoch(&job), "its number is used again");
             assert!(epoch(&next) != epoch(&again));
@@ -282,7 +284,8 @@ async fn run_in_batches(
         }
         if matches!(border, Border::Lost) {
             (processor, sink) = self::processor(sql, &target).await;
-            job = processor.process(stream[at..end].to_vec(), &HashMap::new()).await.unwrap();
+            job =
+                processor.process(stream[at..end].to_vec().into(), &HashMap::new()).await.unwrap();
         }
         let epoch = job.commit.as_ref().map(|commit| commit.epoch);
         commit(&mut sink, job).await;
@@ -292,7 +295,7 @@ async fn run_in_batches(
         match border {
             Border::Redelivery(count) => {
                 let again = stream[end.saturating_sub(count)..end].to_vec();
-                let job = processor.process(again, &HashMap::new()).await.unwrap();
+                let job = processor.process(again.into(), &HashMap::new()).await.unwrap();
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
             Border::Restart => (processor, sink) = self::processor(sql, &target).await,
@@ -307,7 +310,7 @@ async fn run_in_batches(
 /// An epoch whose query fails.
 async fn abort(processor: &mut Processor, batch: &[Message]) {
     processor.fail_next();
-    let failed = processor.process(batch.to_vec(), &HashMap::new()).await;
+    let failed = processor.process(batch.to_vec().into(), &HashMap::new()).await;
     assert!(failed.is_err_and(|error| matches!(error, Stopped::Failed(_))));
 }
 

@@ -20,7 +20,7 @@ fn landed(target: &MemoryTarget) -> Vec<Offset> {
 }
 
 pub(super) async fn process(processor: &mut Processor, sink: &mut MemorySink, batch: &[Message]) {
-    let job = processor.process(batch.to_vec(), &HashMap::new()).await.unwrap();
+    let job = processor.process(batch.to_vec().into(), &HashMap::new()).await.unwrap();
     let epoch = job.commit.as_ref().map(|commit| commit.epoch);
     commit(sink, job).await;
     epoch.map_or(Ok(()), |epoch| processor.committed(epoch)).unwrap();

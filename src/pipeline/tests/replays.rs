@@ -34,7 +34,7 @@ async fn run(
     while at < stream.len() {
         let (count, border) = *borders.next().unwrap();
         let end = (at + count).min(stream.len());
-        let job = processor.process(stream[at..end].to_vec(), &failing).await.unwrap();
+        let job = processor.process(stream[at..end].to_vec().into(), &failing).await.unwrap();
         commit(&mut sink, job).await;
         if matches!(border, Border::Restart) {
             (processor, sink) = super::processor(sql, &target).await;
@@ -128,7 +128,7 @@ async fn after_restart(
     let stream = messages(payloads);
     let dies: Vec<bool> = stream.iter().map(|m| dead.contains(&m.offset.id)).collect();
     let failing = dying(&stream, &dies);
-    let job = processor.process(stream.clone(), &failing).await.unwrap();
+    let job = processor.process(stream.clone().into(), &failing).await.unwrap();
     commit(&mut sink, job).await;
     let (mut processor, mut sink) = super::processor(&sql, &target).await;
     let letters: Vec<Message> =
@@ -173,7 +173,7 @@ async fn a_letter_that_fails_again_is_no_new_letter() {
     let (sql, target) = (sql().await, MemoryTarget::default());
     let (mut processor, mut sink) = processor(&sql, &target).await;
     let stream = messages(&["{\"op\"".to_owned()]);
-    let job = processor.process(stream.clone(), &HashMap::new()).await.unwrap();
+    let job = processor.process(stream.clone().into(), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;
     let job = processor.replay(requests(&stream), &HashMap::new()).await.unwrap();
     commit(&mut sink, job).await;

@@ -154,7 +154,7 @@ async fn run(payloads: &[String], restarts: bool) -> MemoryTarget {
         if restarts {
             (processor, sink) = super::processor(&sql, &target).await;
         }
-        let job = processor.process(vec![message], &HashMap::new()).await.unwrap();
+        let job = processor.process(vec![message].into(), &HashMap::new()).await.unwrap();
         commit(&mut sink, job).await;
     }
     target
@@ -203,7 +203,7 @@ async fn what_memory_has_forgotten_is_asked_of_the_landing_table() {
         let (sql, target) = (sql().await, MemoryTarget::default());
         let (mut processor, mut sink) = processor(&sql, &target).await;
         for batch in [&stream[..1], &stream[1..2], &stream[2..601], &stream[601..]] {
-            let job = processor.process(batch.to_vec(), &HashMap::new()).await.unwrap();
+            let job = processor.process(batch.to_vec().into(), &HashMap::new()).await.unwrap();
             commit(&mut sink, job).await;
         }
         let kept = [(expected, "a".to_owned()), (Operation::Read, "new".to_owned())];

@@ -30,7 +30,7 @@ pub(crate) async fn create_missing(
     result: &ResultTable,
 ) -> Result<(), SinkError> {
     let failed = |error| classify(DOING, error);
-    if catalog::read(&connection.client, schema, &result.target).await.map_err(failed)?.is_some() {
+    if catalog::exists(&connection.client, schema, &result.target).await.map_err(failed)? {
         return Ok(());
     }
     let sql = definition(schema, result)
@@ -63,7 +63,7 @@ pub(crate) async fn create_landing(
         },
         _ => classify("creating a landing table", error),
     };
-    if catalog::read(client, schema, name).await.map_err(failed)?.is_some() {
+    if catalog::exists(client, schema, name).await.map_err(failed)? {
         return Ok(());
     }
     let has_view = match view {

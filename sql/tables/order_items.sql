@@ -1,5 +1,3 @@
--- At most 100 items of an order are kept for results; an order with more is cut to its newest 50 there (and counted), not in
--- cdc_order_items.
 CREATE TABLE order_items (
   item_id    BIGINT PRIMARY KEY,
   order_id   BIGINT REFERENCES orders (order_id),
@@ -7,4 +5,4 @@ CREATE TABLE order_items (
   quantity   INTEGER,
   unit_price DECIMAL(10,2),
   subtotal   DECIMAL(15,2)
-) WITH (source = 'SALES.ORDER_ITEMS', ttl = '1h', encodings = 'unit_price text, subtotal text', group_by = 'order_id', group_limit = 100, group_keep = 50);
+) WITH (source = 'SALES.ORDER_ITEMS', ttl = '1h', encodings = 'unit_price text, subtotal text');

@@ -127,3 +127,26 @@ where
         Self::Failed(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::error::ArrowError;
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_never_the_fault_of_an_event() {
+        let disk = || DiskError::Damaged("/state".into());
+        let failed = |source: DataFusionError| {
+            let (result, path) = ("a".to_owned(), "a.sql".to_owned());
+            PipelineError::from(TransformError { result, path, source: Box::new(source) })
+        };
+        let of_arrow = |source| StateError::Arrow { table: "orders".to_owned(), source };
+        assert!(!failed(ArrowError::from(disk()).into()).may_be_of_an_event());
+        assert!(!PipelineError::from(of_arrow(disk().into())).may_be_of_an_event());
+        let overflow = || ArrowError::ArithmeticOverflow("2^63".to_owned());
+        assert!(failed(overflow().into()).may_be_of_an_event());
+        assert!(PipelineError::from(of_arrow(overflow())).may_be_of_an_event());
+    }
+}

@@ -9,15 +9,23 @@ use super::stores::StateStores;
 use crate::model::{Changelog, KeyBytes, Position, TableDelta};
 
 impl StateStores {
-    /// Brings into memory what is known of the keys that an epoch is about to change. To be called before anything is
-    /// asked about them.
+    /// Brings into memory what is known of the keys that an epoch is about to change; how many rows came back, by
+    /// table. To be called before anything is asked about them.
     ///
     /// # Errors
     /// If the disk can't be read.
-    pub fn recall(&mut self, changes: &[Changelog]) -> Result<(), StateError> {
-        changes.iter().try_for_each(|changelog| {
-            self.stores[self.by_name[&changelog.table.name]].recall(changelog)
-        })
+    pub fn recall(&mut self, changes: &[Changelog]) -> Result<Vec<(String, usize)>, StateError> {
+        let mut recalled = Vec::new();
+        for changelog in changes {
+            let name = &changelog.table.name;
+            let store = &mut self.stores[self.by_name[name]];
+            let before = store.len();
+            store.recall(changelog)?;
+            if store.len() > before {
+                recalled.push((name.clone(), store.len() - before));
+            }
+        }
+        Ok(recalled)
     }
 
     /// The same for the keys that changed rows look up in other tables.

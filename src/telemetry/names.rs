@@ -15,7 +15,7 @@ pub const OUTDATED_READS: &str = "cdc_outdated_snapshot_rows_total";
 pub const TRIMMED_ROWS: &str = "cdc_group_trimmed_rows_total";
 pub const EVICTED_ROWS: &str = "cdc_evicted_rows_total";
 pub const FAILED_EVICTIONS: &str = "cdc_failed_evictions_total";
-pub const READ_BACK_ROWS: &str = "cdc_read_back_rows_total";
+pub const RECALLED_ROWS: &str = "cdc_recalled_rows_total";
 pub const TRUNCATES: &str = "cdc_truncates_total";
 pub const UNAVAILABLE_VALUES: &str = "cdc_unavailable_values_total";
 pub const UNREAD_DOCUMENTS: &str = "cdc_unread_documents_total";
@@ -76,7 +76,7 @@ pub(super) fn describe() {
     );
     describe_counter!(EVICTED_ROWS, "rows that left memory for the disk, by table");
     describe_counter!(FAILED_EVICTIONS, "times that the disk of the state took no rows");
-    describe_counter!(READ_BACK_ROWS, "rows that came back from a landing table, by table");
+    describe_counter!(RECALLED_ROWS, "rows that came back into memory to be changed, by table");
     describe_counter!(TRUNCATES, "truncates of source tables that were applied, by table");
     describe_counter!(
         UNAVAILABLE_VALUES,

@@ -46,6 +46,12 @@ pub(super) fn count_decoded(decoded: &Decoded) {
     }
 }
 
+pub(super) fn count_recalled(recalled: Vec<(String, usize)>) {
+    for (table, rows) in recalled {
+        counter!(names::RECALLED_ROWS, "table" => table).increment(rows as u64);
+    }
+}
+
 /// Rows that have left memory, or that the disk has not taken.
 pub(super) fn count_evicted(evicted: Result<Evicted, StateError>) {
     match evicted {

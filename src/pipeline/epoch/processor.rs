@@ -178,7 +178,7 @@ impl Processor {
         let mut commit = match self.decode(&mut epoch, failing)? {
             Decoding::Lesson(commit) => *commit,
             Decoding::Changes(mut decoded) => {
-                self.stores.recall(&decoded.changes)?;
+                counters::count_recalled(self.stores.recall(&decoded.changes)?);
                 let (stores, landing) = (&self.stores, &mut self.landing_reader);
                 superseded = replay::take_superseded(stores, landing, &mut decoded).await?;
                 let applied = self.apply(epoch, *decoded).await?;
@@ -289,7 +289,7 @@ impl Processor {
         let advanced = self.stores.advance(&decoded.changes);
         self.implausible_times.tell(&advanced.ahead);
         let behind = &advanced.behind;
-        self.stores.recall(&decoded.changes)?;
+        counters::count_recalled(self.stores.recall(&decoded.changes)?);
         let mut landed_only = late_events::divert(&self.stores, fresh, &mut decoded, behind)?;
         let stale_snapshots = self.take_stale_snapshots(&mut decoded, &mut landed_only).await?;
         unknown_lobs::divert(&self.stores, fresh, &mut decoded)?;

@@ -74,17 +74,6 @@ class FarFuture(Scenario):
     name = "F12"
     title = "clock jumps and orders dated 2099: other windows unharmed"
 
-    @staticmethod
-    def nothing_expires(folder):
-        """What ttl has dropped is not reached by changes of other tables (README), and two days drop everything."""
-        for name in ["orders", "order_items"]:
-            table = folder / f"tables/{name}.sql"
-            text = table.read_text()
-            assert "ttl = '1h'" in text
-            table.write_text(text.replace("ttl = '1h'", "ttl = 'none'"))
-
-    settings = {"edit_sql": nothing_expires}
-
     def run(self):
         generation = self.begin(self.size(3_000, 20_000), "10000/min", more=["--misdated", "0.02"])
         self.everything_is_there()

@@ -32,8 +32,8 @@ pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'res
 /// Brings a table of an earlier version up to date.
 pub(crate) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
 
-/// Payloads of so many bytes have a statement of their own.
-const LARGE: usize = 1 << 20;
+/// Payloads of so many bytes have a statement of their own, and end their connections.
+pub(crate) const LARGE: usize = 1 << 20;
 
 /// What an event that died twice in one epoch must not do: stop the epoch.
 const ON_CONFLICT: &str = "ON CONFLICT DO NOTHING";

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type, accepts};
 
-use super::letter_table::CAN_COME_BACK;
+use super::letter_table::{CAN_COME_BACK, LARGE};
 use crate::model::LetterStatus::{self, Dead, Requested};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
@@ -337,7 +337,12 @@ impl LetterStore {
             self.table
         );
         let sql = page(&letters, "id");
-        self.ask("reading dead letters to publish", &sql, None, &[&limit], letter).await
+        let doing = "reading dead letters to publish";
+        let letters = self.ask(doing, &sql, None, &[&limit], letter).await?;
+        if letters.iter().any(|letter| letter.payload.len() > LARGE) {
+            self.session.close();
+        }
+        Ok(letters)
     }
 
     /// Notes that these were published.

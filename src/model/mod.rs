@@ -38,8 +38,8 @@ pub use dead_letters::{
 };
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{
-    AcceptedLoss, Epoch, EpochCommit, EpochLog, LedgerEntry, LedgerPosition, LostEpochs,
-    RecordedEpoch,
+    AcceptedLoss, CommittedEpoch, Epoch, EpochCommit, EpochLog, KeptEpochs, LedgerEntry,
+    LedgerPosition, LostEpochs, RecordedEpoch,
 };
 pub use key_bytes::KeyBytes;
 pub use offsets::{

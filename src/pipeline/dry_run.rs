@@ -206,11 +206,18 @@ async fn run(
         extractions: sql.extractions.clone(),
         registered: discovered.known(sql, &results),
     });
-    let queue = TOPIC.to_owned();
+    let (pipeline, queue) = (PIPELINE.to_owned(), TOPIC.to_owned());
     let result_letters = ResultLetters::default();
-    let parts =
-        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
-    let mut processor = resume(&mut sink, parts, Vec::new()).await?;
+    let parts = ProcessorParts {
+        pipeline,
+        queue,
+        decoder,
+        stores,
+        transforms,
+        landing_reader,
+        result_letters,
+    };
+    let mut processor = Box::pin(resume(&mut sink, parts, Vec::new())).await?;
     if let Some(error) = processor.take_failed().pop() {
         return Err(error.into());
     }

@@ -85,7 +85,7 @@ impl PipelineError {
 
 impl PipelineError {
     /// Whether the disk of the state is to blame, by whatever way the error came.
-    fn is_of_the_disk(&self) -> bool {
+    pub(super) fn is_of_the_disk(&self) -> bool {
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
         std::iter::from_fn(|| {
             let this = error?;

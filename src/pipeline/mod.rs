@@ -24,7 +24,6 @@ pub use history::LostHistory;
 pub use sql_folder::{Sql, SqlFiles, SqlFolders, load_sql, load_sql_with};
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,6 @@ use crate::model::Epoch;
 use crate::source::SourceConfig;
 use crate::source::file::FileSource;
 use crate::source::solace::{SolaceConfig, SolaceSource};
-use crate::state::{StateConfig, StateError, StateFolder};
 use crate::telemetry::Health;
 use history::KnownHistory;
 use postgres_access::PostgresAccess;
@@ -60,7 +58,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), PipelineError> {
     let access = PostgresAccess::new(config);
-    let state_folder = state_folder(&config.state)?;
     let start = StartInputs { config, access: &access, health: &health, shutdown: &shutdown };
     let (PlannedSql { mut sql, plan }, texts) = Box::pin(first_sql(start)).await?;
     let sql_watcher = SqlWatcher::watch(config, &access, &health, texts);
@@ -75,12 +72,16 @@ pub async fn run(
         let inputs = SessionInputs {
             config,
             access: &access,
-            state_folder: &state_folder,
             sql: &sql,
             health: &health,
             shutdown: &shutdown,
         };
         let end = one_session(inputs, &mut carry_over).await?;
+        if let (SessionEnd::Failed(error), Some(folder)) = (&end, &carry_over.state_folder)
+            && error.is_of_the_disk()
+        {
+            folder.note_damaged();
+        }
         match end {
             // A committer without an error of its own has stopped at shutdown.
             SessionEnd::Shutdown | SessionEnd::CommitterStopped | SessionEnd::Drained => {
@@ -110,21 +111,6 @@ pub async fn run(
             }
         }
     }
-}
-
-/// The engine keeps blocks in a part of the memory that the state may take.
-const CACHE_SHARE: u64 = 8;
-const LEAST_CACHE: u64 = 8 << 20;
-const MOST_CACHE: u64 = 256 << 20;
-
-fn state_folder(config: &StateConfig) -> Result<Arc<StateFolder>, PipelineError> {
-    let cache = config.memory.map_or(LEAST_CACHE, |memory| memory.0 / CACHE_SHARE);
-    let cache = cache.clamp(LEAST_CACHE, MOST_CACHE);
-    let opened = match &config.path {
-        Some(path) => StateFolder::open(path, cache),
-        None => StateFolder::temporary(cache),
-    };
-    Ok(opened.map_err(StateError::from)?)
 }
 
 /// What runs first, and the text of the folder that it is of.

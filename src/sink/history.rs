@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Epoch, RecordedEpoch};
+use super::LedgerRow;
+use crate::model::{CommittedEpoch, Epoch, KeptEpochs, OffsetSet, RecordedEpoch};
 
 /// The epochs of a pipeline that its ledger knows of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,12 +54,42 @@ impl LedgerHistory {
     }
 }
 
+/// The most epochs that a start folds from landed changes.
+pub(super) const MOST_SINCE: usize = 100_000;
+
+/// The messages of the epochs after those that a kept state has whole. `rows` are those of the ledger from the last of
+/// these on.
+pub(super) fn messages_since(kept: &KeptEpochs, rows: &[LedgerRow]) -> Option<OffsetSet> {
+    let is_there = |committed: &CommittedEpoch| {
+        rows.iter().any(|row| row.epoch == committed.epoch && row.run_id == committed.run_id)
+    };
+    let follows = |(at, row): (usize, &LedgerRow)| row.epoch.0 == kept.whole.epoch.0 + at as u64;
+    let is_told = rows.len() <= MOST_SINCE
+        && is_there(&kept.whole)
+        && is_there(&kept.newest)
+        && rows.iter().enumerate().all(follows);
+    if !is_told {
+        return None;
+    }
+    let mut messages = OffsetSet::default();
+    for row in &rows[1..] {
+        let has_landed = row.landed.values().any(|rows| *rows > 0);
+        if has_landed && row.offsets.is_empty() {
+            // Dead letters that came back: their rows are those of older messages.
+            return None;
+        }
+        messages.extend(&row.offsets);
+    }
+    Some(messages)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::SystemTime;
 
     use super::*;
-    use crate::model::OffsetSet;
+    use crate::model::Offset;
 
     fn recorded(epoch: u64, run: &str) -> RecordedEpoch {
         RecordedEpoch {
@@ -89,5 +120,41 @@ mod tests {
         let empty = LedgerHistory::default();
         assert!(lacking(&empty, 1, "a"));
         assert_eq!(empty.doubtful_from(), Epoch(0));
+    }
+
+    #[test]
+    fn what_came_after_a_state_is_told_only_as_a_whole() {
+        let time = SystemTime::UNIX_EPOCH;
+        let row = |epoch: u64, run: &str, rows: u64, ids: &[u64]| LedgerRow {
+            epoch: Epoch(epoch),
+            queue: "q".to_owned(),
+            run_id: run.to_owned(),
+            offsets: ids.iter().map(|id| Offset::new(7, *id)).collect(),
+            landed: BTreeMap::from([("orders".to_owned(), rows)]),
+            results: BTreeMap::new(),
+            dead_letters: 0,
+            watermark: None,
+            opened_at: time,
+            closed_at: time,
+            committed_at: time,
+        };
+        let of =
+            |epoch: u64, run: &str| CommittedEpoch { epoch: Epoch(epoch), run_id: run.to_owned() };
+        let kept = |whole, newest| KeptEpochs { whole, newest };
+        let rows = [row(3, "a", 1, &[1]), row(4, "a", 2, &[2, 3]), row(5, "b", 0, &[])];
+        let since = |kept: KeptEpochs, rows: &[LedgerRow]| {
+            messages_since(&kept, rows).map(|messages| messages.count())
+        };
+        assert_eq!(since(kept(of(3, "a"), of(3, "a")), &rows), Some(2));
+        assert_eq!(since(kept(of(3, "a"), of(5, "b")), &rows), Some(2));
+        // Another run's epoch, one that the ledger lacks, a gap, and rows of older messages.
+        assert_eq!(since(kept(of(3, "b"), of(3, "b")), &rows), None);
+        assert_eq!(since(kept(of(3, "a"), of(5, "a")), &rows), None);
+        assert_eq!(since(kept(of(3, "a"), of(6, "b")), &rows), None);
+        assert_eq!(since(kept(of(2, "a"), of(3, "a")), &rows), None);
+        let gap = [rows[0].clone(), rows[2].clone()];
+        assert_eq!(since(kept(of(3, "a"), of(3, "a")), &gap), None);
+        let replayed = [rows[0].clone(), row(4, "a", 1, &[])];
+        assert_eq!(since(kept(of(3, "a"), of(3, "a")), &replayed), None);
     }
 }

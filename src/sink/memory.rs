@@ -13,12 +13,13 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 
-use self::landed::{history, newest};
+use self::landed::{changes, history, newest};
+use super::history::messages_since;
 use super::{LedgerRow, Sink, SinkError, TakeRows, landed_counts, new_run_id, result_counts};
 use crate::model::{
-    Changelog, Channel, DeadLetter, Epoch, EpochCommit, EventId, Generations, Landing,
-    LedgerPosition, Offset, Replayed, ResultChanges, ResultLetter, ResultMode, ResultTable,
-    SchemaChange, SchemaChangeKind, Table,
+    Changelog, Channel, DeadLetter, Epoch, EpochCommit, EventId, Generations, KeptEpochs, Landing,
+    LedgerPosition, Offset, OffsetSet, Replayed, ResultChanges, ResultLetter, ResultMode,
+    ResultTable, SchemaChange, SchemaChangeKind, Table,
 };
 
 /// What the sinks of a test write to. Clones share it, so that a test can look inside while a
@@ -54,6 +55,16 @@ struct TargetState {
     /// By pipeline and queue.
     generations: HashMap<(String, String), Generations>,
     fault: CommitFault,
+    rows_read: RowsRead,
+}
+
+/// How many landed rows were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowsRead {
+    /// As the newest of their keys.
+    pub newest: usize,
+    /// As changes of given messages.
+    pub changes: usize,
 }
 
 /// The rows of a result target, each as a batch of one row.
@@ -101,6 +112,11 @@ impl MemoryTarget {
     /// What became of dead letters that were processed again.
     pub fn replayed(&self) -> Vec<Replayed> {
         self.state().replayed.clone()
+    }
+
+    /// How many landed rows were read since this was asked last.
+    pub fn take_rows_read(&self) -> RowsRead {
+        std::mem::take(&mut self.state().rows_read)
     }
 
     /// The ledger rows of a pipeline, lowest epoch first.
@@ -165,7 +181,31 @@ impl Sink for MemorySink {
             table: name.clone(),
             what: error.to_string(),
         })?;
+        self.target.state().rows_read.newest += newest.iter().map(Changelog::len).sum::<usize>();
         let _is_enough = newest.into_iter().try_for_each(take);
+        Ok(())
+    }
+
+    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError> {
+        let mut rows = self.target.ledger(&self.pipeline);
+        rows.retain(|row| row.epoch >= kept.whole.epoch);
+        Ok(messages_since(kept, &rows))
+    }
+
+    async fn each_change(
+        &mut self,
+        table: &Arc<Table>,
+        messages: &OffsetSet,
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError> {
+        let Landing::History(name) = &table.options.landing else { return Ok(()) };
+        let changes = changes(table, &self.target.landed(name), messages);
+        let changes = changes.map_err(|error| SinkError::Unreadable {
+            table: name.clone(),
+            what: error.to_string(),
+        })?;
+        self.target.state().rows_read.changes += changes.iter().map(Changelog::len).sum::<usize>();
+        let _is_enough = changes.into_iter().try_for_each(take);
         Ok(())
     }
 

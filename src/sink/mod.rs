@@ -30,8 +30,8 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use crate::model::{
-    Changelog, Epoch, EpochCommit, EventId, Landing, LedgerPosition, Offset, OffsetSet, ResultMode,
-    Table,
+    Changelog, Epoch, EpochCommit, EventId, KeptEpochs, Landing, LedgerPosition, Offset, OffsetSet,
+    ResultMode, Table,
 };
 
 /// A target that takes whole epochs.
@@ -97,6 +97,19 @@ pub trait Sink: Send {
         self.each_newest(table, since, take).await?;
         Ok(newest)
     }
+
+    /// The messages of all epochs that are not whole in a state that was kept. `None` if the state is of other epochs than
+    /// the ledger, or the ledger does not tell all of them any more, or one of them has landed rows of other messages.
+    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError>;
+
+    /// Shows all landed changes of these messages, and some of their neighbours', as [`Self::each_newest`], deletes
+    /// included, in no particular order.
+    async fn each_change(
+        &mut self,
+        table: &Arc<Table>,
+        messages: &OffsetSet,
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError>;
 
     /// All landed changes of the rows with these keys, deletes included.
     ///

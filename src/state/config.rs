@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::memory_limit::default_limit;
+use super::memory::default_limit;
 
 /// The `[state]` section: where rows are that results need.
 #[derive(Debug, Clone, Deserialize)]
@@ -14,8 +14,8 @@ pub struct StateConfig {
     /// How much the rows in memory and what is kept for results may take, as in `"4GiB"`. Beyond it rows go to the
     /// disk, the first to have come first. Default: half of the memory of the container or machine.
     pub memory: Option<ByteSize>,
-    /// The folder for rows that are not in memory: on local disk, and of this process alone. Default: one in the folder
-    /// for temporary files, which goes with the process.
+    /// The folder of the state: on local disk, and of this process alone. A restart goes on from it. Default: one in the
+    /// folder for temporary files, which goes with the process.
     pub path: Option<PathBuf>,
 }
 

@@ -4,7 +4,7 @@
 use super::error::StateError;
 use super::stores::StateStores;
 use super::time::Ticks;
-use crate::model::{Changelog, Window};
+use crate::model::{Changelog, KeptEpochs, Window};
 
 /// State stores that are being loaded. They have all their indexes.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct StateLoader {
 
 /// A table whose rows are loaded.
 #[derive(Debug)]
-pub struct TableLoader<'a>(&'a mut StateLoader);
+pub struct TableLoader<'a>(&'a mut StateLoader, String);
 
 impl StateLoader {
     pub fn new(stores: StateStores) -> Self {
@@ -26,7 +26,25 @@ impl StateLoader {
     pub fn open(&mut self, table: &str, read: &[usize], windows: Vec<Window>) -> TableLoader<'_> {
         self.stores.keep_columns(table, read);
         self.stores.note_windows(table, windows);
-        TableLoader(self)
+        TableLoader(self, table.to_owned())
+    }
+
+    /// Which epochs are in the state on disk. `None`: nothing that can be used.
+    ///
+    /// # Errors
+    /// If the disk can't be read.
+    pub fn find_kept(&mut self, pipeline: &str) -> Result<Option<KeptEpochs>, StateError> {
+        self.stores.find_kept(pipeline)
+    }
+
+    /// What is on disk is of the epochs of the ledger.
+    pub fn accept_kept(&mut self) {
+        self.stores.accept_kept();
+    }
+
+    /// What is on disk is of no use: it is of other epochs than the ledger.
+    pub fn reject_kept(&mut self) {
+        self.stores.reject_kept();
     }
 
     /// Rows of the table are needed by no result.
@@ -35,18 +53,31 @@ impl StateLoader {
     }
 
     /// The stores, with the clock as the loaded rows tell it and the watermark of the ledger, unless it is set.
-    pub fn finish(mut self, watermark: Option<i64>) -> StateStores {
+    ///
+    /// # Errors
+    /// If the disk can't be read.
+    pub fn finish(mut self, watermark: Option<i64>) -> Result<StateStores, StateError> {
+        self.stores.restore_clocks();
         self.stores.advance_to(self.times);
+        self.stores.warm()?;
         if let Some(watermark) = watermark {
             self.stores.resume_watermark(watermark);
         }
         self.stores.set_start_time();
-        self.stores
+        Ok(self.stores)
     }
 }
 
 impl TableLoader<'_> {
-    /// Takes newest rows of keys.
+    /// Goes on from the rows of the table on disk, if these are of use; otherwise all rows are to be loaded.
+    ///
+    /// # Errors
+    /// If the disk can't be read or written.
+    pub fn attach(&mut self) -> Result<bool, StateError> {
+        self.0.stores.attach(&self.1)
+    }
+
+    /// Takes newest rows of keys, or changes.
     ///
     /// # Errors
     /// If Arrow can't process the batch, or the rows take more memory than they may.

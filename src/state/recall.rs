@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 
 use super::error::StateError;
+use super::store::TableStore;
 use super::stores::StateStores;
 use crate::model::{Changelog, KeyBytes, Position, TableDelta};
 
@@ -26,6 +27,25 @@ impl StateStores {
             }
         }
         Ok(recalled)
+    }
+
+    /// Brings rows into memory that a start has found on disk: all of those that are kept in memory, and of the others the
+    /// last ones by key, as long as memory is not half full.
+    pub(super) fn warm(&mut self) -> Result<(), StateError> {
+        for at in 0..self.stores.len() {
+            if self.resident.contains(&self.stores[at].table().name) {
+                self.stores[at].warm(usize::MAX)?;
+            }
+        }
+        for at in 0..self.stores.len() {
+            let used: usize = self.stores.iter().map(TableStore::memory).sum();
+            let limit = self.memory_limit.map_or(usize::MAX, |limit| limit.0 as usize / 2);
+            let others = self.stores.len() - at;
+            let own = self.stores[at].table().options.memory_limit;
+            let own = own.map_or(usize::MAX, |limit| limit.0 as usize / 2);
+            self.stores[at].warm(own.min(limit.saturating_sub(used) / others))?;
+        }
+        Ok(())
     }
 
     /// The same for the keys that changed rows look up in other tables.

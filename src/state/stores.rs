@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use hashbrown::{HashMap, HashSet};
 
-use super::disk::{Engine, StateFolder};
+use super::disk::{Durable, Engine, StateFolder};
 use super::error::StateError;
 use super::store::{Folded, TableStore};
 use super::temporal_join::{JoinedView, RowsBefore};
@@ -26,10 +26,11 @@ pub struct StateStores {
     pub(super) joins: Vec<JoinedView>,
     /// Of looked-up tables: how the rows were that this epoch has folded.
     pub(super) rows_before: HashMap<String, RowsBefore>,
-    clocks: Clocks,
+    pub(super) clocks: Clocks,
     pub(super) memory_limit: Option<ByteSize>,
     /// Where rows go that are not in memory; `None`: all stay.
     pub(super) engine: Option<Arc<Engine>>,
+    pub(super) durable: Box<Durable>,
     /// Tables whose rows stay in memory.
     pub(super) resident: HashSet<String>,
     /// Tables whose rows no result needs.
@@ -40,6 +41,8 @@ pub struct StateStores {
     pub(super) updates: usize,
     /// How the clock was when each epoch began that may still be taken back.
     before: EpochLog<ClockBefore>,
+    /// Goes after the rows.
+    pub(super) folder: Option<Arc<StateFolder>>,
 }
 
 /// What an epoch changes besides rows.
@@ -75,6 +78,8 @@ impl StateStores {
             clocks,
             memory_limit: None,
             engine: None,
+            durable: Box::default(),
+            folder: None,
             resident: HashSet::new(),
             unread: HashSet::new(),
             start_time: None,
@@ -90,12 +95,9 @@ impl StateStores {
     }
 
     /// Where rows go that are not in memory.
-    ///
-    /// # Errors
-    /// If the disk can't be written.
-    pub fn use_folder(&mut self, folder: &Arc<StateFolder>) -> Result<(), StateError> {
-        self.engine = Some(Arc::new(StateFolder::database(folder)?));
-        Ok(())
+    pub fn use_folder(&mut self, folder: &Arc<StateFolder>) {
+        self.engine = Some(Arc::clone(folder.engine()));
+        self.folder = Some(Arc::clone(folder));
     }
 
     /// Bytes of the files of the rows that are not in memory.

@@ -50,7 +50,7 @@ impl Engine {
         let planned = Transforms::plan(PlanRequest::new(tables, files)).await;
         let mut transforms = planned.map_err(|errors| Refused::from(&errors[0]))?;
         let mut stores = StateStores::new(tables, Duration::ZERO).unwrap();
-        stores.use_folder(&StateFolder::temporary(1 << 20).unwrap()).unwrap();
+        stores.use_folder(&StateFolder::temporary(1 << 20).unwrap());
         stores.set_memory_limit(ByteSize(0));
         for (table, columns) in transforms.indexes() {
             stores.add_index(table, columns).unwrap();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Epoch, RecordedEpoch};
 use crate::model::{Generations, OffsetSet, SchemaChange};
 
@@ -39,6 +41,22 @@ impl LedgerEntry {
             committed_at: self.committed_at,
         }
     }
+}
+
+/// An epoch, and the sink value that committed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedEpoch {
+    pub epoch: Epoch,
+    pub run_id: String,
+}
+
+/// What a state that was kept is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptEpochs {
+    /// All changes of epochs up to this one are in it.
+    pub whole: CommittedEpoch,
+    /// Some changes of epochs up to this one may be.
+    pub newest: CommittedEpoch,
 }
 
 /// Where the ledger says that the pipeline is.

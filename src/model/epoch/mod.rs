@@ -6,14 +6,16 @@ mod log;
 mod recorded;
 
 pub use commit::EpochCommit;
-pub use ledger::{LedgerEntry, LedgerPosition};
+pub use ledger::{CommittedEpoch, KeptEpochs, LedgerEntry, LedgerPosition};
 pub use log::EpochLog;
 pub use recorded::{AcceptedLoss, LostEpochs, RecordedEpoch};
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The number of a micro-batch. It rises by one with every commit and survives restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl Epoch {

@@ -52,6 +52,17 @@ pub(super) fn count_recalled(recalled: Vec<(String, usize)>) {
     }
 }
 
+/// What was committed could not be brought to the disk.
+pub(super) fn count_flush(flushed: Result<(), StateError>) {
+    if let Err(error) = flushed {
+        counter!(names::FAILED_EVICTIONS).increment(1);
+        warn!(
+            error = chain(&error),
+            "the state can't be written to disk, so a restart reads more: free the disk of [state] path"
+        );
+    }
+}
+
 /// Rows that have left memory, or that the disk has not taken.
 pub(super) fn count_evicted(evicted: Result<Evicted, StateError>) {
     match evicted {

@@ -1,5 +1,7 @@
 //! What outlives a session, for the next one.
 
+use std::sync::Arc;
+
 use crate::pipeline::epoch::poison_search::PoisonSearch;
 use crate::pipeline::epoch::result_letters::ResultLetters;
 use crate::pipeline::history::KnownHistory;
@@ -8,6 +10,7 @@ use crate::pipeline::schema::failed_results::FailedResults;
 use crate::pipeline::sql_folder::{SqlFiles, SqlPlan};
 use crate::pipeline::tasks::replay_watcher::ReplayWatcher;
 use crate::pipeline::tasks::sql_watcher::SqlWatcher;
+use crate::state::StateFolder;
 
 /// What sessions leave to the next one.
 pub(crate) struct CarryOver {
@@ -22,6 +25,8 @@ pub(crate) struct CarryOver {
     pub(crate) failed_results: FailedResults,
     /// The SQL files that the database knows to run.
     pub(crate) noted_files: Option<SqlFiles>,
+    /// Where rows go that are not in memory, once the first session has its queue.
+    pub(crate) state_folder: Option<Arc<StateFolder>>,
     /// Where the source's clock is set at the next start; microseconds since 1970.
     pub(crate) start_time: Option<i64>,
     /// A start has succeeded: from now on nothing but its operator and another processor end this one.
@@ -46,6 +51,7 @@ impl CarryOver {
             result_letters: ResultLetters::default(),
             failed_results: FailedResults::default(),
             noted_files: None,
+            state_folder: None,
             start_time: None,
             has_started: false,
         }

@@ -66,6 +66,11 @@ impl Jobs {
         *self.last_committed.borrow()
     }
 
+    /// The same, for when nothing is sent any more.
+    pub(crate) fn watch_committed(&self) -> watch::Receiver<Epoch> {
+        self.last_committed.clone()
+    }
+
     pub(crate) fn in_flight_count(&self) -> usize {
         *self.count.borrow()
     }

@@ -1,13 +1,10 @@
 //! What a session is given.
 
-use std::sync::Arc;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::pipeline::postgres_access::PostgresAccess;
 use crate::pipeline::sql_folder::Sql;
-use crate::state::StateFolder;
 use crate::telemetry::Health;
 
 /// What there is before the SQL is known.
@@ -24,8 +21,6 @@ pub(crate) struct StartInputs<'a> {
 pub(crate) struct SessionInputs<'a> {
     pub(crate) config: &'a Config,
     pub(crate) access: &'a PostgresAccess,
-    /// Where rows go that are not in memory.
-    pub(crate) state_folder: &'a Arc<StateFolder>,
     pub(crate) sql: &'a Sql,
     pub(crate) health: &'a Health,
     pub(crate) shutdown: &'a CancellationToken,

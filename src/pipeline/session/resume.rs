@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::decode::Decoder;
 use crate::model::{
-    Channel, Epoch, EpochCommit, LedgerPosition, Mending, RefusedResultRow, ResultChanges, Table,
-    TemporalJoin,
+    Channel, CommittedEpoch, Epoch, EpochCommit, LedgerPosition, Mending, OffsetSet,
+    RefusedResultRow, ResultChanges, Table, TemporalJoin,
 };
 use crate::pipeline::epoch::processor::{Processor, ProcessorParts};
 use crate::pipeline::error::PipelineError;
@@ -28,21 +29,13 @@ pub(crate) async fn resume(
     parts: ProcessorParts,
     refused: Vec<RefusedResultRow>,
 ) -> Result<Processor, PipelineError> {
-    let ProcessorParts { queue, mut decoder, mut stores, mut transforms, .. } = parts;
+    let ProcessorParts { pipeline, queue, mut decoder, stores, mut transforms, .. } = parts;
     let ProcessorParts { landing_reader, result_letters, .. } = parts;
     let mut position = sink.resume().await?;
     decoder.remember(&position.schema_changes);
-    for (table, columns) in transforms.indexes() {
-        stores.add_index(table, columns)?;
-    }
-    for join in transforms.temporal_joins() {
-        stores.keep_in_memory(&join.enriched.name);
-    }
-    let mut loader = StateLoader::new(stores);
-    for table in decoder.tables() {
-        load_table(sink, &mut loader, &transforms, table).await?;
-    }
-    let mut stores = loader.finish(position.watermark);
+    let started_at = position.epoch;
+    let loading = Loading { decoder: &decoder, transforms: &transforms, pipeline: &pipeline };
+    let mut stores = load(sink, stores, loading, position.watermark).await?;
     look_up(sink, &mut stores, transforms.temporal_joins()).await?;
     let written = &written(&position, &stores, &transforms);
     let mut failed = transforms.load(&stores, stores.clock().watermark).await;
@@ -73,9 +66,56 @@ pub(crate) async fn resume(
     stores.evict(upkeep)?;
     let rows: usize = stores.stores().map(|store| store.len()).sum();
     info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
-    let parts =
-        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
-    Ok(Processor::new(parts, position).with_failed(failed))
+    note_committed(&mut stores, &position, (position.epoch > started_at).then(|| sink.run_id()));
+    let parts = ProcessorParts {
+        pipeline,
+        queue,
+        decoder,
+        stores,
+        transforms,
+        landing_reader,
+        result_letters,
+    };
+    let run_id = sink.run_id().to_owned();
+    Ok(Processor::new(parts, position).with_failed(failed).with_run(run_id))
+}
+
+/// Notes the newest epoch: `own_run` has committed it, or who the ledger says.
+fn note_committed(stores: &mut StateStores, position: &LedgerPosition, own_run: Option<&str>) {
+    let run_id = own_run.map(str::to_owned).or_else(|| position.run_id.clone());
+    if let (Some(epoch), Some(run_id)) = (position.epoch, run_id) {
+        stores.note_committed(CommittedEpoch { epoch, run_id });
+    }
+}
+
+/// What says which rows are loaded.
+#[derive(Clone, Copy)]
+struct Loading<'a> {
+    decoder: &'a Decoder,
+    transforms: &'a Transforms,
+    pipeline: &'a str,
+}
+
+/// Fills the stores, from the disk or from the landing tables.
+async fn load(
+    sink: &mut dyn Sink,
+    mut stores: StateStores,
+    Loading { decoder, transforms, pipeline }: Loading<'_>,
+    watermark: Option<i64>,
+) -> Result<StateStores, PipelineError> {
+    for (table, columns) in transforms.indexes() {
+        stores.add_index(table, columns)?;
+    }
+    for join in transforms.temporal_joins() {
+        stores.keep_in_memory(&join.enriched.name);
+    }
+    let mut loader = StateLoader::new(stores);
+    let messages = kept_to(sink, &mut loader, pipeline).await?;
+    for table in decoder.tables() {
+        let table = KeptTable { table, messages: messages.as_ref() };
+        load_table(sink, &mut loader, transforms, table).await?;
+    }
+    Ok(loader.finish(watermark)?)
 }
 
 /// Under which definitions the targets hold what they are to show.
@@ -92,12 +132,45 @@ fn written(
     written
 }
 
-/// Reads the newest rows of a table.
+/// The messages whose changes the state on disk may lack. `None`: there is none, or it is of other epochs than the ledger.
+async fn kept_to(
+    sink: &mut dyn Sink,
+    loader: &mut StateLoader,
+    pipeline: &str,
+) -> Result<Option<OffsetSet>, PipelineError> {
+    let Some(kept) = loader.find_kept(pipeline)? else { return Ok(None) };
+    let messages = sink.committed_since(&kept).await?;
+    let (whole, newest) = (kept.whole.epoch.0, kept.newest.epoch.0);
+    match &messages {
+        Some(messages) => {
+            let messages = messages.count();
+            info!(whole, newest, messages, "going on from the state on disk");
+            loader.accept_kept();
+        }
+        None => {
+            warn!(
+                whole,
+                newest,
+                "the ledger does not tell what came after the state on disk: all rows are read from the landing tables"
+            );
+            loader.reject_kept();
+        }
+    }
+    Ok(messages)
+}
+
+/// A table, and the messages whose changes its rows on disk may lack.
+struct KeptTable<'a> {
+    table: &'a Arc<Table>,
+    messages: Option<&'a OffsetSet>,
+}
+
+/// Reads what has changed since its rows on disk, or the newest rows of all keys.
 async fn load_table(
     sink: &mut dyn Sink,
     loader: &mut StateLoader,
     transforms: &Transforms,
-    table: &Arc<Table>,
+    KeptTable { table, messages }: KeptTable<'_>,
 ) -> Result<(), PipelineError> {
     let mut columns = transforms.columns_read(table);
     columns.extend(sink.needs_old_values(table));
@@ -107,12 +180,16 @@ async fn load_table(
     }
     let mut rows = loader.open(&table.name, &columns, transforms.windows(&table.name));
     failpoint(Failpoint::Bootstrap);
+    let is_kept = rows.attach()?;
     let mut loaded = Ok(());
     let take: TakeRows<'_> = &mut |changelog| {
         loaded = rows.load(changelog);
         if loaded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    sink.each_newest(table, None, take).await?;
+    match messages.filter(|_| is_kept) {
+        Some(messages) => sink.each_change(table, messages, take).await?,
+        None => sink.each_newest(table, None, take).await?,
+    }
     Ok(loaded?)
 }
 

@@ -14,7 +14,7 @@ use crate::pipeline::session::inputs::SessionInputs;
 use crate::pipeline::session::session_loop::SessionLoop;
 use crate::pipeline::session::start::start;
 use crate::pipeline::tasks::background::BackgroundTask;
-use crate::pipeline::tasks::checkpoint_writer::Comparing;
+use crate::pipeline::tasks::checkpoint_writer::{CheckpointInputs, Comparing};
 use crate::pipeline::tasks::target_watcher::TargetWatcher;
 use crate::pipeline::tasks::{checkpoint_writer, dead_letter_publisher, outbox_delivery};
 use crate::sink::SinkError;
@@ -76,7 +76,9 @@ impl<S: Source + 'static> RunningSession<S> {
             comparison: carry_over.history.comparison(),
             is_forgotten: is_forgotten.clone(),
         };
-        let checkpoints = checkpoint_writer::spawn(access, &config.checkpoint, health, comparison)?;
+        let (config, state_folder) = (&config.checkpoint, &started.state_folder);
+        let checkpoints = CheckpointInputs { access, config, health, state_folder };
+        let checkpoints = checkpoint_writer::spawn(checkpoints, comparison)?;
         let session_loop = SessionLoop {
             collector,
             processor: started.processor,
@@ -134,12 +136,19 @@ impl<S: Source + 'static> RunningSession<S> {
             self.ending.cancel();
         }
         // The committer ends when no sender is left; the source lives until it has acknowledged.
-        let SessionLoop { collector, jobs, health, has_stood_by, .. } = self.session_loop;
+        let SessionLoop { collector, jobs, health, has_stood_by, processor, .. } =
+            self.session_loop;
+        let mut processor = Box::new(processor);
+        let last_committed = jobs.watch_committed();
         drop(jobs);
         let committed = match self.committer.await {
             Ok(stopped) => stopped.result,
             Err(error) => return SessionEnd::Failed(PipelineError::Panicked(error)),
         };
+        if committed.is_ok() && !processor.is_broken() {
+            let last = *last_committed.borrow();
+            processor.close(last);
+        }
         if let Some(delivery) = self.delivery {
             delivery.finish().await;
         }

@@ -22,9 +22,9 @@ use crate::pipeline::session::last_files;
 use crate::pipeline::session::resume::resume;
 use crate::pipeline::sql_folder::SqlPlan;
 use crate::resilience::{Backoff, Recovery, chain};
+use crate::sink::Sink;
 use crate::sink::postgres::PostgresSink;
-use crate::sink::{Sink, SinkError};
-use crate::state::StateStores;
+use crate::state::{DiskError, StateConfig, StateError, StateFolder, StateStores};
 use crate::telemetry::{Condition, Health};
 
 /// The most refused rows of results that one start puts right.
@@ -34,12 +34,13 @@ const MENDED_ROWS: i64 = 5000;
 pub(crate) struct Started {
     pub(crate) processor: Processor,
     pub(crate) sink: PostgresSink,
+    pub(crate) state_folder: Arc<StateFolder>,
     /// A landing table lacks a column that it should have.
     pub(crate) has_failed_to_alter: bool,
     pub(crate) waits_for_target: Vec<WaitsForTarget>,
 }
 
-/// Waits for the target as long as it takes.
+/// Waits for the target as long as it takes, and for a processor that still has the folder of the state.
 ///
 /// # Errors
 /// What waiting does not heal. Before the first start of the process this includes what somebody has to
@@ -52,26 +53,30 @@ pub(super) async fn start(
     let SessionInputs { health, shutdown, .. } = inputs;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     let has_started = carry_over.has_started;
-    let is_waited_for = |error: &SinkError| match error.recovery() {
-        Recovery::Retry => true,
-        Recovery::Hold => has_started,
-        Recovery::DeadLetter | Recovery::Stop => false,
+    let condition = |error: &PipelineError| match error {
+        PipelineError::State(StateError::Disk(DiskError::Locked(_))) => Some(Condition::State),
+        PipelineError::Sink(error) => match error.recovery() {
+            Recovery::Retry => Some(Condition::Target),
+            Recovery::Hold => has_started.then_some(Condition::Target),
+            Recovery::DeadLetter | Recovery::Stop => None,
+        },
+        _ => None,
     };
     loop {
         let error = tokio::select! {
             () = shutdown.cancelled() => return Err(Stopped::Shutdown),
             started = Box::pin(attempt(inputs, queue, carry_over)) => match started {
                 Ok(started) => return Ok(started),
-                Err(PipelineError::Sink(error)) if is_waited_for(&error) => error,
-                Err(error) => return Err(Stopped::Failed(error)),
+                Err(error) => error,
             },
         };
+        let Some(condition) = condition(&error) else { return Err(Stopped::Failed(error)) };
         let wait = backoff.next_wait();
-        health.block(Condition::Target, chain(&error));
+        health.block(condition, chain(&error));
         warn!(
             error = chain(&error),
             wait_ms = wait.as_millis() as u64,
-            "the target is not ready, trying again"
+            "what a start needs is not ready, trying again"
         );
         tokio::select! {
             () = shutdown.cancelled() => return Err(Stopped::Shutdown),
@@ -122,8 +127,8 @@ async fn attempt(
     let landing_reader = landing_reader(inputs, queue, &tables, carry_over).await?;
     health.clear(Condition::Target);
 
-    health.block(Condition::State, "loading the current rows from the landing tables");
-    let stores = stores(inputs, &tables, carry_over.start_time)?;
+    health.block(Condition::State, "loading the current rows");
+    let (stores, state_folder) = stores(inputs, &tables, carry_over)?;
     let decoder = Decoder::new(DecoderSetup {
         config: config.decode.clone(),
         limits: config.limits.clone(),
@@ -131,20 +136,39 @@ async fn attempt(
         extractions: sql.extractions.clone(),
         registered: discovered.known(sql, &results),
     });
-    let refused = access.letters().result_requests(MENDED_ROWS).await?;
-    let queue = queue.to_owned();
+    let (pipeline, queue) = (config.pipeline.clone(), queue.to_owned());
     let result_letters = carry_over.result_letters.clone();
-    let parts =
-        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
-    let mut processor = resume(&mut sink, parts, refused)
+    let parts = ProcessorParts {
+        pipeline,
+        queue,
+        decoder,
+        stores,
+        transforms,
+        landing_reader,
+        result_letters,
+    };
+    let processor = loaded(inputs, &mut sink, parts, carry_over).await?;
+    let has_failed_to_alter = !altered.failed.is_empty();
+    Ok(Started { processor, sink, state_folder, has_failed_to_alter, waits_for_target })
+}
+
+/// The processor with its state.
+async fn loaded(
+    SessionInputs { config, access, sql, health, .. }: SessionInputs<'_>,
+    sink: &mut PostgresSink,
+    parts: ProcessorParts,
+    carry_over: &mut CarryOver,
+) -> Result<Processor, PipelineError> {
+    let refused = access.letters().result_requests(MENDED_ROWS).await?;
+    // Boxed, because every caller's future would hold it.
+    let mut processor = Box::pin(resume(sink, parts, refused))
         .await?
         .with_letters(&config.dead_letters)
         .with_max_refused(config.sink.postgres.max_refused_percent);
     carry_over.start_time = None;
     last_files::note(access, &sql.files, &mut carry_over.noted_files).await;
     tell_loaded(&mut processor, health);
-    let has_failed_to_alter = !altered.failed.is_empty();
-    Ok(Started { processor, sink, has_failed_to_alter, waits_for_target })
+    Ok(processor)
 }
 
 fn tell_loaded(processor: &mut Processor, health: &Health) {
@@ -169,23 +193,48 @@ async fn landing_reader(
     Ok(LandingReader::new(Box::new(landing), retry, shutdown.clone()))
 }
 
-/// Stores without rows, with the limits of the configuration.
+/// The engine keeps blocks in a part of the memory that the state may take.
+const CACHE_SHARE: u64 = 8;
+const LEAST_CACHE: u64 = 8 << 20;
+const MOST_CACHE: u64 = 256 << 20;
+
+/// Opened when the queue is ours: whoever stands by behind another processor of this machine leaves its folder alone.
+fn state_folder(
+    config: &StateConfig,
+    carry_over: &mut CarryOver,
+) -> Result<Arc<StateFolder>, PipelineError> {
+    if let Some(folder) = &carry_over.state_folder {
+        return Ok(Arc::clone(folder));
+    }
+    let cache = config.memory.map_or(LEAST_CACHE, |memory| memory.0 / CACHE_SHARE);
+    let cache = cache.clamp(LEAST_CACHE, MOST_CACHE);
+    let opened = match &config.path {
+        Some(path) => StateFolder::open(path, cache),
+        None => StateFolder::temporary(cache),
+    };
+    let folder = opened.map_err(StateError::from)?;
+    carry_over.state_folder = Some(Arc::clone(&folder));
+    Ok(folder)
+}
+
+/// Stores without rows, with the limits of the configuration, and the folder that they use.
 fn stores(
-    SessionInputs { config, state_folder, .. }: SessionInputs<'_>,
+    SessionInputs { config, .. }: SessionInputs<'_>,
     tables: &[Arc<Table>],
-    start_time: Option<i64>,
-) -> Result<StateStores, PipelineError> {
+    carry_over: &mut CarryOver,
+) -> Result<(StateStores, Arc<StateFolder>), PipelineError> {
+    let folder = state_folder(&config.state, carry_over)?;
     let mut stores = StateStores::new(tables, config.sql.watermark_delay)?;
     stores.set_idle_after(config.sql.idle_after);
     stores.go_by(wall_clock);
-    if let Some(time) = start_time {
+    if let Some(time) = carry_over.start_time {
         stores.start_at(time);
     }
     if let Some(limit) = config.state.memory {
         stores.set_memory_limit(limit);
     }
-    stores.use_folder(state_folder)?;
-    Ok(stores)
+    stores.use_folder(&folder);
+    Ok((stores, folder))
 }
 
 /// Microseconds since 1970.

@@ -1,6 +1,7 @@
 //! Copies the ledger to checkpoints, every interval and at shutdown.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::Either;
@@ -18,6 +19,7 @@ use crate::pipeline::tasks::background::BackgroundTask;
 use crate::resilience::{Failpoint, chain, failpoint};
 use crate::sink::postgres::{LedgerLimit, LedgerReader};
 use crate::sink::{LedgerRow, SinkError};
+use crate::state::StateFolder;
 use crate::telemetry::{Condition, Health, names};
 
 /// After this time without an answer the storage, or the ledger, is taken to be away.
@@ -29,6 +31,9 @@ const RANGES_PER_FILE: usize = 200_000;
 const EPOCHS_PER_READ: usize = 500;
 /// What waits in the ledger for a checkpoint, at most.
 const WAITING: LedgerLimit = LedgerLimit { epochs: 100_000, bytes: 256 << 20 };
+
+/// So many epochs wait in the ledger for a state that does not reach the disk, at most.
+const MOST_BEHIND_STATE: u64 = 50_000;
 
 /// A checkpoint that could not be made; processing goes on.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,15 @@ enum MissedCheckpoint {
     Forgotten,
 }
 
+/// What the writer works with.
+#[derive(Clone, Copy)]
+pub(crate) struct CheckpointInputs<'a> {
+    pub(crate) access: &'a PostgresAccess,
+    pub(crate) config: &'a CheckpointConfig,
+    pub(crate) health: &'a Health,
+    pub(crate) state_folder: &'a Arc<StateFolder>,
+}
+
 /// What is still to be found out about the history, once the checkpoints can be read.
 pub(crate) struct Comparing {
     pub(crate) comparison: Comparison,
@@ -55,12 +69,11 @@ pub(crate) struct Comparing {
 /// # Errors
 /// If a configuration is wrong. Storage that is away is tried again.
 pub(crate) fn spawn(
-    access: &PostgresAccess,
-    config: &CheckpointConfig,
-    health: &Health,
+    CheckpointInputs { access, config, health, state_folder }: CheckpointInputs<'_>,
     comparing: Comparing,
 ) -> Result<BackgroundTask, PipelineError> {
     let writer = CheckpointWriter {
+        state_folder: Arc::clone(state_folder),
         // A connection of its own: a slow checkpoint must not delay a commit.
         ledger: access.ledger_reader()?,
         checkpoints: Checkpoints::new(config, access.pipeline())?,
@@ -121,6 +134,7 @@ async fn watched<T>(health: &Health, checkpoint: impl Future<Output = T>) -> T {
 }
 
 struct CheckpointWriter {
+    state_folder: Arc<StateFolder>,
     ledger: LedgerReader,
     checkpoints: Checkpoints,
     pipeline: String,
@@ -133,7 +147,7 @@ struct CheckpointWriter {
 
 impl CheckpointWriter {
     async fn checkpoint(&mut self) -> Result<(), MissedCheckpoint> {
-        let Self { ledger, checkpoints, pipeline, comparing, written, written_schema } = self;
+        let Self { ledger, checkpoints, pipeline, comparing, written, written_schema, .. } = self;
         if comparing.comparison != Comparison::Done {
             let found = lost_in_checkpoints(checkpoints, ledger).await?;
             if !found.lost.is_empty() {
@@ -153,8 +167,11 @@ impl CheckpointWriter {
             debug!(epochs = entries.len(), last = %last, "checkpoint written");
             *written = Some(last);
         }
-        if let Some(written) = written {
-            ledger.compact_ledger(*written).await?;
+        if let Some(Epoch(written)) = *written {
+            // A start reads what came after the state on disk, the epoch of the state itself included.
+            let kept = self.state_folder.whole().checked_sub(1);
+            let kept = kept.filter(|kept| written.saturating_sub(*kept) < MOST_BEHIND_STATE);
+            ledger.compact_ledger(Epoch(kept.map_or(written, |kept| kept.min(written)))).await?;
         }
         // The registry only grows, and is small.
         let changes = ledger.schema_changes().await?;

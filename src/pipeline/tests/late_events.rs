@@ -15,6 +15,7 @@ const START: i64 = 1_700_000_000_000_000;
 pub(super) struct Stage {
     sql: Sql,
     pub(super) target: MemoryTarget,
+    folder: Arc<StateFolder>,
     processor: Processor,
     sink: MemorySink,
     sent: u64,
@@ -29,8 +30,9 @@ impl Stage {
 
     pub(super) async fn with(sql: Sql) -> Self {
         let target = MemoryTarget::default();
-        let (processor, sink) = processor(&sql, &target).await;
-        Self { sql, target, processor, sink, sent: 0, seen: 0 }
+        let folder = StateFolder::temporary(1 << 20).unwrap();
+        let (processor, sink) = processor_in(&sql, &target, &folder).await;
+        Self { sql, target, folder, processor, sink, sent: 0, seen: 0 }
     }
 
     /// Three epochs: the first one may not be believed, and rows leave at the end of an epoch.
@@ -43,14 +45,39 @@ impl Stage {
         }
     }
 
+    /// A restart with an empty folder.
     pub(super) async fn restart(&mut self) {
-        (self.processor, self.sink) = processor(&self.sql, &self.target).await;
+        self.folder = StateFolder::temporary(1 << 20).unwrap();
+        self.restart_with_state().await;
+    }
+
+    /// A restart with what is on disk.
+    pub(super) async fn restart_with_state(&mut self) {
+        let (sql, target, folder) = (&self.sql, &self.target, &self.folder);
+        (self.processor, self.sink) = processor_in(sql, target, folder).await;
+    }
+
+    /// All that is committed is on disk.
+    pub(super) fn flush(&mut self) {
+        self.processor.flush_all();
+    }
+
+    /// A replay of dead letters, committed.
+    pub(super) async fn replay(&mut self, payload: &str) {
+        let request = ReplayRequest { id: 1, message: messages(&[payload.to_owned()]).remove(0) };
+        let job = self.processor.replay(vec![request], &HashMap::new()).await.unwrap();
+        commit(&mut self.sink, job).await;
     }
 
     /// A restart after somebody changed the SQL files.
     pub(super) async fn edit(&mut self, sql: Sql) {
         self.sql = sql;
         self.restart().await;
+    }
+
+    pub(super) async fn edit_with_state(&mut self, sql: Sql) {
+        self.sql = sql;
+        self.restart_with_state().await;
     }
 
     fn messages(&mut self, payloads: &[String]) -> Vec<Message> {
@@ -145,8 +172,9 @@ async fn a_target_that_is_away_is_waited_for_and_not_after_shutdown() {
     let mut stage = Stage::new().await;
     stage.send(&[order(1, 0, "new")]).await;
     let (health, shutdown) = (Health::default(), CancellationToken::new());
+    let folder = StateFolder::temporary(1 << 20).unwrap();
     let (mut processor, mut sink) =
-        processor_with(&stage.sql, &stage.target, &health, &shutdown).await;
+        processor_with(&stage.sql, &stage.target, (&health, &shutdown), &folder).await;
     stage.target.set_fault(CommitFault::Unavailable);
     let blocked = async || {
         while health.readiness().ready {

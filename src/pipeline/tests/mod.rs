@@ -5,6 +5,7 @@ mod arrays;
 mod cold_rows;
 mod discovered_tables;
 mod extracted;
+mod kept_state;
 mod late_events;
 mod offsets;
 mod replays;
@@ -109,6 +110,8 @@ enum Border {
     Aborted,
     /// Everything leaves memory.
     Evicted,
+    /// All that is committed is on disk.
+    Flushed,
     /// The target refuses a row when the next epoch is computed already: both are aborted, and come again.
     Refused,
 }
@@ -117,10 +120,11 @@ fn border() -> impl Strategy<Value = (usize, Border)> {
     let what = prop_oneof![
         4 => Just(Border::Nothing),
         1 => (1usize..5).prop_map(Border::Redelivery),
-        1 => Just(Border::Restart),
+        3 => Just(Border::Restart),
         1 => Just(Border::Lost),
         2 => Just(Border::Aborted),
         4 => Just(Border::Evicted),
+        4 => Just(Border::Flushed),
         2 => Just(Border::Refused),
     ];
     (1usize..8, what)
@@ -208,21 +212,32 @@ pub(crate) async fn sql() -> Sql {
     load_sql(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"))).await.unwrap()
 }
 
+/// With a folder of its own, so that nothing of a process before is there.
 pub(crate) async fn processor(sql: &Sql, target: &MemoryTarget) -> (Processor, MemorySink) {
-    processor_with(sql, target, &Health::default(), &CancellationToken::new()).await
+    processor_in(sql, target, &StateFolder::temporary(1 << 20).unwrap()).await
+}
+
+/// With what a process before has left.
+async fn processor_in(
+    sql: &Sql,
+    target: &MemoryTarget,
+    folder: &Arc<StateFolder>,
+) -> (Processor, MemorySink) {
+    let (health, shutdown) = (Health::default(), CancellationToken::new());
+    processor_with(sql, target, (&health, &shutdown), folder).await
 }
 
 async fn processor_with(
     sql: &Sql,
     target: &MemoryTarget,
-    health: &Health,
-    shutdown: &CancellationToken,
+    (health, shutdown): (&Health, &CancellationToken),
+    folder: &Arc<StateFolder>,
 ) -> (Processor, MemorySink) {
     let (mut sink, landing) = (target.sink("sales", "cdc"), target.sink("sales", "cdc"));
     let transforms =
         Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.unwrap();
     let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
-    stores.use_folder(&StateFolder::temporary(1 << 20).unwrap()).unwrap();
+    stores.use_folder(folder);
     let breaker = CircuitBreaker::new(5, Duration::from_millis(50));
     let retry = TargetRetry::new(breaker, health.clone(), "read");
     let landing_reader = LandingReader::new(Box::new(landing), retry, shutdown.clone());
@@ -231,11 +246,18 @@ async fn processor_with(
         extractions: sql.extractions.clone(),
         ..DecoderSetup::default()
     });
-    let queue = "cdc".to_owned();
+    let (pipeline, queue) = ("sales".to_owned(), "cdc".to_owned());
     let result_letters = ResultLetters::default();
-    let parts =
-        ProcessorParts { queue, decoder, stores, transforms, landing_reader, result_letters };
-    let processor = resume(&mut sink, parts, Vec::new()).await.unwrap();
+    let parts = ProcessorParts {
+        pipeline,
+        queue,
+        decoder,
+        stores,
+        transforms,
+        landing_reader,
+        result_letters,
+    };
+    let processor = Box::pin(resume(&mut sink, parts, Vec::new())).await.unwrap();
     (processor, sink)
 }
 
@@ -259,8 +281,8 @@ async fn run_in_batches(
     stream: &[Message],
     borders: &[(usize, Border)],
 ) -> MemoryTarget {
-    let target = MemoryTarget::default();
-    let (mut processor, mut sink) = self::processor(sql, &target).await;
+    let (target, folder) = (MemoryTarget::default(), StateFolder::temporary(1 << 20).unwrap());
+    let (mut processor, mut sink) = processor_in(sql, &target, &folder).await;
     let mut borders = borders.iter().cycle();
     let mut at = 0;
     while at < stream.len() {
@@ -274,6 +296,7 @@ async fn run_in_batches(
         if matches!(border, Border::Refused) {
             let next = stream[end..(end + size).min(stream.len())].to_vec();
             let next = processor.process(next.into(), &HashMap::new()).await.unwrap();
+            processor.flush_all();
             processor.abort().unwrap();
             let again =
                 processor.process(stream[at..end].to_vec().into(), &HashMap::new()).await.unwrap();
@@ -283,7 +306,9 @@ async fn run_in_batches(
             job = again;
         }
         if matches!(border, Border::Lost) {
-            (processor, sink) = self::processor(sql, &target).await;
+            // What is not committed is not in it.
+            processor.flush_all();
+            (processor, sink) = processor_in(sql, &target, &folder).await;
             job =
                 processor.process(stream[at..end].to_vec().into(), &HashMap::new()).await.unwrap();
         }
@@ -298,8 +323,9 @@ async fn run_in_batches(
                 let job = processor.process(again.into(), &HashMap::new()).await.unwrap();
                 assert!(job.commit.is_none(), "redelivered messages must not be an epoch");
             }
-            Border::Restart => (processor, sink) = self::processor(sql, &target).await,
+            Border::Restart => (processor, sink) = processor_in(sql, &target, &folder).await,
             Border::Evicted => processor.evict_all(),
+            Border::Flushed => processor.flush_all(),
             Border::Nothing | Border::Lost | Border::Aborted | Border::Refused => {}
         }
         at = end;

@@ -26,8 +26,8 @@ async fn run(
     dies: &[bool],
     (borders, size): (&[(usize, Border)], usize),
 ) -> MemoryTarget {
-    let target = MemoryTarget::default();
-    let (mut processor, mut sink) = processor(sql, &target).await;
+    let (target, folder) = (MemoryTarget::default(), StateFolder::temporary(1 << 20).unwrap());
+    let (mut processor, mut sink) = processor_in(sql, &target, &folder).await;
     let failing = dying(stream, dies);
     let mut borders = borders.iter().cycle();
     let (mut at, mut replayed_to) = (0, 0);
@@ -37,10 +37,12 @@ async fn run(
         let job = processor.process(stream[at..end].to_vec().into(), &failing).await.unwrap();
         commit(&mut sink, job).await;
         if matches!(border, Border::Restart) {
-            (processor, sink) = super::processor(sql, &target).await;
+            (processor, sink) = processor_in(sql, &target, &folder).await;
         }
-        if matches!(border, Border::Evicted) {
-            processor.evict_all();
+        match border {
+            Border::Evicted => processor.evict_all(),
+            Border::Flushed => processor.flush_all(),
+            _ => {}
         }
         let is_middle = replayed_to == 0 && end > stream.len() / 2;
         if is_middle || end == stream.len() {

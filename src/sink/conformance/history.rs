@@ -1,12 +1,16 @@
 //! The histories of rows, found by their keys.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 
-use super::stage::{QUEUE, Stage, epoch, orders, scn};
-use crate::model::{Changelog, Operation, Table, TableOptions};
+use super::stage::{QUEUE, SPOOL, Stage, epoch, orders, scn};
+use crate::model::{
+    Changelog, CommittedEpoch, Epoch, KeptEpochs, Offset, OffsetSet, Operation, Table, TableOptions,
+};
+use crate::sink::TakeRows;
 
 pub(super) async fn the_history_of_keys_is_told_in_order(stage: &mut dyn Stage) {
     let mut sink = stage.sink(QUEUE).await;
@@ -41,6 +45,49 @@ pub(super) async fn the_history_of_keys_is_told_in_order(stage: &mut dyn Stage) 
     let nowhere = Table { options: TableOptions::default(), ..Arc::unwrap_or_clone(orders()) };
     let rows = other.history(&Arc::new(nowhere), &order_ids(&[1])).await;
     assert!(rows.expect("nothing to look into").is_empty());
+}
+
+pub(super) async fn the_changes_after_a_state_that_was_kept_are_told(stage: &mut dyn Stage) {
+    let mut sink = stage.sink(QUEUE).await;
+    let committed = |number: u64, run_id: &str| {
+        let whole = CommittedEpoch { epoch: Epoch(number), run_id: run_id.to_owned() };
+        KeptEpochs { newest: whole.clone(), whole }
+    };
+    let run = sink.run_id().to_owned();
+    let commits = [
+        epoch(1).created(1, 1, "a").created(2, 2, "a").build(),
+        epoch(2).updated(4, 1, "b").deleted(5, 2).build(),
+        epoch(3).created(9, 3, "a").build(),
+    ];
+    for commit in &commits {
+        sink.commit(commit).await.expect("the epoch is committed");
+    }
+    let mut other = stage.sink(QUEUE).await;
+    other.resume().await.expect("the ledger can be read");
+    let since = other.committed_since(&committed(1, &run)).await.expect("the ledger can be read");
+    let since = since.expect("all epochs are there");
+    let expected = [4, 5, 9].map(|id| Offset::new(SPOOL, id));
+    assert_eq!(since, expected.into_iter().collect());
+    let mut changes = Vec::new();
+    let take: TakeRows<'_> = &mut |part| {
+        let keys = part.batch.column(0).as_primitive::<Int64Type>();
+        let rows = (0..part.len()).map(|row| (part.offsets[row].id, keys.value(row)));
+        changes.extend(rows);
+        ControlFlow::Continue(())
+    };
+    other.each_change(&orders(), &since, take).await.expect("the landing table can be read");
+    changes.sort_unstable();
+    assert_eq!(changes, [(4, 1), (5, 2), (9, 3)]);
+    let none = other.committed_since(&committed(3, &run)).await.expect("the ledger can be read");
+    assert_eq!(none, Some(OffsetSet::default()));
+    for (number, run_id) in [(4, run.as_str()), (2, "another run")] {
+        let kept = committed(number, run_id);
+        let since = other.committed_since(&kept).await.expect("the ledger can be read");
+        assert_eq!(since, None, "epoch {number} of {run_id}");
+    }
+    let newer = committed(4, &run).newest;
+    let kept = KeptEpochs { newest: newer, ..committed(1, &run) };
+    assert_eq!(other.committed_since(&kept).await.expect("the ledger can be read"), None);
 }
 
 fn order_ids(keys: &[i64]) -> RecordBatch {

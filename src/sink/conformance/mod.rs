@@ -32,6 +32,7 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     truncate::a_truncate_deletes_what_is_older(&mut stage().await).await;
     truncate::what_an_event_did_not_carry_is_found_in_earlier_ones(&mut stage().await).await;
     history::the_history_of_keys_is_told_in_order(&mut stage().await).await;
+    history::the_changes_after_a_state_that_was_kept_are_told(&mut stage().await).await;
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     keys::a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;

@@ -9,7 +9,9 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
-use crate::model::{Changelog, Offset, Operation, Position, Scn, SystemColumn, Table, extract};
+use crate::model::{
+    Changelog, Offset, OffsetSet, Operation, Position, Scn, SystemColumn, Table, extract,
+};
 use crate::sink::BOOTSTRAP_ROWS;
 
 /// The values of some columns of one row, as text.
@@ -45,6 +47,18 @@ pub(super) fn newest(
         })
     };
     let chosen: Vec<u64> = by_key.into_values().map(|row| row as u64).filter(is_recent).collect();
+    chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, &all, &rows, chosen)).collect()
+}
+
+/// All rows of some messages.
+pub(super) fn changes(
+    table: &Arc<Table>,
+    landed: &[Changelog],
+    messages: &OffsetSet,
+) -> Result<Vec<Changelog>, ArrowError> {
+    let (all, rows) = landed_rows(table, landed)?;
+    let is_asked = |row: &u64| messages.contains(rows[*row as usize].1);
+    let chosen: Vec<u64> = (0..rows.len() as u64).filter(is_asked).collect();
     chosen.chunks(BOOTSTRAP_ROWS).map(|chosen| picked(table, &all, &rows, chosen)).collect()
 }
 

@@ -15,13 +15,17 @@ use super::commit::{EpochCommitter, schema_changes};
 use super::config::PostgresConfig;
 use super::ledger_reader::LedgerReader;
 use super::read::committed::{self, DeadEvents};
-use super::read::{history, snapshot};
+use super::read::{changes, history, snapshot};
 use super::schema::landing_columns::target_name;
 use super::schema::system_tables::DEAD_LETTERS;
 use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
-use crate::model::{Changelog, EpochCommit, EventId, LedgerPosition, Offset, ResultTable, Table};
+use crate::model::{
+    Changelog, EpochCommit, EventId, KeptEpochs, LedgerPosition, Offset, OffsetSet, ResultTable,
+    Table,
+};
+use crate::sink::history::messages_since;
 use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError, TakeRows};
 
 /// The sink of one pipeline and queue in one schema of a Postgres database.
@@ -121,6 +125,30 @@ impl Sink for PostgresSink {
         let target = self.targets.landing.get(&table.name);
         let query = snapshot::NewestRows { schema: &schema, target, table, since };
         let read = async |open: &mut Connection| snapshot::read(open, query, take).await;
+        self.session.with_connection(&format!("reading {}", table.name), read).await
+    }
+
+    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError> {
+        let Self { session, committer, .. } = self;
+        let read =
+            async |open: &mut Connection| committer.epochs_from(open, kept.whole.epoch).await;
+        let rows = session.with_connection("reading the ledger", read).await?;
+        Ok(messages_since(kept, &rows))
+    }
+
+    async fn each_change(
+        &mut self,
+        table: &Arc<Table>,
+        messages: &OffsetSet,
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError> {
+        if target_name(table).is_none() || messages.is_empty() {
+            return Ok(());
+        }
+        let target = self.targets.landing_of(table)?;
+        let read = async |open: &mut Connection| {
+            changes::read(open, changes::ChangesOf { table, landing: target, messages }, take).await
+        };
         self.session.with_connection(&format!("reading {}", table.name), read).await
     }
 

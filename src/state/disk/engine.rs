@@ -2,33 +2,40 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Slice};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
 
 use super::error::DiskError;
 
-/// Of each of the two keyspaces; what is written stays in memory until there is so much of it.
-const MEMTABLE: u64 = 16 << 20;
+/// Of the keyspace of rows and of that of entries; what is written stays in memory until there is so much of it.
+const MEMTABLE: u64 = 8 << 20;
+
+/// The least that the engine takes, for what is small.
+const SMALL_MEMTABLE: u64 = 1 << 20;
 
 /// The least that the engine takes.
 const JOURNAL: u64 = 64 << 20;
 
-/// The database of a session: rows by key in one keyspace, entries of indexes in the other.
+/// The database of a process: rows by key in one keyspace, entries of indexes in another, and what they are of.
 pub(in crate::state) struct Engine {
     path: PathBuf,
     database: Database,
     rows: Keyspace,
     entries: Keyspace,
-    /// Outlives the files in it.
-    _folder: Arc<dyn Send + Sync>,
+    marks: Keyspace,
+    invalidations: AtomicU64,
 }
 
-/// Which of the two.
+/// Is there while the state on disk is no whole.
+pub(in crate::state) const INVALID: &[u8] = b"invalid";
+
+/// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::state) enum Kind {
     Rows,
     Entries,
+    Marks,
 }
 
 /// Writes that are done together.
@@ -38,15 +45,10 @@ pub(in crate::state) struct Writes<'a> {
 }
 
 impl Engine {
-    /// Makes a database whose files are removed with it.
-    pub(super) fn open(
-        path: &Path,
-        cache: u64,
-        folder: Arc<dyn Send + Sync>,
-    ) -> Result<Self, DiskError> {
+    /// Opens the database, or makes it.
+    pub(super) fn open(path: &Path, cache: u64) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Engine { path: path.to_owned(), source: Box::new(source) };
         let database = Database::builder(path)
-            .temporary(true)
             .cache_size(cache)
             .worker_threads(1)
             .max_journaling_size(JOURNAL)
@@ -55,18 +57,42 @@ impl Engine {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let rows = database.keyspace("rows", options).map_err(failed)?;
         let entries = database.keyspace("entries", options).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), database, rows, entries, _folder: folder })
+        let small = || KeyspaceCreateOptions::default().max_memtable_size(SMALL_MEMTABLE);
+        let marks = database.keyspace("marks", small).map_err(failed)?;
+        let (path, invalidations) = (path.to_owned(), AtomicU64::new(0));
+        Ok(Self { path, database, rows, entries, marks, invalidations })
     }
 
     fn keyspace(&self, kind: Kind) -> &Keyspace {
         match kind {
             Kind::Rows => &self.rows,
             Kind::Entries => &self.entries,
+            Kind::Marks => &self.marks,
         }
     }
 
-    pub(in crate::state) fn row(&self, key: &[u8]) -> Result<Option<Slice>, DiskError> {
-        self.rows.get(key).map_err(|source| self.failed(source))
+    pub(in crate::state) fn get(&self, kind: Kind, key: &[u8]) -> Result<Option<Slice>, DiskError> {
+        self.keyspace(kind).get(key).map_err(|source| self.failed(source))
+    }
+
+    /// From here on the state on disk is no whole, until a flush that begins after this is done.
+    pub(in crate::state) fn invalidate(&self) -> Result<(), DiskError> {
+        self.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.marks.insert(INVALID, b"").map_err(|source| self.failed(source))
+    }
+
+    /// How often it was.
+    pub(in crate::state) fn invalidations(&self) -> u64 {
+        self.invalidations.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::state) fn is_valid(&self) -> Result<bool, DiskError> {
+        Ok(self.get(Kind::Marks, INVALID)?.is_none())
+    }
+
+    /// All that is written so far survives a loss of power.
+    pub(in crate::state) fn sync(&self) -> Result<(), DiskError> {
+        self.database.persist(PersistMode::SyncData).map_err(|source| self.failed(source))
     }
 
     /// Keys that begin with `prefix`, and their values, in their order, until `visit` fails.
@@ -81,6 +107,19 @@ impl Engine {
             visit(&key, value)?;
         }
         Ok(())
+    }
+
+    /// Rows whose keys begin with `prefix` and are below `below`, the highest first.
+    pub(in crate::state) fn rows_below<'a>(
+        &'a self,
+        prefix: &[u8],
+        below: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), DiskError>> + 'a {
+        let rows = match below {
+            Some(below) => self.rows.range(prefix.to_vec()..below.to_vec()),
+            None => self.rows.prefix(prefix),
+        };
+        rows.rev().map(|pair| pair.into_inner().map_err(|source| self.failed(source)))
     }
 
     pub(in crate::state) fn writes(&self) -> Writes<'_> {

@@ -1,4 +1,4 @@
-//! The folder that rows go to which are not in memory: locked by one process, and empty at its start.
+//! The folder of the state: locked by one process.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
@@ -10,27 +10,31 @@ use tracing::warn;
 
 use super::engine::Engine;
 use super::error::DiskError;
+use crate::resilience::chain;
 
-/// What is made below the folder, and removed.
-const DATABASES: &str = "rows";
+/// The database below the folder.
+const DATABASE: &str = "rows";
 
 /// Is locked as long as a process has the folder.
 const LOCK: &str = "lock";
 
-/// The folder of a process. Each session has a database of its own in it.
+/// Is there when the database is of no use.
+const DAMAGED: &str = "damaged";
+
+/// The folder of a process, with its database.
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
-    /// Bytes of blocks that the engine keeps in memory.
-    cache: u64,
-    sessions: AtomicU64,
+    engine: Arc<Engine>,
+    whole: AtomicU64,
     is_temporary: bool,
     /// Holds the lock.
     _lock: File,
 }
 
 impl StateFolder {
-    /// Makes the folder if it is not there, and removes what an earlier process has left in it.
+    /// Makes the folder if it is not there. A database that can't be opened is made anew: all of it can be read from the
+    /// landing tables.
     ///
     /// # Errors
     /// If it can't be made or written, or another process has it.
@@ -43,17 +47,24 @@ impl StateFolder {
             Err(TryLockError::WouldBlock) => return Err(DiskError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let databases = path.join(DATABASES);
-        match std::fs::remove_dir_all(&databases) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(failed(source));
-            }
-            _ => {}
+        let database = path.join(DATABASE);
+        let damaged = path.join(DAMAGED);
+        if damaged.exists() {
+            warn!("the state on disk could not be read: it is made anew");
+            remove_if_there(&database).map_err(failed)?;
+            std::fs::remove_file(damaged).map_err(failed)?;
         }
-        std::fs::create_dir(&databases).map_err(failed)?;
-        let path = path.to_owned();
-        let sessions = AtomicU64::new(0);
-        Ok(Arc::new(Self { path, cache, sessions, is_temporary: false, _lock: lock }))
+        let engine = match Engine::open(&database, cache) {
+            Ok(engine) => engine,
+            Err(error) => {
+                warn!(error = chain(&error), "the state on disk can't be opened: it is made anew");
+                remove_if_there(&database).map_err(failed)?;
+                Engine::open(&database, cache)?
+            }
+        };
+        let (path, engine) = (path.to_owned(), Arc::new(engine));
+        let whole = AtomicU64::new(0);
+        Ok(Arc::new(Self { path, engine, whole, is_temporary: false, _lock: lock }))
     }
 
     /// A folder among the temporary files, which goes with it.
@@ -67,17 +78,37 @@ impl StateFolder {
         // Made here and by nobody else, and nobody else looks into it.
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
-        std::fs::create_dir(path.join(DATABASES)).map_err(failed)?;
-        let sessions = AtomicU64::new(0);
-        Ok(Arc::new(Self { path, cache, sessions, is_temporary: true, _lock: lock }))
+        let engine = Arc::new(Engine::open(&path.join(DATABASE), cache)?);
+        let whole = AtomicU64::new(0);
+        Ok(Arc::new(Self { path, engine, whole, is_temporary: true, _lock: lock }))
     }
 
-    /// A database without rows, whose files go with it.
-    pub(in crate::state) fn database(folder: &Arc<Self>) -> Result<Engine, DiskError> {
-        let number = folder.sessions.fetch_add(1, Ordering::Relaxed);
-        let path = folder.path.join(DATABASES).join(number.to_string());
-        let owner: Arc<dyn Send + Sync> = Arc::<Self>::clone(folder);
-        Engine::open(&path, folder.cache, owner)
+    /// What is on disk can't be read: the next process makes it anew.
+    pub fn note_damaged(&self) {
+        if let Err(error) = File::create(self.path.join(DAMAGED)) {
+            warn!(path = %self.path.display(), %error, "remove this folder before the next start");
+        }
+    }
+
+    /// All changes of epochs up to this one are on disk.
+    pub(in crate::state) fn note_whole(&self, epoch: u64) {
+        self.whole.store(epoch, Ordering::Relaxed);
+    }
+
+    /// The epoch up to which all changes are on disk; 0 if there is none. The ledger keeps what comes after it.
+    pub fn whole(&self) -> u64 {
+        self.whole.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::state) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+}
+
+fn remove_if_there(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 
@@ -94,30 +125,61 @@ impl Drop for StateFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::disk::Kind;
+
+    fn mark(folder: &StateFolder) -> Option<Vec<u8>> {
+        folder.engine.get(Kind::Marks, b"mark").unwrap().map(|value| value.to_vec())
+    }
 
     #[test]
-    fn one_process_has_a_folder_and_finds_it_empty() {
+    fn one_process_has_a_folder_and_the_next_one_finds_what_it_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let first = StateFolder::open(&path, 1 << 20).unwrap();
-        let left = path.join(DATABASES).join("left");
-        std::fs::create_dir(&left).unwrap();
+        let mut writes = first.engine.writes();
+        writes.insert(Kind::Marks, b"mark", b"kept");
+        writes.commit().unwrap();
         let message = StateFolder::open(&path, 1 << 20).unwrap_err().to_string();
         assert!(message.contains("another process"), "{message}");
         drop(first);
-        let _second = StateFolder::open(&path, 1 << 20).unwrap();
-        assert!(!left.exists());
+        assert_eq!(mark(&StateFolder::open(&path, 1 << 20).unwrap()), Some(b"kept".to_vec()));
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_opened_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        drop(StateFolder::open(&path, 1 << 20).unwrap());
+        for file in std::fs::read_dir(path.join(DATABASE)).unwrap() {
+            let file = file.unwrap().path();
+            if file.is_file() {
+                std::fs::write(file, "no database").unwrap();
+            }
+        }
+        assert_eq!(mark(&StateFolder::open(&path, 1 << 20).unwrap()), None);
+    }
+
+    #[test]
+    fn a_database_that_could_not_be_read_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let first = StateFolder::open(&path, 1 << 20).unwrap();
+        let mut writes = first.engine.writes();
+        writes.insert(Kind::Marks, b"mark", b"damaged");
+        writes.commit().unwrap();
+        first.note_damaged();
+        drop(first);
+        for _ in 0..2 {
+            assert_eq!(mark(&StateFolder::open(&path, 1 << 20).unwrap()), None);
+        }
     }
 
     #[test]
     fn a_temporary_folder_goes_with_its_process() {
         let folder = StateFolder::temporary(1 << 20).unwrap();
         let path = folder.path.clone();
-        let engine = StateFolder::database(&folder).unwrap();
-        assert!(path.join(DATABASES).join("0").exists());
+        assert!(path.exists());
         drop(folder);
-        assert!(path.exists(), "as long as a session has it");
-        drop(engine);
         assert!(!path.exists());
     }
 

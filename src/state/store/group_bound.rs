@@ -4,7 +4,8 @@ use arrow::array::Array;
 use arrow::error::ArrowError;
 
 use super::delta_builder::DeltaBuilder;
-use super::place::{RowPlace, Slot};
+use super::past::RememberedDelete;
+use super::place::{KeyEntry, RowPlace, Slot};
 use super::table_store::TableStore;
 use crate::model::{KeyBytes, Position};
 
@@ -40,16 +41,18 @@ impl TableStore {
         self.has_forgotten = true;
         let mut members = self.members(group)?;
         members.truncate(members.len().saturating_sub(bound.keep));
-        if let Some(disk) = &self.disk {
-            let keys: Vec<&KeyBytes> = members.iter().map(|(_, key, _)| key).collect();
-            disk.remove(&keys)?;
-        }
         for (_, key, slot) in &members {
             let entry = self.entries.remove(key);
             if let Some(groups) = &mut self.groups {
                 groups.remove(group, *slot);
             }
             self.take_row(key, entry, touched);
+            if let Some(KeyEntry { last, .. }) = entry.filter(|_| self.disk.is_some()) {
+                // Memory hides what the disk may have of it.
+                self.entries.insert(key.clone(), KeyEntry { last, slot: None });
+                let (at, position) = (i64::MIN, last.position);
+                self.deleted.push(RememberedDelete { at, position, key: key.clone() });
+            }
         }
         Ok(members.len())
     }

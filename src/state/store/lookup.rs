@@ -6,8 +6,8 @@ use arrow::error::ArrowError;
 
 use super::index::HashIndex;
 use super::place::{RowPlace, Slot};
-use super::recall::SortedLookup;
 use super::table_store::TableStore;
+use super::tiers::SortedLookup;
 use crate::model::{Found, Lookup};
 use crate::state::error::StateError;
 

@@ -6,7 +6,6 @@
 //! them ([`delta_builder`]).
 
 mod delta_builder;
-mod evict;
 mod fold;
 mod group_bound;
 mod index;
@@ -15,17 +14,17 @@ mod on_disk;
 mod past;
 mod place;
 mod pruned_columns;
-mod recall;
 mod segment;
 mod settle;
 mod table_store;
+mod tiers;
 mod truncate;
 mod unchanged_cells;
 mod undo;
 
-pub(super) use evict::Eviction;
 pub use fold::Folded;
 pub(super) use index::KeyEncoder;
 pub use place::LastChange;
 pub(super) use place::{RowPlace, Slot};
 pub use table_store::TableStore;
+pub(super) use tiers::Eviction;

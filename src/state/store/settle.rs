@@ -71,6 +71,10 @@ impl TableStore {
             undo.note_keys(keys_without_row);
             undo.note_rows(replaced_keys, &delta.before, replaced_at);
             undo.note_rows(deleted_keys, &delta.deleted, deleted_at);
+        } else if self.disk.is_some() {
+            // Nothing takes it back: it is of the landing tables.
+            let keys = [keys_without_row, replaced_keys, deleted_keys].into_iter().flatten();
+            self.dirty.extend(keys.map(|(key, _)| key));
         }
         Ok(delta)
     }

@@ -7,7 +7,7 @@ use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::index::{Groups, HashIndex, KeyEncoder, map_memory};
 use super::on_disk::DiskTable;
@@ -40,8 +40,10 @@ pub struct TableStore {
     /// A key that is not known may be in the landing table all the same: the bound of its group has cut it.
     pub(super) has_forgotten: bool,
     pub(super) pruned: PrunedColumns,
-    /// What is not in memory; `None` as long as nothing has left it.
+    /// What is not in memory; `None`: all is.
     pub(super) disk: Option<DiskTable>,
+    /// Keys that committed epochs have changed since they were written to the disk.
+    pub(super) dirty: HashSet<KeyBytes>,
     /// What takes epochs back.
     pub(super) undo: EpochLog<EpochUndo>,
 }
@@ -77,6 +79,7 @@ impl TableStore {
             has_forgotten: false,
             pruned: PrunedColumns::default(),
             disk: None,
+            dirty: HashSet::new(),
             undo: EpochLog::default(),
         })
     }

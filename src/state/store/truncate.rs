@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use super::delta_builder::DeltaBuilder;
 use super::place::LastChange;
 use super::table_store::TableStore;
-use crate::model::{Changelog, KeyBytes, Operation, SystemColumn, Truncation};
+use crate::model::{Changelog, KeyBytes, Operation, Position, Scn, SystemColumn, Truncation};
 
 impl TableStore {
     /// Takes away all rows, and all memory of deleted ones, that are older than it; how many
@@ -41,6 +41,14 @@ impl TableStore {
             undo.note_truncated(older);
         }
         Ok(rows)
+    }
+
+    /// The newest truncate, as it was kept: position and SCN.
+    pub(in crate::state) fn set_truncated(&mut self, truncated: Option<(i64, Option<i64>)>) {
+        self.truncated = truncated.map(|(position, scn)| LastChange {
+            position: Position(position),
+            scn: scn.and_then(Scn::new),
+        });
     }
 
     fn note_truncate(&mut self, truncate: LastChange) {

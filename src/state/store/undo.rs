@@ -27,7 +27,11 @@ impl TableStore {
 
     /// The oldest finished epoch stays for good.
     pub(in crate::state) fn commit_epoch(&mut self) {
-        self.undo.commit();
+        if let Some(epoch) = self.undo.commit()
+            && self.disk.is_some()
+        {
+            self.dirty.extend(epoch.keys().cloned());
+        }
     }
 
     /// Makes the table what it was when the newest epoch began.

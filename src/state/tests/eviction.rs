@@ -24,7 +24,7 @@ impl Stage {
         let folder = StateFolder::temporary(1 << 20).unwrap();
         let mut stores = StateStores::new(&tables, Duration::from_secs(10)).unwrap();
         stores.add_index("items", &[1]).unwrap();
-        stores.use_folder(&folder).unwrap();
+        stores.use_folder(&folder);
         Self { stores, tables, position: 0, _folder: folder }
     }
 

@@ -6,10 +6,11 @@
 //! Rows of a snapshot tell the time only until the first change does: they come between changes, hours or
 //! years after what they say. Connectors write a time of 0 where they know none, and so it is none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use arrow::array::{Array, TimestampMicrosecondArray};
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Changelog, Offset, Operation, Position, SystemColumn, Table};
 
@@ -97,6 +98,16 @@ pub(in crate::state) struct Clocks {
     pub(in crate::state) wall: Option<fn() -> i64>,
     /// After this time without an event, by the source's clock, a table does not hold the watermark back.
     pub(in crate::state) idle_after: i64,
+}
+
+/// What is kept of the clocks with the state on disk. Microseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::state) struct ClockMark {
+    source: Option<i64>,
+    has_changes: bool,
+    watermark: Option<i64>,
+    /// By table: the newest event time, and the source's clock at the last event.
+    tables: BTreeMap<String, (Option<i64>, Option<i64>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -210,6 +221,27 @@ impl Clocks {
         let (source, watermark) = (SourceClock::default(), None);
         let tables = tables.map(clock).collect();
         Self { tables, source, watermark, delay, wall: None, idle_after }
+    }
+
+    /// What is kept of it with the state on disk.
+    pub(in crate::state) fn mark(&self) -> ClockMark {
+        let of_table = |table: &TableClock| (table.name.clone(), (table.newest, table.last_event));
+        ClockMark {
+            source: self.source.now,
+            has_changes: self.source.has_changes,
+            watermark: self.watermark,
+            tables: self.tables.iter().map(of_table).collect(),
+        }
+    }
+
+    /// Goes on from there.
+    pub(in crate::state) fn go_on_from(&mut self, mark: &ClockMark) {
+        (self.source.now, self.source.has_changes) = (mark.source, mark.has_changes);
+        self.watermark = mark.watermark;
+        for table in &mut self.tables {
+            let kept = mark.tables.get(&table.name).copied();
+            (table.newest, table.last_event) = kept.unwrap_or_default();
+        }
     }
 
     pub(in crate::state) fn now(&self) -> Clock {

@@ -3,4 +3,4 @@
 mod clock;
 
 pub use clock::{Advanced, Ahead, Clock, TimeKind};
-pub(super) use clock::{Clocks, Ticks};
+pub(super) use clock::{ClockMark, Clocks, Ticks};

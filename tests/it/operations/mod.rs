@@ -4,6 +4,7 @@ mod crash_matrix;
 pub(crate) mod doctor;
 mod dry_run;
 mod forgotten;
+mod kept_state;
 mod ods_files;
 mod pooled;
 mod queue_depth;

@@ -6,6 +6,6 @@ mod lookup;
 pub(crate) mod rest;
 mod shipped_xml;
 mod snapshots;
-mod sql_edits;
+pub(crate) mod sql_edits;
 mod stock_outs;
 mod xml;

@@ -6,7 +6,7 @@ use crate::end_to_end::get;
 use crate::referee;
 use crate::shop::{Shop, copied_sql, pause};
 
-async fn publish(shop: &Shop, events: u64, seed: &str) {
+pub(crate) async fn publish(shop: &Shop, events: u64, seed: &str) {
     let arguments = ["--rate", "max", "--events", &events.to_string(), "--seed", seed];
     let mut generator = shop.stack.generator(&arguments).expect("a generator");
     assert!(shop.wait_for_end(&mut generator).await, "{}", shop.log_tail("generate"));
@@ -60,11 +60,18 @@ async fn until_refused(shop: &Shop, why: &str) {
     }
 }
 
-/// How often the processor has planned the folder.
+/// How often the processor has planned the folder, once it has.
 async fn plans(shop: &Shop) -> u64 {
-    let (_, page) = get(shop, "/metrics").await.expect("metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix("cdc_sql_plans_total "));
-    line.expect("a count").parse().expect("a number")
+    let started = std::time::Instant::now();
+    loop {
+        let (_, page) = get(shop, "/metrics").await.expect("metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix("cdc_sql_plans_total "));
+        if let Some(count) = line {
+            return count.parse().expect("a number");
+        }
+        assert!(started.elapsed().as_secs() < 60, "no count in\n{page}");
+        pause().await;
+    }
 }
 
 #[tokio::test]

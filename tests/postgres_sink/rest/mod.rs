@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark::model::{
-    Changelog, Channel, EpochCommit, EventId, LedgerPosition, Offset, Payload, RestChannel,
-    ResultTable, Sends, Table,
+    Changelog, Channel, EpochCommit, EventId, KeptEpochs, LedgerPosition, Offset, OffsetSet,
+    Payload, RestChannel, ResultTable, Sends, Table,
 };
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
 use tidemark::sink::postgres::{Outbox, PostgresConfig};
@@ -131,6 +131,19 @@ impl Sink for Posting {
         take: TakeRows<'_>,
     ) -> Result<(), SinkError> {
         self.inner.each_newest(table, since, take).await
+    }
+
+    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError> {
+        self.inner.committed_since(kept).await
+    }
+
+    async fn each_change(
+        &mut self,
+        table: &Arc<Table>,
+        messages: &OffsetSet,
+        take: TakeRows<'_>,
+    ) -> Result<(), SinkError> {
+        self.inner.each_change(table, messages, take).await
     }
 
     async fn history(

@@ -230,6 +230,7 @@ impl Stack {
              [sql]\nfolder = '{}'\n\n\
              [batch]\nmax_messages = {}\n\n\
              [checkpoint]\nurl = '{}'\ninterval = '{}'\n\n\
+             [state]\npath = '{}'\n\n\
              [http]\nlisten = '127.0.0.1:{}'\n\n{}",
             self.broker_url(),
             settings.max_unacked,
@@ -240,6 +241,7 @@ impl Stack {
             settings.max_messages,
             self.checkpoints().display(),
             settings.checkpoint_interval,
+            self.folder().join("state").display(),
             self.http_port,
             settings.more_config
         ))

@@ -18,12 +18,13 @@ use self::transaction::{CommitFailure, CommitOutcome, roll_back};
 use self::with_savepoints::RefusalPolicy;
 use crate::model::{Epoch, EpochCommit, LedgerPosition};
 use crate::resilience::FloodGauge;
+use crate::sink::history::MOST_SINCE;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::targets::Targets;
-use crate::sink::{SinkError, new_run_id};
+use crate::sink::{LedgerRow, SinkError, new_run_id};
 
 /// Commits the epochs of one run.
 pub(super) struct EpochCommitter {
@@ -52,6 +53,16 @@ impl EpochCommitter {
 
     pub(super) fn run_id(&self) -> &str {
         &self.ledger.run_id
+    }
+
+    /// The rows of the ledger from an epoch on.
+    pub(super) async fn epochs_from(
+        &self,
+        connection: &Connection,
+        first: Epoch,
+    ) -> Result<Vec<LedgerRow>, SinkError> {
+        let before = first.0.checked_sub(1).map(Epoch);
+        self.ledger.rows(&connection.client, before, MOST_SINCE + 1).await
     }
 
     /// Which results lack rows, as the database says.

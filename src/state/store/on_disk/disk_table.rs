@@ -43,6 +43,13 @@ pub(in super::super) struct LeavingRows {
     pub(in super::super) deleted: Vec<LeavingKey>,
 }
 
+/// Some rows, and the lowest key that was looked at; `None`: there was none.
+#[derive(Debug)]
+pub(in super::super) struct Part {
+    pub(in super::super) rows: Vec<(KeyBytes, DiskRow)>,
+    pub(in super::super) lowest: Option<KeyBytes>,
+}
+
 #[derive(Debug)]
 pub(in super::super) struct LeavingKey {
     pub(in super::super) key: KeyBytes,
@@ -71,7 +78,7 @@ impl DiskTable {
 
     /// What is here of a key.
     pub(in super::super) fn get(&self, key: &[u8]) -> Result<Option<DiskRow>, DiskError> {
-        let record = self.engine.row(&joined(&self.prefix, &[key]))?;
+        let record = self.engine.get(Kind::Rows, &joined(&self.prefix, &[key]))?;
         record.map(|record| self.read(record)).transpose()
     }
 
@@ -143,12 +150,41 @@ impl DiskTable {
         if part.is_empty() { Ok(()) } else { visit(part) }
     }
 
+    /// The rows with the highest keys below one, without those that `is_hidden`.
+    pub(in super::super) fn part_before(
+        &self,
+        key: Option<&KeyBytes>,
+        is_hidden: impl Fn(&[u8]) -> bool,
+    ) -> Result<Part, DiskError> {
+        let below = key.map(|key| joined(&self.prefix, &[key]));
+        let mut part = Part { rows: Vec::new(), lowest: None };
+        for pair in self.engine.rows_below(&self.prefix, below.as_deref()).take(AT_ONCE) {
+            let (key, record) = pair?;
+            let key = KeyBytes::from(&key[self.prefix.len()..]);
+            if !is_hidden(&key) {
+                part.rows.push((key.clone(), self.read(record)?));
+            }
+            part.lowest = Some(key);
+        }
+        Ok(part)
+    }
+
     /// Writes keys that leave memory over what is here of them.
     pub(in super::super) fn write(&self, leaving: &LeavingRows) -> Result<(), ArrowError> {
         let mut writes = self.engine.writes();
+        self.write_into(leaving, &mut writes)?;
+        Ok(writes.commit()?)
+    }
+
+    /// The same, together with other writes.
+    pub(in super::super) fn write_into(
+        &self,
+        leaving: &LeavingRows,
+        writes: &mut Writes<'_>,
+    ) -> Result<(), ArrowError> {
         let keys = leaving.keys.iter().chain(&leaving.deleted);
         let keys: Vec<&KeyBytes> = keys.map(|leaving| &leaving.key).collect();
-        self.remove_entries(&keys, &mut writes)?;
+        self.remove_entries(&keys, writes)?;
         let values = self.codec.encode(&leaving.rows)?;
         for (LeavingKey { key, last, changed_at }, values) in leaving.keys.iter().zip(&values) {
             let record = record(*last, *changed_at, values.as_ref());
@@ -164,15 +200,7 @@ impl DiskTable {
             let record = record(*last, *changed_at, &[]);
             writes.insert(Kind::Rows, &joined(&self.prefix, &[key]), &record);
         }
-        Ok(writes.commit()?)
-    }
-
-    /// Forgets keys.
-    pub(in super::super) fn remove(&self, keys: &[&KeyBytes]) -> Result<(), ArrowError> {
-        let mut writes = self.engine.writes();
-        self.remove_entries(keys, &mut writes)?;
-        keys.iter().for_each(|key| writes.remove(Kind::Rows, &joined(&self.prefix, &[key])));
-        Ok(writes.commit()?)
+        Ok(())
     }
 
     /// Takes the rows that are here of some keys out of the indexes.
@@ -202,8 +230,9 @@ impl DiskTable {
         Ok(())
     }
 
-    /// Removes everything.
+    /// Removes everything. The state on disk is no whole from here on, until it is flushed.
     pub(in super::super) fn clear(&self) -> Result<(), DiskError> {
+        self.engine.invalidate()?;
         for kind in [Kind::Rows, Kind::Entries] {
             let mut keys: Vec<Box<[u8]>> = Vec::new();
             self.engine.each(kind, &self.prefix, |key, _| {

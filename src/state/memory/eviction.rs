@@ -1,10 +1,10 @@
 //! When rows leave memory: those that have not changed for the ttl of their table, and the first that came when
 //! memory is full. Results don't depend on it.
 
-use super::error::StateError;
-use super::store::{Eviction, TableStore};
-use super::stores::{StateStores, micros};
-use super::time::Clock;
+use crate::state::error::StateError;
+use crate::state::store::{Eviction, TableStore};
+use crate::state::stores::{StateStores, micros};
+use crate::state::time::Clock;
 
 /// After how many updates it is looked at again.
 const UPDATES_BETWEEN_CHECKS: usize = 500;
@@ -41,16 +41,20 @@ impl StateStores {
     /// # Errors
     /// As [`Self::evict`].
     pub fn evict_now(&mut self, upkeep: usize) -> Result<Evicted, StateError> {
-        let (Some(engine), clock) = (self.engine.clone(), self.clock()) else {
+        if self.engine.is_none() {
             return Ok(Evicted::new());
-        };
+        }
+        let clock = self.clock();
         let surplus = self.surplus_share(upkeep);
+        self.note_newest_on_disk()?;
         let mut evicted = Evicted::new();
         for at in 0..self.stores.len() {
             let eviction = self.eviction(&self.stores[at], clock, surplus);
+            if self.stores[at].is_empty() {
+                continue;
+            }
+            self.attach_late(at)?;
             let store = &mut self.stores[at];
-            // The table's place tells it from the others.
-            store.use_disk(&engine, at as u16)?;
             let rows = store.evict(eviction)?;
             if rows > 0 {
                 evicted.push((store.table().name.clone(), rows));

@@ -7,14 +7,14 @@ use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 use hashbrown::HashSet;
 
-use super::delta_builder::DeltaBuilder;
-use super::index::HashIndex;
-use super::on_disk::{DiskTable, LeavingKey, LeavingRows};
-use super::place::Slot;
-use super::table_store::TableStore;
 use crate::model::KeyBytes;
 use crate::state::disk::Engine;
 use crate::state::error::StateError;
+use crate::state::store::delta_builder::DeltaBuilder;
+use crate::state::store::index::HashIndex;
+use crate::state::store::on_disk::{DiskTable, LeavingKey, LeavingRows};
+use crate::state::store::place::{KeyEntry, Slot};
+use crate::state::store::table_store::TableStore;
 
 /// Rows that leave at once.
 const AT_ONCE: usize = 8192;
@@ -34,6 +34,31 @@ pub(in crate::state) struct Eviction {
 }
 
 impl TableStore {
+    /// What rows on disk are like: those of another shape are of no use.
+    pub(in crate::state) fn shape(&self) -> String {
+        let columns = self.table.columns.iter().enumerate().map(|(at, column)| {
+            let kept = if self.pruned.has(at) { "-" } else { "+" };
+            format!("{kept}{} {:?}", column.name, column.data_type)
+        });
+        let indexes = self.indexes.iter().map(HashIndex::columns);
+        format!(
+            "{} [{}] key {:?} indexes {:?} group {:?}",
+            self.table.source,
+            columns.collect::<Vec<_>>().join(", "),
+            self.table.key,
+            indexes.collect::<Vec<_>>(),
+            self.table.options.group,
+        )
+    }
+
+    /// Takes the rows on disk away.
+    ///
+    /// # Errors
+    /// If the disk can't be written.
+    pub(in crate::state) fn clear_disk(&self) -> Result<(), StateError> {
+        self.disk.as_ref().map_or(Ok(()), |disk| Ok(disk.clear()?))
+    }
+
     /// Says where rows go that leave memory. Indexes are there by now.
     ///
     /// # Errors
@@ -110,7 +135,9 @@ impl TableStore {
         let (entries, mut leaving) = (&self.entries, Vec::new());
         self.deleted.retain(|delete| {
             let entry = entries.get(&delete.key);
-            let last = entry.filter(|entry| entry.last.position == delete.position);
+            let is_its_last =
+                |entry: &&KeyEntry| entry.slot.is_none() && entry.last.position == delete.position;
+            let last = entry.filter(is_its_last);
             let Some(last) = last.map(|entry| entry.last) else { return false };
             let is_old = delete.at < eviction.deleted_before && !in_flight.contains(&delete.key);
             if is_old {
@@ -128,6 +155,7 @@ impl TableStore {
         disk.write(&leaving)?;
         for LeavingKey { key, .. } in &leaving.deleted {
             self.entries.remove(key);
+            self.dirty.remove(key);
         }
         Ok(())
     }
@@ -157,6 +185,7 @@ impl TableStore {
         disk.write(&leaving)?;
         let mut slots: Vec<Slot> = Vec::with_capacity(leaving.keys.len());
         for LeavingKey { key, .. } in &leaving.keys {
+            self.dirty.remove(key);
             let Some(slot) = self.entries.remove(key).and_then(|entry| entry.slot) else {
                 continue;
             };

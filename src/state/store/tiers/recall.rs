@@ -5,13 +5,13 @@ use arrow::error::ArrowError;
 use arrow::row::Rows;
 use hashbrown::HashSet;
 
-use super::on_disk::{DiskRow, DiskTable};
-use super::past::RememberedDelete;
-use super::place::{KeyEntry, RowPlace, Slot};
-use super::segment::RowSegment;
-use super::table_store::TableStore;
 use crate::model::{Changelog, KeyBytes};
 use crate::state::error::StateError;
+use crate::state::store::on_disk::{DiskRow, DiskTable};
+use crate::state::store::past::RememberedDelete;
+use crate::state::store::place::{KeyEntry, RowPlace, Slot};
+use crate::state::store::segment::RowSegment;
+use crate::state::store::table_store::TableStore;
 
 impl TableStore {
     /// Brings into memory what is known of the keys that a changelog is about to change: from here on memory alone
@@ -82,6 +82,30 @@ impl TableStore {
         self.take_in(found)
     }
 
+    /// Brings rows into memory, the last ones by key first, that take about so many bytes.
+    ///
+    /// # Errors
+    /// If the disk can't be read.
+    pub(in crate::state) fn warm(&mut self, bytes: usize) -> Result<(), StateError> {
+        let Some(disk) = self.disk.take() else { return Ok(()) };
+        let limit = self.memory().saturating_add(bytes);
+        let warmed = self.warm_from(&disk, limit);
+        self.disk = Some(disk);
+        warmed.map_err(|source| self.error(source))
+    }
+
+    fn warm_from(&mut self, disk: &DiskTable, limit: usize) -> Result<(), ArrowError> {
+        let mut last: Option<KeyBytes> = None;
+        while self.memory() < limit {
+            let part = disk.part_before(last.as_ref(), |key| self.entries.contains_key(key))?;
+            let Some(lowest) = part.lowest else { break };
+            last = Some(lowest);
+            self.take_in_of(disk, part.rows)?;
+            self.compact()?;
+        }
+        Ok(())
+    }
+
     /// A truncate changes every key. Nothing is left on disk, where rows would be seen again that are gone.
     fn recall_all(&mut self) -> Result<(), ArrowError> {
         let Some(disk) = self.disk.take() else { return Ok(()) };
@@ -100,7 +124,10 @@ impl TableStore {
         for part in parts {
             self.take_in_of(disk, part)?;
         }
-        Ok(disk.clear()?)
+        // What is on disk is worth nothing until all of it is written again.
+        disk.clear()?;
+        self.dirty.extend(self.entries.keys().cloned());
+        Ok(())
     }
 
     fn take_in(&mut self, found: Vec<(KeyBytes, DiskRow)>) -> Result<(), ArrowError> {
@@ -155,7 +182,10 @@ impl TableStore {
     }
 
     /// The rows on disk whose columns hold one of the keys, each with the number of the key.
-    pub(super) fn on_disk(&self, lookup: &SortedLookup) -> Result<Vec<(u32, DiskRow)>, ArrowError> {
+    pub(in crate::state::store) fn on_disk(
+        &self,
+        lookup: &SortedLookup,
+    ) -> Result<Vec<(u32, DiskRow)>, ArrowError> {
         let Some(disk) = &self.disk else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         let mut add = |at: u32, key: &[u8]| {
@@ -178,7 +208,7 @@ impl TableStore {
     }
 
     /// Rows that were found on disk.
-    pub(super) fn decoded(
+    pub(in crate::state::store) fn decoded(
         &self,
         found: &[(u32, DiskRow)],
         projection: &[usize],
@@ -191,7 +221,7 @@ impl TableStore {
     }
 
     /// All rows that are on disk alone, in parts.
-    pub(super) fn scan_disk(
+    pub(in crate::state::store) fn scan_disk(
         &self,
         visit: &mut dyn FnMut(RecordBatch) -> Result<(), ArrowError>,
     ) -> Result<(), ArrowError> {
@@ -208,8 +238,8 @@ impl TableStore {
 
 /// A look-up whose columns rise, and whose keys have the columns' types.
 #[derive(Debug)]
-pub(super) struct SortedLookup {
-    pub(super) columns: Vec<usize>,
-    pub(super) keys: Vec<ArrayRef>,
-    pub(super) nulls_match: bool,
+pub(in crate::state::store) struct SortedLookup {
+    pub(in crate::state::store) columns: Vec<usize>,
+    pub(in crate::state::store) keys: Vec<ArrayRef>,
+    pub(in crate::state::store) nulls_match: bool,
 }

@@ -31,6 +31,10 @@ use crate::state::{MemoryExcess, StateStores};
 use crate::telemetry::names;
 use crate::transform::{TransformError, Transforms};
 
+mod state;
+#[cfg(test)]
+mod test_hooks;
+
 /// Everything that outlives an epoch on the processing side.
 pub(crate) struct Processor {
     queue: String,
@@ -51,6 +55,12 @@ pub(crate) struct Processor {
     letters: DeadLetterConfig,
     generations: Generations,
     last: Epoch,
+    /// The newest epoch that the target has.
+    committed: Epoch,
+    /// Of the sink that commits.
+    run_id: String,
+    /// Those of the epoch at hand.
+    messages: usize,
     has_learned: bool,
     /// Messages that have shown a table or a column that the next session will know; they are in no epoch yet.
     held: HashSet<Offset>,
@@ -65,6 +75,7 @@ const DIVERTS_ALL: u8 = 100;
 
 /// What a processor is made of.
 pub(crate) struct ProcessorParts {
+    pub(crate) pipeline: String,
     pub(crate) queue: String,
     pub(crate) decoder: Decoder,
     pub(crate) stores: StateStores,
@@ -92,6 +103,9 @@ impl Processor {
             epochs: EpochsInFlight::default(),
             letters: DeadLetterConfig::default(),
             last: position.epoch.unwrap_or(Epoch(0)),
+            committed: position.epoch.unwrap_or(Epoch(0)),
+            run_id: String::new(),
+            messages: 0,
             has_learned: false,
             held: HashSet::new(),
             untold_changes: Vec::new(),
@@ -108,6 +122,11 @@ impl Processor {
     /// Stops when more than this share of the events of a table can't be decoded.
     pub(crate) fn with_max_refused(self, percent: u8) -> Self {
         Self { decode_floods: floods(&self.decoder, &self.stores, percent), ..self }
+    }
+
+    /// Notes which sink value commits.
+    pub(crate) fn with_run(self, run_id: String) -> Self {
+        Self { run_id, ..self }
     }
 
     pub(crate) fn take_failed(&mut self) -> Vec<TransformError> {
@@ -131,6 +150,7 @@ impl Processor {
     ) -> Result<Job, Stopped> {
         let opened_at = SystemTime::now();
         counter!(names::MESSAGES).increment(messages.len() as u64);
+        self.messages = messages.len();
         let delivered: Vec<(Offset, Receipt)> =
             messages.iter().map(|message| (message.offset, message.receipt)).collect();
         let committed = self.landing_reader.committed_before(&self.known, &messages).await?;
@@ -250,28 +270,6 @@ impl Processor {
             self.epochs.abort_open(computed)?;
         }
         applied
-    }
-
-    /// The target has all epochs up to this one.
-    pub(crate) fn committed(&mut self, last: Epoch) -> Result<(), PipelineError> {
-        let Self { epochs, stores, transforms, known, .. } = self;
-        epochs.commit(Computed::new(stores, transforms), last, |taken| known.extend(taken))
-    }
-
-    /// Takes back all epochs that the target does not have: their messages are to come again.
-    pub(crate) fn abort(&mut self) -> Result<(), PipelineError> {
-        while let Some(newest) =
-            self.epochs.abort_newest(Computed::new(&mut self.stores, &mut self.transforms))?
-        {
-            self.untold_changes.splice(0..0, newest.schema_changes);
-            self.last = Epoch(newest.epoch.0 - 1);
-        }
-        Ok(())
-    }
-
-    /// Whether an epoch has failed and could not be taken back, so that the state is not to be used further.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.epochs.has_open()
     }
 
     /// Looks at the rows of these tables before they are applied.
@@ -437,19 +435,6 @@ impl Processor {
         Ok((landing, deltas))
     }
 
-    /// Everything leaves memory that can.
-    #[cfg(test)]
-    pub(crate) fn evict_all(&mut self) {
-        self.stores.set_memory_limit(bytesize::ByteSize(0));
-        self.stores.evict_now(0).expect("the disk takes rows");
-        self.stores.set_memory_limit(bytesize::ByteSize::tib(1));
-    }
-
-    #[cfg(test)]
-    pub(crate) fn limit_memory(&mut self, limit: bytesize::ByteSize) {
-        self.stores.set_memory_limit(limit);
-    }
-
     /// Whether an event has to come again, to a session that knows its table and its columns.
     pub(crate) fn is_held(&self, offset: Offset) -> bool {
         self.held.contains(&offset)
@@ -477,13 +462,6 @@ impl Processor {
             outdated.extend(stale_snapshots::take_out(&self.stores, landing, changes).await?);
         }
         Ok(outdated)
-    }
-
-    /// Lets rows leave memory. Where the disk takes none, all stay, until memory is full.
-    fn evict(&mut self) {
-        let upkeep = self.transforms.memory().map(|(_, bytes)| bytes).sum();
-        counters::count_evicted(self.stores.evict(upkeep));
-        counters::show_memory(&self.stores, &self.transforms);
     }
 }
 

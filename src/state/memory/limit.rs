@@ -7,9 +7,9 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 
-use super::memory_excess::MemoryExcess;
-use super::store::TableStore;
-use super::stores::StateStores;
+use crate::state::memory_excess::MemoryExcess;
+use crate::state::store::TableStore;
+use crate::state::stores::StateStores;
 
 /// So many of the largest are named.
 const NAMED: usize = 4;
@@ -54,7 +54,7 @@ impl StateStores {
 }
 
 /// Half of the memory: the rest is for messages on their way, queries and the allocator.
-pub(super) fn default_limit() -> Option<ByteSize> {
+pub(in crate::state) fn default_limit() -> Option<ByteSize> {
     memory().map(|memory| ByteSize(memory.0 / 2))
 }
 

@@ -1,0 +1,54 @@
+//! A restart goes on from the state on disk, and without it from the landing tables.
+
+use crate::referee;
+use crate::results::sql_edits::publish;
+use crate::shop::Shop;
+
+const KEPT: &str = "going on from the state on disk";
+const ANEW: &str = "the state on disk can't be opened: it is made anew";
+
+/// How often the processor has said so.
+fn said(shop: &Shop, text: &str) -> usize {
+    let log = std::fs::read_to_string(shop.stack.folder().join("run.log")).expect("a log");
+    log.matches(text).count()
+}
+
+async fn until_all_is_committed(shop: &Shop) {
+    shop.wait_for(shop.stack.published().expect("a count")).await;
+}
+
+#[tokio::test]
+async fn restarts_and_kills_go_on_from_the_state_and_every_result_is_exact() {
+    let shop = Shop::open().await;
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    publish(&shop, 2000, "1").await;
+    until_all_is_committed(&shop).await;
+    shop.end(&mut processor).await;
+    assert_eq!(said(&shop, KEPT), 0, "there was nothing to go on from");
+
+    // What comes while nothing runs, and what is killed before it was flushed.
+    publish(&shop, 500, "2").await;
+    for round in 1..=3 {
+        let mut processor = shop.stack.processor(None).expect("a processor");
+        publish(&shop, 300, &format!("3{round}")).await;
+        until_all_is_committed(&shop).await;
+        assert_eq!(said(&shop, KEPT), round, "{}", shop.log_tail("run"));
+        processor.kill().await.expect("a kill");
+    }
+
+    // A folder that is damaged is of no use, and does no harm.
+    let database = shop.stack.folder().join("state/rows");
+    for file in std::fs::read_dir(&database).expect("the database") {
+        let path = file.expect("a file").path();
+        if path.is_file() {
+            std::fs::write(path, "damaged").expect("a write");
+        }
+    }
+    let mut processor = shop.stack.processor(None).expect("a processor");
+    publish(&shop, 300, "4").await;
+    until_all_is_committed(&shop).await;
+    assert_eq!((said(&shop, KEPT), said(&shop, ANEW)), (3, 1), "{}", shop.log_tail("run"));
+    shop.end(&mut processor).await;
+    referee::all_is_exact(&shop, shop.stack.published().expect("a count")).await;
+    shop.stack.stop().await.expect("the servers end");
+}

@@ -15,6 +15,9 @@ use crate::model::{CommittedEpoch, KeptEpochs, KeyBytes, Landing};
 /// Keys that are flushed after an epoch.
 const AT_ONCE: usize = 1024;
 
+/// Keys that are flushed at once at an end.
+const AT_AN_END: usize = 8192;
+
 /// Keys that may wait while epochs are large: who catches up has no time for them.
 const MOST_WAITING: usize = 500_000;
 
@@ -117,14 +120,20 @@ impl StateStores {
         self.flush_some(AT_ONCE)
     }
 
-    /// Brings all that has changed to the disk.
+    /// Brings all that has changed to the disk, as far as the time is enough for it.
     ///
     /// # Errors
     /// As [`Self::flush`].
-    pub fn flush_all(&mut self) -> Result<(), StateError> {
+    pub fn flush_all(&mut self, within: Duration) -> Result<(), StateError> {
+        let begun = Instant::now();
         // What is under way first, and then what has changed since.
-        self.flush_some(usize::MAX)?;
-        self.flush_some(usize::MAX)
+        for _ in 0..2 {
+            self.flush_some(AT_AN_END)?;
+            while self.durable.flush.is_some() && begun.elapsed() < within {
+                self.flush_some(AT_AN_END)?;
+            }
+        }
+        Ok(())
     }
 
     fn flush_some(&mut self, most: usize) -> Result<(), StateError> {

@@ -90,7 +90,7 @@ impl TableLoader<'_> {
             return Ok(());
         }
         stores.evict_now(0)?;
-        match stores.excess(std::iter::empty()) {
+        match stores.lasting_excess(std::iter::empty()) {
             Some(excess) => Err(StateError::MemoryLimit(excess)),
             None => Ok(()),
         }

@@ -31,6 +31,8 @@ pub struct StateStores {
     /// Where rows go that are not in memory; `None`: all stay.
     pub(super) engine: Option<Arc<Engine>>,
     pub(super) durable: Box<Durable>,
+    /// The disk took no rows when some were to leave memory last.
+    pub(super) has_failed_to_evict: bool,
     /// Tables whose rows stay in memory.
     pub(super) resident: HashSet<String>,
     /// Tables whose rows no result needs.
@@ -79,6 +81,7 @@ impl StateStores {
             memory_limit: None,
             engine: None,
             durable: Box::default(),
+            has_failed_to_evict: false,
             folder: None,
             resident: HashSet::new(),
             unread: HashSet::new(),

@@ -41,6 +41,12 @@ impl StateStores {
     /// # Errors
     /// As [`Self::evict`].
     pub fn evict_now(&mut self, upkeep: usize) -> Result<Evicted, StateError> {
+        let evicted = self.move_out(upkeep);
+        self.has_failed_to_evict = evicted.is_err();
+        evicted
+    }
+
+    fn move_out(&mut self, upkeep: usize) -> Result<Evicted, StateError> {
         if self.engine.is_none() {
             return Ok(Evicted::new());
         }
@@ -79,7 +85,7 @@ impl StateStores {
         Eviction { changed_before: ttl.map(before), surplus, deleted_before }
     }
 
-    fn may_leave(&self, store: &TableStore) -> bool {
+    pub(super) fn may_leave(&self, store: &TableStore) -> bool {
         !self.resident.contains(&store.table().name)
     }
 

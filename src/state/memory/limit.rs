@@ -20,14 +20,32 @@ impl StateStores {
         self.memory_limit = Some(limit);
     }
 
+    /// What takes too much and can't leave memory: rows that can do at the end of the next epoch, unless the disk took none.
+    pub fn lasting_excess<'a>(
+        &'a self,
+        upkeep: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Option<MemoryExcess> {
+        let all_stay = self.engine.is_none() || self.has_failed_to_evict;
+        self.excess_of(|store| all_stay || !self.may_leave(store), upkeep)
+    }
+
     /// Whether a table alone, or all tables and the results that are kept from them, take too much.
     /// `upkeep` are the bytes of each result.
     pub fn excess<'a>(
         &'a self,
         upkeep: impl Iterator<Item = (&'a str, usize)>,
     ) -> Option<MemoryExcess> {
+        self.excess_of(|_| true, upkeep)
+    }
+
+    fn excess_of<'a>(
+        &'a self,
+        counts: impl Fn(&TableStore) -> bool,
+        upkeep: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Option<MemoryExcess> {
+        let stores = self.stores.iter().filter(|store| counts(store));
         let tables: Vec<(&TableStore, usize)> =
-            self.stores.iter().map(|store| (store, store.memory())).collect();
+            stores.map(|store| (store, store.memory())).collect();
         for (store, used) in &tables {
             let limit = store.table().options.memory_limit;
             if let Some(limit) = limit.filter(|limit| *used as u64 > limit.0) {

@@ -150,6 +150,21 @@ fn when_memory_is_full_the_first_rows_leave_until_a_fifth_is_free() {
 }
 
 #[test]
+fn rows_of_epochs_in_flight_hold_nothing_up() {
+    let mut stage = Stage::new(TableOptions { ttl: None, ..an_hour() });
+    stage.stores.set_memory_limit(ByteSize::kib(1));
+    stage.stores.begin_epoch();
+    stage.fold("orders", &[change(0, 1, &"x".repeat(5000))]);
+    stage.stores.finish_epoch();
+    assert_eq!(stage.stores.evict(0).unwrap(), vec![], "its epoch may be taken back");
+    assert!(stage.stores.excess(std::iter::empty()).is_some());
+    assert_eq!(stage.stores.lasting_excess(std::iter::empty()), None, "they leave when they may");
+    assert!(stage.stores.lasting_excess([("sums", 2000)].into_iter()).is_some());
+    stage.stores.commit_epoch().unwrap();
+    assert_eq!(stage.stores.evict(0).unwrap(), evicted("orders", 1));
+}
+
+#[test]
 fn a_table_with_a_limit_of_its_own_keeps_to_it() {
     let limit = Some(ByteSize::kib(256));
     let mut stage = Stage::new(TableOptions { memory_limit: limit, ttl: None, ..an_hour() });

@@ -447,7 +447,7 @@ impl Processor {
 
     /// Who takes more memory than it may, as of the last epoch.
     pub(crate) fn excess(&self) -> Option<MemoryExcess> {
-        self.stores.excess(self.transforms.memory())
+        self.stores.lasting_excess(self.transforms.memory())
     }
 
     /// Takes out the snapshot rows that are older than what is known of their keys; their events.

@@ -1,11 +1,16 @@
 //! What becomes of the state when epochs are committed or taken back, and when memory is full.
 
+use std::time::Duration;
+
 use crate::model::{CommittedEpoch, Epoch};
 use crate::pipeline::epoch::counters;
 use crate::pipeline::epoch::epochs_in_flight::Computed;
 use crate::pipeline::error::PipelineError;
 
 use super::Processor;
+
+/// How long an end waits for the disk: what is not there then is read from the landing tables.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 impl Processor {
     /// The target has all epochs up to this one.
@@ -23,7 +28,7 @@ impl Processor {
     /// Brings the state to the disk, as far as it is committed.
     pub(crate) fn close(&mut self, last: Epoch) {
         if self.committed(last).is_ok() {
-            counters::count_flush(self.stores.flush_all());
+            counters::count_flush(self.stores.flush_all(LAST_FLUSH));
         }
     }
 

@@ -1,12 +1,14 @@
 //! What tests do to a processor.
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 
 use super::Processor;
 
 impl Processor {
     pub(crate) fn flush_all(&mut self) {
-        self.stores.flush_all().expect("the disk takes rows");
+        self.stores.flush_all(Duration::MAX).expect("the disk takes rows");
     }
 
     /// Everything leaves memory that can.

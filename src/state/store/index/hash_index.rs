@@ -130,8 +130,8 @@ impl HashIndex {
 
     /// Gives memory back that the map keeps for values that are gone.
     pub(in super::super) fn shrink(&mut self) {
-        if self.buckets.len() * 4 < self.buckets.capacity() {
-            self.buckets.shrink_to(self.buckets.len() * 2);
+        if self.buckets.len() * 2 < self.buckets.capacity() {
+            self.buckets.shrink_to(self.buckets.len());
         }
     }
 

@@ -207,8 +207,8 @@ impl TableStore {
 
     /// Gives memory back that is kept for what has left.
     fn shrink(&mut self) {
-        if self.entries.len() * 4 < self.entries.capacity() {
-            self.entries.shrink_to(self.entries.len() * 2);
+        if self.entries.len() * 2 < self.entries.capacity() {
+            self.entries.shrink_to(self.entries.len());
         }
         self.indexes.iter_mut().for_each(HashIndex::shrink);
         let empty = self.segments.iter().filter(|segment| segment.live_count() == 0).count();

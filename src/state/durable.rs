@@ -151,7 +151,7 @@ impl StateStores {
         let tables = self.stores.iter().filter_map(|store| {
             let name = &store.table().name;
             let number = *self.durable.numbers.get(name)?;
-            let truncated = store.truncated();
+            let truncated = store.committed_truncate();
             let truncated = truncated.map(|it| (it.position.0, it.scn.map(|scn| scn.number())));
             Some((name.clone(), TableMark { number, shape: store.shape(), truncated }))
         });
@@ -211,7 +211,7 @@ impl StateStores {
         Ok(None)
     }
 
-    /// Notes beside rows that leave memory of which epochs they may be.
+    /// Notes the newest epoch that rows may be of which leave memory.
     pub(super) fn note_newest_on_disk(&self) -> Result<(), StateError> {
         if let (Some(engine), Some(newest)) = (&self.engine, &self.durable.committed) {
             let mut writes = engine.writes();

@@ -32,7 +32,7 @@ const EPOCHS_PER_READ: usize = 500;
 /// What waits in the ledger for a checkpoint, at most.
 const WAITING: LedgerLimit = LedgerLimit { epochs: 100_000, bytes: 256 << 20 };
 
-/// So many epochs wait in the ledger for a state that does not reach the disk, at most.
+/// The most epochs that wait in the ledger for a state that does not reach the disk.
 const MOST_BEHIND_STATE: u64 = 50_000;
 
 /// A checkpoint that could not be made; processing goes on.

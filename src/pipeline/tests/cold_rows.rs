@@ -74,7 +74,7 @@ async fn an_old_order_can_be_deleted_and_stays_deleted() {
     assert_eq!(stage.send(&[item(10, 1, LATER), item(13, 1, LATER)]).await, NONE);
     assert_eq!(shown_of(&stage, "1"), (vec![], vec![]));
     assert_eq!(stage.landed("cdc_orders", 1), [Operation::Update, Operation::Delete]);
-    // Made anew, it has all of its items.
+    // Created again, it has all of its items.
     assert_eq!(stage.send(&[order(1, LATER, "again")]).await, NONE);
     let items = ["10", "11", "13"].map(|item| (item, "again"));
     assert_eq!(shown_of(&stage, "1"), (count("3"), lines(&items)));

@@ -33,7 +33,7 @@ pub struct StateFolder {
 }
 
 impl StateFolder {
-    /// Makes the folder if it is not there. A database that can't be opened is made anew: all of it can be read from the
+    /// Makes the folder if it is not there. A database that can't be opened is replaced by an empty one: all of it can be read from the
     /// landing tables.
     ///
     /// # Errors
@@ -50,14 +50,17 @@ impl StateFolder {
         let database = path.join(DATABASE);
         let damaged = path.join(DAMAGED);
         if damaged.exists() {
-            warn!("the state on disk could not be read: it is made anew");
+            warn!("the state on disk could not be read: an empty one replaces it");
             remove_if_there(&database).map_err(failed)?;
             std::fs::remove_file(damaged).map_err(failed)?;
         }
         let engine = match Engine::open(&database, cache) {
             Ok(engine) => engine,
             Err(error) => {
-                warn!(error = chain(&error), "the state on disk can't be opened: it is made anew");
+                warn!(
+                    error = chain(&error),
+                    "the state on disk can't be opened: an empty one replaces it"
+                );
                 remove_if_there(&database).map_err(failed)?;
                 Engine::open(&database, cache)?
             }
@@ -75,7 +78,7 @@ impl StateFolder {
         let name = format!("tidemark-state-{:016x}", rand::random::<u64>());
         let path = std::env::temp_dir().join(name);
         let failed = |source| DiskError::Folder { path: path.clone(), source };
-        // Made here and by nobody else, and nobody else looks into it.
+        // It must not be there yet, and other users may not read it.
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
         let engine = Arc::new(Engine::open(&path.join(DATABASE), cache)?);
@@ -83,7 +86,7 @@ impl StateFolder {
         Ok(Arc::new(Self { path, engine, whole, is_temporary: true, _lock: lock }))
     }
 
-    /// What is on disk can't be read: the next process makes it anew.
+    /// What is on disk can't be read: the next process begins with an empty database.
     pub fn note_damaged(&self) {
         if let Err(error) = File::create(self.path.join(DAMAGED)) {
             warn!(path = %self.path.display(), %error, "remove this folder before the next start");

@@ -1,4 +1,4 @@
-//! What the state on disk is of: up to which epoch of which pipeline, and which shape its tables have.
+//! Whose state is on disk: the pipeline, the epoch that it reaches, and the shape of each table.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(in crate::state) struct Mark {
 pub(in crate::state) struct TableMark {
     /// Tells its keys from those of other tables.
     pub(in crate::state) number: u16,
-    /// What its rows are like: a table of another shape is read anew.
+    /// What its rows are like: a table of another shape is read from its landing table.
     pub(in crate::state) shape: String,
     /// The newest truncate: its position and its SCN.
     pub(in crate::state) truncated: Option<(i64, Option<i64>)>,

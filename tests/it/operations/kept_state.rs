@@ -5,7 +5,7 @@ use crate::results::sql_edits::publish;
 use crate::shop::Shop;
 
 const KEPT: &str = "going on from the state on disk";
-const ANEW: &str = "the state on disk can't be opened: it is made anew";
+const REPLACED: &str = "the state on disk can't be opened: an empty one replaces it";
 
 /// How often the processor has said so.
 fn said(shop: &Shop, text: &str) -> usize {
@@ -47,7 +47,7 @@ async fn restarts_and_kills_go_on_from_the_state_and_every_result_is_exact() {
     let mut processor = shop.stack.processor(None).expect("a processor");
     publish(&shop, 300, "4").await;
     until_all_is_committed(&shop).await;
-    assert_eq!((said(&shop, KEPT), said(&shop, ANEW)), (3, 1), "{}", shop.log_tail("run"));
+    assert_eq!((said(&shop, KEPT), said(&shop, REPLACED)), (3, 1), "{}", shop.log_tail("run"));
     shop.end(&mut processor).await;
     referee::all_is_exact(&shop, shop.stack.published().expect("a count")).await;
     shop.stack.stop().await.expect("the servers end");

@@ -14,6 +14,7 @@ use crate::state::store::delta_builder::DeltaBuilder;
 use crate::state::store::index::HashIndex;
 use crate::state::store::on_disk::{DiskTable, LeavingKey, LeavingRows};
 use crate::state::store::place::{KeyEntry, Slot};
+use crate::state::store::segment::RowSegment;
 use crate::state::store::table_store::TableStore;
 
 /// Rows that leave at once.
@@ -88,6 +89,9 @@ impl TableStore {
     }
 
     fn move_out(&mut self, eviction: Eviction) -> Result<usize, ArrowError> {
+        if !self.has_leaving(eviction) {
+            return Ok(0);
+        }
         let in_flight: HashSet<KeyBytes> =
             self.undo.iter().flat_map(|epoch| epoch.keys()).cloned().collect();
         let deleted = self.leaving_deletes(eviction, &in_flight);
@@ -124,6 +128,17 @@ impl TableStore {
             self.shrink();
         }
         Ok(left)
+    }
+
+    /// Whether there is anything to look at more closely.
+    fn has_leaving(&self, eviction: Eviction) -> bool {
+        let is_old = |segment: &RowSegment| {
+            let before = eviction.changed_before;
+            segment.live_rows().any(|row| before.is_some_and(|it| segment.changed_at[row] < it))
+        };
+        eviction.surplus > 0
+            || self.deleted.iter().any(|delete| delete.at < eviction.deleted_before)
+            || (eviction.changed_before.is_some() && self.segments.iter().any(is_old))
     }
 
     /// Takes the deletes out that are old enough. Those of keys that came back are forgotten.

@@ -32,6 +32,11 @@ impl TableStore {
         std::mem::take(&mut self.dirty).into_iter().collect()
     }
 
+    /// The newest truncate that is committed.
+    pub(in crate::state) fn committed_truncate(&self) -> Option<LastChange> {
+        self.undo.iter().next().map_or(self.truncated, |oldest| oldest.truncated)
+    }
+
     /// All that is known is to be flushed.
     pub(in crate::state) fn mark_dirty(&mut self) {
         self.dirty.extend(self.entries.keys().cloned());

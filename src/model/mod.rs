@@ -24,6 +24,7 @@ mod delta;
 mod epoch;
 mod key_bytes;
 mod offsets;
+mod operator_state;
 mod result;
 pub mod scalar;
 mod schema;
@@ -38,13 +39,16 @@ pub use dead_letters::{
 };
 pub use delta::{CurrentRows, Found, Lookup, TableDelta};
 pub use epoch::{
-    AcceptedLoss, CommittedEpoch, Epoch, EpochCommit, EpochLog, KeptEpochs, LedgerEntry,
-    LedgerPosition, LostEpochs, RecordedEpoch,
+    AcceptedLoss, CommittedEpoch, Epoch, EpochCommit, EpochLog, LedgerEntry, LedgerPosition,
+    LostEpochs, RecordedEpoch,
 };
 pub use key_bytes::KeyBytes;
 pub use offsets::{
     EventId, Generation, Generations, Knowledge, KnownOffsets, Offset, OffsetParseError, OffsetSet,
     Position, PositionError, Scn,
+};
+pub use operator_state::{
+    KeptOperators, KeptSpace, SpaceId, StateSpace, StateSpaces, StateWrites, Upkeep, VisitPair,
 };
 pub use result::{
     Channel, ColumnSet, Payload, PriorRow, RestChannel, ResultChanges, ResultMode, ResultTable,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::LedgerRow;
-use crate::model::{CommittedEpoch, Epoch, KeptEpochs, OffsetSet, RecordedEpoch};
+use crate::model::{CommittedEpoch, Epoch, OffsetSet, RecordedEpoch};
 
 /// The epochs of a pipeline that its ledger knows of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,16 +57,12 @@ impl LedgerHistory {
 /// The most epochs that a start folds from landed changes.
 pub(super) const MOST_SINCE: usize = 100_000;
 
-/// The messages of the epochs after those that a kept state has whole. `rows` are those of the ledger from the last of
-/// these on.
-pub(super) fn messages_since(kept: &KeptEpochs, rows: &[LedgerRow]) -> Option<OffsetSet> {
-    let is_there = |committed: &CommittedEpoch| {
-        rows.iter().any(|row| row.epoch == committed.epoch && row.run_id == committed.run_id)
-    };
-    let follows = |(at, row): (usize, &LedgerRow)| row.epoch.0 == kept.whole.epoch.0 + at as u64;
+/// The messages of the epochs after that of a state which was kept. `rows` are those of the ledger from this epoch on.
+pub(super) fn messages_since(kept: &CommittedEpoch, rows: &[LedgerRow]) -> Option<OffsetSet> {
+    let is_kept = |row: &LedgerRow| row.epoch == kept.epoch && row.run_id == kept.run_id;
+    let follows = |(at, row): (usize, &LedgerRow)| row.epoch.0 == kept.epoch.0 + at as u64;
     let is_told = rows.len() <= MOST_SINCE
-        && is_there(&kept.whole)
-        && is_there(&kept.newest)
+        && rows.first().is_some_and(is_kept)
         && rows.iter().enumerate().all(follows);
     if !is_told {
         return None;
@@ -140,21 +136,18 @@ mod tests {
         };
         let of =
             |epoch: u64, run: &str| CommittedEpoch { epoch: Epoch(epoch), run_id: run.to_owned() };
-        let kept = |whole, newest| KeptEpochs { whole, newest };
         let rows = [row(3, "a", 1, &[1]), row(4, "a", 2, &[2, 3]), row(5, "b", 0, &[])];
-        let since = |kept: KeptEpochs, rows: &[LedgerRow]| {
+        let since = |kept: CommittedEpoch, rows: &[LedgerRow]| {
             messages_since(&kept, rows).map(|messages| messages.count())
         };
-        assert_eq!(since(kept(of(3, "a"), of(3, "a")), &rows), Some(2));
-        assert_eq!(since(kept(of(3, "a"), of(5, "b")), &rows), Some(2));
+        assert_eq!(since(of(3, "a"), &rows), Some(2));
         // Another run's epoch, one that the ledger lacks, a gap, and rows of older messages.
-        assert_eq!(since(kept(of(3, "b"), of(3, "b")), &rows), None);
-        assert_eq!(since(kept(of(3, "a"), of(5, "a")), &rows), None);
-        assert_eq!(since(kept(of(3, "a"), of(6, "b")), &rows), None);
-        assert_eq!(since(kept(of(2, "a"), of(3, "a")), &rows), None);
+        assert_eq!(since(of(3, "b"), &rows), None);
+        assert_eq!(since(of(6, "b"), &[]), None);
+        assert_eq!(since(of(2, "a"), &rows), None);
         let gap = [rows[0].clone(), rows[2].clone()];
-        assert_eq!(since(kept(of(3, "a"), of(3, "a")), &gap), None);
+        assert_eq!(since(of(3, "a"), &gap), None);
         let replayed = [rows[0].clone(), row(4, "a", 1, &[])];
-        assert_eq!(since(kept(of(3, "a"), of(3, "a")), &replayed), None);
+        assert_eq!(since(of(3, "a"), &replayed), None);
     }
 }

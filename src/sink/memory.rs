@@ -17,8 +17,8 @@ use self::landed::{changes, history, newest};
 use super::history::messages_since;
 use super::{LedgerRow, Sink, SinkError, TakeRows, landed_counts, new_run_id, result_counts};
 use crate::model::{
-    Changelog, Channel, DeadLetter, Epoch, EpochCommit, EventId, Generations, KeptEpochs, Landing,
-    LedgerPosition, Offset, OffsetSet, Replayed, ResultChanges, ResultLetter, ResultMode,
+    Changelog, Channel, CommittedEpoch, DeadLetter, Epoch, EpochCommit, EventId, Generations,
+    Landing, LedgerPosition, Offset, OffsetSet, Replayed, ResultChanges, ResultLetter, ResultMode,
     ResultTable, SchemaChange, SchemaChangeKind, Table,
 };
 
@@ -186,9 +186,12 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError> {
+    async fn committed_since(
+        &mut self,
+        kept: &CommittedEpoch,
+    ) -> Result<Option<OffsetSet>, SinkError> {
         let mut rows = self.target.ledger(&self.pipeline);
-        rows.retain(|row| row.epoch >= kept.whole.epoch);
+        rows.retain(|row| row.epoch >= kept.epoch);
         Ok(messages_since(kept, &rows))
     }
 

@@ -30,8 +30,8 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use crate::model::{
-    Changelog, Epoch, EpochCommit, EventId, KeptEpochs, Landing, LedgerPosition, Offset, OffsetSet,
-    ResultMode, Table,
+    Changelog, CommittedEpoch, Epoch, EpochCommit, EventId, Landing, LedgerPosition, Offset,
+    OffsetSet, ResultMode, Table,
 };
 
 /// A target that takes whole epochs.
@@ -100,7 +100,10 @@ pub trait Sink: Send {
 
     /// The messages of all epochs that are not whole in a state that was kept. `None` if the state is of other epochs than
     /// the ledger, or the ledger does not tell all of them any more, or one of them has landed rows of other messages.
-    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError>;
+    async fn committed_since(
+        &mut self,
+        kept: &CommittedEpoch,
+    ) -> Result<Option<OffsetSet>, SinkError>;
 
     /// Shows all landed changes of these messages, and some of their neighbours', as [`Self::each_newest`], deletes
     /// included, in no particular order.

@@ -1,39 +1,56 @@
-//! The state while it is loaded from landing tables: a table is opened, its rows come, and at the end the clock
-//! is set by all of them.
+//! The state while it is loaded: tables are opened, rows come from disk or landing tables, and at the end the clock is
+//! set by all of them.
 
 use super::error::StateError;
+use super::store::{LastChange, TableStore};
 use super::stores::StateStores;
 use super::time::Ticks;
-use crate::model::{Changelog, KeptEpochs, Window};
+use crate::model::{Changelog, CommittedEpoch, TableDelta, Upkeep, Window};
 
 /// State stores that are being loaded. They have all their indexes.
 #[derive(Debug)]
 pub struct StateLoader {
     stores: StateStores,
     times: Ticks,
+    /// By table. They count when all rows are there: their deletes are folded as changes of their own.
+    truncates: Vec<(String, LastChange)>,
 }
-
-/// A table whose rows are loaded.
-#[derive(Debug)]
-pub struct TableLoader<'a>(&'a mut StateLoader, String);
 
 impl StateLoader {
     pub fn new(stores: StateStores) -> Self {
-        Self { stores, times: Ticks::default() }
+        Self { stores, times: Ticks::default(), truncates: Vec::new() }
     }
 
-    /// Of its rows the columns in `read` are kept, and those that the store itself needs. `windows` are those over them.
-    pub fn open(&mut self, table: &str, read: &[usize], windows: Vec<Window>) -> TableLoader<'_> {
-        self.stores.keep_columns(table, read);
-        self.stores.note_windows(table, windows);
-        TableLoader(self, table.to_owned())
-    }
-
-    /// Which epochs are in the state on disk. `None`: nothing that can be used.
+    /// Goes on from the rows of a table on disk, if these are of use; otherwise all rows are to be loaded. The columns in `read` are
+    /// kept, and those that the store itself needs. `windows` are those over the rows.
     ///
     /// # Errors
     /// If the disk can't be read.
-    pub fn find_kept(&mut self, pipeline: &str) -> Result<Option<KeptEpochs>, StateError> {
+    pub fn open(
+        &mut self,
+        table: &str,
+        read: &[usize],
+        windows: Vec<Window>,
+    ) -> Result<bool, StateError> {
+        self.stores.keep_columns(table, read);
+        self.stores.note_windows(table, windows);
+        self.stores.attach(table)
+    }
+
+    /// The stores as far as they are loaded.
+    pub fn stores(&self) -> &StateStores {
+        &self.stores
+    }
+
+    pub fn stores_mut(&mut self) -> &mut StateStores {
+        &mut self.stores
+    }
+
+    /// After which epoch the state on disk is. `None`: nothing that can be used.
+    ///
+    /// # Errors
+    /// If the disk can't be read.
+    pub fn find_kept(&mut self, pipeline: &str) -> Result<Option<CommittedEpoch>, StateError> {
         self.stores.find_kept(pipeline)
     }
 
@@ -43,8 +60,11 @@ impl StateLoader {
     }
 
     /// What is on disk is of no use: it is of other epochs than the ledger.
-    pub fn reject_kept(&mut self) {
-        self.stores.reject_kept();
+    ///
+    /// # Errors
+    /// If the disk can't be read.
+    pub fn reject_kept(&mut self) -> Result<(), StateError> {
+        self.stores.reject_kept()
     }
 
     /// Rows of the table are needed by no result.
@@ -57,7 +77,9 @@ impl StateLoader {
     /// # Errors
     /// If the disk can't be read.
     pub fn finish(mut self, watermark: Option<i64>) -> Result<StateStores, StateError> {
-        self.stores.restore_clocks();
+        for (table, truncate) in self.truncates {
+            self.stores.note_truncate(&table, truncate);
+        }
         self.stores.advance_to(self.times);
         self.stores.warm()?;
         if let Some(watermark) = watermark {
@@ -66,33 +88,26 @@ impl StateLoader {
         self.stores.set_start_time();
         Ok(self.stores)
     }
-}
 
-impl TableLoader<'_> {
-    /// Goes on from the rows of the table on disk, if these are of use; otherwise all rows are to be loaded.
-    ///
-    /// # Errors
-    /// If the disk can't be read or written.
-    pub fn attach(&mut self) -> Result<bool, StateError> {
-        self.0.stores.attach(&self.1)
-    }
-
-    /// Takes newest rows of keys, or changes.
+    /// Takes newest rows of keys, or changes; how the rows of their table differ from before.
     ///
     /// # Errors
     /// If Arrow can't process the batch, or the rows take more memory than they may.
-    pub fn load(&mut self, rows: Changelog) -> Result<(), StateError> {
-        let StateLoader { stores, times } = &mut *self.0;
+    pub fn load(&mut self, rows: Changelog) -> Result<TableDelta, StateError> {
+        let Self { stores, times, truncates } = self;
         stores.note_times(times, &rows);
-        stores.note_truncates(&rows);
-        stores.fold(rows)?;
+        let truncate = TableStore::landed_truncate(&rows);
+        truncates.extend(truncate.map(|truncate| (rows.table.name.clone(), truncate)));
+        let table = rows.table.name.clone();
+        let delta = stores.fold(rows)?.delta;
+        stores.spill(&table)?;
         if stores.excess(std::iter::empty()).is_none() {
-            return Ok(());
+            return Ok(delta);
         }
-        stores.evict_now(0)?;
+        stores.evict_now(Upkeep::default())?;
         match stores.lasting_excess(std::iter::empty()) {
             Some(excess) => Err(StateError::MemoryLimit(excess)),
-            None => Ok(()),
+            None => Ok(delta),
         }
     }
 }

@@ -28,8 +28,9 @@ mod tests;
 
 pub use config::StateConfig;
 pub use disk::{DiskError, StateFolder};
+pub use durable::StateFlush;
 pub use error::StateError;
-pub use loader::{StateLoader, TableLoader};
+pub use loader::StateLoader;
 pub use memory::{Evicted, memory};
 pub use memory_excess::MemoryExcess;
 pub use store::{Folded, LastChange, TableStore};

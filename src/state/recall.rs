@@ -1,6 +1,7 @@
 //! What is known of the keys of a changelog, wherever it is.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::ArrayRef;
 
@@ -8,6 +9,9 @@ use super::error::StateError;
 use super::store::TableStore;
 use super::stores::StateStores;
 use crate::model::{Changelog, KeyBytes, Position, TableDelta};
+
+/// How long a start reads rows that may be needed soon.
+const WARMED_WITHIN: Duration = Duration::from_millis(300);
 
 impl StateStores {
     /// Brings into memory what is known of the keys that an epoch is about to change; how many rows came back, by
@@ -30,20 +34,23 @@ impl StateStores {
     }
 
     /// Brings rows into memory that a start has found on disk: all of those that are kept in memory, and of the others the
-    /// last ones by key, as long as memory is not half full.
+    /// last ones by key, as long as memory is not half full and it takes no longer than [`WARMED_WITHIN`].
     pub(super) fn warm(&mut self) -> Result<(), StateError> {
         for at in 0..self.stores.len() {
             if self.resident.contains(&self.stores[at].table().name) {
-                self.stores[at].warm(usize::MAX)?;
+                self.stores[at].warm(usize::MAX, || true)?;
             }
         }
+        let begun = Instant::now();
         for at in 0..self.stores.len() {
             let used: usize = self.stores.iter().map(TableStore::memory).sum();
             let limit = self.memory_limit.map_or(usize::MAX, |limit| limit.0 as usize / 2);
             let others = self.stores.len() - at;
             let own = self.stores[at].table().options.memory_limit;
             let own = own.map_or(usize::MAX, |limit| limit.0 as usize / 2);
-            self.stores[at].warm(own.min(limit.saturating_sub(used) / others))?;
+            let end = WARMED_WITHIN * (at as u32 + 1) / self.stores.len() as u32;
+            let bytes = own.min(limit.saturating_sub(used) / others);
+            self.stores[at].warm(bytes, || begun.elapsed() < end)?;
         }
         Ok(())
     }

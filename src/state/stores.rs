@@ -1,19 +1,20 @@
 //! All stores of a pipeline, and the rules that need more than one table.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use hashbrown::{HashMap, HashSet};
 
 use super::disk::{Durable, Engine, StateFolder};
 use super::error::StateError;
-use super::store::{Folded, TableStore};
+use super::store::{Folded, LastChange, TableStore};
 use super::temporal_join::{JoinedView, RowsBefore};
 use super::time::{Advanced, Clock, Clocks, Ticks};
 use crate::model::{Changelog, EpochLog, Offset, Table, Window};
 
 /// How long a table without events holds the watermark back, unless it is set.
-const IDLE_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
+const IDLE_AFTER: Duration = Duration::from_secs(30);
 
 /// All state stores of a pipeline, and the clock that their ttl goes by.
 #[derive(Debug)]
@@ -31,8 +32,10 @@ pub struct StateStores {
     /// Where rows go that are not in memory; `None`: all stay.
     pub(super) engine: Option<Arc<Engine>>,
     pub(super) durable: Box<Durable>,
-    /// The disk took no rows when some were to leave memory last.
-    pub(super) has_failed_to_evict: bool,
+    /// The disk did not take what had changed.
+    pub(super) has_failed_to_flush: bool,
+    /// Memory is full of what the disk does not have.
+    pub(super) is_full_of_changes: bool,
     /// Tables whose rows stay in memory.
     pub(super) resident: HashSet<String>,
     /// Tables whose rows no result needs.
@@ -57,10 +60,7 @@ struct ClockBefore {
 impl StateStores {
     /// # Errors
     /// If a table references one that is not there, or has a key that can't be encoded.
-    pub fn new(
-        tables: &[Arc<Table>],
-        watermark_delay: std::time::Duration,
-    ) -> Result<Self, StateError> {
+    pub fn new(tables: &[Arc<Table>], watermark_delay: Duration) -> Result<Self, StateError> {
         let mut stores: Vec<TableStore> =
             tables.iter().map(|it| TableStore::new(Arc::clone(it))).collect::<Result<_, _>>()?;
         tables.iter().try_for_each(|table| check_reference(table, tables))?;
@@ -81,7 +81,8 @@ impl StateStores {
             memory_limit: None,
             engine: None,
             durable: Box::default(),
-            has_failed_to_evict: false,
+            has_failed_to_flush: false,
+            is_full_of_changes: false,
             folder: None,
             resident: HashSet::new(),
             unread: HashSet::new(),
@@ -120,7 +121,7 @@ impl StateStores {
 
     /// How long a table may be without events, by the source's clock, before the watermark goes on
     /// without it.
-    pub fn set_idle_after(&mut self, idle_after: std::time::Duration) {
+    pub fn set_idle_after(&mut self, idle_after: Duration) {
         self.clocks.idle_after = micros(idle_after);
     }
 
@@ -257,9 +258,10 @@ impl StateStores {
         self.stores[at].fold(changelog)
     }
 
-    /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
-    pub(super) fn note_truncates(&mut self, newest: &Changelog) {
-        self.stores[self.by_name[&newest.table.name]].note_truncates(newest);
+    pub(super) fn note_truncate(&mut self, table: &str, truncate: LastChange) {
+        if let Some(at) = self.by_name.get(table) {
+            self.stores[*at].note_truncate(truncate);
+        }
     }
 
     /// Fills the cells of unchanged LOBs of changes that are landed and not folded.
@@ -312,6 +314,6 @@ fn check_reference(table: &Table, tables: &[Arc<Table>]) -> Result<(), StateErro
     }
 }
 
-pub(super) fn micros(duration: std::time::Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

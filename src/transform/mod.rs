@@ -10,6 +10,7 @@
 
 mod dataflow;
 mod doubts;
+mod durable;
 mod epoch;
 mod error;
 mod files;

@@ -21,22 +21,36 @@ use crate::model::{
 use crate::resilience::chain;
 
 impl Transforms {
-    /// Takes the rows as they are for what the targets show. Results whose queries fail over them wait, with those
+    /// The one that results go by.
+    pub fn watermark(&self) -> Option<i64> {
+        self.watermark
+    }
+
+    pub(super) fn set_watermark(&mut self, watermark: Option<i64>) {
+        self.watermark = watermark;
+        self.watermark_cell.set(watermark);
+    }
+
+    /// Takes the rows as they are for what the targets show, but for results that go on from the disk. Results whose queries fail over them wait, with those
     /// that read them; the others run.
     pub async fn load(
         &mut self,
         tables: &dyn CurrentRows,
         watermark: Option<i64>,
     ) -> Vec<TransformError> {
-        self.watermark = watermark;
-        self.watermark_cell.set(watermark);
+        self.set_watermark(watermark);
         let (mut failed, mut unusable) = (Vec::new(), HashSet::new());
         for at in 0..self.views.len() {
             let view = &self.views[at];
             let name = view.table().name.clone();
             if view.reads().any(|read| unusable.contains(read)) {
                 unusable.insert(name);
-            } else if let Err(error) = self.load_view(at, tables).await {
+                continue;
+            }
+            if self.is_followed(&name) {
+                continue;
+            }
+            if let Err(error) = self.load_view(at, tables).await {
                 unusable.insert(name);
                 failed.push(error);
             }
@@ -279,7 +293,7 @@ fn all_of_result(
 
 /// The views that ran before the one that runs.
 #[derive(Debug)]
-struct EarlierViews<'a>(&'a [MaintainedView]);
+pub(super) struct EarlierViews<'a>(pub(super) &'a [MaintainedView]);
 
 impl EarlierViews<'_> {
     fn get(&self, name: &str) -> Result<&MaintainedView, DataFusionError> {

@@ -22,6 +22,12 @@ pub struct Transforms {
     /// The watermark when each epoch began that may still be taken back.
     pub(crate) watermarks_before: EpochLog<Option<i64>>,
     pub(crate) views: Vec<MaintainedView>,
+    /// Results that go on from what the disk has of them.
+    pub(super) followed: HashSet<String>,
+    /// Those that could not be brought up to date.
+    pub(super) unfollowed: HashSet<String>,
+    /// What the operators of each result compute.
+    pub(super) identities: BTreeMap<String, String>,
     /// What queries read of look-up tables.
     pub(crate) temporal_joins: Vec<Arc<TemporalJoin>>,
     pub(crate) tables: Vec<Arc<Table>>,
@@ -42,6 +48,9 @@ impl Transforms {
             watermark: None,
             watermarks_before: EpochLog::default(),
             views: Vec::new(),
+            followed: HashSet::new(),
+            unfollowed: HashSet::new(),
+            identities: BTreeMap::new(),
             temporal_joins: Vec::new(),
             tables,
             pending: Vec::new(),

@@ -1,14 +1,14 @@
 //! What is judged: the one file that knows how state stores and transforms are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use tidemark::model::{Changelog, ResultChanges, Table};
+use tidemark::model::{Changelog, CommittedEpoch, Epoch, ResultChanges, Table, Upkeep};
 use tidemark::resilience::chain;
-use tidemark::state::{StateFolder, StateStores};
+use tidemark::state::{StateFolder, StateLoader, StateStores};
 use tidemark::transform::{PlanRequest, SqlError, SqlFile, TransformError, Transforms};
 
 /// A query that failed to run, and why.
@@ -36,7 +36,30 @@ fn name_of(path: &Path) -> String {
 pub(crate) struct Engine {
     stores: StateStores,
     transforms: Transforms,
-    epochs: usize,
+    tables: Vec<Arc<Table>>,
+    files: Vec<SqlFile>,
+    folder: Arc<StateFolder>,
+    watermark: Option<i64>,
+    epochs: u64,
+}
+
+/// The pipeline whose state is on disk.
+const PIPELINE: &str = "corpus";
+
+async fn planned(tables: &[Arc<Table>], files: &[SqlFile]) -> Result<Transforms, Refused> {
+    let planned = Transforms::plan(PlanRequest::new(tables, files)).await;
+    planned.map_err(|errors| Refused::from(&errors[0]))
+}
+
+/// Stores without rows, with the indexes of the transforms.
+fn empty(tables: &[Arc<Table>], transforms: &Transforms, folder: &Arc<StateFolder>) -> StateStores {
+    let mut stores = StateStores::new(tables, Duration::ZERO).unwrap();
+    stores.use_folder(folder);
+    stores.set_memory_limit(ByteSize(0));
+    for (table, columns) in transforms.indexes() {
+        stores.add_index(table, columns).unwrap();
+    }
+    stores
 }
 
 impl Engine {
@@ -47,23 +70,44 @@ impl Engine {
         landed: Vec<Changelog>,
         watermark: Option<i64>,
     ) -> Result<Self, Refused> {
-        let planned = Transforms::plan(PlanRequest::new(tables, files)).await;
-        let mut transforms = planned.map_err(|errors| Refused::from(&errors[0]))?;
-        let mut stores = StateStores::new(tables, Duration::ZERO).unwrap();
-        stores.use_folder(&StateFolder::temporary(1 << 20).unwrap());
-        stores.set_memory_limit(ByteSize(0));
-        for (table, columns) in transforms.indexes() {
-            stores.add_index(table, columns).unwrap();
-        }
+        let folder = StateFolder::temporary(1 << 20).unwrap();
+        let mut transforms = planned(tables, files).await?;
+        let mut stores = empty(tables, &transforms, &folder);
+        stores.find_kept(PIPELINE).unwrap();
+        transforms.open(&mut stores, &HashSet::new(), watermark)?;
         for changelog in landed {
             stores.fold(changelog).unwrap();
         }
         if let Some(error) = transforms.load(&stores, watermark).await.pop() {
             return Err(error.into());
         }
-        let mut engine = Self { stores, transforms, epochs: 0 };
-        engine.evict();
+        let (tables, files) = (tables.to_vec(), files.to_vec());
+        let mut engine = Self { stores, transforms, tables, files, folder, watermark, epochs: 0 };
+        engine.end_epoch().await?;
         Ok(engine)
+    }
+
+    /// Another process, which goes on from what this one has on disk.
+    async fn restart(&mut self) -> Result<(), Refused> {
+        let mut transforms = planned(&self.tables, &self.files).await?;
+        let mut loader = StateLoader::new(empty(&self.tables, &transforms, &self.folder));
+        assert!(loader.find_kept(PIPELINE).unwrap().is_some());
+        loader.accept_kept();
+        let mut kept = HashSet::new();
+        for table in &self.tables {
+            let all: Vec<usize> = (0..table.columns.len()).collect();
+            if loader.open(&table.name, &all, Vec::new()).unwrap() {
+                kept.insert(table.name.clone());
+            }
+        }
+        assert_eq!(kept.len(), self.tables.len());
+        transforms.open(loader.stores_mut(), &kept, self.watermark)?;
+        self.stores = loader.finish(None).unwrap();
+        if let Some(error) = transforms.load(&self.stores, self.watermark).await.pop() {
+            return Err(error.into());
+        }
+        self.transforms = transforms;
+        Ok(())
     }
 
     /// The whole of every result, as it is written to targets that have never been written.
@@ -88,16 +132,35 @@ impl Engine {
             deltas.push(folded.delta);
         }
         let results = self.transforms.run(&self.stores, deltas, &changes, watermark).await?;
-        self.evict();
+        self.watermark = watermark;
+        self.end_epoch().await?;
         Ok(results)
     }
 
-    /// In two epochs of three no row is in memory when they begin.
-    fn evict(&mut self) {
+    /// In two epochs of three nothing is in memory when they begin, and one of seven is the first of a process.
+    async fn end_epoch(&mut self) -> Result<(), Refused> {
         self.epochs += 1;
         if !self.epochs.is_multiple_of(3) {
-            self.stores.evict_now(0).unwrap();
+            self.flush()?;
+            self.stores.evict_now(Upkeep::default()).unwrap();
+            self.transforms.let_go(usize::MAX)?;
         }
+        if self.epochs.is_multiple_of(7) {
+            self.flush()?;
+            self.restart().await?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Refused> {
+        let committed = CommittedEpoch { epoch: Epoch(self.epochs), run_id: PIPELINE.to_owned() };
+        self.stores.note_committed(committed);
+        let mut flush = self.stores.begin_flush().unwrap().unwrap();
+        let operators = self.transforms.flush(flush.writes())?;
+        flush.note_operators(operators);
+        self.stores.run_flush(flush);
+        self.stores.finish_flush(true).unwrap().unwrap();
+        Ok(self.transforms.note_flushed(true)?)
     }
 
     /// The results that are computed anew in every epoch, by name.

@@ -50,15 +50,6 @@ pub struct CommittedEpoch {
     pub run_id: String,
 }
 
-/// What a state that was kept is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptEpochs {
-    /// All changes of epochs up to this one are in it.
-    pub whole: CommittedEpoch,
-    /// Some changes of epochs up to this one may be.
-    pub newest: CommittedEpoch,
-}
-
 /// Where the ledger says that the pipeline is.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerPosition {

@@ -6,7 +6,7 @@ mod log;
 mod recorded;
 
 pub use commit::EpochCommit;
-pub use ledger::{CommittedEpoch, KeptEpochs, LedgerEntry, LedgerPosition};
+pub use ledger::{CommittedEpoch, LedgerEntry, LedgerPosition};
 pub use log::EpochLog;
 pub use recorded::{AcceptedLoss, LostEpochs, RecordedEpoch};
 

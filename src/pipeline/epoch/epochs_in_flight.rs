@@ -67,6 +67,11 @@ impl EpochsInFlight {
         self.has_open
     }
 
+    /// Whether the target has all that were computed.
+    pub(super) fn are_committed(&self) -> bool {
+        !self.has_open && self.finished.is_empty()
+    }
+
     /// Whether a finished one has this message.
     pub(super) fn contain(&self, offset: Offset) -> bool {
         self.finished.iter().any(|epoch| epoch.taken.contains(offset))

@@ -1,6 +1,6 @@
 //! From the ledger and the landing tables to a processor with its state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -34,9 +34,11 @@ pub(crate) async fn resume(
     let mut position = sink.resume().await?;
     decoder.remember(&position.schema_changes);
     let started_at = position.epoch;
-    let loading = Loading { decoder: &decoder, transforms: &transforms, pipeline: &pipeline };
+    let loading = Loading { decoder: &decoder, transforms: &mut transforms, pipeline: &pipeline };
     let mut stores = load(sink, stores, loading, position.watermark).await?;
     look_up(sink, &mut stores, transforms.temporal_joins()).await?;
+    transforms.follow(&stores, None, stores.clock().watermark);
+    transforms.open_unfollowed(&mut stores)?;
     let written = &written(&position, &stores, &transforms);
     let mut failed = transforms.load(&stores, stores.clock().watermark).await;
     let Redefined { results: redefined, left_out, failed: unwritten } =
@@ -62,10 +64,11 @@ pub(crate) async fn resume(
         position = commit_without_messages(sink, position, &commit).await?;
         failpoint(Failpoint::BetweenCommitAndAck);
     }
-    let upkeep = transforms.memory().map(|(_, bytes)| bytes).sum();
-    stores.evict(upkeep)?;
+    stores.evict(transforms.upkeep()?.into_iter().map(|(_, upkeep)| upkeep).sum())?;
     let rows: usize = stores.stores().map(|store| store.len()).sum();
-    info!(epoch = position.epoch.map_or(0, |e| e.0), rows, "state is loaded");
+    let (results, kept) = (transforms.results().count(), transforms.followed().count());
+    let epoch = position.epoch.map_or(0, |e| e.0);
+    info!(epoch, rows, results, results_from_disk = kept, "state is loaded");
     note_committed(&mut stores, &position, (position.epoch > started_at).then(|| sink.run_id()));
     let parts = ProcessorParts {
         pipeline,
@@ -89,10 +92,9 @@ fn note_committed(stores: &mut StateStores, position: &LedgerPosition, own_run: 
 }
 
 /// What says which rows are loaded.
-#[derive(Clone, Copy)]
 struct Loading<'a> {
     decoder: &'a Decoder,
-    transforms: &'a Transforms,
+    transforms: &'a mut Transforms,
     pipeline: &'a str,
 }
 
@@ -111,9 +113,17 @@ async fn load(
     }
     let mut loader = StateLoader::new(stores);
     let messages = kept_to(sink, &mut loader, pipeline).await?;
+    let mut kept = HashSet::new();
     for table in decoder.tables() {
-        let table = KeptTable { table, messages: messages.as_ref() };
-        load_table(sink, &mut loader, transforms, table).await?;
+        if open_table(&mut loader, transforms, sink, table)? {
+            kept.insert(table.name.clone());
+        }
+    }
+    let watermark_of_kept = loader.stores().clock().watermark;
+    transforms.open(loader.stores_mut(), &kept, watermark_of_kept)?;
+    for table in decoder.tables() {
+        let messages = messages.as_ref().filter(|_| kept.contains(&table.name));
+        load_table(sink, &mut loader, transforms, KeptTable { table, messages }).await?;
     }
     Ok(loader.finish(watermark)?)
 }
@@ -140,53 +150,63 @@ async fn kept_to(
 ) -> Result<Option<OffsetSet>, PipelineError> {
     let Some(kept) = loader.find_kept(pipeline)? else { return Ok(None) };
     let messages = sink.committed_since(&kept).await?;
-    let (whole, newest) = (kept.whole.epoch.0, kept.newest.epoch.0);
+    let epoch = kept.epoch.0;
     match &messages {
         Some(messages) => {
             let messages = messages.count();
-            info!(whole, newest, messages, "going on from the state on disk");
+            info!(epoch, messages, "going on from the state on disk");
             loader.accept_kept();
         }
         None => {
             warn!(
-                whole,
-                newest,
+                epoch,
                 "the ledger does not tell what came after the state on disk: all rows are read from the landing tables"
             );
-            loader.reject_kept();
+            loader.reject_kept()?;
         }
     }
     Ok(messages)
 }
 
-/// A table, and the messages whose changes its rows on disk may lack.
+/// A table, and the messages whose changes its rows on disk lack; `None`: it has none there.
 struct KeptTable<'a> {
     table: &'a Arc<Table>,
     messages: Option<&'a OffsetSet>,
 }
 
-/// Reads what has changed since its rows on disk, or the newest rows of all keys.
-async fn load_table(
-    sink: &mut dyn Sink,
+/// Says which columns of a table are kept, and goes on from its rows on disk if these are of use.
+fn open_table(
     loader: &mut StateLoader,
     transforms: &Transforms,
-    KeptTable { table, messages }: KeptTable<'_>,
-) -> Result<(), PipelineError> {
+    sink: &dyn Sink,
+    table: &Arc<Table>,
+) -> Result<bool, PipelineError> {
     let mut columns = transforms.columns_read(table);
     columns.extend(sink.needs_old_values(table));
     let is_left_alone = !transforms.needs_rows_of(&table.name) && !table.is_extracted();
     if is_left_alone {
         loader.note_unread(&table.name);
     }
-    let mut rows = loader.open(&table.name, &columns, transforms.windows(&table.name));
+    Ok(loader.open(&table.name, &columns, transforms.windows(&table.name))?)
+}
+
+/// Reads what has changed since its rows on disk, or the newest rows of all keys.
+async fn load_table(
+    sink: &mut dyn Sink,
+    loader: &mut StateLoader,
+    transforms: &mut Transforms,
+    KeptTable { table, messages }: KeptTable<'_>,
+) -> Result<(), PipelineError> {
     failpoint(Failpoint::Bootstrap);
-    let is_kept = rows.attach()?;
     let mut loaded = Ok(());
     let take: TakeRows<'_> = &mut |changelog| {
-        loaded = rows.load(changelog);
+        loaded = loader.load(changelog).map(|delta| {
+            let watermark = transforms.watermark();
+            transforms.follow(loader.stores(), Some(delta), watermark);
+        });
         if loaded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    match messages.filter(|_| is_kept) {
+    match messages {
         Some(messages) => sink.each_change(table, messages, take).await?,
         None => sink.each_newest(table, None, take).await?,
     }

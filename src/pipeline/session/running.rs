@@ -147,7 +147,9 @@ impl<S: Source + 'static> RunningSession<S> {
         };
         if committed.is_ok() && !processor.is_broken() {
             let last = *last_committed.borrow();
-            processor.close(last);
+            if let Err(error) = processor.close(last) {
+                return SessionEnd::Failed(error);
+            }
         }
         if let Some(delivery) = self.delivery {
             delivery.finish().await;

@@ -59,7 +59,7 @@ impl<S: Source> SessionLoop<S> {
         let mut in_flight = self.jobs.in_flight();
         let mut heartbeat = Heartbeat::start();
         loop {
-            if let Some(excess) = self.processor.excess() {
+            if let Some(excess) = self.processor.excess()? {
                 return Err(self.wait_for_relief(&excess, carry_over).await);
             }
             let collected = tokio::select! {
@@ -72,7 +72,10 @@ impl<S: Source> SessionLoop<S> {
                     Box::pin(self.replay(carry_over)).await?;
                     continue;
                 }
-                () = heartbeat.beat() => continue,
+                () = heartbeat.beat() => {
+                    self.note_committed(&mut carry_over.poison_search)?;
+                    continue;
+                }
                 () = carry_over.promotion_retry.due() => return Err(SessionEnd::Learned),
                 () = self.target_watcher.fits() => return Err(SessionEnd::Learned),
                 () = self.is_forgotten.cancelled() => return Err(SessionEnd::Forgotten),
@@ -181,6 +184,27 @@ impl<S: Source> SessionLoop<S> {
         Ok(())
     }
 
+    /// Waits until the target has all epochs: the state that is flushed is that after one of them.
+    async fn let_state_be_flushed(
+        &mut self,
+        poison_search: &mut PoisonSearch,
+    ) -> Result<(), SessionEnd> {
+        let mut committed = self.jobs.watch_committed();
+        while self.processor.waits_for_commits()? {
+            tokio::select! {
+                () = self.jobs.closed() => return Err(SessionEnd::CommitterStopped),
+                () = self.shutdown.cancelled() => return Err(SessionEnd::Shutdown),
+                changed = committed.changed() => {
+                    if changed.is_err() {
+                        return Err(SessionEnd::CommitterStopped);
+                    }
+                }
+            }
+            self.note_committed(poison_search)?;
+        }
+        Ok(())
+    }
+
     /// Whether the epoch that failed was taken back. After a panic, for example, the state may be half changed.
     fn check_state(&self) -> Result<(), SessionEnd> {
         if self.processor.is_broken() { Err(SessionEnd::StateBroken) } else { Ok(()) }
@@ -217,6 +241,9 @@ impl<S: Source> SessionLoop<S> {
     ) -> Result<(), SessionEnd> {
         while !self.backlog.is_empty() {
             self.note_committed(poison_search)?;
+            if self.processor.waits_for_commits()? {
+                self.let_state_be_flushed(poison_search).await?;
+            }
             let part = Arc::new(poison_search.next_part(&mut self.backlog));
             let offsets: Vec<Offset> = part.iter().map(|message| message.offset).collect();
             let epoch =

@@ -169,7 +169,7 @@ impl CheckpointWriter {
         }
         if let Some(Epoch(written)) = *written {
             // A start reads what came after the state on disk, the epoch of the state itself included.
-            let kept = self.state_folder.whole().checked_sub(1);
+            let kept = self.state_folder.flushed().checked_sub(1);
             let kept = kept.filter(|kept| written.saturating_sub(*kept) < MOST_BEHIND_STATE);
             ledger.compact_ledger(Epoch(kept.map_or(written, |kept| kept.min(written)))).await?;
         }

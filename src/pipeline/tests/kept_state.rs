@@ -45,6 +45,35 @@ async fn a_restart_reads_what_came_after_the_state_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn results_go_on_from_the_disk_unless_they_are_new() {
+    let mut stage = kept().await;
+    stage.restart_with_state().await;
+    let results: BTreeSet<String> =
+        stage.processor.results().iter().map(|result| result.name.clone()).collect();
+    let shipped: BTreeSet<&str> = results.iter().map(String::as_str).collect();
+    assert_eq!(stage.processor.followed(), shipped);
+    let mut edited = sql().await;
+    let text = "-- writes: postgres cdc_statuses\n-- key: status\nSELECT status, COUNT(*) AS orders FROM orders GROUP BY status";
+    let (path, name) = ("statuses.sql".into(), "statuses".to_owned());
+    edited.transforms.push(SqlFile { path, name, text: text.to_owned() });
+    stage.edit_with_state(edited).await;
+    assert_eq!(stage.processor.followed(), shipped, "all but the new one");
+    assert_eq!(stage.send(&[order(7, LATER, "paid")]).await, NONE);
+    let counts = as_text(&stage.target.result("cdc_statuses"));
+    let expected = [["new", "199"], ["paid", "1"]].map(|row| row.map(str::to_owned).to_vec());
+    assert_eq!(counts, expected.into());
+    // What is not flushed is followed as well, by the groups of the new one too.
+    stage.flush();
+    assert_eq!(stage.send(&[order(8, LATER, "paid"), order(7, LATER, "new")]).await, NONE);
+    stage.restart_with_state().await;
+    assert_eq!(stage.processor.followed().len(), shipped.len() + 1);
+    assert_eq!(stage.send(&[order(9, LATER, "paid")]).await, NONE);
+    let counts = as_text(&stage.target.result("cdc_statuses"));
+    let expected = [["new", "198"], ["paid", "2"]].map(|row| row.map(str::to_owned).to_vec());
+    assert_eq!(counts, expected.into());
+}
+
+#[tokio::test]
 async fn dead_letters_that_came_back_since_are_not_missed() {
     let mut stage = kept().await;
     stage.replay(&order(400, 0, "replayed")).await;

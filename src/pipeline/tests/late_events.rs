@@ -16,7 +16,7 @@ pub(super) struct Stage {
     sql: Sql,
     pub(super) target: MemoryTarget,
     folder: Arc<StateFolder>,
-    processor: Processor,
+    pub(super) processor: Processor,
     sink: MemorySink,
     sent: u64,
     /// How many dead letters `send` has returned.
@@ -35,12 +35,13 @@ impl Stage {
         Self { sql, target, folder, processor, sink, sent: 0, seen: 0 }
     }
 
-    /// Three epochs: the first one may not be believed, and rows leave at the end of an epoch.
+    /// Three epochs: the first one may not be believed, and rows leave at the end of an epoch when they are on disk.
     pub(super) async fn let_time_pass(&mut self) {
         for _ in 0..3 {
             // The last one a minute later: time goes on there.
             let later = |id: i64| LATER + i64::from(id == 1499);
             let others: Vec<String> = (1000..1500).map(|id| order(id, later(id), "new")).collect();
+            self.flush();
             assert_eq!(self.send(&others).await, vec![]);
         }
     }

@@ -238,6 +238,7 @@ async fn processor_with(
         Transforms::plan(PlanRequest::new(&sql.tables, &sql.transforms)).await.unwrap();
     let mut stores = StateStores::new(&sql.tables, DELAY).unwrap();
     stores.use_folder(folder);
+    stores.flush_only_if_asked();
     let breaker = CircuitBreaker::new(5, Duration::from_millis(50));
     let retry = TargetRetry::new(breaker, health.clone(), "read");
     let landing_reader = LandingReader::new(Box::new(landing), retry, shutdown.clone());

@@ -246,6 +246,7 @@ async fn ttl_of_the_looked_up_table_takes_nothing_away() {
         // The last one a minute later: time goes on there.
         let at = |id: i64| LATER + i64::from(id == 2499);
         let others: Vec<String> = (2000..2500).map(|id| item(id, 1, at(id))).collect();
+        stage.flush();
         stage.send(&others).await;
     }
     assert_eq!(stage.len("customers"), 0);

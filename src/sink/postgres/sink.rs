@@ -22,8 +22,8 @@ use super::schema_admin::SchemaAdmin;
 use super::target::landing;
 use super::targets::{TargetSpec, Targets};
 use crate::model::{
-    Changelog, EpochCommit, EventId, KeptEpochs, LedgerPosition, Offset, OffsetSet, ResultTable,
-    Table,
+    Changelog, CommittedEpoch, EpochCommit, EventId, LedgerPosition, Offset, OffsetSet,
+    ResultTable, Table,
 };
 use crate::sink::history::messages_since;
 use crate::sink::{PreflightLevel, RefusedRow, Sink, SinkError, TakeRows};
@@ -128,10 +128,12 @@ impl Sink for PostgresSink {
         self.session.with_connection(&format!("reading {}", table.name), read).await
     }
 
-    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError> {
+    async fn committed_since(
+        &mut self,
+        kept: &CommittedEpoch,
+    ) -> Result<Option<OffsetSet>, SinkError> {
         let Self { session, committer, .. } = self;
-        let read =
-            async |open: &mut Connection| committer.epochs_from(open, kept.whole.epoch).await;
+        let read = async |open: &mut Connection| committer.epochs_from(open, kept.epoch).await;
         let rows = session.with_connection("reading the ledger", read).await?;
         Ok(messages_since(kept, &rows))
     }

@@ -1,8 +1,9 @@
 //! The embedded store, and what can go wrong with it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
 
@@ -24,11 +25,13 @@ pub(in crate::state) struct Engine {
     rows: Keyspace,
     entries: Keyspace,
     marks: Keyspace,
-    invalidations: AtomicU64,
 }
 
-/// Is there while the state on disk is no whole.
-pub(in crate::state) const INVALID: &[u8] = b"invalid";
+/// Tells the keys of a table, or of what an operator keeps, from those of others.
+pub(in crate::state) type Number = u16;
+
+/// Keys that are removed together.
+const REMOVED_AT_ONCE: usize = 8192;
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +42,8 @@ pub(in crate::state) enum Kind {
 }
 
 /// Writes that are done together.
-pub(in crate::state) struct Writes<'a> {
-    engine: &'a Engine,
+pub(in crate::state) struct Writes {
+    engine: Arc<Engine>,
     batch: OwnedWriteBatch,
 }
 
@@ -59,8 +62,7 @@ impl Engine {
         let entries = database.keyspace("entries", options).map_err(failed)?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(SMALL_MEMTABLE);
         let marks = database.keyspace("marks", small).map_err(failed)?;
-        let (path, invalidations) = (path.to_owned(), AtomicU64::new(0));
-        Ok(Self { path, database, rows, entries, marks, invalidations })
+        Ok(Self { path: path.to_owned(), database, rows, entries, marks })
     }
 
     fn keyspace(&self, kind: Kind) -> &Keyspace {
@@ -75,19 +77,49 @@ impl Engine {
         self.keyspace(kind).get(key).map_err(|source| self.failed(source))
     }
 
-    /// From here on the state on disk is no whole, until a flush that begins after this is done.
-    pub(in crate::state) fn invalidate(&self) -> Result<(), DiskError> {
-        self.invalidations.fetch_add(1, Ordering::Relaxed);
-        self.marks.insert(INVALID, b"").map_err(|source| self.failed(source))
+    /// The numbers that have keys.
+    pub(in crate::state) fn numbers(&self) -> Result<BTreeSet<Number>, DiskError> {
+        let mut numbers = BTreeSet::new();
+        for kind in [Kind::Rows, Kind::Entries] {
+            let mut from = Some(0);
+            while let Some(number) = from {
+                let mut next = self.keyspace(kind).range(Number::to_be_bytes(number).to_vec()..);
+                let Some(pair) = next.next() else { break };
+                let key = pair.key().map_err(|source| self.failed(source))?;
+                let found = key.first_chunk().ok_or_else(|| self.damaged())?;
+                let found = Number::from_be_bytes(*found);
+                numbers.insert(found);
+                from = found.checked_add(1);
+            }
+        }
+        Ok(numbers)
     }
 
-    /// How often it was.
-    pub(in crate::state) fn invalidations(&self) -> u64 {
-        self.invalidations.load(Ordering::Relaxed)
-    }
-
-    pub(in crate::state) fn is_valid(&self) -> Result<bool, DiskError> {
-        Ok(self.get(Kind::Marks, INVALID)?.is_none())
+    /// Removes up to so many keys of a number; whether all are gone.
+    pub(in crate::state) fn remove_some(
+        self: &Arc<Self>,
+        number: Number,
+        most: usize,
+    ) -> Result<bool, DiskError> {
+        let mut left = most;
+        for kind in [Kind::Rows, Kind::Entries] {
+            while left > 0 {
+                let mut writes = self.writes();
+                let mut removed = 0;
+                let keys = self.keyspace(kind).prefix(number.to_be_bytes());
+                for pair in keys.take(REMOVED_AT_ONCE.min(left)) {
+                    let key = pair.key().map_err(|source| self.failed(source))?;
+                    writes.remove(kind, &key);
+                    removed += 1;
+                }
+                if removed == 0 {
+                    break;
+                }
+                left -= removed;
+                writes.commit()?;
+            }
+        }
+        Ok(left > 0)
     }
 
     /// All that is written so far survives a loss of power.
@@ -122,8 +154,8 @@ impl Engine {
         rows.rev().map(|pair| pair.into_inner().map_err(|source| self.failed(source)))
     }
 
-    pub(in crate::state) fn writes(&self) -> Writes<'_> {
-        Writes { engine: self, batch: self.database.batch() }
+    pub(in crate::state) fn writes(self: &Arc<Self>) -> Writes {
+        Writes { engine: Arc::clone(self), batch: self.database.batch() }
     }
 
     /// Bytes of its files.
@@ -140,7 +172,7 @@ impl Engine {
     }
 }
 
-impl Writes<'_> {
+impl Writes {
     pub(in crate::state) fn insert(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
         self.batch.insert(self.engine.keyspace(kind), key, value);
     }
@@ -152,6 +184,12 @@ impl Writes<'_> {
     /// All of them, or none if it fails.
     pub(in crate::state) fn commit(self) -> Result<(), DiskError> {
         self.batch.commit().map_err(|source| self.engine.failed(source))
+    }
+}
+
+impl fmt::Debug for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writes").finish_non_exhaustive()
     }
 }
 

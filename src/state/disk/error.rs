@@ -24,6 +24,8 @@ pub enum DiskError {
         #[source]
         source: Box<fjall::Error>,
     },
+    #[error("the thread that writes the state to disk has panicked")]
+    Stopped,
     #[error("the state on disk in {} holds a row that can't be read: is the disk sound?", .0.display())]
     Damaged(PathBuf),
 }

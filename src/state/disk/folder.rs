@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::engine::Engine;
 use super::error::DiskError;
+use crate::model::Epoch;
 use crate::resilience::chain;
 
 /// The database below the folder.
@@ -26,7 +27,7 @@ const DAMAGED: &str = "damaged";
 pub struct StateFolder {
     path: PathBuf,
     engine: Arc<Engine>,
-    whole: AtomicU64,
+    flushed: AtomicU64,
     is_temporary: bool,
     /// Holds the lock.
     _lock: File,
@@ -66,8 +67,8 @@ impl StateFolder {
             }
         };
         let (path, engine) = (path.to_owned(), Arc::new(engine));
-        let whole = AtomicU64::new(0);
-        Ok(Arc::new(Self { path, engine, whole, is_temporary: false, _lock: lock }))
+        let flushed = AtomicU64::new(0);
+        Ok(Arc::new(Self { path, engine, flushed, is_temporary: false, _lock: lock }))
     }
 
     /// A folder among the temporary files, which goes with it.
@@ -82,8 +83,8 @@ impl StateFolder {
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
         let engine = Arc::new(Engine::open(&path.join(DATABASE), cache)?);
-        let whole = AtomicU64::new(0);
-        Ok(Arc::new(Self { path, engine, whole, is_temporary: true, _lock: lock }))
+        let flushed = AtomicU64::new(0);
+        Ok(Arc::new(Self { path, engine, flushed, is_temporary: true, _lock: lock }))
     }
 
     /// What is on disk can't be read: the next process begins with an empty database.
@@ -93,14 +94,14 @@ impl StateFolder {
         }
     }
 
-    /// All changes of epochs up to this one are on disk.
-    pub(in crate::state) fn note_whole(&self, epoch: u64) {
-        self.whole.store(epoch, Ordering::Relaxed);
+    /// The state on disk is the one after this epoch.
+    pub(in crate::state) fn note_flushed(&self, epoch: Epoch) {
+        self.flushed.store(epoch.0, Ordering::Relaxed);
     }
 
-    /// The epoch up to which all changes are on disk; 0 if there is none. The ledger keeps what comes after it.
-    pub fn whole(&self) -> u64 {
-        self.whole.load(Ordering::Relaxed)
+    /// The epoch of the state on disk; 0 if there is none. The ledger keeps what comes after it.
+    pub fn flushed(&self) -> u64 {
+        self.flushed.load(Ordering::Relaxed)
     }
 
     pub(in crate::state) fn engine(&self) -> &Arc<Engine> {

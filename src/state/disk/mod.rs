@@ -5,9 +5,11 @@ mod error;
 mod folder;
 mod mark;
 mod progress;
+mod space;
 
-pub(in crate::state) use engine::{Engine, INVALID, Kind, Writes};
+pub(in crate::state) use engine::{Engine, Kind, Number, Writes};
 pub use error::DiskError;
 pub use folder::StateFolder;
-pub(in crate::state) use mark::{Mark, TableMark, newest_record};
-pub(in crate::state) use progress::{Durable, Flush};
+pub(in crate::state) use mark::{Mark, TableMark};
+pub(in crate::state) use progress::{Durable, Flush, Flushed};
+pub(in crate::state) use space::DiskSpace;

@@ -1,6 +1,7 @@
 //! When rows leave memory: those that have not changed for the ttl of their table, and the first that came when
 //! memory is full. Results don't depend on it.
 
+use crate::model::Upkeep;
 use crate::state::error::StateError;
 use crate::state::store::{Eviction, TableStore};
 use crate::state::stores::{StateStores, micros};
@@ -22,14 +23,13 @@ const FILLED_AGAIN: usize = 80;
 pub type Evicted = Vec<(String, usize)>;
 
 impl StateStores {
-    /// Moves rows to the disk, every 500 updates or when memory is full; to be called once at the end of every epoch. `upkeep` are the bytes
-    /// that results keep.
+    /// Lets rows leave memory that the disk has, every 500 updates or when memory is full; to be called once at the end of every
+    /// epoch.
     ///
     /// # Errors
-    /// If the disk can't be written: what has not left stays in memory.
-    pub fn evict(&mut self, upkeep: usize) -> Result<Evicted, StateError> {
-        let is_full = self.excess(std::iter::once(("results", upkeep))).is_some();
-        if self.updates < UPDATES_BETWEEN_CHECKS && !is_full {
+    /// If Arrow can't process a batch.
+    pub fn evict(&mut self, upkeep: Upkeep) -> Result<Evicted, StateError> {
+        if self.updates < UPDATES_BETWEEN_CHECKS && !self.is_full(upkeep) {
             return Ok(Evicted::new());
         }
         self.updates = 0;
@@ -40,26 +40,16 @@ impl StateStores {
     ///
     /// # Errors
     /// As [`Self::evict`].
-    pub fn evict_now(&mut self, upkeep: usize) -> Result<Evicted, StateError> {
-        let evicted = self.move_out(upkeep);
-        self.has_failed_to_evict = evicted.is_err();
-        evicted
-    }
-
-    fn move_out(&mut self, upkeep: usize) -> Result<Evicted, StateError> {
-        if self.engine.is_none() {
-            return Ok(Evicted::new());
-        }
+    pub fn evict_now(&mut self, upkeep: Upkeep) -> Result<Evicted, StateError> {
         let clock = self.clock();
         let surplus = self.surplus_share(upkeep);
-        self.note_newest_on_disk()?;
         let mut evicted = Evicted::new();
+        // What is being written may leave when it is there.
+        if self.durable.is_running() {
+            return Ok(evicted);
+        }
         for at in 0..self.stores.len() {
             let eviction = self.eviction(&self.stores[at], clock, surplus);
-            if self.stores[at].is_empty() {
-                continue;
-            }
-            self.attach_late(at)?;
             let store = &mut self.stores[at];
             let rows = store.evict(eviction)?;
             if rows > 0 {
@@ -67,6 +57,24 @@ impl StateStores {
             }
         }
         Ok(evicted)
+    }
+
+    /// Whether rows and what results keep take more than they may.
+    pub fn is_full(&self, upkeep: Upkeep) -> bool {
+        self.excess(std::iter::once(("results", upkeep.bytes))).is_some()
+    }
+
+    /// Bytes of what results keep that are to leave because memory is full.
+    pub fn surplus_upkeep(&self, upkeep: Upkeep) -> usize {
+        if self.durable.is_running() {
+            return 0;
+        }
+        self.surplus_share(upkeep).of(upkeep.may_leave)
+    }
+
+    /// Notes that memory is full of what the disk does not have: it is flushed as soon as it can be.
+    pub fn note_full(&mut self, is_full: bool) {
+        self.is_full_of_changes = is_full;
     }
 
     fn eviction(&self, store: &TableStore, clock: Clock, surplus: Share) -> Eviction {
@@ -90,13 +98,14 @@ impl StateStores {
     }
 
     /// The share of the rows that are to leave because memory is full.
-    fn surplus_share(&self, upkeep: usize) -> Share {
+    fn surplus_share(&self, upkeep: Upkeep) -> Share {
         let Some(limit) = self.memory_limit else { return Share::NONE };
         let stores = self.stores.iter();
         let rows: usize = stores.clone().map(TableStore::memory).sum();
-        let evictable = stores.filter(|store| self.may_leave(store)).map(TableStore::memory).sum();
+        let evictable = stores.filter(|store| self.may_leave(store)).map(TableStore::memory);
+        let evictable = evictable.sum::<usize>() + upkeep.may_leave;
         let views: usize = self.views().map(|(.., bytes)| bytes).sum();
-        Share::beyond(limit.0 as usize, rows + views + upkeep, evictable)
+        Share::beyond(limit.0 as usize, rows + views + upkeep.bytes, evictable)
     }
 }
 

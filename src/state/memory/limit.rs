@@ -1,12 +1,13 @@
 //! How much memory rows and what is kept for results may take.
 //!
-//! Rows leave memory for the disk when it is full. What can't leave is what results keep: if that is too much, the
-//! pipeline takes no more messages until the operator acts; the broker keeps them.
+//! Rows and groups leave memory when it is full and the disk has them. If what can't leave is too much, the pipeline
+//! takes no more messages until the operator acts; the broker keeps them.
 
 use std::path::Path;
 
 use bytesize::ByteSize;
 
+use crate::model::Upkeep;
 use crate::state::memory_excess::MemoryExcess;
 use crate::state::store::TableStore;
 use crate::state::stores::StateStores;
@@ -23,9 +24,11 @@ impl StateStores {
     /// What takes too much and can't leave memory: rows that can do at the end of the next epoch, unless the disk took none.
     pub fn lasting_excess<'a>(
         &'a self,
-        upkeep: impl Iterator<Item = (&'a str, usize)>,
+        upkeep: impl Iterator<Item = (&'a str, Upkeep)>,
     ) -> Option<MemoryExcess> {
-        let all_stay = self.engine.is_none() || self.has_failed_to_evict;
+        let all_stay = self.engine.is_none() || self.has_failed_to_flush;
+        let staying = |upkeep: Upkeep| if all_stay { upkeep.bytes } else { upkeep.resident() };
+        let upkeep = upkeep.map(|(result, upkeep)| (result, staying(upkeep)));
         self.excess_of(|store| all_stay || !self.may_leave(store), upkeep)
     }
 

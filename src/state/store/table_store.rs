@@ -40,10 +40,14 @@ pub struct TableStore {
     /// A key that is not known may be in the landing table all the same: the bound of its group has cut it.
     pub(super) has_forgotten: bool,
     pub(super) pruned: PrunedColumns,
-    /// What is not in memory; `None`: all is.
+    /// What may not be in memory; `None`: all is.
     pub(super) disk: Option<DiskTable>,
-    /// Keys that committed epochs have changed since they were written to the disk.
+    /// The mark on disk names its rows.
+    pub(super) is_marked: bool,
+    /// Keys that committed epochs have changed since the last flush.
     pub(super) dirty: HashSet<KeyBytes>,
+    /// Keys that are being written.
+    pub(super) flushing: Vec<KeyBytes>,
     /// What takes epochs back.
     pub(super) undo: EpochLog<EpochUndo>,
 }
@@ -79,7 +83,9 @@ impl TableStore {
             has_forgotten: false,
             pruned: PrunedColumns::default(),
             disk: None,
+            is_marked: false,
             dirty: HashSet::new(),
+            flushing: Vec::new(),
             undo: EpochLog::default(),
         })
     }

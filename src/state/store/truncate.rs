@@ -51,32 +51,31 @@ impl TableStore {
         });
     }
 
-    fn note_truncate(&mut self, truncate: LastChange) {
+    /// Changes up to here are undone.
+    pub(in crate::state) fn note_truncate(&mut self, truncate: LastChange) {
         if self.truncated_at().is_none_or(|truncated| truncated < truncate.position) {
             self.truncated = Some(truncate);
         }
     }
 
-    /// Remembers truncates by the deletes that they have landed: newest rows of keys, as a start reads them.
-    pub(in crate::state) fn note_truncates(&mut self, newest: &Changelog) {
-        if newest.table.is_extracted() {
+    /// The newest truncate that has landed some of these changes: a delete of every row that was there.
+    pub(in crate::state) fn landed_truncate(landed: &Changelog) -> Option<LastChange> {
+        if landed.table.is_extracted() {
             // The events of its rows have numbers as well.
-            return;
+            return None;
         }
-        let ids = newest.batch.column(newest.table.system_column(SystemColumn::EventId));
-        let Some(ids) = ids.as_string_opt::<i32>() else { return };
+        let ids = landed.batch.column(landed.table.system_column(SystemColumn::EventId));
+        let ids = ids.as_string_opt::<i32>()?;
         // The offset and a number; the delete of a changed key has a word instead.
         let is_numbered = |id: &str| {
             let number = id.rsplit_once('#').map(|(_, number)| number);
             number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
         };
-        let of_truncates = (0..newest.len()).filter(|row| {
-            let is_delete = newest.operations[*row] == Operation::Delete;
+        let of_truncates = (0..landed.len()).filter(|row| {
+            let is_delete = landed.operations[*row] == Operation::Delete;
             is_delete && ids.is_valid(*row) && is_numbered(ids.value(*row))
         });
-        if let Some(row) = of_truncates.max_by_key(|row| newest.positions[*row]) {
-            let (position, scn) = (newest.positions[row], newest.scns[row]);
-            self.note_truncate(LastChange { position, scn });
-        }
+        let row = of_truncates.max_by_key(|row| landed.positions[*row])?;
+        Some(LastChange { position: landed.positions[row], scn: landed.scns[row] })
     }
 }

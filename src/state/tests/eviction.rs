@@ -4,7 +4,9 @@ use arrow::array::ArrayRef;
 use bytesize::ByteSize;
 
 use super::*;
-use crate::model::{CurrentRows, Found, Lookup, Reference, Truncation};
+use crate::model::{
+    CommittedEpoch, CurrentRows, Epoch, Found, Lookup, Reference, Truncation, Upkeep,
+};
 
 /// Tables `orders` and `items`, with an index on `parent`, and `log`, which moves the source's clock.
 struct Stage {
@@ -49,16 +51,32 @@ impl Stage {
         self.fold("log", &changes);
     }
 
+    /// The disk has all that is committed.
+    fn flush(&mut self) {
+        let epoch = Epoch(self.position as u64);
+        self.stores.note_committed(CommittedEpoch { epoch, run_id: "run".to_owned() });
+        let flush = self.stores.begin_flush().unwrap().unwrap();
+        self.stores.run_flush(flush);
+        self.stores.finish_flush(true).unwrap().unwrap();
+    }
+
     /// 500 updates, and what leaves memory then.
     fn evict_at(&mut self, time: i64) -> Evicted {
         self.pass(500, time);
-        self.stores.evict(0).unwrap()
+        self.flush();
+        self.stores.evict(Upkeep::default()).unwrap()
     }
 
-    /// Everything leaves memory.
+    /// Everything leaves memory, no epoch being in flight.
     fn evict_all(&mut self) {
+        self.flush();
+        self.let_go();
+    }
+
+    /// Everything leaves memory that may.
+    fn let_go(&mut self) {
         self.stores.set_memory_limit(ByteSize(0));
-        self.stores.evict_now(0).unwrap();
+        self.stores.evict_now(Upkeep::default()).unwrap();
     }
 
     fn len(&self, table: &str) -> usize {
@@ -114,9 +132,11 @@ fn it_is_looked_at_every_500_updates() {
     let mut stage = Stage::new(an_hour());
     stage.fold("orders", &[change(0, 1, "").at(0)]);
     stage.pass(498, 2 * HOUR);
-    assert_eq!(stage.stores.evict(0).unwrap(), vec![]);
+    stage.flush();
+    assert_eq!(stage.stores.evict(Upkeep::default()).unwrap(), vec![]);
     stage.pass(1, 2 * HOUR);
-    assert_eq!(stage.stores.evict(0).unwrap(), evicted("orders", 1));
+    stage.flush();
+    assert_eq!(stage.stores.evict(Upkeep::default()).unwrap(), evicted("orders", 1));
 }
 
 #[test]
@@ -135,7 +155,13 @@ fn when_memory_is_full_the_first_rows_leave_until_a_fifth_is_free() {
     stage.fold("orders", &changes);
     let used = stage.stores.stores().map(TableStore::memory).sum::<usize>();
     stage.stores.set_memory_limit(ByteSize(used as u64 * 9 / 10));
-    let left = stage.stores.evict(0).unwrap();
+    assert_eq!(
+        stage.stores.evict(Upkeep::default()).unwrap(),
+        vec![],
+        "the disk does not have them yet"
+    );
+    stage.flush();
+    let left = stage.stores.evict(Upkeep::default()).unwrap();
     assert_eq!(left.len(), 1, "{left:?}");
     assert!((500..700).contains(&left[0].1), "{left:?}: about 28 of 100");
     assert_eq!(stage.stores.excess(std::iter::empty()), None);
@@ -145,7 +171,9 @@ fn when_memory_is_full_the_first_rows_leave_until_a_fifth_is_free() {
     // What results keep counts as well, and can't leave.
     let limit = used as u64 * 9 / 10;
     stage.pass(500, 0);
-    assert!(!stage.stores.evict(limit as usize / 2).unwrap().is_empty());
+    stage.flush();
+    let half = Upkeep { bytes: limit as usize / 2, may_leave: 0 };
+    assert!(!stage.stores.evict(half).unwrap().is_empty());
     assert!(stage.stores.excess([("sums", 2 * limit as usize)].into_iter()).is_some());
 }
 
@@ -156,12 +184,22 @@ fn rows_of_epochs_in_flight_hold_nothing_up() {
     stage.stores.begin_epoch();
     stage.fold("orders", &[change(0, 1, &"x".repeat(5000))]);
     stage.stores.finish_epoch();
-    assert_eq!(stage.stores.evict(0).unwrap(), vec![], "its epoch may be taken back");
+    assert_eq!(
+        stage.stores.evict(Upkeep::default()).unwrap(),
+        vec![],
+        "its epoch may be taken back"
+    );
     assert!(stage.stores.excess(std::iter::empty()).is_some());
     assert_eq!(stage.stores.lasting_excess(std::iter::empty()), None, "they leave when they may");
-    assert!(stage.stores.lasting_excess([("sums", 2000)].into_iter()).is_some());
+    assert!(
+        stage
+            .stores
+            .lasting_excess([("sums", Upkeep { bytes: 2000, may_leave: 0 })].into_iter())
+            .is_some()
+    );
     stage.stores.commit_epoch().unwrap();
-    assert_eq!(stage.stores.evict(0).unwrap(), evicted("orders", 1));
+    stage.flush();
+    assert_eq!(stage.stores.evict(Upkeep::default()).unwrap(), evicted("orders", 1));
 }
 
 #[test]
@@ -172,7 +210,8 @@ fn a_table_with_a_limit_of_its_own_keeps_to_it() {
     let changes: Vec<Change> = (0..1000).map(|id| change(0, id, &note)).collect();
     stage.fold("orders", &changes);
     assert!(stage.stores.excess(std::iter::empty()).is_some());
-    stage.stores.evict(0).unwrap();
+    stage.flush();
+    stage.stores.evict(Upkeep::default()).unwrap();
     assert_eq!(stage.stores.excess(std::iter::empty()), None);
     assert_eq!(rows(stage.store("orders")).len(), 1000);
 }
@@ -257,7 +296,7 @@ fn what_an_epoch_has_changed_stays_until_it_is_committed() {
     stage.stores.begin_epoch();
     stage.fold("items", &[change(0, 1, "b").of(8), delete(0, 2), change(0, 3, "new").of(7)]);
     stage.stores.finish_epoch();
-    stage.evict_all();
+    stage.let_go();
     assert_eq!(stage.len("items"), 2, "of those that the epoch has changed");
     stage.stores.abort_epoch().unwrap();
     let before = [(0, 1, "a"), (0, 2, "b")].map(|(key, id, note)| (key, id, note.to_owned()));

@@ -12,21 +12,23 @@
 
 mod compile;
 mod delta;
-mod epoch_state;
 mod expression;
 mod join_keys;
+mod keyed_state;
 mod multiset;
 mod operator;
+mod operator_state;
 mod operators;
 mod rows;
 
 pub(crate) use compile::{CompileError, Readable, compile};
 pub(crate) use delta::Delta;
-pub(crate) use epoch_state::{EpochState, EpochStep, UndoLog};
+pub(crate) use keyed_state::{KeyedState, StateValue};
 pub(crate) use multiset::Multiset;
 pub(crate) use operator::{
-    EvalContext, IndexRequests, Operator, Results, Visit, WatermarkStep, step_all,
+    EvalContext, IndexRequests, Operator, Results, Visit, WatermarkStep, each_state,
 };
+pub(crate) use operator_state::{EpochStep, OperatorState, UndoLog};
 pub(crate) use operators::normalize::{Normalize, normalize};
 pub(crate) use operators::source::KeyedResult;
 pub(crate) use rows::{EncodedRow, batch, take_rows};

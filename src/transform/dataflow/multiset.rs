@@ -1,5 +1,7 @@
 //! Rows that are kept, because nothing else can give them again.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -8,10 +10,13 @@ use datafusion::error::Result;
 use hashbrown::{HashMap, HashSet};
 
 use super::delta::Delta;
-use super::epoch_state::{EpochState, EpochStep, UndoLog};
 use super::operator::Visit;
+use super::operator_state::{ChangedKeys, EpochStep, OperatorState, UndoLog};
 use super::rows::{self, EncodedRow};
-use crate::model::{Found, Lookup};
+use crate::model::{Found, Lookup, StateSpace, StateWrites};
+
+/// Rows that are read from the disk at once.
+const READ_AT_ONCE: usize = 8192;
 
 /// How often each row is there, with indexes on some columns.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub(crate) struct Multiset {
     bytes: usize,
     indexes: Vec<RowIndex>,
     undo: UndoLog<Delta>,
+    changed: ChangedKeys<EncodedRow>,
 }
 
 #[derive(Debug)]
@@ -61,6 +67,7 @@ impl Multiset {
             bytes: 0,
             indexes: Vec::new(),
             undo: UndoLog::default(),
+            changed: ChangedKeys::default(),
         })
     }
 
@@ -91,6 +98,7 @@ impl Multiset {
         self.undo.note(|| delta.clone());
         for (at, weight) in delta.weights.iter().enumerate() {
             let row: EncodedRow = encoded.row(at).as_ref().into();
+            self.changed.note(&row);
             let count = self.rows.entry(EncodedRow::clone(&row)).or_insert(0);
             let (had, has) = (*count != 0, *count + weight != 0);
             *count += weight;
@@ -194,10 +202,57 @@ impl Multiset {
     }
 }
 
-impl EpochState for Multiset {
+impl OperatorState for Multiset {
     fn step(&mut self, step: EpochStep) -> Result<()> {
         let deltas = self.undo.step(step);
         deltas.into_iter().try_for_each(|delta| Ok(self.apply(&delta.negated())?))
+    }
+
+    fn open(&mut self, space: Arc<dyn StateSpace>, kept: Option<&[u64]>) -> Result<()> {
+        self.clear();
+        self.changed.open(space);
+        if kept.is_none() {
+            return Ok(());
+        }
+        let kept = std::mem::take(&mut self.changed);
+        let (mut rows, mut weights): (Vec<EncodedRow>, Vec<i64>) = Default::default();
+        kept.each(&mut |row, weight| {
+            rows.push(row.into());
+            weights.push(weight);
+            if rows.len() < READ_AT_ONCE {
+                return Ok(());
+            }
+            let part = self.decode(std::mem::take(&mut rows).iter())?;
+            self.apply(&Delta::new(part, std::mem::take(&mut weights)))
+        })?;
+        self.apply(&Delta::new(self.decode(rows.iter())?, weights))?;
+        self.changed = kept;
+        Ok(())
+    }
+
+    fn flush(&mut self, writes: &mut dyn StateWrites) {
+        let Self { changed, rows, .. } = self;
+        changed.flush(writes, |row| rows.get(row).copied().unwrap_or(0));
+    }
+
+    fn note_flushed(&mut self, is_done: bool) {
+        self.changed.note_flushed(is_done);
+    }
+
+    fn kept(&self) -> Option<(&Arc<dyn StateSpace>, Vec<u64>)> {
+        Some((self.changed.space()?, Vec::new()))
+    }
+
+    fn let_go(&mut self, _: usize) -> usize {
+        0
+    }
+
+    fn may_leave(&self) -> usize {
+        0
+    }
+
+    fn changed_bytes(&self) -> usize {
+        self.changed.bytes()
     }
 }
 

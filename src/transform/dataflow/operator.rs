@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
 use super::delta::Delta;
-use super::epoch_state::{EpochState, EpochStep};
+use super::operator_state::OperatorState;
 use crate::model::{CurrentRows, Found, Lookup, TableDelta};
 
 /// What an epoch looks like to the operators.
@@ -103,17 +103,20 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync {
     fn inputs(&mut self) -> Vec<&mut BoxedOperator>;
 
     /// What it keeps from epoch to epoch; `None` if nothing.
-    fn state(&mut self) -> Option<&mut dyn EpochState> {
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
         None
     }
 }
 
 pub(crate) type BoxedOperator = Box<dyn Operator>;
 
-/// Takes the states of an operator and of all that it reads from through a step.
-pub(crate) fn step_all(operator: &mut dyn Operator, step: EpochStep) -> Result<()> {
+/// Shows `visit` the states of an operator and of all that it reads from, in an order of their own.
+pub(crate) fn each_state(
+    operator: &mut dyn Operator,
+    visit: &mut dyn FnMut(&mut dyn OperatorState) -> Result<()>,
+) -> Result<()> {
     if let Some(state) = operator.state() {
-        state.step(step)?;
+        visit(state)?;
     }
-    operator.inputs().into_iter().try_for_each(|input| step_all(&mut **input, step))
+    operator.inputs().into_iter().try_for_each(|input| each_state(&mut **input, visit))
 }

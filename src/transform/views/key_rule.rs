@@ -5,6 +5,7 @@
 //! first, on batch borders or on restarts. So the next smallest appears when the one that stays goes or changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
@@ -15,9 +16,9 @@ use datafusion::error::Result;
 use hashbrown::{HashMap, HashSet};
 
 use super::left_out::LeftOut;
-use crate::model::Found;
+use crate::model::{Found, StateSpace, StateWrites};
 use crate::transform::dataflow::{
-    Delta, EncodedRow, EpochState, EpochStep, UndoLog, batch, take_rows,
+    Delta, EncodedRow, EpochStep, KeyedState, OperatorState, StateValue, UndoLog, batch, take_rows,
 };
 
 /// Whether a query may give several rows with one key.
@@ -36,10 +37,9 @@ pub(crate) struct KeyRule {
     keys: RowConverter,
     rows: RowConverter,
     /// The rows of each key, so that it is known what is to appear when one goes. `None`: no key comes twice.
-    held: Option<HashMap<Box<[u8]>, KeyRows>>,
+    held: Option<KeyedState<KeyRows>>,
     /// How many keys have several rows.
     contested: usize,
-    bytes: usize,
     undo: UndoLog<Delta>,
 }
 
@@ -121,9 +121,8 @@ impl KeyRule {
             key: key.to_vec(),
             keys: RowConverter::new(key.iter().map(|at| sort_field(*at)).collect())?,
             rows: RowConverter::new((0..schema.fields().len()).map(sort_field).collect())?,
-            held: (keys == Keys::Unproven).then(HashMap::new),
+            held: (keys == Keys::Unproven).then(KeyedState::default),
             contested: 0,
-            bytes: 0,
             undo: UndoLog::default(),
         })
     }
@@ -134,11 +133,14 @@ impl KeyRule {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.held.iter_mut().for_each(HashMap::clear);
-        (self.contested, self.bytes) = (0, 0);
+        self.held.iter_mut().for_each(KeyedState::clear);
+        self.contested = 0;
     }
 
     /// Takes in how the rows of the query differ.
+    ///
+    /// # Errors
+    /// If Arrow can't process the rows, or the disk can't be read.
     pub(crate) fn apply(&mut self, delta: &Delta) -> Result<Ruled, ArrowError> {
         let mut left_out = LeftOut::default();
         let has_nulls = self.key.iter().any(|at| delta.rows.column(*at).null_count() > 0);
@@ -181,6 +183,9 @@ impl KeyRule {
     fn rule(&mut self, delta: &Delta, left_out: &mut LeftOut) -> Result<Delta, ArrowError> {
         let keys = self.keys.convert_columns(&self.key_columns(&delta.rows))?;
         let encoded = self.rows.convert_columns(delta.rows.columns())?;
+        if let Some(held) = &mut self.held {
+            held.recall(keys.iter().map(|key| key.data()))?;
+        }
         let mut by_key: BTreeMap<Row<'_>, BTreeMap<Row<'_>, i64>> = BTreeMap::new();
         for (at, weight) in delta.weights.iter().enumerate() {
             *by_key.entry(keys.row(at)).or_default().entry(encoded.row(at)).or_insert(0) += weight;
@@ -222,13 +227,7 @@ impl KeyRule {
         }
         for (row, weight) in changes {
             let count = rows.entry(EncodedRow::clone(&row)).or_insert(0);
-            let had = *count != 0;
             *count += weight;
-            match (had, *count != 0) {
-                (false, true) => self.bytes += row.len(),
-                (true, false) => self.bytes -= row.len(),
-                (true, true) | (false, false) => {}
-            }
             if *count == 0 {
                 rows.remove(&row);
             }
@@ -246,7 +245,7 @@ impl KeyRule {
         }
         if let Some(rows) = KeyRows::from(rows) {
             self.contested += usize::from(has_twins(&rows));
-            held.insert(key.as_ref().into(), rows);
+            held.insert(key.as_ref(), rows);
         }
         if before != after {
             before.into_iter().for_each(|row| shown.add(row, -1));
@@ -327,14 +326,18 @@ impl KeyRule {
         let keys = self.keys.convert_columns(&key_columns)?;
         let encoded: Rows = self.rows.convert_columns(rows.columns())?;
         let mut is_shown = |row: usize| {
-            let of_key = held.get(keys.row(row).as_ref()).filter(|rows| has_twins(rows));
-            let Some(smallest) = of_key.and_then(KeyRows::smallest) else { return true };
+            let of_key = held.find(keys.row(row).as_ref())?.filter(|rows| has_twins(rows));
+            let Some(smallest) = of_key.as_ref().and_then(|rows| rows.smallest()) else {
+                return Ok(true);
+            };
             let encoded = encoded.row(row);
-            encoded.as_ref() == &**smallest
-                && seen.insert((group_of(row), EncodedRow::clone(smallest)))
+            Ok::<bool, ArrowError>(
+                encoded.as_ref() == &**smallest
+                    && seen.insert((group_of(row), EncodedRow::clone(smallest))),
+            )
         };
-        let are = (0..rows.num_rows()).map(|row| is_whole.value(row) && is_shown(row));
-        Ok(are.map(Some).collect())
+        let are = (0..rows.num_rows()).map(|row| Ok(is_whole.value(row) && is_shown(row)?));
+        Ok(are.map(|is_shown| is_shown.map(Some)).collect::<Result<_, ArrowError>>()?)
     }
 
     /// Whether it is plain that no row is left out.
@@ -347,17 +350,89 @@ impl KeyRule {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        const ENTRY: usize = 96;
-        self.bytes + self.held.as_ref().map_or(0, HashMap::capacity) * ENTRY
+        self.held.as_ref().map_or(0, KeyedState::memory)
+    }
+
+    /// Its state, if it keeps any.
+    pub(crate) fn state(&mut self) -> Option<&mut dyn OperatorState> {
+        self.held.is_some().then_some(self as &mut dyn OperatorState)
     }
 }
 
-impl EpochState for KeyRule {
+impl StateValue for KeyRows {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let mut write = |row: &EncodedRow, count: i64| {
+            bytes.extend(count.to_be_bytes());
+            bytes.extend((row.len() as u64).to_be_bytes());
+            bytes.extend(&**row);
+        };
+        match self {
+            Self::One(row) => write(row, 1),
+            Self::Several(rows) => rows.iter().for_each(|(row, count)| write(row, *count)),
+        }
+    }
+
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        let mut rows = BTreeMap::new();
+        while !bytes.is_empty() {
+            let (count, rest) = bytes.split_first_chunk()?;
+            let (length, rest) = rest.split_first_chunk()?;
+            let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
+            let (row, rest) = rest.split_at_checked(length)?;
+            rows.insert(row.into(), i64::from_be_bytes(*count));
+            bytes = rest;
+        }
+        Self::from(rows)
+    }
+
+    fn memory(&self) -> usize {
+        const ENTRY: usize = 48;
+        match self {
+            Self::One(row) => row.len() + 16,
+            Self::Several(rows) => rows.keys().map(|row| row.len() + ENTRY).sum(),
+        }
+    }
+}
+
+impl OperatorState for KeyRule {
     fn step(&mut self, step: EpochStep) -> Result<()> {
         for delta in self.undo.step(step) {
             self.rule(&delta.negated(), &mut LeftOut::default())?;
         }
         Ok(())
+    }
+
+    fn open(&mut self, space: Arc<dyn StateSpace>, kept: Option<&[u64]>) -> Result<()> {
+        self.contested = kept.and_then(|counts| counts.get(1).copied()).unwrap_or(0) as usize;
+        if let Some(held) = &mut self.held {
+            held.open(space, kept.and_then(|counts| counts.first().copied()));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, writes: &mut dyn StateWrites) {
+        self.held.iter_mut().for_each(|held| held.flush(writes));
+    }
+
+    fn note_flushed(&mut self, is_done: bool) {
+        self.held.iter_mut().for_each(|held| held.note_flushed(is_done));
+    }
+
+    fn kept(&self) -> Option<(&Arc<dyn StateSpace>, Vec<u64>)> {
+        let held = self.held.as_ref()?;
+        Some((held.space()?, vec![held.stored(), self.contested as u64]))
+    }
+
+    fn let_go(&mut self, bytes: usize) -> usize {
+        self.held.as_mut().map_or(0, |held| held.let_go(bytes))
+    }
+
+    fn may_leave(&self) -> usize {
+        self.memory()
+    }
+
+    fn changed_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, KeyedState::changed_bytes)
     }
 }
 

@@ -26,8 +26,8 @@ use crate::model::{
     Channel, Found, Lookup, PriorRow, ResultChanges, ResultMode, ResultTable, Window,
 };
 use crate::transform::dataflow::{
-    Delta, EpochState, EpochStep, EvalContext, IndexRequests, Multiset, Normalize, Operator, Visit,
-    normalize, step_all,
+    Delta, EpochStep, EvalContext, IndexRequests, Multiset, Normalize, Operator, OperatorState,
+    Visit, each_state, normalize,
 };
 use crate::transform::error::TransformError;
 
@@ -394,12 +394,44 @@ impl MaintainedView {
     /// Takes all that it keeps through a step of an epoch.
     pub(crate) fn step(&mut self, step: EpochStep) -> Result<(), TransformError> {
         let stepped = match &mut self.upkeep.state {
-            ViewState::Append => Ok(()),
-            ViewState::Incremental { root } => step_all(&mut **root, step),
             ViewState::Recompute { rows } => rows.step(step),
+            ViewState::Append | ViewState::Incremental { .. } => Ok(()),
         };
-        let keyed = self.keyed.as_mut().map_or(Ok(()), |keyed| keyed.rule.step(step));
-        stepped.and(keyed).map_err(|source| self.failed(source))
+        stepped.map_err(|source| self.failed(source))?;
+        self.each_state(&mut |state| state.step(step))
+    }
+
+    /// Shows `visit` what it keeps from differences: the states of its operators, and of its rule of keys.
+    pub(crate) fn each_state(
+        &mut self,
+        visit: &mut dyn FnMut(&mut dyn OperatorState) -> DataFusionResult<()>,
+    ) -> Result<(), TransformError> {
+        let visited = match &mut self.upkeep.state {
+            ViewState::Incremental { root } => each_state(&mut **root, visit),
+            ViewState::Append | ViewState::Recompute { .. } => Ok(()),
+        };
+        let rule = self.keyed.as_mut().and_then(|keyed| keyed.rule.state());
+        let ruled = rule.map_or(Ok(()), visit);
+        visited.and(ruled).map_err(|source| self.failed(source))
+    }
+
+    /// Whether all that it keeps comes from differences, and so can be kept beyond the process.
+    pub(crate) fn is_incremental(&self) -> bool {
+        matches!(self.upkeep.state, ViewState::Incremental { .. })
+    }
+
+    /// What its operators compute.
+    pub(crate) fn computation(&self) -> String {
+        let ResultTable { schema, mode, .. } = &*self.query.table;
+        format!("{} {schema:?} {mode:?}", self.query.plan.display_indent_schema())
+    }
+
+    /// Brings what it keeps up to date, as [`Self::update`] does. Its target has the difference already.
+    pub(crate) fn follow(&mut self, context: &EvalContext<'_>) -> Result<(), TransformError> {
+        let ViewState::Incremental { root } = &mut self.upkeep.state else { return Ok(()) };
+        let delta = root.advance(context);
+        let followed = delta.and_then(|delta| Ok(self.ruled(delta)?));
+        followed.map(drop).map_err(|source| self.failed(source))
     }
 
     /// Bytes that it keeps.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark::model::{
-    Changelog, Channel, EpochCommit, EventId, KeptEpochs, LedgerPosition, Offset, OffsetSet,
+    Changelog, Channel, CommittedEpoch, EpochCommit, EventId, LedgerPosition, Offset, OffsetSet,
     Payload, RestChannel, ResultTable, Sends, Table,
 };
 use tidemark::sink::conformance::{self, KEYED, PIPELINE, QUEUE, Stage, epoch};
@@ -133,7 +133,7 @@ impl Sink for Posting {
         self.inner.each_newest(table, since, take).await
     }
 
-    async fn committed_since(&mut self, kept: &KeptEpochs) -> Result<Option<OffsetSet>, SinkError> {
+    async fn committed_since(&mut self, kept: &CommittedEpoch) -> Result<Option<OffsetSet>, SinkError> {
         self.inner.committed_since(kept).await
     }
 

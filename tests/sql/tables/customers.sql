@@ -1,3 +1,3 @@
 CREATE TABLE customers (
   customer_id BIGINT PRIMARY KEY, name VARCHAR, tier VARCHAR, region VARCHAR, referrer BIGINT
-) WITH (source = 'T.CUSTOMERS', ttl = 'none', landing = 'none');
+) WITH (source = 'T.CUSTOMERS', ttl = 'none');

@@ -1,3 +1,3 @@
 CREATE TABLE products (
   product_id BIGINT PRIMARY KEY, category VARCHAR, stock BIGINT, active BOOLEAN
-) WITH (source = 'T.PRODUCTS', ttl = 'none', landing = 'none');
+) WITH (source = 'T.PRODUCTS', ttl = 'none');

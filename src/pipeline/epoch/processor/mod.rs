@@ -305,7 +305,7 @@ impl Processor {
         let result_letters = self.result_letters.of(&self.transforms.left_out());
         landing.extend(landed_only);
         stages.done("sql");
-        self.evict();
+        self.evict()?;
         stages.done("evict");
         #[cfg(test)]
         self.fail_if_asked()?;
@@ -446,8 +446,10 @@ impl Processor {
     }
 
     /// Who takes more memory than it may, as of the last epoch.
-    pub(crate) fn excess(&self) -> Option<MemoryExcess> {
-        self.stores.lasting_excess(self.transforms.memory())
+    pub(crate) fn excess(&mut self) -> Result<Option<MemoryExcess>, PipelineError> {
+        let upkeep = self.transforms.upkeep()?;
+        let upkeep = upkeep.iter().map(|(result, upkeep)| (result.as_str(), *upkeep));
+        Ok(self.stores.lasting_excess(upkeep))
     }
 
     /// Takes out the snapshot rows that are older than what is known of their keys; their events.

@@ -9,14 +9,14 @@ use hashbrown::HashMap;
 
 use super::record::{DiskRow, RecordCodec, record};
 use crate::model::KeyBytes;
-use crate::state::disk::{DiskError, Engine, Kind, Writes};
+use crate::state::disk::{DiskError, Engine, Kind, Number, Writes};
 use crate::state::store::index::KeyEncoder;
 use crate::state::store::place::LastChange;
 
 /// Keys that are written or read at once.
 const AT_ONCE: usize = 8192;
 
-/// The rows of one table that have left memory. Keys that are in memory may be here as well, as they were before.
+/// The rows of one table as they were at the last flush. What is in memory of a key comes first.
 #[derive(Debug)]
 pub(in super::super) struct DiskTable {
     engine: Arc<Engine>,
@@ -34,13 +34,15 @@ struct DiskIndex {
     prefix: [u8; 4],
 }
 
-/// Keys that leave memory.
+/// Keys that are written over what is here of them.
 #[derive(Debug)]
-pub(in super::super) struct LeavingRows {
-    pub(in super::super) keys: Vec<LeavingKey>,
+pub(in super::super) struct DiskRows {
+    pub(in super::super) keys: Vec<DiskKey>,
     /// The rows of the keys.
     pub(in super::super) rows: RecordBatch,
-    pub(in super::super) deleted: Vec<LeavingKey>,
+    pub(in super::super) deleted: Vec<DiskKey>,
+    /// Keys of which nothing is known any more.
+    pub(in super::super) gone: Vec<KeyBytes>,
 }
 
 /// Some rows, and the lowest key that was looked at; `None`: there was none.
@@ -51,17 +53,16 @@ pub(in super::super) struct Part {
 }
 
 #[derive(Debug)]
-pub(in super::super) struct LeavingKey {
+pub(in super::super) struct DiskKey {
     pub(in super::super) key: KeyBytes,
     pub(in super::super) last: LastChange,
     pub(in super::super) changed_at: i64,
 }
 
 impl DiskTable {
-    /// `number` tells it from the other tables of the engine.
     pub(in super::super) fn new(
         engine: Arc<Engine>,
-        number: u16,
+        number: Number,
         schema: &SchemaRef,
         indexes: &[&[usize]],
     ) -> Result<Self, ArrowError> {
@@ -169,46 +170,44 @@ impl DiskTable {
         Ok(part)
     }
 
-    /// Writes keys that leave memory over what is here of them.
-    pub(in super::super) fn write(&self, leaving: &LeavingRows) -> Result<(), ArrowError> {
-        let mut writes = self.engine.writes();
-        self.write_into(leaving, &mut writes)?;
-        Ok(writes.commit()?)
+    /// Writes of its own.
+    pub(in super::super) fn writes(&self) -> Writes {
+        self.engine.writes()
     }
 
-    /// The same, together with other writes.
-    pub(in super::super) fn write_into(
+    /// Adds the writes of some keys.
+    pub(in super::super) fn write(
         &self,
-        leaving: &LeavingRows,
-        writes: &mut Writes<'_>,
+        changed: &DiskRows,
+        writes: &mut Writes,
     ) -> Result<(), ArrowError> {
-        let keys = leaving.keys.iter().chain(&leaving.deleted);
-        let keys: Vec<&KeyBytes> = keys.map(|leaving| &leaving.key).collect();
+        let keys = changed.keys.iter().chain(&changed.deleted).map(|changed| &changed.key);
+        let keys: Vec<&KeyBytes> = keys.chain(&changed.gone).collect();
         self.remove_entries(&keys, writes)?;
-        let values = self.codec.encode(&leaving.rows)?;
-        for (LeavingKey { key, last, changed_at }, values) in leaving.keys.iter().zip(&values) {
+        let values = self.codec.encode(&changed.rows)?;
+        for (DiskKey { key, last, changed_at }, values) in changed.keys.iter().zip(&values) {
             let record = record(*last, *changed_at, values.as_ref());
             writes.insert(Kind::Rows, &joined(&self.prefix, &[key]), &record);
         }
         for index in &self.indexes {
-            let entries = index.encoder.encode(&leaving.rows)?;
-            for (LeavingKey { key, .. }, entry) in leaving.keys.iter().zip(&entries) {
+            let entries = index.encoder.encode(&changed.rows)?;
+            for (DiskKey { key, .. }, entry) in changed.keys.iter().zip(&entries) {
                 writes.insert(Kind::Entries, &joined(&index.prefix, &[entry.as_ref(), key]), &[]);
             }
         }
-        for LeavingKey { key, last, changed_at } in &leaving.deleted {
+        for DiskKey { key, last, changed_at } in &changed.deleted {
             let record = record(*last, *changed_at, &[]);
             writes.insert(Kind::Rows, &joined(&self.prefix, &[key]), &record);
         }
+        changed
+            .gone
+            .iter()
+            .for_each(|key| writes.remove(Kind::Rows, &joined(&self.prefix, &[key])));
         Ok(())
     }
 
     /// Takes the rows that are here of some keys out of the indexes.
-    fn remove_entries(
-        &self,
-        keys: &[&KeyBytes],
-        writes: &mut Writes<'_>,
-    ) -> Result<(), ArrowError> {
+    fn remove_entries(&self, keys: &[&KeyBytes], writes: &mut Writes) -> Result<(), ArrowError> {
         if self.indexes.is_empty() {
             return Ok(());
         }
@@ -225,24 +224,6 @@ impl DiskTable {
         for index in &self.indexes {
             for ((key, _), entry) in replaced.iter().zip(&index.encoder.encode(&rows)?) {
                 writes.remove(Kind::Entries, &joined(&index.prefix, &[entry.as_ref(), key]));
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes everything. The state on disk is no whole from here on, until it is flushed.
-    pub(in super::super) fn clear(&self) -> Result<(), DiskError> {
-        self.engine.invalidate()?;
-        for kind in [Kind::Rows, Kind::Entries] {
-            let mut keys: Vec<Box<[u8]>> = Vec::new();
-            self.engine.each(kind, &self.prefix, |key, _| {
-                keys.push(key.into());
-                Ok::<(), DiskError>(())
-            })?;
-            for part in keys.chunks(AT_ONCE) {
-                let mut writes = self.engine.writes();
-                part.iter().for_each(|key| writes.remove(kind, key));
-                writes.commit()?;
             }
         }
         Ok(())

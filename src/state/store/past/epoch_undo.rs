@@ -59,41 +59,7 @@ impl EpochUndo {
     }
 }
 
-/// How a key was before it was changed.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::state::store) enum KeyBefore {
-    /// It had no row: not known, or known as deleted.
-    NoRow(Option<KeyEntry>),
-    /// By its place in the rows of the step.
-    Row { last: LastChange, changed_at: i64, row: usize },
-}
-
 impl UndoStep {
-    /// The rows of keys that had one.
-    pub(in crate::state::store) fn rows(&self) -> Option<&RecordBatch> {
-        match self {
-            Self::Rows { rows, .. } => Some(rows),
-            Self::Keys(_) | Self::Truncated(_) => None,
-        }
-    }
-
-    pub(in crate::state::store) fn before(
-        &self,
-    ) -> Box<dyn Iterator<Item = (&KeyBytes, KeyBefore)> + '_> {
-        match self {
-            Self::Keys(keys) => {
-                Box::new(keys.iter().map(|(key, entry)| (key, KeyBefore::NoRow(*entry))))
-            }
-            Self::Rows { keys, changed_at, .. } => {
-                Box::new(keys.iter().enumerate().map(move |(row, (key, last))| {
-                    (key, KeyBefore::Row { last: *last, changed_at: changed_at[row], row })
-                }))
-            }
-            // What it forgot were deletes; their keys have steps of their own.
-            Self::Truncated(_) => Box::new(std::iter::empty()),
-        }
-    }
-
     fn keys(&self) -> Box<dyn Iterator<Item = &KeyBytes> + '_> {
         match self {
             Self::Keys(keys) => Box::new(keys.iter().map(|(key, _)| key)),

@@ -4,4 +4,4 @@ mod deleted_row;
 mod epoch_undo;
 
 pub(super) use deleted_row::{DeletedRow, RememberedDelete};
-pub(super) use epoch_undo::{EpochUndo, KeyBefore, UndoStep};
+pub(super) use epoch_undo::{EpochUndo, UndoStep};

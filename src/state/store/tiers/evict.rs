@@ -1,4 +1,4 @@
-//! Which rows leave memory for the disk, and which keys that are remembered as deleted.
+//! Which rows leave memory, because the disk has them, and which keys that are remembered as deleted.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use arrow::error::ArrowError;
 use hashbrown::HashSet;
 
 use crate::model::KeyBytes;
-use crate::state::disk::Engine;
+use crate::state::disk::{Engine, Number};
 use crate::state::error::StateError;
 use crate::state::store::delta_builder::DeltaBuilder;
 use crate::state::store::index::HashIndex;
-use crate::state::store::on_disk::{DiskTable, LeavingKey, LeavingRows};
+use crate::state::store::on_disk::DiskTable;
 use crate::state::store::place::{KeyEntry, Slot};
 use crate::state::store::segment::RowSegment;
 use crate::state::store::table_store::TableStore;
@@ -52,52 +52,40 @@ impl TableStore {
         )
     }
 
-    /// Takes the rows on disk away.
-    ///
-    /// # Errors
-    /// If the disk can't be written.
-    pub(in crate::state) fn clear_disk(&self) -> Result<(), StateError> {
-        self.disk.as_ref().map_or(Ok(()), |disk| Ok(disk.clear()?))
-    }
-
-    /// Says where rows go that leave memory. Indexes are there by now.
+    /// Says where the rows are on disk. Indexes are there by now. All that is in memory is to be flushed.
     ///
     /// # Errors
     /// If Arrow has no row format for a column.
     pub(in crate::state) fn use_disk(
         &mut self,
         engine: &Arc<Engine>,
-        number: u16,
+        number: Number,
     ) -> Result<(), StateError> {
-        if self.disk.is_none() {
-            let group = self.table.options.group.map(|bound| [bound.column]);
-            let mut indexes: Vec<&[usize]> = self.indexes.iter().map(|it| it.columns()).collect();
-            indexes.extend(group.iter().map(|column| &column[..]));
-            let disk = DiskTable::new(Arc::clone(engine), number, &self.schema, &indexes);
-            self.disk = Some(disk.map_err(|source| self.error(source))?);
-        }
+        let group = self.table.options.group.map(|bound| [bound.column]);
+        let mut indexes: Vec<&[usize]> = self.indexes.iter().map(|it| it.columns()).collect();
+        indexes.extend(group.iter().map(|column| &column[..]));
+        let disk = DiskTable::new(Arc::clone(engine), number, &self.schema, &indexes);
+        self.disk = Some(disk.map_err(|source| self.error(source))?);
+        self.is_marked = false;
+        self.dirty.extend(self.entries.keys().cloned());
         Ok(())
     }
 
-    /// Moves rows and deletes to the disk, but for those that an epoch has changed which may still be taken back;
-    /// how many rows.
+    /// Takes rows and deletes out of memory which the disk has; how many rows.
     ///
     /// # Errors
-    /// If the disk can't be written; what has not left stays in memory.
+    /// If Arrow can't process a batch.
     pub(in crate::state) fn evict(&mut self, eviction: Eviction) -> Result<usize, StateError> {
-        self.move_out(eviction).map_err(|source| self.error(source))
+        self.let_go(eviction).map_err(|source| self.error(source))
     }
 
-    fn move_out(&mut self, eviction: Eviction) -> Result<usize, ArrowError> {
-        if !self.has_leaving(eviction) {
+    fn let_go(&mut self, eviction: Eviction) -> Result<usize, ArrowError> {
+        if self.disk.is_none() || !self.has_leaving(eviction) {
             return Ok(0);
         }
         let in_flight: HashSet<KeyBytes> =
             self.undo.iter().flat_map(|epoch| epoch.keys()).cloned().collect();
-        let deleted = self.leaving_deletes(eviction, &in_flight);
-        if !deleted.is_empty() {
-            self.move_deletes_out(deleted)?;
-        }
+        self.let_deletes_go(eviction, &in_flight);
         let mut surplus = eviction.surplus;
         let mut left = 0;
         for at in 0..self.segments.len() {
@@ -115,7 +103,7 @@ impl TableStore {
                 segment.live_rows().filter(&mut is_leaving).map(|row| row as u32).collect();
             let mut left_segment = 0;
             for part in rows.chunks(AT_ONCE) {
-                left_segment += self.move_rows_out(at, part, &in_flight)?;
+                left_segment += self.let_rows_go(at, part, &in_flight)?;
             }
             if left_segment > 0 && eviction.surplus > 0 {
                 // What is dead takes memory until then.
@@ -142,65 +130,44 @@ impl TableStore {
     }
 
     /// Takes the deletes out that are old enough. Those of keys that came back are forgotten.
-    fn leaving_deletes(
-        &mut self,
-        eviction: Eviction,
-        in_flight: &HashSet<KeyBytes>,
-    ) -> Vec<LeavingKey> {
-        let (entries, mut leaving) = (&self.entries, Vec::new());
-        self.deleted.retain(|delete| {
-            let entry = entries.get(&delete.key);
+    fn let_deletes_go(&mut self, eviction: Eviction, in_flight: &HashSet<KeyBytes>) {
+        let Self { entries, dirty, deleted, .. } = self;
+        deleted.retain(|delete| {
             let is_its_last =
                 |entry: &&KeyEntry| entry.slot.is_none() && entry.last.position == delete.position;
-            let last = entry.filter(is_its_last);
-            let Some(last) = last.map(|entry| entry.last) else { return false };
-            let is_old = delete.at < eviction.deleted_before && !in_flight.contains(&delete.key);
-            if is_old {
-                leaving.push(LeavingKey { key: delete.key.clone(), last, changed_at: delete.at });
+            if entries.get(&delete.key).filter(is_its_last).is_none() {
+                return false;
             }
-            !is_old
+            let stays = delete.at >= eviction.deleted_before
+                || in_flight.contains(&delete.key)
+                || dirty.contains(&delete.key);
+            if !stays {
+                entries.remove(&delete.key);
+            }
+            stays
         });
-        leaving
     }
 
-    fn move_deletes_out(&mut self, deleted: Vec<LeavingKey>) -> Result<(), ArrowError> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        let rows = self.rows_at(&[], &self.all_columns())?;
-        let leaving = LeavingRows { keys: Vec::new(), rows, deleted };
-        disk.write(&leaving)?;
-        for LeavingKey { key, .. } in &leaving.deleted {
-            self.entries.remove(key);
-            self.dirty.remove(key);
-        }
-        Ok(())
-    }
-
-    /// Moves some rows of a segment to the disk.
-    fn move_rows_out(
+    /// Takes some rows of a segment out.
+    fn let_rows_go(
         &mut self,
         segment: usize,
         rows: &[u32],
         in_flight: &HashSet<KeyBytes>,
     ) -> Result<usize, ArrowError> {
-        let Some(disk) = &self.disk else { return Ok(0) };
-        let changed_at = &self.segments[segment].changed_at;
         let all =
             take_record_batch(&self.segments[segment].batch, &UInt32Array::from(rows.to_vec()))?;
-        let (mut keys, mut places) = (Vec::new(), Vec::new());
+        let (mut keys, mut places): (Vec<KeyBytes>, Vec<u32>) = (Vec::new(), Vec::new());
         for (at, key) in self.keys.encode(&all)?.iter().enumerate() {
-            let Some(entry) = self.entries.get(key.as_ref()) else { continue };
-            if !in_flight.contains(key.as_ref()) {
-                let changed_at = changed_at[rows[at] as usize];
-                keys.push(LeavingKey { key: key.as_ref().into(), last: entry.last, changed_at });
+            let key = key.as_ref();
+            if !in_flight.contains(key) && !self.dirty.contains(key) {
+                keys.push(key.into());
                 places.push(at as u32);
             }
         }
-        let rows = take_record_batch(&all, &UInt32Array::from(places))?;
-        let leaving = LeavingRows { keys, rows, deleted: Vec::new() };
-        disk.write(&leaving)?;
-        let mut slots: Vec<Slot> = Vec::with_capacity(leaving.keys.len());
-        for LeavingKey { key, .. } in &leaving.keys {
-            self.dirty.remove(key);
+        let leaving = take_record_batch(&all, &UInt32Array::from(places))?;
+        let mut slots: Vec<Slot> = Vec::with_capacity(keys.len());
+        for key in &keys {
             let Some(slot) = self.entries.remove(key).and_then(|entry| entry.slot) else {
                 continue;
             };
@@ -208,10 +175,10 @@ impl TableStore {
             slots.push(slot);
         }
         for index in &mut self.indexes {
-            index.remove(&leaving.rows, &slots)?;
+            index.remove(&leaving, &slots)?;
         }
         if let Some(groups) = &mut self.groups {
-            for (group, slot) in groups.of(&leaving.rows)?.iter().zip(&slots) {
+            for (group, slot) in groups.of(&leaving)?.iter().zip(&slots) {
                 groups.remove(group.as_ref(), *slot);
             }
         }

@@ -1,129 +1,97 @@
-//! What committed epochs have changed, to the disk: each key as it was committed, whatever epochs in flight make of it.
+//! What has changed, to the disk.
 
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::error::ArrowError;
-use hashbrown::HashMap;
 
 use crate::model::KeyBytes;
 use crate::state::disk::Writes;
 use crate::state::error::StateError;
-use crate::state::store::on_disk::{LeavingKey, LeavingRows};
-use crate::state::store::past::KeyBefore;
-use crate::state::store::place::LastChange;
+use crate::state::store::on_disk::{DiskKey, DiskRows};
 use crate::state::store::table_store::TableStore;
 
-/// A key as it is committed; a row by its place in some batches.
-#[derive(Debug, Clone, Copy)]
-enum Committed {
-    Row {
-        last: LastChange,
-        changed_at: i64,
-        at: (usize, usize),
-    },
-    Deleted(LastChange),
-    /// It was not there.
-    Nothing,
-}
+/// Rows that are encoded at once.
+const AT_ONCE: usize = 8192;
 
 impl TableStore {
-    /// The keys that are to be flushed; they count as changed no more.
-    pub(in crate::state) fn take_dirty(&mut self) -> Vec<KeyBytes> {
-        std::mem::take(&mut self.dirty).into_iter().collect()
+    /// Bytes, roughly, of the keys that differ from the disk.
+    pub(in crate::state) fn dirty_bytes(&self) -> usize {
+        self.dirty.len() * self.memory() / self.entries.len().max(1)
     }
 
-    /// The newest truncate that is committed.
-    pub(in crate::state) fn committed_truncate(&self) -> Option<LastChange> {
-        self.undo.iter().next().map_or(self.truncated, |oldest| oldest.truncated)
+    pub(in crate::state) fn has_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
-    /// All that is known is to be flushed.
-    pub(in crate::state) fn mark_dirty(&mut self) {
-        self.dirty.extend(self.entries.keys().cloned());
-    }
-
-    /// How many keys are to be flushed.
-    pub(in crate::state) fn dirty(&self) -> usize {
-        self.dirty.len()
-    }
-
-    /// Keys that could not be flushed.
-    pub(in crate::state) fn put_dirty_back(&mut self, keys: Vec<KeyBytes>) {
-        self.dirty.extend(keys);
-    }
-
-    /// Adds writes that bring some keys to the disk. Keys that have left memory were written then.
+    /// Adds the writes that bring the disk up to date; no epoch is in flight. They count as done when
+    /// [`Self::note_flushed`] says so.
     ///
     /// # Errors
     /// If Arrow can't process a batch, or the disk can't be read.
-    pub(in crate::state) fn flush(
-        &self,
-        keys: &[KeyBytes],
-        writes: &mut Writes<'_>,
-    ) -> Result<(), StateError> {
-        self.write_committed(keys, writes).map_err(|source| self.error(source))
+    pub(in crate::state) fn flush(&mut self, writes: &mut Writes) -> Result<(), StateError> {
+        debug_assert!(self.undo.iter().next().is_none(), "an epoch in flight may be taken back");
+        let keys: Vec<KeyBytes> = self.dirty.drain().collect();
+        let written =
+            keys.chunks(AT_ONCE).try_for_each(|keys| self.write_changed(keys, &mut *writes));
+        self.flushing.extend(keys);
+        written.map_err(|source| {
+            self.note_flushed(false);
+            self.error(source)
+        })
     }
 
-    fn write_committed(
-        &self,
-        keys: &[KeyBytes],
-        writes: &mut Writes<'_>,
-    ) -> Result<(), ArrowError> {
+    /// The writes of the last flush are done, or have failed.
+    pub(in crate::state) fn note_flushed(&mut self, is_done: bool) {
+        let keys = std::mem::take(&mut self.flushing);
+        if is_done {
+            self.is_marked = true;
+        } else {
+            self.dirty.extend(keys);
+        }
+    }
+
+    /// Brings the disk up to date at once while rows are loaded, if no mark names them: until one does they count as not
+    /// there.
+    ///
+    /// # Errors
+    /// If the disk can't be written.
+    pub(in crate::state) fn spill(&mut self) -> Result<(), StateError> {
+        let Some(disk) = self.disk.as_ref().filter(|_| !self.is_marked) else { return Ok(()) };
+        let mut writes = disk.writes();
+        self.flush(&mut writes)?;
+        let written = writes.commit();
+        if written.is_err() {
+            self.note_flushed(false);
+        }
+        self.flushing.clear();
+        Ok(written?)
+    }
+
+    fn write_changed(&self, keys: &[KeyBytes], writes: &mut Writes) -> Result<(), ArrowError> {
         let Some(disk) = &self.disk else { return Ok(()) };
-        let mut batches: Vec<&RecordBatch> = self.batches().collect();
-        let before = self.before_in_flight(&mut batches);
-        let (mut rows, mut places, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut places, mut deleted, mut gone) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for key in keys {
-            let leaving = |last, changed_at| LeavingKey { key: key.clone(), last, changed_at };
-            match before.get(key).copied().unwrap_or_else(|| self.in_memory(key)) {
-                Committed::Row { last, changed_at, at } => {
-                    rows.push(leaving(last, changed_at));
-                    places.push(at);
+            let Some(entry) = self.entry(key) else {
+                gone.push(key.clone());
+                continue;
+            };
+            let known = |changed_at| DiskKey { key: key.clone(), last: entry.last, changed_at };
+            match self.place(entry) {
+                Some(place) => {
+                    rows.push(known(self.segments[place.segment()].changed_at[place.row()]));
+                    places.push(place.pair());
                 }
                 // Nothing goes by when it was deleted once it is on disk.
-                Committed::Deleted(last) => deleted.push(leaving(last, 0)),
-                Committed::Nothing => {}
+                None => deleted.push(known(0)),
             }
         }
+        let batches: Vec<&RecordBatch> = self.batches().collect();
         let batch = if places.is_empty() {
             self.rows_at(&[], &self.all_columns())?
         } else {
             interleave_record_batch(&batches, &places)?
         };
-        disk.write_into(&LeavingRows { keys: rows, rows: batch, deleted }, writes)
-    }
-
-    fn in_memory(&self, key: &KeyBytes) -> Committed {
-        let Some(entry) = self.entry(key) else { return Committed::Nothing };
-        match self.place(entry) {
-            None => Committed::Deleted(entry.last),
-            Some(place) => {
-                let changed_at = self.segments[place.segment()].changed_at[place.row()];
-                Committed::Row { last: entry.last, changed_at, at: place.pair() }
-            }
-        }
-    }
-
-    /// The keys that epochs have changed which may still be taken back, as they were before all of these. Their rows
-    /// are added to `batches`.
-    fn before_in_flight<'a>(
-        &'a self,
-        batches: &mut Vec<&'a RecordBatch>,
-    ) -> HashMap<&'a KeyBytes, Committed> {
-        let mut before: HashMap<&KeyBytes, Committed> = HashMap::new();
-        for step in self.undo.iter().flat_map(|epoch| &epoch.steps) {
-            let batch = batches.len();
-            batches.extend(step.rows());
-            for (key, known) in step.before() {
-                before.entry(key).or_insert(match known {
-                    KeyBefore::NoRow(None) => Committed::Nothing,
-                    KeyBefore::NoRow(Some(entry)) => Committed::Deleted(entry.last),
-                    KeyBefore::Row { last, changed_at, row } => {
-                        Committed::Row { last, changed_at, at: (batch, row) }
-                    }
-                });
-            }
-        }
-        before
+        disk.write(&DiskRows { keys: rows, rows: batch, deleted, gone }, writes)
     }
 }

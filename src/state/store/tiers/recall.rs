@@ -82,21 +82,30 @@ impl TableStore {
         self.take_in(found)
     }
 
-    /// Brings rows into memory, the last ones by key first, that take about so many bytes.
+    /// Brings rows into memory, the last ones by key first, that take about so many bytes, as long as `goes_on`.
     ///
     /// # Errors
     /// If the disk can't be read.
-    pub(in crate::state) fn warm(&mut self, bytes: usize) -> Result<(), StateError> {
+    pub(in crate::state) fn warm(
+        &mut self,
+        bytes: usize,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<(), StateError> {
         let Some(disk) = self.disk.take() else { return Ok(()) };
         let limit = self.memory().saturating_add(bytes);
-        let warmed = self.warm_from(&disk, limit);
+        let warmed = self.warm_from(&disk, limit, goes_on);
         self.disk = Some(disk);
         warmed.map_err(|source| self.error(source))
     }
 
-    fn warm_from(&mut self, disk: &DiskTable, limit: usize) -> Result<(), ArrowError> {
+    fn warm_from(
+        &mut self,
+        disk: &DiskTable,
+        limit: usize,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<(), ArrowError> {
         let mut last: Option<KeyBytes> = None;
-        while self.memory() < limit {
+        while self.memory() < limit && goes_on() {
             let part = disk.part_before(last.as_ref(), |key| self.entries.contains_key(key))?;
             let Some(lowest) = part.lowest else { break };
             last = Some(lowest);
@@ -106,11 +115,13 @@ impl TableStore {
         Ok(())
     }
 
-    /// A truncate changes every key. Nothing is left on disk, where rows would be seen again that are gone.
+    /// A truncate changes every key. From here on all is in memory, and the next flush gives it another place on disk.
     fn recall_all(&mut self) -> Result<(), ArrowError> {
         let Some(disk) = self.disk.take() else { return Ok(()) };
         let recalled = self.take_all_in(&disk);
-        self.disk = Some(disk);
+        if recalled.is_err() {
+            self.disk = Some(disk);
+        }
         recalled
     }
 
@@ -121,13 +132,7 @@ impl TableStore {
             parts.push(part);
             Ok::<(), ArrowError>(())
         })?;
-        for part in parts {
-            self.take_in_of(disk, part)?;
-        }
-        // What is on disk is worth nothing until all of it is written again.
-        disk.clear()?;
-        self.dirty.extend(self.entries.keys().cloned());
-        Ok(())
+        parts.into_iter().try_for_each(|part| self.take_in_of(disk, part))
     }
 
     fn take_in(&mut self, found: Vec<(KeyBytes, DiskRow)>) -> Result<(), ArrowError> {

@@ -6,11 +6,11 @@ use datafusion::error::Result;
 
 use crate::model::{Found, Lookup};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::epoch_state::EpochState;
 use crate::transform::dataflow::multiset::Multiset;
 use crate::transform::dataflow::operator::{
     BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
 };
+use crate::transform::dataflow::operator_state::OperatorState;
 
 /// Keeps the rows of its input, so that they can be looked up by columns that the input can't be.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Operator for Arranged {
         vec![&mut self.input]
     }
 
-    fn state(&mut self) -> Option<&mut dyn EpochState> {
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
         Some(&mut self.rows)
     }
 }

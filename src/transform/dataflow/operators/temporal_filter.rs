@@ -15,13 +15,13 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::error::Result;
 use hashbrown::HashMap;
 
-use crate::model::{Found, Lookup};
+use crate::model::{Found, Lookup, StateSpace, StateWrites};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::epoch_state::{EpochState, EpochStep, UndoLog};
 use crate::transform::dataflow::expression::{Expression, evaluate};
 use crate::transform::dataflow::operator::{
     BoxedOperator, EvalContext, IndexRequests, Operator, Visit, WatermarkStep,
 };
+use crate::transform::dataflow::operator_state::{ChangedKeys, EpochStep, OperatorState, UndoLog};
 use crate::transform::dataflow::operators::constant::Constant;
 use crate::transform::dataflow::rows::{self, EncodedRow};
 
@@ -49,6 +49,7 @@ pub(crate) struct TemporalFilter {
     /// What the rows ahead take, kept up to date because counting it would visit each.
     ahead_bytes: usize,
     undo: UndoLog<AheadChange>,
+    changed: ChangedKeys<EncodedRow>,
     converter: RowConverter,
     /// Of the input and the watermark.
     timed: SchemaRef,
@@ -72,11 +73,17 @@ impl TemporalFilter {
             ahead: predicates.iter().map(|_| BTreeMap::new()).collect(),
             ahead_bytes: 0,
             undo: UndoLog::default(),
+            changed: ChangedKeys::default(),
             predicates: predicates.into_iter().map(|(predicate, _)| predicate).collect(),
             timed: Arc::new(Schema::new(timed)),
             schema: Arc::new(Schema::new(flagged)),
             input,
         })
+    }
+
+    fn clear(&mut self) {
+        self.ahead.iter_mut().for_each(BTreeMap::clear);
+        self.ahead_bytes = 0;
     }
 
     fn timed(&self, input: &RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
@@ -124,6 +131,7 @@ impl TemporalFilter {
 
     fn add(&mut self, change: AheadChange) {
         self.undo.note(|| change.clone());
+        self.changed.note(&change.key());
         let AheadChange { predicate, time, row, weight: added } = change;
         let rows = self.ahead[predicate].entry(time).or_default();
         let weight = rows.entry(EncodedRow::clone(&row)).or_insert_with(|| {
@@ -194,12 +202,75 @@ struct AheadChange {
     weight: i64,
 }
 
-impl EpochState for TemporalFilter {
+impl AheadChange {
+    /// On disk: the comparison, the time in its order, and the row.
+    fn key(&self) -> EncodedRow {
+        let comparison = (self.predicate as u16).to_be_bytes();
+        let time = (self.time ^ i64::MIN).to_be_bytes();
+        [&comparison[..], &time, &self.row].concat().into()
+    }
+
+    fn read(key: &[u8], weight: i64) -> Option<Self> {
+        let (comparison, rest) = key.split_first_chunk()?;
+        let (time, row) = rest.split_first_chunk()?;
+        let predicate = usize::from(u16::from_be_bytes(*comparison));
+        let time = i64::from_be_bytes(*time) ^ i64::MIN;
+        Some(Self { predicate, time, row: row.into(), weight })
+    }
+}
+
+impl OperatorState for TemporalFilter {
     fn step(&mut self, step: EpochStep) -> Result<()> {
         for change in self.undo.step(step) {
             self.add(AheadChange { weight: -change.weight, ..change });
         }
         Ok(())
+    }
+
+    fn open(&mut self, space: Arc<dyn StateSpace>, kept: Option<&[u64]>) -> Result<()> {
+        self.clear();
+        self.changed.open(space);
+        if kept.is_none() {
+            return Ok(());
+        }
+        let kept = std::mem::take(&mut self.changed);
+        kept.each(&mut |key, weight| {
+            let damaged = || ArrowError::ComputeError("a row ahead can't be read".to_owned());
+            self.add(AheadChange::read(key, weight).ok_or_else(damaged)?);
+            Ok(())
+        })?;
+        self.changed = kept;
+        Ok(())
+    }
+
+    fn flush(&mut self, writes: &mut dyn StateWrites) {
+        let Self { changed, ahead, .. } = self;
+        changed.flush(writes, |key| {
+            let Some(AheadChange { predicate, time, row, .. }) = AheadChange::read(key, 0) else {
+                return 0;
+            };
+            ahead[predicate].get(&time).and_then(|rows| rows.get(&row)).copied().unwrap_or(0)
+        });
+    }
+
+    fn note_flushed(&mut self, is_done: bool) {
+        self.changed.note_flushed(is_done);
+    }
+
+    fn kept(&self) -> Option<(&Arc<dyn StateSpace>, Vec<u64>)> {
+        Some((self.changed.space()?, Vec::new()))
+    }
+
+    fn let_go(&mut self, _: usize) -> usize {
+        0
+    }
+
+    fn may_leave(&self) -> usize {
+        0
+    }
+
+    fn changed_bytes(&self) -> usize {
+        self.changed.bytes()
     }
 }
 
@@ -231,8 +302,7 @@ impl Operator for TemporalFilter {
 
     fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
         self.input.load(context)?;
-        self.ahead.iter_mut().for_each(BTreeMap::clear);
-        self.ahead_bytes = 0;
+        self.clear();
         // Taken out for the scan, because what is remembered changes meanwhile.
         let none = Constant::boxed(RecordBatch::new_empty(SchemaRef::clone(self.input.schema())));
         let input = std::mem::replace(&mut self.input, none);
@@ -285,7 +355,7 @@ impl Operator for TemporalFilter {
         vec![&mut self.input]
     }
 
-    fn state(&mut self) -> Option<&mut dyn EpochState> {
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
         Some(self)
     }
 }

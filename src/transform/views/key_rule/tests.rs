@@ -67,7 +67,7 @@ fn the_smallest_row_stays_and_the_next_one_appears_when_it_goes() {
     assert!(third.left_out.is_empty());
     let fourth = rule.apply(&delta(&[(B, -1)])).unwrap();
     assert_eq!(lines(&fourth), ["-7 b"]);
-    assert_eq!(rule.bytes, 0);
+    assert!(rule.held.as_ref().is_some_and(KeyedState::is_empty));
 }
 
 #[test]

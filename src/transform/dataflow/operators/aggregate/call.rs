@@ -42,6 +42,12 @@ pub(crate) enum GroupState {
     Values(ValueCounts),
 }
 
+impl Default for GroupState {
+    fn default() -> Self {
+        Self::Sum { rows: 0, sum: Sum::default() }
+    }
+}
+
 /// A number of 128 bits that needs no more alignment than one of 64: there is one in every group.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
@@ -50,7 +56,7 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    fn get(self) -> i128 {
+    pub(super) fn get(self) -> i128 {
         (i128::from(self.high) << 64) | i128::from(self.low)
     }
 }
@@ -115,7 +121,7 @@ impl Call {
     pub(crate) fn new_state(&self) -> GroupState {
         match self.kind {
             AggregateKind::Count | AggregateKind::Sum | AggregateKind::Average { .. } => {
-                GroupState::Sum { rows: 0, sum: Sum::default() }
+                GroupState::default()
             }
             AggregateKind::Min
             | AggregateKind::Max

@@ -7,6 +7,7 @@
 //! changed.
 
 mod call;
+mod group;
 mod values;
 
 pub(crate) use call::Call;
@@ -20,16 +21,18 @@ use datafusion::common::internal_err;
 use datafusion::error::Result;
 use hashbrown::HashMap;
 
-use crate::model::{Found, KeyBytes as Key, Lookup};
+use crate::model::{Found, KeyBytes as Key, Lookup, StateSpace, StateWrites};
 use crate::transform::dataflow::delta::Delta;
-use crate::transform::dataflow::epoch_state::{EpochState, EpochStep, UndoLog};
 use crate::transform::dataflow::expression::{Expression, evaluate};
+use crate::transform::dataflow::keyed_state::{Held, KeyedState};
 use crate::transform::dataflow::operator::{
     BoxedOperator, EvalContext, IndexRequests, Operator, Visit,
 };
+use crate::transform::dataflow::operator_state::{EpochStep, OperatorState, UndoLog};
 use crate::transform::dataflow::operators::constant::Constant;
 use crate::transform::dataflow::rows;
 use call::{CallInput, GroupState};
+use group::Group;
 
 #[derive(Debug)]
 pub(crate) struct Aggregate {
@@ -37,18 +40,9 @@ pub(crate) struct Aggregate {
     group: Vec<Expression>,
     calls: Vec<Call>,
     converter: RowConverter,
-    groups: HashMap<Key, GroupEntry>,
-    /// What the values of all groups take, kept up to date because counting it would visit each.
-    values_bytes: usize,
+    groups: KeyedState<Group>,
     undo: UndoLog<(Delta, Grouping)>,
     schema: SchemaRef,
-}
-
-#[derive(Debug)]
-struct GroupEntry {
-    /// How many rows it has.
-    rows: i64,
-    states: Box<[GroupState]>,
 }
 
 /// Which groups some rows are in.
@@ -82,8 +76,7 @@ impl Aggregate {
             group,
             calls,
             converter,
-            groups: HashMap::new(),
-            values_bytes: 0,
+            groups: KeyedState::default(),
             undo: UndoLog::default(),
             schema,
         })
@@ -94,8 +87,8 @@ impl Aggregate {
         self.group.is_empty()
     }
 
-    fn new_group(&self) -> GroupEntry {
-        GroupEntry { rows: 0, states: self.calls.iter().map(Call::new_state).collect() }
+    fn new_group(&self) -> Group {
+        Group { rows: 0, states: self.calls.iter().map(Call::new_state).collect() }
     }
 
     fn group_rows(&self, rows: &RecordBatch) -> Result<Grouping> {
@@ -162,35 +155,16 @@ impl Aggregate {
 
     fn add_groups(&mut self, keys: &[Key]) {
         for key in keys {
-            if !self.groups.contains_key(&**key) {
-                let group = self.new_group();
-                self.groups.insert(key.clone(), group);
+            if self.groups.get(key).is_none() {
+                self.groups.insert(key, self.new_group());
             }
         }
     }
 
     /// Takes one row into its group or out of it; after an error it is as if nothing was done.
     fn add_row(&mut self, key: &Key, input: &GroupInput, row: usize, weight: i64) -> Result<()> {
-        let Some(group) = self.groups.get_mut(key) else { return Ok(()) };
-        let takes_part =
-            |at: usize| input.filters[at].as_ref().is_none_or(|filter| filter.value(row));
-        for at in (0..self.calls.len()).filter(|at| takes_part(*at)) {
-            let state = &mut group.states[at];
-            self.values_bytes -= state.memory();
-            let added = self.calls[at].add(state, &input.inputs[at], row, weight);
-            self.values_bytes += state.memory();
-            if let Err(error) = added {
-                for before in (0..at).rev().filter(|at| takes_part(*at)) {
-                    let state = &mut group.states[before];
-                    self.values_bytes -= state.memory();
-                    self.calls[before].add(state, &input.inputs[before], row, -weight)?;
-                    self.values_bytes += state.memory();
-                }
-                return Err(error);
-            }
-        }
-        group.rows += weight;
-        Ok(())
+        let Self { groups, calls, .. } = self;
+        groups.change(key, |group| input.add(calls, group, row, weight)).unwrap_or(Ok(()))
     }
 
     /// Groups without rows are forgotten.
@@ -200,33 +174,33 @@ impl Aggregate {
                 Some(rows) if rows < 0 => {
                     return internal_err!("a group has lost more rows than it had");
                 }
-                Some(0) if !self.is_global() => {
-                    let group = self.groups.remove(key);
-                    let states = group.iter().flat_map(|group| group.states.iter());
-                    self.values_bytes -= states.map(GroupState::memory).sum::<usize>();
-                }
+                Some(0) if !self.is_global() => drop(self.groups.remove(key)),
                 Some(_) | None => {}
             }
         }
         Ok(())
     }
 
-    /// One row for each of the keys that has a group.
-    fn rows_of(&self, keys: &[&Key]) -> Result<RecordBatch> {
-        let present: Vec<(&Key, &GroupEntry)> =
-            keys.iter().filter_map(|key| Some((*key, self.groups.get(*key)?))).collect();
+    /// One row for each of the keys that has a group in memory.
+    fn rows_here(&self, keys: &[Key]) -> Result<RecordBatch> {
+        let here = keys.iter().filter_map(|key| Some((&**key, self.groups.get(key)?)));
+        self.rows_of(&here.collect::<Vec<_>>())
+    }
+
+    /// One row for each group.
+    fn rows_of(&self, groups: &[(&[u8], &Group)]) -> Result<RecordBatch> {
         let parser = self.converter.parser();
         let mut columns = if self.is_global() {
             Vec::new()
         } else {
-            self.converter.convert_rows(present.iter().map(|(key, _)| parser.parse(key)))?
+            self.converter.convert_rows(groups.iter().map(|(key, _)| parser.parse(key)))?
         };
         for (at, call) in self.calls.iter().enumerate() {
             let states: Vec<&GroupState> =
-                present.iter().map(|(_, group)| &group.states[at]).collect();
+                groups.iter().map(|(_, group)| &group.states[at]).collect();
             columns.push(call.evaluate(&states)?);
         }
-        Ok(rows::batch(&self.schema, columns, present.len())?)
+        Ok(rows::batch(&self.schema, columns, groups.len())?)
     }
 }
 
@@ -236,10 +210,63 @@ struct GroupInput {
     filters: Vec<Option<BooleanArray>>,
 }
 
-impl EpochState for Aggregate {
+impl GroupInput {
+    /// Takes one row into a group or out of it; after an error it is as if nothing was done.
+    fn add(&self, calls: &[Call], group: &mut Group, row: usize, weight: i64) -> Result<()> {
+        let takes_part =
+            |at: usize| self.filters[at].as_ref().is_none_or(|filter| filter.value(row));
+        for at in (0..calls.len()).filter(|at| takes_part(*at)) {
+            let added = calls[at].add(&mut group.states[at], &self.inputs[at], row, weight);
+            if let Err(error) = added {
+                for before in (0..at).rev().filter(|at| takes_part(*at)) {
+                    calls[before].add(
+                        &mut group.states[before],
+                        &self.inputs[before],
+                        row,
+                        -weight,
+                    )?;
+                }
+                return Err(error);
+            }
+        }
+        group.rows += weight;
+        Ok(())
+    }
+}
+
+impl OperatorState for Aggregate {
     fn step(&mut self, step: EpochStep) -> Result<()> {
         let applied = self.undo.step(step);
         applied.into_iter().try_for_each(|(delta, grouping)| self.take_back(&delta, &grouping))
+    }
+
+    fn open(&mut self, space: Arc<dyn StateSpace>, kept: Option<&[u64]>) -> Result<()> {
+        self.groups.open(space, kept.and_then(|counts| counts.first().copied()));
+        Ok(())
+    }
+
+    fn flush(&mut self, writes: &mut dyn StateWrites) {
+        self.groups.flush(writes);
+    }
+
+    fn note_flushed(&mut self, is_done: bool) {
+        self.groups.note_flushed(is_done);
+    }
+
+    fn kept(&self) -> Option<(&Arc<dyn StateSpace>, Vec<u64>)> {
+        Some((self.groups.space()?, vec![self.groups.stored()]))
+    }
+
+    fn let_go(&mut self, bytes: usize) -> usize {
+        self.groups.let_go(bytes)
+    }
+
+    fn may_leave(&self) -> usize {
+        self.groups.memory()
+    }
+
+    fn changed_bytes(&self) -> usize {
+        self.groups.changed_bytes()
     }
 }
 
@@ -251,10 +278,8 @@ impl Operator for Aggregate {
     fn load(&mut self, context: &EvalContext<'_>) -> Result<()> {
         self.input.load(context)?;
         self.groups.clear();
-        self.values_bytes = 0;
         if self.is_global() {
-            let group = self.new_group();
-            self.groups.insert(Key::default(), group);
+            self.groups.insert(&[], self.new_group());
         }
         // Taken out for the scan, because the groups change meanwhile.
         let none = Constant::boxed(RecordBatch::new_empty(SchemaRef::clone(self.input.schema())));
@@ -265,7 +290,9 @@ impl Operator for Aggregate {
                 return Ok(());
             }
             let grouping = self.group_rows(&delta.rows)?;
-            self.apply(&delta, &grouping)
+            self.groups.recall(grouping.keys.iter().map(|key| &**key))?;
+            self.apply(&delta, &grouping)?;
+            Ok(self.groups.spill()?)
         });
         self.input = input;
         loaded
@@ -277,10 +304,10 @@ impl Operator for Aggregate {
             return Ok(Delta::empty(&self.schema));
         }
         let grouping = self.group_rows(&delta.rows)?;
-        let touched: Vec<&Key> = grouping.keys.iter().collect();
-        let before = self.rows_of(&touched)?;
+        self.groups.recall(grouping.keys.iter().map(|key| &**key))?;
+        let before = self.rows_here(&grouping.keys)?;
         self.apply(&delta, &grouping)?;
-        let after = self.prune(&grouping.keys).and_then(|()| self.rows_of(&touched));
+        let after = self.prune(&grouping.keys).and_then(|()| self.rows_here(&grouping.keys));
         self.undo.note(|| (delta, grouping));
         Ok(Delta::sum(&self.schema, vec![Delta::of(before, -1), Delta::of(after?, 1)])?)
     }
@@ -301,28 +328,21 @@ impl Operator for Aggregate {
             keys.push(arrow::compute::cast(&lookup.keys[at], data_type)?);
         }
         let encoded = self.converter.convert_columns(&keys)?;
-        let (mut wanted, mut key_of): (Vec<Key>, Vec<u32>) = (Vec::new(), Vec::new());
+        let (mut found, mut key_of): (Vec<(usize, Held<'_, Group>)>, Vec<u32>) = Default::default();
         for (at, key) in encoded.iter().enumerate() {
             let can_match = lookup.nulls_match || !keys.iter().any(|column| column.is_null(at));
-            if can_match && self.groups.contains_key(key.as_ref()) {
-                wanted.push(key.as_ref().into());
+            if can_match && let Some(group) = self.groups.find(key.as_ref())? {
+                found.push((at, group));
                 key_of.push(at as u32);
             }
         }
-        Ok(Found { rows: self.rows_of(&wanted.iter().collect::<Vec<_>>())?, key_of })
+        let keys: Vec<Row<'_>> = found.iter().map(|(at, _)| encoded.row(*at)).collect();
+        let groups = keys.iter().zip(&found).map(|(key, (_, group))| (key.as_ref(), &**group));
+        Ok(Found { rows: self.rows_of(&groups.collect::<Vec<_>>())?, key_of })
     }
 
     fn scan(&self, _: &EvalContext<'_>, visit: Visit<'_>) -> Result<()> {
-        let (mut keys, mut bytes) = (Vec::new(), 0);
-        for (key, group) in &self.groups {
-            keys.push(key);
-            bytes += key.len() + group.states.iter().map(GroupState::memory).sum::<usize>();
-            if bytes > rows::PART_BYTES {
-                visit(self.rows_of(&keys)?)?;
-                (keys, bytes) = (Vec::new(), 0);
-            }
-        }
-        visit(self.rows_of(&keys)?)
+        self.groups.scan(&mut |groups| visit(self.rows_of(groups)?))
     }
 
     fn unique(&self) -> Option<Vec<usize>> {
@@ -330,17 +350,14 @@ impl Operator for Aggregate {
     }
 
     fn memory(&self) -> usize {
-        const MALLOC: usize = 16;
-        let group = size_of::<GroupState>() * self.calls.len() + MALLOC;
-        let groups = self.groups.capacity() * (size_of::<(Key, GroupEntry)>() + 1);
-        self.input.memory() + groups + self.groups.len() * group + self.values_bytes
+        self.input.memory() + self.groups.memory()
     }
 
     fn inputs(&mut self) -> Vec<&mut BoxedOperator> {
         vec![&mut self.input]
     }
 
-    fn state(&mut self) -> Option<&mut dyn EpochState> {
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
         Some(self)
     }
 }

@@ -102,6 +102,15 @@ impl ValueCounts {
         }
     }
 
+    /// In their order, each with how often it is there.
+    pub(crate) fn each(&self, mut visit: impl FnMut(&[u8], i64)) {
+        match self {
+            Self::One(value, count) => visit(value, *count),
+            Self::Few(values) => values.iter().for_each(|(value, count)| visit(value, *count)),
+            Self::Many(values) => values.iter().for_each(|(value, count)| visit(value, *count)),
+        }
+    }
+
     /// Bytes, roughly.
     pub(crate) fn memory(&self) -> usize {
         const EACH: usize = size_of::<(Value, i64)>();

@@ -126,7 +126,8 @@ impl StateStores {
     /// Without a flush that is not asked for, unless memory is full.
     #[cfg(test)]
     pub fn flush_only_if_asked(&mut self) {
-        (self.durable.interval, self.durable.begun_at) = (std::time::Duration::MAX, Some(Instant::now()));
+        (self.durable.interval, self.durable.begun_at) =
+            (std::time::Duration::MAX, Some(Instant::now()));
     }
 
     /// Bytes, roughly, that differ from the disk.

@@ -147,7 +147,7 @@ impl Engine {
         }
         if self.epochs.is_multiple_of(7) {
             self.flush()?;
-            self.restart().await?;
+            Box::pin(self.restart()).await?;
         }
         Ok(())
     }

@@ -30,6 +30,9 @@ const SPILLED_AT: usize = 32 << 20;
 /// Values that are shown together.
 const PART: usize = 8192;
 
+/// What is shown keys and their values; an error ends it.
+type VisitValues<'a, V, E> = &'a mut dyn FnMut(&[(&[u8], &V)]) -> Result<(), E>;
+
 #[derive(Debug)]
 pub(crate) struct KeyedState<V> {
     entries: HashMap<KeyBytes, Entry<V>>,
@@ -220,10 +223,7 @@ impl<V: StateValue> KeyedState<V> {
     }
 
     /// Shows all values, part by part.
-    pub(crate) fn scan<E: From<ArrowError>>(
-        &self,
-        visit: &mut dyn FnMut(&[(&[u8], &V)]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(crate) fn scan<E: From<ArrowError>>(&self, visit: VisitValues<'_, V, E>) -> Result<(), E> {
         let (mut part, mut bytes): (Vec<(&[u8], &V)>, usize) = (Vec::new(), 0);
         for (key, entry) in &self.entries {
             let Some(value) = &entry.value else { continue };
@@ -244,7 +244,7 @@ impl<V: StateValue> KeyedState<V> {
     fn scan_disk<E: From<ArrowError>>(
         &self,
         space: &dyn StateSpace,
-        visit: &mut dyn FnMut(&[(&[u8], &V)]) -> Result<(), E>,
+        visit: VisitValues<'_, V, E>,
     ) -> Result<(), E> {
         let (mut part, mut bytes): (Vec<(KeyBytes, V)>, usize) = (Vec::new(), 0);
         let mut failed: Option<E> = None;

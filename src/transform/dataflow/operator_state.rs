@@ -40,6 +40,9 @@ pub(crate) trait OperatorState {
     fn changed_bytes(&self) -> usize;
 }
 
+/// What is shown keys and their weights; an error ends it.
+type VisitWeights<'a> = &'a mut dyn FnMut(&[u8], i64) -> Result<(), ArrowError>;
+
 /// An operator's state that stays in memory and is on disk as well: which of its keys have changed since the last flush.
 #[derive(Debug)]
 pub(crate) struct ChangedKeys<K> {
@@ -140,10 +143,7 @@ impl<K: Eq + Hash + Clone + AsRef<[u8]>> ChangedKeys<K> {
     }
 
     /// Shows all keys that are on disk, with their weights.
-    pub(crate) fn each(
-        &self,
-        visit: &mut dyn FnMut(&[u8], i64) -> Result<(), ArrowError>,
-    ) -> Result<(), ArrowError> {
+    pub(crate) fn each(&self, visit: VisitWeights<'_>) -> Result<(), ArrowError> {
         let Some(space) = &self.space else { return Ok(()) };
         space.each(&mut |key, weight| {
             let weight = weight.try_into().map(i64::from_be_bytes);

@@ -337,7 +337,7 @@ impl KeyRule {
             )
         };
         let are = (0..rows.num_rows()).map(|row| Ok(is_whole.value(row) && is_shown(row)?));
-        Ok(are.map(|is_shown| is_shown.map(Some)).collect::<Result<_, ArrowError>>()?)
+        are.map(|is_shown| is_shown.map(Some)).collect()
     }
 
     /// Whether it is plain that no row is left out.

@@ -133,7 +133,10 @@ impl Sink for Posting {
         self.inner.each_newest(table, since, take).await
     }
 
-    async fn committed_since(&mut self, kept: &CommittedEpoch) -> Result<Option<OffsetSet>, SinkError> {
+    async fn committed_since(
+        &mut self,
+        kept: &CommittedEpoch,
+    ) -> Result<Option<OffsetSet>, SinkError> {
         self.inner.committed_since(kept).await
     }
 

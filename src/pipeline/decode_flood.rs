@@ -26,7 +26,7 @@ pub(super) enum Cause {
 }
 
 /// What to do about tables that belong to others.
-const ELSEWHERE: &str = "say what becomes of tables that are not declared (decode.unknown_tables = 'ignore' or 'register')";
+const ELSEWHERE: &str = "choose what happens to tables that are not declared (decode.unknown_tables = 'ignore' or 'register')";
 
 impl Display for DecodeFlood {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -34,33 +34,35 @@ impl Display for DecodeFlood {
         match cause {
             Cause::Format => write!(
                 f,
-                "{refused} of {of} events can't be read, so they are not to blame: is it the right queue, and are they \
-                 Debezium events, with what says of which table they are (decode.topic)?"
+                "{refused} of {of} events can't be read, which is more than a few bad events: check that this is the \
+                 right queue, that they are Debezium events, and that they name their table (decode.topic)."
             )?,
             Cause::Declaration { table: name } => write!(
                 f,
-                "{refused} of {of} events of {table} can't be decoded, so they are not to blame: is it declared as its \
-                 source writes it (sql/tables/{name}.sql)?"
+                "{refused} of {of} events of {table} can't be decoded, which is more than a few bad events: check that \
+                 sql/tables/{name}.sql declares it as its source writes it."
             )?,
             Cause::Source { table: name, source } => write!(
                 f,
-                "{refused} events of {table} have come, which no file declares, and none of {source}: is it \
-                 source = '{table}' in sql/tables/{name}.sql? If not, {ELSEWHERE}."
+                "{refused} events of {table} have come, which no file declares, and none of {source}: if these are the \
+                 same table, write source = '{table}' in sql/tables/{name}.sql; if not, {ELSEWHERE}."
             )?,
             Cause::Sources { declared } => {
                 let declared: Vec<String> = declared.iter().map(SourceTable::to_string).collect();
                 write!(
                     f,
                     "{refused} of {of} events are of {table} and others that no file declares, and none is of a declared table \
-                     ({}): is it the right queue, and is the option source right in sql/tables? If so, {ELSEWHERE}.",
+                     ({}): check that this is the right queue and that the option source is right in sql/tables; if \
+                     both are, {ELSEWHERE}.",
                     declared.join(", ")
                 )?;
             }
         }
         write!(
             f,
-            " Nothing is diverted or acknowledged, and it goes on when the SQL files are corrected, or at a start with \
-             another configuration; sink.postgres.max_refused_percent = 100 diverts them all. The first one: {first}"
+            " Nothing is diverted or acknowledged. Processing goes on when the SQL files are corrected, or after a start \
+             with another configuration; sink.postgres.max_refused_percent = 100 makes dead letters of all of them. The \
+             first one: {first}"
         )
     }
 }

@@ -74,7 +74,7 @@ pub async fn run(
 async fn serve_semp(listener: Option<TcpListener>, answers: axum::Router) {
     let Some(listener) = listener else { return std::future::pending().await };
     if let Err(error) = axum::serve(listener, answers).await {
-        warn!(%error, "nobody answers questions about queues any more");
+        warn!(%error, "the management interface has ended: queues can't be asked about any more");
     }
     std::future::pending().await
 }

@@ -109,7 +109,7 @@ impl SolaceConfig {
             (self.max_unacked == 0, "source.max_unacked is 0; it must be at least 1"),
             (
                 !self.provision && !self.topics.is_empty(),
-                "source.topics is set without source.provision = true, so nobody adds them",
+                "source.topics is set without source.provision = true, so they are not added to the queue",
             ),
             (self.connect_timeout.is_zero(), "source.connect_timeout is 0"),
             (self.reconnect_wait > 60 * second, "source.reconnect_wait is above 60s"),

@@ -17,7 +17,10 @@ pub async fn watch_depth(config: &SolaceConfig, shutdown: &CancellationToken) {
     let client = match semp::client() {
         Ok(client) => client,
         Err(error) => {
-            warn!(error = chain(&error), "nobody can be asked how many messages wait");
+            warn!(
+                error = chain(&error),
+                "there is no client for the management interface, so the number of waiting messages is not known"
+            );
             return;
         }
     };
@@ -48,16 +51,20 @@ fn report(queue: &str, told: Result<Option<QueueReport>, SempError>, is_told: &m
     let told = match told {
         Ok(Some(told)) => {
             if !was_told {
-                info!(queue, "the broker says again how many messages wait");
+                info!(queue, "the broker reports the number of waiting messages again");
             }
             Some(told)
         }
         Ok(None) if was_told => {
-            warn!(queue, "the broker's management interface knows no such queue in this VPN");
+            warn!(queue, "the broker's management interface has no such queue in this VPN");
             None
         }
         Err(error) if was_told => {
-            warn!(queue, error = chain(&error), "the broker does not say how many messages wait");
+            warn!(
+                queue,
+                error = chain(&error),
+                "the broker does not report the number of waiting messages"
+            );
             None
         }
         Ok(None) | Err(_) => None,

@@ -85,8 +85,8 @@ pub(crate) fn placed(
             Some(position) => placed.push((position, request)),
             None => {
                 let reason = format!(
-                    "message {} is of a spool that this queue never had, so that nobody can tell what is newer: \
-                     publish its bytes again",
+                    "message {} belongs to a spool that this queue never had, so its place among newer changes is \
+                     not known: publish its bytes again",
                     request.message.offset
                 );
                 let outcome = ReplayOutcome::NotTried(reason);
@@ -120,7 +120,8 @@ pub(crate) fn resendable(
                         "no SQL file posts a result {result} any more, or its file waits for a column"
                     ),
                     Some(_) => "an earlier version of Tidemark kept this request without its place among \
-                        those of its key, so that nobody can tell what is newer: the next change of its row is posted"
+                        those of its key, so it may be older than what was posted since: the next change of its row \
+                        is posted"
                         .to_owned(),
                 };
                 settled.push(Replayed { id: *id, outcome: ReplayOutcome::NotTried(reason) });

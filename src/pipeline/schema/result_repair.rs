@@ -76,8 +76,8 @@ fn mendable(transforms: &Transforms, name: &str) -> Result<Arc<ResultTable>, Str
     };
     match read.iter().find(|name| is_kept_nowhere(name)) {
         Some(table) if result.mode != ResultMode::Append => Err(format!(
-            "{name} reads {table}, which lands nowhere, so that nobody can tell what the row is today; the next \
-             change of the row writes it"
+            "{name} reads {table}, which has no landing table, so the row of today is not known; the next change of \
+             the row writes it"
         )),
         _ => Ok(Arc::clone(result)),
     }

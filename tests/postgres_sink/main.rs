@@ -24,6 +24,7 @@ mod server_faults;
 mod small_disk;
 mod staged;
 mod target_rules;
+mod swaps;
 mod tls;
 mod types;
 

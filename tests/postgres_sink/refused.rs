@@ -151,7 +151,7 @@ impl Scene {
         self.sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
     }
 
-    async fn letters(&self) -> Vec<(String, Option<String>, String)> {
+    pub(crate) async fn letters(&self) -> Vec<(String, Option<String>, String)> {
         let sql = "SELECT original_topic, event_id, error_message || ' ' || convert_from(original_payload, 'UTF8') \
                    FROM cdc_dlq ORDER BY id";
         let rows = self.client.query(sql, &[]).await.unwrap();

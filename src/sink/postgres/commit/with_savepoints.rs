@@ -18,6 +18,7 @@ use crate::sink::postgres::refused_rows::bisect::{
 };
 use crate::sink::postgres::refused_rows::messages::{self, RefusedResult};
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
+use crate::sink::postgres::refused_rows::swaps::write_swapped;
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite};
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{PreflightLevel, RefusedRow, SinkError};
@@ -80,7 +81,8 @@ impl EpochWrite<'_> {
         }
         for (row_write, refusals) in &mut refused {
             let once_more = std::mem::take(refusals);
-            *refusals = write_again(connection, row_write, once_more).await?;
+            let still = write_again(connection, row_write, once_more).await?;
+            *refusals = write_swapped(connection, row_write, still).await?;
         }
         refused.retain(|(_, refusals)| !refusals.is_empty());
         self.truncate(connection).await?;

@@ -220,13 +220,13 @@ pub(crate) async fn write_again(
 }
 
 /// Attempts to write rows, one after the other, each in a savepoint.
-struct Attempts<'a, 'p> {
+pub(super) struct Attempts<'a, 'p> {
     connection: &'a mut Connection,
     row_write: &'a RowWrite<'p>,
 }
 
 impl<'a, 'p> Attempts<'a, 'p> {
-    async fn begin(
+    pub(super) async fn begin(
         connection: &'a mut Connection,
         row_write: &'a RowWrite<'p>,
     ) -> Result<Self, SinkError> {
@@ -236,7 +236,10 @@ impl<'a, 'p> Attempts<'a, 'p> {
     }
 
     /// `None`: the rows are written.
-    async fn write(&mut self, range: Range<usize>) -> Result<Option<DataError>, SinkError> {
+    pub(super) async fn write(
+        &mut self,
+        range: Range<usize>,
+    ) -> Result<Option<DataError>, SinkError> {
         match self.row_write.write(self.connection, range).await {
             Ok(_) => {
                 self.connection.savepoint("RELEASE part; SAVEPOINT part").await?;
@@ -251,7 +254,7 @@ impl<'a, 'p> Attempts<'a, 'p> {
         }
     }
 
-    async fn end(self) -> Result<(), SinkError> {
+    pub(super) async fn end(self) -> Result<(), SinkError> {
         self.connection.savepoint("RELEASE part").await
     }
 }

@@ -5,4 +5,5 @@ pub(super) mod check_evaluation;
 pub(super) mod messages;
 pub(super) mod refusal;
 pub(super) mod server_bisect;
+pub(super) mod swaps;
 pub(super) mod type_checks;

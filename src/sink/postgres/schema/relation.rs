@@ -16,6 +16,8 @@ pub(crate) struct RelationTraits {
     pub(crate) before_triggers: Vec<String>,
     /// Policies decide which rows the user sees.
     pub(crate) has_row_security: bool,
+    /// Foreign keys of other tables are of its rows.
+    pub(crate) is_referenced: bool,
 }
 
 const TRAITS: &str = "\
@@ -27,7 +29,8 @@ SELECT ARRAY(SELECT r.rulename::text FROM pg_rewrite r WHERE r.ev_class = c.oid 
          WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY 1), \
        ARRAY(SELECT g.tgname::text FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal \
          AND g.tgenabled <> 'D' AND g.tgtype & 3 = 3 ORDER BY 1), \
-       row_security_active(c.oid) \
+       row_security_active(c.oid), \
+       EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f') \
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE n.nspname = $1 AND c.relname = $2";
 
@@ -45,5 +48,6 @@ pub(crate) async fn read(
         children: row.try_get(2)?,
         before_triggers: row.try_get(3)?,
         has_row_security: row.try_get(4)?,
+        is_referenced: row.try_get(5)?,
     })
 }

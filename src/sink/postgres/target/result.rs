@@ -16,7 +16,7 @@ use super::table::{ColumnSpec, Fidelity, FoundTable, TargetTable, equal_keys};
 use crate::model::{Channel, ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::schema::catalog::{CatalogTable, UniqueKey};
+use crate::sink::postgres::schema::catalog::{CatalogColumn, CatalogTable, UniqueKey};
 use crate::sink::postgres::schema::column_types::STAMP;
 
 /// A checked result target with its statements.
@@ -64,7 +64,7 @@ impl ResultTarget {
         let wanted: Vec<ColumnSpec<'_>> = wanted.collect();
         let found = FoundTable { schema, name: &result.target, catalog };
         let before = problems.len();
-        let target = TargetTable::check(&found, &wanted, problems);
+        let mut target = TargetTable::check(&found, &wanted, problems);
         let ResultMode::Keyed { key } = &result.mode else {
             return Self { target, keyed: None };
         };
@@ -82,10 +82,20 @@ impl ResultTarget {
         if problems.len() > before {
             return Self { target, keyed: None };
         }
+        if may_keep_out(catalog, &target) {
+            let sql = delete_from(&target, &names, unique.nulls_are_equal);
+            target.old_rows_sql = Some(sql.into());
+        }
         let is_plain = |name: &&str| catalog.columns.get(*name).is_some_and(|c| !c.is_nullable);
         let key_columns = key.clone();
         let columns: Vec<TargetColumn> = key.iter().map(|at| target.columns[*at].clone()).collect();
-        let key = TargetTable { columns, is_stamped: false, checks: None, ..target.clone() };
+        let key = TargetTable {
+            columns,
+            is_stamped: false,
+            checks: None,
+            old_rows_sql: None,
+            ..target.clone()
+        };
         let keyed = Keyed {
             upsert: upsert(&target, &names),
             mend_sql: mend(&target, &names),
@@ -334,24 +344,48 @@ fn on_difference(target: &TargetTable, key: &[&str]) -> String {
     )
 }
 
+/// Whether rows can keep each other out, because something beside the key is unique, and lose nothing if they are deleted
+/// and written again.
+fn may_keep_out(catalog: &CatalogTable, target: &TargetTable) -> bool {
+    let is_written =
+        |(name, column): (&String, &CatalogColumn)| column.is_generated || target.has_column(name);
+    catalog.unique_keys.len() > 1
+        && catalog.columns.iter().all(is_written)
+        && !catalog.traits.is_referenced
+}
+
 fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> DeleteSql {
-    let names: Vec<String> = key.columns.iter().map(|column| quote::ident(&column.name)).collect();
+    let names: Vec<&str> = key.columns.iter().map(|column| column.name.as_str()).collect();
+    let (table, given) = (&key.sql_name, key.given());
+    let (names_of, same) = (key.column_list(), same_key(&names, nulls_are_equal));
+    DeleteSql {
+        delete: delete_from(key, &names, nulls_are_equal),
+        find: format!(
+            "SELECT FROM {table} AS kept, {given} AS gone({names_of}) WHERE {same} LIMIT 1"
+        ),
+    }
+}
+
+/// Deletes the rows whose `key` is that of a given row.
+fn delete_from(given: &TargetTable, key: &[&str], nulls_are_equal: bool) -> String {
+    format!(
+        "DELETE FROM {} AS kept USING {} AS gone({}) WHERE {}",
+        given.sql_name,
+        given.given(),
+        given.column_list(),
+        same_key(key, nulls_are_equal)
+    )
+}
+
+fn same_key(key: &[&str], nulls_are_equal: bool) -> String {
     // Not `IS NOT DISTINCT FROM`: no index serves it.
-    let same = |name: &String| {
+    let same = |name: &&str| {
+        let name = quote::ident(name);
         if nulls_are_equal {
             format!("(kept.{name} = gone.{name} OR (kept.{name} IS NULL AND gone.{name} IS NULL))")
         } else {
             format!("kept.{name} = gone.{name}")
         }
     };
-    let (table, given, names_of) = (&key.sql_name, key.given(), names.join(", "));
-    let same = names.iter().map(same).collect::<Vec<_>>().join(" AND ");
-    DeleteSql {
-        delete: format!(
-            "DELETE FROM {table} AS kept USING {given} AS gone({names_of}) WHERE {same}"
-        ),
-        find: format!(
-            "SELECT FROM {table} AS kept, {given} AS gone({names_of}) WHERE {same} LIMIT 1"
-        ),
-    }
+    key.iter().map(same).collect::<Vec<_>>().join(" AND ")
 }

@@ -264,6 +264,23 @@ impl RowWrite<'_> {
 }
 
 /// What is said of a target that counts fewer rows, or more, than it was sent.
+    /// Whether rows may be deleted and written again where they keep each other out.
+    pub(crate) fn can_replace(&self) -> bool {
+        matches!(self.method, WriteMethod::Upsert(_)) && self.rows.target().old_rows_sql.is_some()
+    }
+
+    /// Deletes what the target holds under the key of a row.
+    pub(crate) async fn delete_old(
+        &self,
+        connection: &mut Connection,
+        row: usize,
+    ) -> Result<(), SinkError> {
+        if let Some(sql) = &self.rows.target().old_rows_sql {
+            self.rows.bind_range(sql, row..row + 1)?.execute(connection).await?;
+        }
+        Ok(())
+    }
+
 pub(crate) fn swallowed(count: u64, sent: u64) -> String {
     format!("the table says that {count} of {sent} rows were written: {SWALLOWED}")
 }

@@ -50,6 +50,9 @@ pub(crate) struct TargetTable {
     pub(crate) is_stamped: bool,
     /// What tells rows that break a constraint; of all columns.
     pub(crate) checks: Option<Box<CheckStatement>>,
+    /// Deletes the rows of the keys of given rows; `None` where a row that is written again would lose something, and where
+    /// nothing but the key is unique.
+    pub(crate) old_rows_sql: Option<Box<str>>,
 }
 
 /// What a column may do to a value whose type it takes.
@@ -140,6 +143,7 @@ impl TargetTable {
             place: (in_schema.to_owned(), bare.to_owned()),
             fingerprint: catalog.fingerprint.clone(),
             checks: CheckStatement::of(catalog, &columns).map(Box::new),
+            old_rows_sql: None,
             columns,
             is_stamped: stamp.is_some(),
         }
@@ -154,10 +158,10 @@ impl TargetTable {
         let stamp = self.is_stamped.then(|| self.columns.len() - 1);
         let columns = columns.iter().copied().chain(stamp);
         let columns = columns.map(|at| self.columns[at].clone()).collect();
-        Self { columns, checks: None, ..self.clone() }
+        Self { columns, checks: None, old_rows_sql: None, ..self.clone() }
     }
 
-    fn column_list(&self) -> String {
+    pub(super) fn column_list(&self) -> String {
         quote::idents(self.columns.iter().map(|column| column.name.as_str()))
     }
 

@@ -1,6 +1,6 @@
 //! The library as a whole: its start, its log, and its return codes as results.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::catch_unwind;
 use std::ptr;
 use std::sync::OnceLock;
@@ -18,7 +18,25 @@ pub(super) fn initialize() -> Result<(), Failure> {
     STARTED.get_or_init(start_library).clone()
 }
 
+/// Blocks of the C library's allocator from so many bytes on are the system's own, and go back to it when they are freed.
+/// By default the allocator keeps up to twice the largest message in each of its arenas.
+#[cfg(target_env = "gnu")]
+const OWN_BLOCK_BYTES: c_int = 1 << 20;
+/// `M_MMAP_THRESHOLD` of `malloc.h`.
+#[cfg(target_env = "gnu")]
+const MMAP_THRESHOLD: c_int = -3;
+
+#[cfg(target_env = "gnu")]
+unsafe extern "C" {
+    fn mallopt(parameter: c_int, value: c_int) -> c_int;
+}
+
 fn start_library() -> Result<(), Failure> {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain numbers, and a parameter that may be set at any time.
+    unsafe {
+        mallopt(MMAP_THRESHOLD, OWN_BLOCK_BYTES);
+    }
     // SAFETY: null properties mean the defaults; the log callback is a function for ever.
     let code = unsafe {
         sys::solClient_log_setCallback(Some(on_log), ptr::null_mut());

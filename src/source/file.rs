@@ -13,6 +13,8 @@ use crate::model::{Message, Offset, Receipt};
 
 /// Lines that are read at a time: file reads block, so a batch has to stay short.
 const MAX_LINES_AT_ONCE: usize = 1_000;
+/// The same in bytes, unless one line has more.
+const MAX_BYTES_AT_ONCE: usize = 1 << 20;
 
 /// The `[source]` section with `kind = "file"`.
 #[derive(Debug, Clone, Deserialize)]
@@ -131,9 +133,10 @@ impl Source for FileSource {
             buffer.push(SourceEvent::Up);
             return Ok(1);
         }
-        let start = buffer.len();
-        while buffer.len() - start < limit.min(MAX_LINES_AT_ONCE) {
+        let (start, mut bytes) = (buffer.len(), 0);
+        while buffer.len() - start < limit.min(MAX_LINES_AT_ONCE) && bytes < MAX_BYTES_AT_ONCE {
             let Some(message) = self.next_message()? else { break };
+            bytes += message.payload.len();
             buffer.push(SourceEvent::Message(message));
         }
         Ok(buffer.len() - start)

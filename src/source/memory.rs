@@ -110,6 +110,12 @@ impl MemoryQueue {
         queue.waiting.len() + queue.unacked.len()
     }
 
+    /// Messages that no consumer has taken.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

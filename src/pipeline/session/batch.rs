@@ -1,5 +1,7 @@
 //! Collecting a micro-batch: until it is full, old enough, or the commit before it is done.
 
+use std::collections::VecDeque;
+
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -35,6 +37,8 @@ pub(crate) struct Collector<S> {
     limit: usize,
     /// When the open batch is old enough.
     deadline: Option<Instant>,
+    /// Bytes of the batches that may not be committed yet, the oldest first.
+    uncommitted: VecDeque<usize>,
 }
 
 impl<S: Source> Collector<S> {
@@ -47,6 +51,7 @@ impl<S: Source> Collector<S> {
             bytes: 0,
             limit: limits.messages,
             deadline: None,
+            uncommitted: VecDeque::new(),
         }
     }
 
@@ -100,6 +105,7 @@ impl<S: Source> Collector<S> {
                 self.limit = self.limits.pressed_messages;
             }
             let room = self.limit - self.messages.len();
+            let has_memory = self.has_memory(in_flight);
             tokio::select! {
                 biased;
                 // Shutdown goes before everything: the batch is not acknowledged and comes again.
@@ -108,7 +114,7 @@ impl<S: Source> Collector<S> {
                     return Ok(self.close());
                 }
                 () = in_flight.changed(), if waits_for_commit => {}
-                received = self.source.recv_many(&mut self.events, room) => {
+                received = self.source.recv_many(&mut self.events, room), if has_memory => {
                     if received? == 0 {
                         let is_drained = self.messages.is_empty();
                         return Ok(if is_drained { Collected::Ended } else { self.close() });
@@ -142,11 +148,21 @@ impl<S: Source> Collector<S> {
         Some(self.close())
     }
 
+    /// Whether there is memory for more messages. A batch has more bytes than its limit if a message is large: then nothing
+    /// else is taken until it is committed.
+    fn has_memory(&mut self, in_flight: &InFlight) -> bool {
+        while self.uncommitted.len() > in_flight.count() {
+            self.uncommitted.pop_front();
+        }
+        self.uncommitted.iter().sum::<usize>() <= 2 * self.limits.bytes
+    }
+
     fn is_full(&self) -> bool {
         self.messages.len() >= self.limit || self.bytes >= self.limits.bytes
     }
 
     fn close(&mut self) -> Collected {
+        self.uncommitted.push_back(self.bytes);
         (self.bytes, self.deadline, self.limit) = (0, None, self.limits.messages);
         Collected::Batch(std::mem::take(&mut self.messages))
     }

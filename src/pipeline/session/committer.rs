@@ -32,7 +32,11 @@ pub(crate) struct InFlight(watch::Receiver<usize>);
 
 impl InFlight {
     pub(crate) fn is_empty(&self) -> bool {
-        *self.0.borrow() == 0
+        self.count() == 0
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        *self.0.borrow()
     }
 
     /// Returns when the number changes, or never if the committer is gone. Cancel-safe.

@@ -122,7 +122,8 @@ impl Inbox {
         (state.messages, state.bytes) = (0, 0);
     }
 
-    /// Cancel-safe: nothing is taken before it returns.
+    /// At most `limit` events, and fewer if their payloads have more bytes than there is room for. Cancel-safe: nothing is
+    /// taken before it returns.
     pub(super) async fn recv_many(
         &self,
         buffer: &mut Vec<SourceEvent>,
@@ -145,19 +146,21 @@ impl Inbox {
         if state.has_ended {
             return Some(state.failure.take().map_or(Ok(0), Err));
         }
-        let count = state.events.len().min(limit);
+        let before = self.filled(&state);
+        let (start, mut bytes) = (buffer.len(), 0);
+        while buffer.len() - start < limit && bytes < self.bytes {
+            let Some(event) = state.events.pop_front() else { break };
+            if let SourceEvent::Message(message) = &event {
+                bytes += message.payload.len();
+                state.messages -= 1;
+            }
+            buffer.push(event);
+        }
+        let count = buffer.len() - start;
         if count == 0 {
             return None;
         }
-        let before = self.filled(&state);
-        let start = buffer.len();
-        buffer.extend(state.events.drain(..count));
-        for event in &buffer[start..] {
-            if let SourceEvent::Message(message) = event {
-                state.messages -= 1;
-                state.bytes -= message.payload.len();
-            }
-        }
+        state.bytes -= bytes;
         let after = self.filled(&state);
         let has_fallen_low = before > self.low && after <= self.low;
         let falls = Pressure::of(before, self.room) != Pressure::of(after, self.room);
@@ -280,6 +283,21 @@ mod tests {
         inbox.push(large(4));
         inbox.push(large(5));
         inbox.discard_messages();
+        assert_eq!(inbox.pressure(), Pressure::Normal);
+    }
+
+    #[tokio::test]
+    async fn large_messages_are_taken_one_by_one() {
+        let inbox = Inbox::new(1_000, 1, 100);
+        for (id, bytes) in [(1, 60), (2, 60), (3, 200), (4, 200)] {
+            let payload = bytes::Bytes::from(vec![0; bytes]);
+            inbox.push(Message { payload, ..message(id) });
+        }
+        let mut counts = Vec::new();
+        for _ in 0..3 {
+            counts.push(receive(&inbox, 10).await.len());
+        }
+        assert_eq!(counts, [2, 1, 1]);
         assert_eq!(inbox.pressure(), Pressure::Normal);
     }
 

@@ -103,6 +103,21 @@ async fn a_batch_closes_with_the_message_that_reaches_the_bytes() {
 }
 
 #[tokio::test]
+async fn nothing_is_taken_beside_a_large_batch_until_that_is_committed() {
+    let large: &str = "a".repeat(30).leak();
+    let mut bench = Bench::new(BatchLimits { bytes: 10, ..LIMITS }, &[large]).await;
+    assert_eq!(bench.next_batch().await, [large]);
+    bench.send_job().await;
+    bench.push(&["b"]);
+    let Bench { queue, mut collector, committer, mut in_flight, shutdown, jobs: _jobs } = bench;
+    let mut next = Box::pin(collector.next(&mut in_flight, &shutdown));
+    assert!(poll!(next.as_mut()).is_pending());
+    assert_eq!(queue.waiting(), 1);
+    tokio::spawn(committer.run(shutdown.clone()));
+    assert_eq!(payloads(next.await.unwrap()), ["b"]);
+}
+
+#[tokio::test]
 async fn a_batch_closes_when_its_first_message_is_old_enough() {
     let age = Duration::from_millis(20);
     let mut bench = Bench::new(BatchLimits { age, ..LIMITS }, &["a"]).await;

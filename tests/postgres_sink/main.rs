@@ -9,6 +9,7 @@ mod differences;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 mod faults;
+mod large_values;
 mod ledger;
 mod pooled;
 #[path = "../support/pooler.rs"]
@@ -23,8 +24,8 @@ mod server_faults;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 mod staged;
-mod target_rules;
 mod swaps;
+mod target_rules;
 mod tls;
 mod types;
 

@@ -222,10 +222,10 @@ impl DeadLetterPublisher {
             .collect();
         let sending = topics.clone();
         let sent = tokio::task::spawn_blocking(move || {
-            letters.into_iter().zip(&sending).try_for_each(|(letter, (number, topic))| {
+            letters.into_iter().zip(&sending).try_for_each(|(mut letter, (number, topic))| {
                 let payload = letter.envelope();
                 // A large one is not held twice while it is sent.
-                let letter = StoredLetter { payload: Bytes::new(), ..letter };
+                letter.payload = Bytes::new();
                 publisher.send(*number, &outgoing(&letter, topic, payload.as_bytes()))
             })
         });

@@ -92,9 +92,4 @@ impl DatabaseSession {
     pub(crate) fn put_back(&mut self, connection: Connection) {
         self.connection = Some(connection);
     }
-
-    /// Ends the connection: its buffers stay as large as the largest message that went through them.
-    pub(crate) fn close(&mut self) {
-        self.connection = None;
-    }
 }

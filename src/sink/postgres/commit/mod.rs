@@ -22,7 +22,6 @@ use crate::sink::history::MOST_SINCE;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::config::PostgresConfig;
-use crate::sink::postgres::dead_letters::letter_table;
 use crate::sink::postgres::targets::Targets;
 use crate::sink::{LedgerRow, SinkError, new_run_id};
 
@@ -129,9 +128,6 @@ impl EpochCommitter {
         self.known_generations = self.known_generations.max(commit.generations.all().len());
         self.ledger.has_committed(commit.epoch);
         session.put_back(connection);
-        if commit.dead_letters.iter().any(|letter| letter.payload.len() > letter_table::LARGE) {
-            session.close();
-        }
         Ok(())
     }
 

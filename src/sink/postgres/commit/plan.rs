@@ -8,7 +8,6 @@ use crate::sink::SinkError;
 use crate::sink::postgres::dead_letters::{letter_table, replay_outcomes};
 use crate::sink::postgres::outbox::{self, resends};
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite, WriteMethod};
-use crate::sink::postgres::target::rows::BoundStatement;
 use crate::sink::postgres::target::truncate;
 use crate::sink::postgres::targets::Targets;
 
@@ -75,7 +74,7 @@ impl<'a> EpochPlan<'a> {
             write.add([ledger.retire_results(&commit.retired)]);
             write.add([ledger.close_gaps(&commit.retired)]);
         }
-        write.add(self.dead_letters()?);
+        write.writes.extend(self.dead_letters()?);
         let settled = replay_outcomes::update(schema, &commit.replayed, commit.closed_at);
         write.add(settled);
         write.add(resends::statements(commit, schema, &ledger.pipeline)?);
@@ -98,7 +97,7 @@ impl<'a> EpochPlan<'a> {
         Ok(())
     }
 
-    fn dead_letters(&self) -> Result<Vec<BoundStatement>, SinkError> {
+    fn dead_letters(&self) -> Result<Vec<TargetWrite<'a>>, SinkError> {
         let Self { ledger, targets, commit, .. } = *self;
         if commit.letters() == 0 {
             return Ok(Vec::new());

@@ -77,18 +77,16 @@ impl EpochWrite<'_> {
     async fn write(&self, connection: &mut Connection) -> Result<CommitOutcome, SinkError> {
         let (mut requests, mut copies) = (Vec::new(), Vec::new());
         for row_write in &self.writes {
-            match (row_write.requests(), row_write) {
-                (Some(statements), _) => requests.push((row_write, statements)),
-                (None, TargetWrite::Rows(rows)) => copies.push((row_write, &rows.rows)),
-                (None, TargetWrite::Statement(_)) => {}
+            match row_write.requests() {
+                Some(statements) => requests.push((row_write, statements)),
+                None => copies.push(row_write),
             }
         }
         if !self.send(connection, &requests).await? {
             return Ok(CommitOutcome::NotAbove);
         }
-        for (row_write, rows) in copies {
-            let count = rows.copy(connection, 0..rows.count()).await?;
-            row_write.check_count(connection, count).await?;
+        for row_write in copies {
+            row_write.run(connection).await?;
         }
         self.truncate(connection).await?;
         Ok(CommitOutcome::Committed)

@@ -70,12 +70,12 @@ impl EpochWrite<'_> {
         let mut refused: Vec<Refused<'_, '_>> = Vec::new();
         for row_write in &self.writes {
             match row_write {
-                TargetWrite::Statement(bound) => {
-                    bound.execute(connection).await?;
-                }
                 TargetWrite::Rows(row_write) => {
                     let refusals = write_fitting(connection, row_write).await?;
                     refused.extend((!refusals.is_empty()).then_some((row_write, refusals)));
+                }
+                own @ (TargetWrite::Statement(_) | TargetWrite::Large(_)) => {
+                    own.run(connection).await?;
                 }
             }
         }
@@ -100,8 +100,8 @@ impl EpochWrite<'_> {
     ) -> Result<(), SinkError> {
         let (Some(target), false) = (policy.letters, results.is_empty()) else { return Ok(()) };
         let written_by = ledger.written_by(policy.closed_at);
-        for bound in letter_table::of_results(results, target, written_by)? {
-            bound.execute(connection).await?;
+        for letters in letter_table::of_results(results, target, written_by)? {
+            letters.run(connection).await?;
         }
         ledger.add_dead_letters(self.epoch, results.len())?.execute(connection).await?;
         let refused = ErrorType::RowRefused.as_str();

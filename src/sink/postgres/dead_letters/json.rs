@@ -10,18 +10,21 @@ use serde_json::{Value, json};
 use super::store::StoredLetter;
 
 impl StoredLetter {
-    /// `{dlq_metadata, original_payload}` as JSON. The payload is its exact text, or base64 if it is none, which
-    /// `payload_encoding` tells. It may be large, so no copy is made on the way.
+    /// `{dlq_metadata, original_payload}` as JSON. The payload is its exact text, or base64 if it is none, or NULL if it was
+    /// left out, which `payload_encoding` tells. It may be large, so no copy is made on the way.
     pub fn envelope(&self) -> String {
+        let is_left_out = self.payload.is_empty() && self.payload_bytes > 0;
         let (payload, encoding) = match std::str::from_utf8(&self.payload) {
-            Ok(text) => (Cow::Borrowed(text), "text"),
-            Err(_) => (Cow::Owned(STANDARD.encode(&self.payload)), "base64"),
+            _ if is_left_out => (None, "omitted"),
+            Ok(text) => (Some(Cow::Borrowed(text)), "text"),
+            Err(_) => (Some(Cow::Owned(STANDARD.encode(&self.payload))), "base64"),
         };
         let mut metadata = self.metadata();
         metadata["payload_encoding"] = encoding.into();
         let metadata = metadata.to_string();
         // What is escaped takes two bytes; in JSON about each fifth character is a quote.
-        let mut json = Vec::with_capacity(metadata.len() + payload.len() + payload.len() / 4 + 64);
+        let length = payload.as_ref().map_or(0, |payload| payload.len());
+        let mut json = Vec::with_capacity(metadata.len() + length + length / 4 + 64);
         json.extend_from_slice(b"{\"dlq_metadata\":");
         json.extend_from_slice(metadata.as_bytes());
         json.extend_from_slice(b",\"original_payload\":");
@@ -36,6 +39,7 @@ impl StoredLetter {
             "id": self.id,
             "event_id": self.event_id,
             "original_topic": self.topic,
+            "payload_bytes": self.payload_bytes,
             "properties": self.properties,
             "phase": self.phase,
             "error_type": self.error_type,
@@ -72,6 +76,7 @@ mod tests {
             event_id: Some("rmid1:12345-00000abcdef-00000000-00000001".to_owned()),
             topic: "cdc/oracle/SALES/ORDERS/insert".to_owned(),
             payload: payload.into(),
+            payload_bytes: payload.len(),
             properties: json!({"tenant": "a"}),
             phase: "decode".to_owned(),
             error_type: "MALFORMED_JSON".to_owned(),
@@ -100,5 +105,17 @@ mod tests {
         let bytes = envelope(b"\xff\x00");
         assert_eq!(bytes["original_payload"], "/wA=");
         assert_eq!(bytes["dlq_metadata"]["payload_encoding"], "base64");
+    }
+
+    #[test]
+    fn a_payload_that_was_left_out_is_null_and_not_empty() {
+        let json = |letter: StoredLetter| -> Value {
+            serde_json::from_str(&letter.envelope()).expect("JSON")
+        };
+        let left_out = json(StoredLetter { payload_bytes: 5_000_000, ..letter(b"") });
+        assert_eq!(left_out["original_payload"], Value::Null);
+        assert_eq!(left_out["dlq_metadata"]["payload_encoding"], "omitted");
+        assert_eq!(left_out["dlq_metadata"]["payload_bytes"], 5_000_000);
+        assert_eq!(json(letter(b""))["original_payload"], "");
     }
 }

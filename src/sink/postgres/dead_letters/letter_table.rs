@@ -15,7 +15,8 @@ use crate::sink::postgres::schema::catalog::CatalogTable;
 use crate::sink::postgres::schema::column_types::stamp_type;
 use crate::sink::postgres::schema::system_tables::DEAD_LETTERS;
 use crate::sink::postgres::target::problem::TargetProblem;
-use crate::sink::postgres::target::rows::{BoundStatement, EncodedRows, micros};
+use crate::sink::postgres::target::row_write::{LargeRow, TargetWrite};
+use crate::sink::postgres::target::rows::{BoundStatement, EncodedRows, StatementParams, micros};
 use crate::sink::postgres::target::table::{ColumnSpec, Fidelity, FoundTable, TargetTable};
 
 /// In place of the topic of a refused row of a result, before the result's name.
@@ -32,7 +33,7 @@ pub(crate) const CAN_COME_BACK: &str = "(event_id LIKE 'rmid1:%' OR phase = 'res
 /// Brings a table of an earlier version up to date.
 pub(crate) const FILE: &str = "sql/ods/08_dead_letters_that_come_back.sql";
 
-/// Payloads of so many bytes have a statement of their own, and end their connections.
+/// Payloads of more bytes are written and read in pieces.
 pub(crate) const LARGE: usize = 1 << 20;
 
 /// What an event that died twice in one epoch must not do: stop the epoch.
@@ -88,12 +89,12 @@ pub(crate) struct WrittenBy<'a> {
     pub(crate) closed_at: SystemTime,
 }
 
-/// The statements that add an epoch's dead letters.
-pub(crate) fn inserts(
+/// What adds an epoch's dead letters.
+pub(crate) fn inserts<'a>(
     commit: &EpochCommit,
-    target: &TargetTable,
+    target: &'a TargetTable,
     written_by: WrittenBy<'_>,
-) -> Result<Vec<BoundStatement>, SinkError> {
+) -> Result<Vec<TargetWrite<'a>>, SinkError> {
     let letters = &commit.dead_letters;
     if letters.is_empty() {
         return Ok(Vec::new());
@@ -111,12 +112,12 @@ pub(crate) fn inserts(
     rows(&written.collect::<Vec<_>>(), target, written_by)
 }
 
-/// The statements that add the refused rows of results: letters without an event.
-pub(crate) fn of_results(
+/// What adds the refused rows of results: letters without an event.
+pub(crate) fn of_results<'a>(
     refused: &[RefusedResult],
-    target: &TargetTable,
+    target: &'a TargetTable,
     written_by: WrittenBy<'_>,
-) -> Result<Vec<BoundStatement>, SinkError> {
+) -> Result<Vec<TargetWrite<'a>>, SinkError> {
     let written = refused.iter().map(|row| LetterRow {
         topic: format!("{OF_RESULT}{}", row.result),
         error_type: ErrorType::RowRefused,
@@ -130,12 +131,12 @@ pub(crate) fn of_results(
     rows(&written.collect::<Vec<_>>(), target, written_by)
 }
 
-/// The statements that add rows which results don't show: letters without an event, too.
-pub(crate) fn of_left_out(
+/// What adds rows which results don't show: letters without an event, too.
+pub(crate) fn of_left_out<'a>(
     letters: &[ResultLetter],
-    target: &TargetTable,
+    target: &'a TargetTable,
     written_by: WrittenBy<'_>,
-) -> Result<Vec<BoundStatement>, SinkError> {
+) -> Result<Vec<TargetWrite<'a>>, SinkError> {
     if letters.is_empty() {
         return Ok(Vec::new());
     }
@@ -164,18 +165,36 @@ struct LetterRow<'a> {
     event_id: Option<String>,
 }
 
-fn rows(
+fn rows<'a>(
     letters: &[LetterRow<'_>],
-    target: &TargetTable,
+    target: &'a TargetTable,
     written_by: WrittenBy<'_>,
-) -> Result<Vec<BoundStatement>, SinkError> {
-    let mut statements = Vec::new();
+) -> Result<Vec<TargetWrite<'a>>, SinkError> {
+    let mut writes = Vec::new();
     let are_small =
         |one: &LetterRow<'_>, next: &LetterRow<'_>| one.payload.len() + next.payload.len() <= LARGE;
     for letters in letters.chunk_by(are_small) {
-        statements.extend(statements_of(letters, target, written_by)?);
+        let rows = encoded(letters, target, written_by)?;
+        match letters {
+            [letter] if letter.payload.len() > LARGE && target.can_copy() => {
+                let find = find(letter, target, written_by.pipeline);
+                writes.push(TargetWrite::Large(LargeRow { rows, find }));
+            }
+            _ => {
+                let statements = rows.bind(&target.insert_sql(ON_CONFLICT))?;
+                writes.extend(statements.into_iter().map(TargetWrite::Statement));
+            }
+        }
     }
-    Ok(statements)
+    Ok(writes)
+}
+
+/// Finds a letter by what is unique of it.
+fn find(letter: &LetterRow<'_>, target: &TargetTable, pipeline: &str) -> BoundStatement {
+    let sql = format!("SELECT FROM {} WHERE pipeline = $1 AND event_id = $2", target.sql_name);
+    let params: StatementParams =
+        vec![Box::new(pipeline.to_owned()), Box::new(letter.event_id.clone())];
+    BoundStatement { table: target.name.clone(), sql, params }
 }
 
 /// Of one letter these are its own bytes, which may be many.
@@ -189,11 +208,11 @@ fn payloads(letters: &[LetterRow<'_>]) -> BinaryArray {
     }
 }
 
-fn statements_of(
+fn encoded<'a>(
     letters: &[LetterRow<'_>],
-    target: &TargetTable,
+    target: &'a TargetTable,
     written_by: WrittenBy<'_>,
-) -> Result<Vec<BoundStatement>, SinkError> {
+) -> Result<EncodedRows<'a>, SinkError> {
     let WrittenBy { pipeline, run_id, closed_at } = written_by;
     let text = |value: fn(&LetterRow<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(letters.iter().map(value).collect::<StringArray>())
@@ -216,7 +235,7 @@ fn statements_of(
         text(|letter| letter.table.map(printable)),
         text(|letter| letter.column.map(printable)),
     ];
-    EncodedRows::new(target, arrays, closed_at)?.bind(&target.insert_sql(ON_CONFLICT))
+    EncodedRows::new(target, arrays, closed_at)
 }
 
 /// A dead letter must be writable whatever is in it; the exact bytes are in `original_payload`.

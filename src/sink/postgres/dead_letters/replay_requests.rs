@@ -2,9 +2,11 @@
 //! rows of results that their targets refused.
 
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::letter_table::{DELETED, OF_RESULT};
-use super::store::{LetterStore, StoredLetter, letter, page};
+use super::pages::PageQuery;
+use super::store::{LetterStore, StoredLetter};
 use crate::model::{Message, Receipt, RefusedRequest, RefusedResultRow, ReplayRequest, RowLetter};
 use crate::sink::SinkError;
 
@@ -27,8 +29,9 @@ impl LetterStore {
             "SELECT * FROM {} WHERE {IS_ASKED} AND {IS_EVENT} ORDER BY event_id, id LIMIT $2",
             self.table
         );
-        let sql = page(&letters, "event_id, id");
-        let letters = self.ask("reading replays", &sql, None, &[&limit], letter).await?;
+        let (order, filter, more) = ("event_id, id", None, &[&limit as &(dyn ToSql + Sync)]);
+        let query = PageQuery { doing: "reading replays", letters: &letters, order, filter, more };
+        let letters = self.page(&query).await?;
         Ok(letters.into_iter().filter_map(StoredLetter::into_request).collect())
     }
 
@@ -66,9 +69,10 @@ impl LetterStore {
             "SELECT * FROM {} WHERE {IS_ASKED} AND {IS_ROW} ORDER BY id LIMIT $2",
             self.table
         );
-        let sql = page(&letters, "id");
         let doing = "reading refused rows of results";
-        let letters = self.ask(doing, &sql, None, &[&limit], letter).await?;
+        let (filter, more) = (None, &[&limit as &(dyn ToSql + Sync)]);
+        let query = PageQuery { doing, letters: &letters, order: "id", filter, more };
+        let letters = self.page(&query).await?;
         Ok(letters.into_iter().map(StoredLetter::into_row).collect())
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type, accepts};
 
-use super::letter_table::{CAN_COME_BACK, LARGE};
+use super::letter_table::CAN_COME_BACK;
 use crate::model::LetterStatus::{self, Dead, Requested};
 use crate::sink::SinkError;
 use crate::sink::postgres::client::connection::Connection;
@@ -50,8 +50,10 @@ pub struct StoredLetter {
     /// The message's position in its queue, as the vendor writes it; `None` for a row of a result.
     pub event_id: Option<String>,
     pub topic: String,
-    /// The payload exactly as it came; empty in a list.
+    /// The payload exactly as it came; empty in a list, and where it is too large to be published.
     pub payload: Bytes,
+    /// How many bytes the payload has in the table.
+    pub payload_bytes: usize,
     /// User properties, or what else is known of a row that is no event: a JSON object.
     pub properties: serde_json::Value,
     pub phase: String,
@@ -111,30 +113,17 @@ pub enum LetterOrder {
     Oldest,
 }
 
-/// Of payloads in one page of letters, unless one alone has more.
-const PAGE_BYTES: usize = 4 << 20;
-
 /// What [`letter`] reads, with the payload or something in its place.
-fn columns(payload: &str) -> String {
+pub(super) fn columns(payload: &str) -> String {
     format!(
         "id, event_id, original_topic, {payload}, COALESCE(properties, '{{}}'), phase, error_type, \
          error_message, source_table, column_name, retry_count, first_failure, last_failure, consumer_id, \
-         pipeline, status, settled_at, published_at"
-    )
-}
-
-/// The first letters of a query, whole: as many as there are in [`PAGE_BYTES`], and one at least. `order` leaves no two equal.
-pub(super) fn page(letters: &str, order: &str) -> String {
-    format!(
-        "SELECT {} FROM (SELECT *, sum(octet_length(original_payload)) OVER (ORDER BY {order}) AS page_bytes, \
-         row_number() OVER (ORDER BY {order}) AS page_place FROM ({letters}) AS letters) AS page \
-         WHERE page_place = 1 OR page_bytes <= {PAGE_BYTES} ORDER BY {order}",
-        columns("original_payload")
+         pipeline, status, settled_at, published_at, octet_length(original_payload)"
     )
 }
 
 /// Parameters 1 to 9. Letters of before there were pipelines in the table belong to every pipeline.
-const WHERE: &str = "(pipeline = $1 OR pipeline IS NULL) \
+pub(super) const WHERE: &str = "(pipeline = $1 OR pipeline IS NULL) \
      AND ($2::bigint[] = '{}' OR id = ANY ($2)) \
      AND ($3::text[] = '{}' OR error_type = ANY ($3)) \
      AND ($4::text[] = '{}' OR phase = ANY ($4)) \
@@ -150,7 +139,7 @@ const IS_OPEN: &str = "status IN ('dead', 'requested', 'queued')";
 const IS_AT_REST: &str = "status NOT IN ('requested', 'queued')";
 
 /// The first so many.
-const LIMIT: &str = "LIMIT $10::bigint";
+pub(super) const LIMIT: &str = "LIMIT $10::bigint";
 
 impl LetterStore {
     /// Does not connect yet.
@@ -179,24 +168,6 @@ impl LetterStore {
             self.table
         );
         self.ask("listing dead letters", &sql, Some(filter), &[&limit], letter).await
-    }
-
-    /// Letters with ids above this one, by id: at most `limit`, fewer if they are large, and one at least if there is one.
-    ///
-    /// # Errors
-    /// As [`Self::list`].
-    pub async fn after(
-        &mut self,
-        filter: &LetterFilter,
-        id: i64,
-        limit: i64,
-    ) -> Result<Vec<StoredLetter>, SinkError> {
-        let letters = format!(
-            "SELECT * FROM {} WHERE {WHERE} AND id > $11::bigint ORDER BY id {LIMIT}",
-            self.table
-        );
-        let sql = page(&letters, "id");
-        self.ask("reading dead letters", &sql, Some(filter), &[&limit, &id], letter).await
     }
 
     /// Counts by status, type, phase and table; the most frequent first.
@@ -327,24 +298,6 @@ impl LetterStore {
         Ok(asked.first().copied().unwrap_or(false))
     }
 
-    /// The first `limit` letters that are not published; fewer if they are large, and one at least if there is one.
-    ///
-    /// # Errors
-    /// As [`Self::list`].
-    pub async fn unpublished(&mut self, limit: i64) -> Result<Vec<StoredLetter>, SinkError> {
-        let letters = format!(
-            "SELECT * FROM {} WHERE published_at IS NULL AND pipeline = $1 ORDER BY id LIMIT $2",
-            self.table
-        );
-        let sql = page(&letters, "id");
-        let doing = "reading dead letters to publish";
-        let letters = self.ask(doing, &sql, None, &[&limit], letter).await?;
-        if letters.iter().any(|letter| letter.payload.len() > LARGE) {
-            self.session.close();
-        }
-        Ok(letters)
-    }
-
     /// Notes that these were published.
     ///
     /// # Errors
@@ -437,11 +390,13 @@ impl<'a> FromSql<'a> for LetterStatus {
 }
 
 pub(crate) fn letter(row: &Row) -> Result<StoredLetter, tokio_postgres::Error> {
+    let payload_bytes: i32 = row.try_get(18)?;
     Ok(StoredLetter {
         id: row.try_get(0)?,
         event_id: row.try_get(1)?,
         topic: row.try_get(2)?,
         payload: row.try_get::<_, Vec<u8>>(3)?.into(),
+        payload_bytes: usize::try_from(payload_bytes).unwrap_or_default(),
         properties: row.try_get(4)?,
         phase: row.try_get(5)?,
         error_type: row.try_get(6)?,

@@ -309,9 +309,19 @@ impl WireCells {
     /// # Errors
     /// One sentence about a value that the target's type cannot hold.
     pub(crate) fn write(&self, row: usize, out: &mut BytesMut) -> Result<(), String> {
+        let rest = self.begin(row, out)?;
+        out.put_slice(rest);
+        Ok(())
+    }
+
+    /// The same without the bytes of a text or binary value, which are to follow: they may be many.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn begin(&self, row: usize, out: &mut BytesMut) -> Result<&[u8], String> {
         if self.is_null(row) {
             out.put_i32(-1);
-            return Ok(());
+            return Ok(&[]);
         }
         match &self.values {
             WireValues::Bool(array) => {
@@ -330,11 +340,11 @@ impl WireCells {
                 out.put_i32(8);
                 out.put_f64(array.value(row));
             }
-            WireValues::Text(array) => self.write_text(array.value(row), out)?,
+            WireValues::Text(array) => return self.begin_text(array.value(row), out),
             WireValues::Binary(array) => {
                 let bytes = array.value(row);
                 out.put_i32(bytes.len() as i32);
-                out.put_slice(bytes);
+                return Ok(bytes);
             }
             WireValues::Date(array) => {
                 let days = array.value(row).checked_sub(POSTGRES_EPOCH_DAYS);
@@ -347,7 +357,7 @@ impl WireCells {
                 out.put_i64(micros.ok_or("timestamp out of range (22008)")?);
             }
         }
-        Ok(())
+        Ok(&[])
     }
 
     fn write_integer(&self, value: i128, out: &mut BytesMut) -> Result<(), String> {
@@ -381,7 +391,7 @@ impl WireCells {
         self.write_integer(whole, out)
     }
 
-    fn write_text(&self, text: &str, out: &mut BytesMut) -> Result<(), String> {
+    fn begin_text<'t>(&self, text: &'t str, out: &mut BytesMut) -> Result<&'t [u8], String> {
         if let Some(at) = text.as_bytes().iter().position(|byte| *byte == 0) {
             return Err(format!(
                 "a NUL character at byte {at}, which Postgres can't store (22021)"
@@ -391,8 +401,7 @@ impl WireCells {
         let length = i32::try_from(text.len() + version.len());
         out.put_i32(length.map_err(|_| "a text of more than 2 GB".to_owned())?);
         out.put_slice(version);
-        out.put_slice(text.as_bytes());
-        Ok(())
+        Ok(text.as_bytes())
     }
 }
 

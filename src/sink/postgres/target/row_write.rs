@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use super::rows::{BoundStatement, EncodedRows, FEW_ROWS};
+use super::rows::{BoundStatement, EncodedRows};
 use crate::model::{Changelog, ResultChanges};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
@@ -16,7 +16,26 @@ use crate::sink::{DataError, SinkError};
 pub(crate) enum TargetWrite<'a> {
     /// A statement for a table of the sink's own, or without rows of the epoch.
     Statement(BoundStatement),
+    /// A row of a table of the sink's own that is too large for a statement.
+    Large(LargeRow<'a>),
     Rows(RowWrite<'a>),
+}
+
+/// A row that is added by COPY, which sends it in pieces.
+pub(crate) struct LargeRow<'a> {
+    pub(crate) rows: EncodedRows<'a>,
+    /// Finds a row if it is there already: COPY has no ON CONFLICT.
+    pub(crate) find: BoundStatement,
+}
+
+impl LargeRow<'_> {
+    /// Adds it, unless it is there.
+    async fn add(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        if self.find.execute(connection).await? == 0 {
+            self.rows.copy(connection, 0..self.rows.count()).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Rows for one target.
@@ -88,7 +107,8 @@ impl PendingStatement<'_> {
             PendingValues::Statement(bound) => client.execute(statement, &bound.values()).await,
             PendingValues::Rows(rows, range) => {
                 let bound = rows.bind_range(&self.sql, range.clone())?;
-                client.execute(statement, &bound.values()).await
+                // Given away, so that large values are gone as soon as they are encoded.
+                client.execute_raw(statement, bound.params).await
             }
         };
         connection.deadline.record_activity();
@@ -97,9 +117,10 @@ impl PendingStatement<'_> {
 }
 
 impl TargetWrite<'_> {
-    /// As statements that may go out together; `None`: by [`EncodedRows::copy`].
+    /// As statements that may go out together; `None`: by COPY.
     pub(crate) fn requests(&self) -> Option<Vec<PendingStatement<'_>>> {
         match self {
+            Self::Large(_) => None,
             Self::Rows(row_write) => row_write.requests(),
             Self::Statement(bound) => Some(vec![PendingStatement {
                 table: &bound.table,
@@ -122,7 +143,19 @@ impl TargetWrite<'_> {
             Self::Rows(row_write) => {
                 row_write.check_count(connection, 0..row_write.rows.count(), count).await
             }
-            Self::Statement(_) => Ok(()),
+            Self::Statement(_) | Self::Large(_) => Ok(()),
+        }
+    }
+
+    /// Writes it by itself, without saying which row is refused.
+    pub(crate) async fn run(&self, connection: &mut Connection) -> Result<(), SinkError> {
+        match self {
+            Self::Statement(bound) => bound.execute(connection).await.map(|_| ()),
+            Self::Large(row) => row.add(connection).await,
+            Self::Rows(RowWrite { rows, .. }) => {
+                let count = rows.copy(connection, 0..rows.count()).await?;
+                self.check_count(connection, count).await
+            }
         }
     }
 }
@@ -131,9 +164,7 @@ impl RowWrite<'_> {
     /// As statements that may go out together; `None`: by [`EncodedRows::copy`].
     fn requests(&self) -> Option<Vec<PendingStatement<'_>>> {
         let sql: Arc<str> = match &self.method {
-            WriteMethod::Append if self.rows.count() > FEW_ROWS && self.rows.can_copy() => {
-                return None;
-            }
+            WriteMethod::Append if self.rows.is_for_copy() => return None,
             _ => self.sql().into(),
         };
         let request = |range| {
@@ -233,6 +264,23 @@ impl RowWrite<'_> {
         Ok(count)
     }
 
+    /// Whether rows may be deleted and written again where they keep each other out.
+    pub(crate) fn can_replace(&self) -> bool {
+        matches!(self.method, WriteMethod::Upsert(_)) && self.rows.target().old_rows_sql.is_some()
+    }
+
+    /// Deletes what the target holds under the key of a row.
+    pub(crate) async fn delete_old(
+        &self,
+        connection: &mut Connection,
+        row: usize,
+    ) -> Result<(), SinkError> {
+        if let Some(sql) = &self.rows.target().old_rows_sql {
+            self.rows.bind_range(sql, row..row + 1)?.execute(connection).await?;
+        }
+        Ok(())
+    }
+
     /// The statement that writes some of the rows.
     fn bind(&self, range: Range<usize>) -> Result<BoundStatement, SinkError> {
         self.rows.bind_range(&self.sql(), range)
@@ -264,23 +312,6 @@ impl RowWrite<'_> {
 }
 
 /// What is said of a target that counts fewer rows, or more, than it was sent.
-    /// Whether rows may be deleted and written again where they keep each other out.
-    pub(crate) fn can_replace(&self) -> bool {
-        matches!(self.method, WriteMethod::Upsert(_)) && self.rows.target().old_rows_sql.is_some()
-    }
-
-    /// Deletes what the target holds under the key of a row.
-    pub(crate) async fn delete_old(
-        &self,
-        connection: &mut Connection,
-        row: usize,
-    ) -> Result<(), SinkError> {
-        if let Some(sql) = &self.rows.target().old_rows_sql {
-            self.rows.bind_range(sql, row..row + 1)?.execute(connection).await?;
-        }
-        Ok(())
-    }
-
 pub(crate) fn swallowed(count: u64, sent: u64) -> String {
     format!("the table says that {count} of {sent} rows were written: {SWALLOWED}")
 }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::ops::Range;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, BooleanArray, TimestampMicrosecondArray};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
+use tokio_postgres::CopyInSink;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::check_statement::CheckStatement;
@@ -17,12 +18,15 @@ use super::column::TargetColumn;
 use super::table::TargetTable;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify_write;
+use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::schema::catalog::FINGERPRINT;
 use crate::sink::postgres::schema::wire_format::{Wire, WireCells};
 use crate::sink::{DataError, SinkError};
 
 /// Up to here one pipelined statement is faster than COPY with its extra round trip.
-pub(crate) const FEW_ROWS: usize = 512;
+const FEW_ROWS: usize = 512;
+/// The same in bytes: a statement is in memory three times while it is sent, and COPY goes out in pieces.
+const FEW_BYTES: usize = 1 << 20;
 /// The most rows in one statement of arrays.
 const STATEMENT_ROWS: usize = 4096;
 /// About the most bytes in one statement of arrays.
@@ -99,6 +103,11 @@ impl<'a> EncodedRows<'a> {
 
     pub(crate) fn can_copy(&self) -> bool {
         self.target.can_copy()
+    }
+
+    /// Whether COPY is possible and better than statements.
+    pub(crate) fn is_for_copy(&self) -> bool {
+        self.can_copy() && (self.count > FEW_ROWS || self.bytes > FEW_BYTES)
     }
 
     /// What tells which rows break a constraint of their table.
@@ -220,20 +229,21 @@ impl<'a> EncodedRows<'a> {
         connection.is_out_of_step |= begun.is_err();
         let sink = begun.map_err(failed)?;
         connection.deadline.record_activity();
-        let mut sink = pin!(sink);
-        let mut buffer = BytesMut::with_capacity(COPY_CHUNK + COPY_CHUNK / 8);
-        buffer.put_slice(COPY_HEADER);
+        let buffer = BytesMut::with_capacity(COPY_CHUNK + COPY_CHUNK / 8);
+        let mut pieces = CopyPieces { sink: pin!(sink), buffer, deadline: &connection.deadline };
+        pieces.buffer.put_slice(COPY_HEADER);
         for row in range.clone() {
-            self.write_row(row, &mut buffer)?;
-            if buffer.len() >= COPY_CHUNK {
-                sink.feed(buffer.split().freeze()).await.map_err(failed)?;
-                connection.deadline.record_activity();
-                buffer.reserve(COPY_CHUNK + COPY_CHUNK / 8);
+            pieces.buffer.put_i16(self.cells.len() as i16);
+            for (cells, column) in self.columns() {
+                let begun = cells.begin(row, &mut pieces.buffer);
+                let rest = begun.map_err(|message| self.misfit(column, Some(row), message))?;
+                pieces.put(rest).await.map_err(failed)?;
             }
+            pieces.send_if_full().await.map_err(failed)?;
         }
-        buffer.put_i16(-1);
-        sink.feed(buffer.freeze()).await.map_err(failed)?;
-        let count = sink.finish().await.map_err(failed)?;
+        pieces.buffer.put_i16(-1);
+        pieces.send().await.map_err(failed)?;
+        let count = pieces.sink.finish().await.map_err(failed)?;
         connection.deadline.record_activity();
         Ok(count)
     }
@@ -263,16 +273,39 @@ impl<'a> EncodedRows<'a> {
         })
     }
 
-    fn write_row(&self, row: usize, out: &mut BytesMut) -> Result<(), SinkError> {
-        out.put_i16(self.cells.len() as i16);
-        for (cells, column) in self.cells.iter().zip(&self.target.columns) {
-            cells.write(row, out).map_err(|message| self.misfit(column, Some(row), message))?;
+    fn misfit(&self, column: &TargetColumn, row: Option<usize>, message: String) -> SinkError {
+        SinkError::Data(self.target.misfit(column, row, message))
+    }
+}
+
+/// What a COPY sends: pieces of about [`COPY_CHUNK`] bytes, so that a large value is not in memory once more.
+struct CopyPieces<'c> {
+    sink: Pin<&'c mut CopyInSink<Bytes>>,
+    buffer: BytesMut,
+    deadline: &'c ResponseDeadline,
+}
+
+impl CopyPieces<'_> {
+    async fn put(&mut self, bytes: &[u8]) -> Result<(), tokio_postgres::Error> {
+        for piece in bytes.chunks(COPY_CHUNK) {
+            self.buffer.put_slice(piece);
+            self.send_if_full().await?;
         }
         Ok(())
     }
 
-    fn misfit(&self, column: &TargetColumn, row: Option<usize>, message: String) -> SinkError {
-        SinkError::Data(self.target.misfit(column, row, message))
+    async fn send_if_full(&mut self) -> Result<(), tokio_postgres::Error> {
+        if self.buffer.len() >= COPY_CHUNK {
+            self.send().await?;
+            self.buffer.reserve(COPY_CHUNK + COPY_CHUNK / 8);
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.sink.feed(self.buffer.split().freeze()).await?;
+        self.deadline.record_activity();
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ from .consumer import ConsumerCrash, ConsumerRestart, FrozenConsumer, TwoProcess
 from .environment import BrokerRestart, Partition, PostgresDown, RestUnavailable
 from .forgetting import LaggingStandby, RestoredBackup
 from .numbering import SecondSite, SharedBroker
-from .poison import PoisonEvents
+from .poison import LargeEvents, PoisonEvents
 from .pressure import FullDisks, MemoryPressure, SlowConsumer
 
 FAILURES = {
@@ -30,5 +30,6 @@ FAILURES = {
         RestoredBackup,
         SecondSite,
         PoisonEvents,
+        LargeEvents,
     ]
 }

@@ -71,7 +71,7 @@ class Forgetful(Scenario):
 class LaggingStandby(Forgetful):
     name = "F17"
     title = "asynchronous failover of Postgres to a standby that lacks epochs: their offsets are named, nothing else is lost"
-    settings = {"partitions": True, "config": {"sink.postgres": "breaker_pause = '3s'", "checkpoint": "interval = '1s'"}}
+    settings = {"copies": True, "partitions": True, "config": {"sink.postgres": "breaker_pause = '3s'", "checkpoint": "interval = '1s'"}}
 
     def run(self):
         self.begin(self.size(4_000, 15_000))
@@ -95,7 +95,7 @@ class LaggingStandby(Forgetful):
 class RestoredBackup(Forgetful):
     name = "F18"
     title = "Postgres restored from yesterday while no processor runs: the start names the lost offsets, nothing else is lost"
-    settings = {"config": {"checkpoint": "interval = '1s'"}}
+    settings = {"copies": True, "config": {"checkpoint": "interval = '1s'"}}
 
     def run(self):
         self.begin(self.size(3_000, 15_000))

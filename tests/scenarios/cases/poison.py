@@ -147,34 +147,23 @@ def poisons():
     ]
 
 
-class PoisonEvents(Scenario):
-    name = "F20"
-    title = "poison events of each kind in 256 MiB: each is a dead letter or a right row, everything else lands, one process"
+class OddEvents(Scenario):
+    """Events of which each has a fate of its own, between ordinary ones, and one process that outlives them."""
 
-    @staticmethod
-    def with_notes(folder):
-        (folder / "tables/notes.sql").write_text(NOTES)
-        (folder / "ods/99_notes.sql").write_text(NOTES_LANDING)
-
-    settings = {
-        "memory": "256m",
-        "broker": "max_message_size = 40000000",
-        "config": {"decode": 'unknown_tables = "register"'},
-        "more_config": NOTE_ITEMS,
-        "edit_sql": with_notes,
-    }
+    def odd_events(self):
+        raise NotImplementedError
 
     def run(self):
         events = self.size(1_500, 10_000)
         self.begin(events, "max").acknowledged()
         pid = self.stack.processor_pid()
-        found = poisons()
+        found = self.odd_events()
         path = self.stack.folder / "poison.ndjson"
         path.write_text("".join(poison.line() + "\n" for poison in found))
         generation = Generation(self.stack.run_publisher(path), PoisonRecord(found), len(found))
         self.stack.generations.append(generation)
         check(generation.acknowledged() == len(found), "the broker has taken all of them")
-        self.report.did(f"{len(found)} poison events published")
+        self.report.did(f"{len(found)} such events published")
         self.stack.generate(events, "max", seed=2).acknowledged()
         self.wait_for_all(2 * events + len(found))
         self.judge(events, found)
@@ -187,8 +176,6 @@ class PoisonEvents(Scenario):
         self.everything_is_there()
         peaks = peak, self.stack.memory_mib(peak=True)
         self.report.measured("peak memory", f"{peaks[0]} MiB with what the kernel can read again, {peaks[1]} after a restart")
-        watermark = self.stack.query("SELECT max(watermark) FROM tidemark_ledger")[0][0]
-        check(watermark < "2090", f"the watermark is {watermark}")
 
     def wait_for_all(self, count):
         def all_committed():
@@ -228,3 +215,48 @@ class PoisonEvents(Scenario):
             for table in tables
             for row in self.stack.query(f'SELECT event_id FROM "{table}" WHERE event_id LIKE \'rmid1:%\'')
         }
+
+
+class PoisonEvents(OddEvents):
+    name = "F20"
+    title = "poison events of each kind in 256 MiB: each is a dead letter or a right row, everything else lands, one process"
+
+    @staticmethod
+    def with_notes(folder):
+        (folder / "tables/notes.sql").write_text(NOTES)
+        (folder / "ods/99_notes.sql").write_text(NOTES_LANDING)
+
+    settings = {
+        "memory": "256m",
+        "broker": "max_message_size = 40000000",
+        "config": {"decode": 'unknown_tables = "register"'},
+        "more_config": NOTE_ITEMS,
+        "edit_sql": with_notes,
+    }
+
+    def odd_events(self):
+        return poisons()
+
+    def run(self):
+        super().run()
+        watermark = self.stack.query("SELECT max(watermark) FROM tidemark_ledger")[0][0]
+        check(watermark < "2090", f"the watermark is {watermark}")
+
+
+class LargeEvents(OddEvents):
+    name = "F21"
+    title = "events of 30 MB one after the other in 256 MiB, rows and dead letters: each costs itself, one process"
+    settings = {
+        "memory": "256m",
+        "broker": "max_message_size = 40000000",
+        "config": {"limits": "max_event_bytes = 40000000\nmax_xml_bytes = 40000000"},
+    }
+
+    def odd_events(self):
+        count = self.size(6, 30)
+        text = "x" * 30_000_000
+        rows = [Poison(f"row {n} of 30 MB", order(n, SHIPPING_INFO=f"<a>{text}</a>"), ROW) for n in range(count)]
+        letters = [Poison(f"letter {n} of 30 MB", f"{{{n}{text}", "MALFORMED_JSON") for n in range(count)]
+        # Also in turns.
+        turns = [event for pair in zip(letters[:2], rows[:2]) for event in pair]
+        return rows + letters + turns

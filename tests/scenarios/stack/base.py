@@ -8,7 +8,7 @@ from pathlib import Path
 
 from events import Record
 from prometheus import readiness, scrape
-from waiting import Failed, Skipped, check, wait_for
+from waiting import Failed, check, wait_for
 
 COMMITTED = (
     "SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM (SELECT o FROM tidemark_ledger, unnest(offsets) o "
@@ -102,15 +102,23 @@ class Stack:
 
     def run_publisher(self, path):
         """Starts one that publishes the messages of a file; a handle as of a generator."""
-        raise Skipped(f"own messages are published without {self.kind}")
+        raise NotImplementedError
 
     def back_up(self, database, more=()):
         """A copy of the running database."""
-        raise Skipped(f"databases are copied without {self.kind}")
+        raise NotImplementedError
 
     def start_standby(self, database):
         """A server that follows the database."""
-        raise Skipped(f"a standby is made without {self.kind}")
+        raise NotImplementedError
+
+    def promote(self, database):
+        """The server that has followed takes the place of the one that it has followed."""
+        raise NotImplementedError
+
+    def offsets_of(self, database):
+        """What the ledger of a copy holds that no server runs on."""
+        raise NotImplementedError
 
     def kills_for_memory(self):
         """How many processors the kernel has ended for want of memory."""

@@ -101,6 +101,7 @@ class LocalStack(Stack):
                 '"${POSTGRES_HOST}"': f'"127.0.0.1"\nport = {ports["postgres"]}',
                 "/etc/tidemark/sql": str(self.sql_folder),
                 "file:///var/lib/tidemark/checkpoints": f"file://{folder}/checkpoints/processor",
+                "/var/lib/tidemark/state": f"{folder}/state-{number}",
                 "0.0.0.0:8080": f"127.0.0.1:{self.http_ports[number]}",
             }
             config = self.settings.processor_config(places)

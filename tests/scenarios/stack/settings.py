@@ -37,6 +37,8 @@ class Settings:
     neighbours: float = 0.1
     # Connections of the processor can be cut.
     partitions: bool = False
+    # The database is copied, and the processor ends by itself when that has lost something.
+    copies: bool = False
     # With the REST API.
     api: bool = False
     # MiB of the disks that Postgres and the checkpoints are on; 0: the machine's.

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::pipeline::target_retry::TargetRetry;
 use crate::sink::SinkError;
 use crate::sink::postgres::{
-    LedgerReader, LetterStore, Outbox, PostgresConfig, PostgresSink, SchemaAdmin,
+    LandingPruner, LedgerReader, LetterStore, Outbox, PostgresConfig, PostgresSink, SchemaAdmin,
 };
 use crate::telemetry::Health;
 
@@ -53,6 +53,12 @@ impl PostgresAccess {
     /// If the configuration is wrong; no connection is made.
     pub(super) fn ledger_reader(&self) -> Result<LedgerReader, SinkError> {
         LedgerReader::new(self.config.clone(), self.pipeline.as_str())
+    }
+
+    /// # Errors
+    /// If the configuration is wrong; no connection is made.
+    pub(super) fn landing_pruner(&self) -> Result<LandingPruner, SinkError> {
+        LandingPruner::new(self.config.clone(), self.pipeline.as_str())
     }
 
     pub(super) fn letters(&self) -> LetterStore {

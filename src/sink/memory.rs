@@ -175,10 +175,10 @@ impl Sink for MemorySink {
         since: Option<i64>,
         take: TakeRows<'_>,
     ) -> Result<(), SinkError> {
-        let Landing::History(name) = &table.options.landing else { return Ok(()) };
+        let Some(name) = table.options.landing.target() else { return Ok(()) };
         let newest = newest(table, &self.target.landed(name), since);
         let newest = newest.map_err(|error| SinkError::Unreadable {
-            table: name.clone(),
+            table: name.to_owned(),
             what: error.to_string(),
         })?;
         self.target.state().rows_read.newest += newest.iter().map(Changelog::len).sum::<usize>();
@@ -201,10 +201,10 @@ impl Sink for MemorySink {
         messages: &OffsetSet,
         take: TakeRows<'_>,
     ) -> Result<(), SinkError> {
-        let Landing::History(name) = &table.options.landing else { return Ok(()) };
+        let Some(name) = table.options.landing.target() else { return Ok(()) };
         let changes = changes(table, &self.target.landed(name), messages);
         let changes = changes.map_err(|error| SinkError::Unreadable {
-            table: name.clone(),
+            table: name.to_owned(),
             what: error.to_string(),
         })?;
         self.target.state().rows_read.changes += changes.iter().map(Changelog::len).sum::<usize>();
@@ -220,9 +220,12 @@ impl Sink for MemorySink {
         if self.target.state().fault == CommitFault::Unavailable {
             return Err(unavailable(format!("reading the history of {}", table.name)));
         }
-        let Landing::History(name) = &table.options.landing else { return Ok(Vec::new()) };
+        let Some(name) = table.options.landing.target() else { return Ok(Vec::new()) };
         let rows = history(table, &self.target.landed(name), keys);
-        rows.map_err(|error| SinkError::Unreadable { table: name.clone(), what: error.to_string() })
+        rows.map_err(|error| SinkError::Unreadable {
+            table: name.to_owned(),
+            what: error.to_string(),
+        })
     }
 
     async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError> {
@@ -325,12 +328,16 @@ impl MemorySink {
 impl TargetState {
     fn apply(&mut self, commit: &EpochCommit) -> Result<(), ArrowError> {
         for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
-            if let Landing::History(name) = &changelog.table.options.landing {
-                let landed = self.landing.entry(name.clone()).or_default();
+            if let Some(name) = changelog.table.options.landing.target() {
+                let landed = self.landing.entry(name.to_owned()).or_default();
                 landed.push(changelog.clone());
                 for truncation in &changelog.truncations {
                     let deletes = truncate::deletes(landed, truncation)?;
                     landed.extend(deletes);
+                }
+                if let Landing::Current(_) = changelog.table.options.landing {
+                    // With deletes, which the real one has in another table.
+                    *landed = newest(&changelog.table, landed, None)?;
                 }
             }
         }
@@ -393,6 +400,7 @@ fn unavailable(doing: String) -> SinkError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Operation;
     use crate::sink::conformance::{self, Stage};
 
     struct MemoryStage(MemoryTarget);
@@ -407,7 +415,12 @@ mod tests {
             let at = |batch: &RecordBatch| -> Vec<usize> {
                 columns.iter().map(|name| batch.schema().index_of(name).unwrap()).collect()
             };
-            let landed = self.0.landed(target).into_iter().map(|changelog| changelog.batch);
+            let landed = self.0.landed(target).into_iter().map(|changelog| {
+                let is_gone =
+                    |op: &Operation| target == conformance::KEPT && *op == Operation::Delete;
+                let is_gone: Vec<bool> = changelog.operations.iter().map(is_gone).collect();
+                changelog.without(&is_gone).batch
+            });
             let mut rows: Vec<TextRow> = landed
                 .chain(self.0.result(target))
                 .flat_map(|batch| {

@@ -58,6 +58,8 @@ pub const HEARTBEAT: &str = "cdc_heartbeat_timestamp_seconds";
 pub const READY: &str = "cdc_ready";
 pub const CHECKPOINT_ERRORS: &str = "cdc_checkpoint_errors_total";
 pub const SKIPPED_CHECKPOINTS: &str = "cdc_checkpoint_skipped_epochs_total";
+pub const PRUNED_ROWS: &str = "cdc_pruned_rows_total";
+pub const PRUNING_ERRORS: &str = "cdc_pruning_errors_total";
 pub const ACCEPTED_LOST_EPOCHS: &str = "cdc_accepted_lost_epochs";
 
 /// Tells the recorder what each metric means; it shows as HELP text.
@@ -125,6 +127,14 @@ pub(super) fn describe() {
 }
 
 fn describe_history() {
+    describe_counter!(
+        PRUNED_ROWS,
+        "landed rows that left because they were old and superseded, by table"
+    );
+    describe_counter!(
+        PRUNING_ERRORS,
+        "times that old rows could not leave a landing table, by table"
+    );
     describe_counter!(CHECKPOINT_ERRORS, "checkpoints that could not be written");
     describe_counter!(
         SKIPPED_CHECKPOINTS,

@@ -143,7 +143,7 @@ fn check_target(section: &XmlConfig, tables: &[Arc<Table>], problems: &mut Vec<S
         let names = [table.name.clone(), format!("{}_changes", table.name)];
         names.contains(target)
             || format!("{target}_changes") == table.name
-            || table.options.landing == landing
+            || table.options.landing.target() == Some(landing.as_str())
     };
     if let Some(other) = tables.iter().find(is_taken) {
         problems.push(format!(
@@ -153,8 +153,8 @@ fn check_target(section: &XmlConfig, tables: &[Arc<Table>], problems: &mut Vec<S
     }
 }
 
-fn landing(target: &str) -> Landing {
-    Landing::History(format!("cdc_{target}"))
+fn landing(target: &str) -> String {
+    format!("cdc_{target}")
 }
 
 fn shape(
@@ -258,10 +258,15 @@ fn derived(
 /// whether that one is in memory, so they stay.
 fn options(section: &XmlConfig, parent: &Table, key_width: usize) -> TableOptions {
     let has_one_key = key_width == 1;
-    let lands = parent.options.landing != Landing::None;
+    let landing = match parent.options.landing {
+        Landing::History(_) => Landing::History(landing(&section.target_table)),
+        Landing::Current(_) => Landing::Current(landing(&section.target_table)),
+        Landing::None => Landing::None,
+    };
     TableOptions {
         ttl: parent.options.ttl.filter(|_| has_one_key),
-        landing: if lands { landing(&section.target_table) } else { Landing::None },
+        landing,
+        history: parent.options.history,
         references: has_one_key.then(|| Reference { column: 0, table: parent.name.clone() }),
         ..TableOptions::default()
     }

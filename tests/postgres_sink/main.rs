@@ -9,6 +9,7 @@ mod differences;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 mod faults;
+mod landing;
 mod large_values;
 mod ledger;
 mod pooled;
@@ -33,8 +34,8 @@ use async_trait::async_trait;
 use tidemark::model::Generations;
 use tidemark::resilience::Recovery;
 use tidemark::sink::conformance::{
-    self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage, epoch, log, orders,
-    totals,
+    self, APPENDED, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage, epoch, kept_orders, log,
+    orders, totals,
 };
 use tidemark::sink::postgres::{PostgresConfig, PostgresSink, SchemaAdmin};
 use tidemark::sink::{ResultCounts, Sink, SinkError};
@@ -46,6 +47,11 @@ use postgres::{Durability, PostgresServer};
 const TARGETS: &str = "
 CREATE TABLE orders_history (
   order_id bigint NOT NULL, status varchar(40), amount numeric(15,2),
+  operation text NOT NULL, source_ts timestamp, extra_fields jsonb, event_id text UNIQUE,
+  change_seq bigint NOT NULL, unavailable_columns jsonb, source_scn bigint,
+  processed_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE orders_kept (
+  order_id bigint PRIMARY KEY, status varchar(40), amount numeric(15,2),
   operation text NOT NULL, source_ts timestamp, extra_fields jsonb, event_id text UNIQUE,
   change_seq bigint NOT NULL, unavailable_columns jsonb, source_scn bigint,
   processed_at timestamptz NOT NULL DEFAULT now());
@@ -73,7 +79,7 @@ impl Database {
     async fn sink_at(&self, config: PostgresConfig, queue: &str) -> PostgresSink {
         let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
         sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
-        sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+        sink.check_targets(&[orders(), kept_orders()], &[totals(), log()]).await.unwrap();
         sink.resume().await.unwrap();
         sink
     }
@@ -104,7 +110,7 @@ impl Stage for PostgresStage {
         let config = PostgresConfig { schema, ..self.config.clone() };
         let mut sink = PostgresSink::new(config, PIPELINE, queue).unwrap();
         sink.schema_admin().apply_ods(&files(&[("01_targets.sql", TARGETS)])).await.unwrap();
-        sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+        sink.check_targets(&[orders(), kept_orders()], &[totals(), log()]).await.unwrap();
         Box::new(sink)
     }
 
@@ -310,7 +316,7 @@ async fn tables_that_a_start_has_made_make_room_while_they_are_empty() {
     let dlq = dlq.replacen("cdc_dlq (", "cdc_dlq_new (", 1);
     let all = files(&[("1.sql", TARGETS), ("2.sql", &dlq)]);
     assert_eq!(admin.apply_ods(&all).await.unwrap(), ["1.sql", "2.sql"]);
-    sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap();
+    sink.check_targets(&[orders(), kept_orders()], &[totals(), log()]).await.unwrap();
     let columns = "SELECT count(*) FROM pg_attribute WHERE attname = 'status' AND atttypmod = 44 \
                    AND attrelid = 'orders_history'::regclass";
     let row = client.query_one(columns, &[]).await.unwrap();
@@ -337,7 +343,8 @@ async fn wrong_targets_are_all_named_at_once() {
           region text NOT NULL);
         CREATE TABLE order_totals (order_id bigint UNIQUE, status text);";
     sink.schema_admin().apply_ods(&files(&[("1.sql", targets)])).await.unwrap();
-    let error = sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap_err();
+    let error =
+        sink.check_targets(&[orders(), kept_orders()], &[totals(), log()]).await.unwrap_err();
     assert_eq!(error.recovery(), Recovery::Hold);
     let SinkError::Targets { problems } = error else { panic!("{error:?}") };
     assert_eq!(
@@ -357,7 +364,8 @@ async fn wrong_targets_are_all_named_at_once() {
     let domain =
         "CREATE DOMAIN price AS numeric(15,1); ALTER TABLE orders_history ALTER amount TYPE price";
     server.client().await.batch_execute(domain).await.unwrap();
-    let error = sink.check_targets(&[orders()], &[totals(), log()]).await.unwrap_err();
+    let error =
+        sink.check_targets(&[orders(), kept_orders()], &[totals(), log()]).await.unwrap_err();
     let SinkError::Targets { problems } = error else { panic!("{error:?}") };
     assert_eq!(
         problems[1],

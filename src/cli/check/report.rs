@@ -95,8 +95,16 @@ pub(super) fn text(checked: &Checked, graph: &Graph, warnings: &[String]) -> Str
 fn describe_table(text: &mut String, checked: &Checked, table: &Table, graph: &Graph) {
     // Writing to a String does not fail, here and below.
     let _ = writeln!(text, "  reads   events of {}", table.source);
+    let stays = table.options.history.map_or_else(String::new, |history| {
+        format!(" of the last {}, and the newest of each key", humantime::format_duration(history))
+    });
     let _ = match &table.options.landing {
-        Landing::History(landing) => writeln!(text, "  writes  postgres {landing}, every change"),
+        Landing::History(landing) => {
+            writeln!(text, "  writes  postgres {landing}, every change{stays}")
+        }
+        Landing::Current(landing) => {
+            writeln!(text, "  writes  postgres {landing}, its current rows")
+        }
         Landing::None => writeln!(text, "  writes  nothing"),
     };
     let ttl = match table.options.ttl {

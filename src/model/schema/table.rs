@@ -86,6 +86,8 @@ pub struct TableOptions {
     /// How long a row that does not change stays in memory; `None`: as long as a result needs rows of the table.
     pub ttl: Option<Duration>,
     pub landing: Landing,
+    /// How long landed changes stay that newer ones of their keys have superseded; `None`: for ever.
+    pub history: Option<Duration>,
     /// What becomes of columns that the table does not declare.
     pub new_columns: NewColumns,
     /// Bounds the rows that share a value, such as the items of one order.
@@ -109,6 +111,7 @@ impl Default for TableOptions {
             late: Late::default(),
             ttl: None,
             landing: Landing::default(),
+            history: None,
             new_columns: NewColumns::default(),
             group: None,
             references: None,
@@ -162,9 +165,21 @@ pub enum Late {
 pub enum Landing {
     /// Every change, appended to this target table.
     History(String),
+    /// The current rows are kept in this target table: one of each key.
+    Current(String),
     /// Nowhere; such a table is empty after a restart.
     #[default]
     None,
+}
+
+impl Landing {
+    /// The target table's name; `None` if it lands nowhere.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::History(name) | Self::Current(name) => Some(name),
+            Self::None => None,
+        }
+    }
 }
 
 /// What becomes of columns that a table does not declare.

@@ -10,7 +10,7 @@ use metrics::counter;
 use tracing::warn;
 
 use crate::decode::{RegisteredTables, UnknownTables};
-use crate::model::{Landing, ResultTable, SchemaChange, SourceTable, Table, discovered_tables};
+use crate::model::{ResultTable, SchemaChange, SourceTable, Table, discovered_tables};
 use crate::pipeline::sql_folder::Sql;
 use crate::resilience::chain;
 use crate::sink::SinkError;
@@ -125,10 +125,7 @@ impl Sql {
 
 /// Its name in SQL, and where it lands.
 fn names_of(table: &Table) -> Vec<String> {
-    let landing = match &table.options.landing {
-        Landing::History(name) => Some(name.clone()),
-        Landing::None => None,
-    };
+    let landing = table.options.landing.target().map(str::to_owned);
     std::iter::once(table.name.clone()).chain(landing).collect()
 }
 
@@ -140,7 +137,9 @@ fn clash(table: &Table, declared: &[Arc<Table>]) -> Option<String> {
             || other.name == changes(&table.name)
             || changes(&other.name) == table.name
     });
-    let same_landing = declared.iter().find(|other| other.options.landing == table.options.landing);
+    let same_landing = declared
+        .iter()
+        .find(|other| other.options.landing.target() == table.options.landing.target());
     let Table { name, source, .. } = table;
     match (same_name, same_landing) {
         (Some(other), _) => Some(format!(

@@ -16,7 +16,9 @@ use crate::pipeline::session::start::start;
 use crate::pipeline::tasks::background::BackgroundTask;
 use crate::pipeline::tasks::checkpoint_writer::{CheckpointInputs, Comparing};
 use crate::pipeline::tasks::target_watcher::TargetWatcher;
-use crate::pipeline::tasks::{checkpoint_writer, dead_letter_publisher, outbox_delivery};
+use crate::pipeline::tasks::{
+    checkpoint_writer, dead_letter_publisher, landing_pruner, outbox_delivery,
+};
 use crate::sink::SinkError;
 use crate::source::Source;
 use crate::telemetry::{Condition, Health, Heartbeat};
@@ -43,6 +45,7 @@ struct RunningSession<S: Source> {
     delivery: Option<BackgroundTask>,
     publisher: BackgroundTask,
     checkpoints: BackgroundTask,
+    pruner: Option<BackgroundTask>,
 }
 
 impl<S: Source + 'static> RunningSession<S> {
@@ -91,8 +94,9 @@ impl<S: Source + 'static> RunningSession<S> {
             backlog: Vec::new(),
             in_flight: VecDeque::new(),
         };
+        let pruner = landing_pruner::spawn(access, session_loop.processor.transforms().tables())?;
         health.clear(Condition::State);
-        Ok(Self { session_loop, committer, ending, delivery, publisher, checkpoints })
+        Ok(Self { session_loop, committer, ending, delivery, publisher, checkpoints, pruner })
     }
 
     /// If the committer has stopped because rows were refused: takes the epochs back that the target does not
@@ -157,6 +161,9 @@ impl<S: Source + 'static> RunningSession<S> {
         self.publisher.finish().await;
         health.clear(Condition::DeadLetters);
         self.checkpoints.finish().await;
+        if let Some(pruner) = self.pruner {
+            pruner.finish().await;
+        }
         collector.into_source().close().await;
         // A committer that stopped is why processing stopped, so its error is the one to tell.
         match committed {

@@ -3,6 +3,7 @@
 pub(super) mod background;
 pub(super) mod checkpoint_writer;
 pub(super) mod dead_letter_publisher;
+pub(super) mod landing_pruner;
 pub(super) mod outbox_delivery;
 pub(super) mod replay_watcher;
 pub(super) mod sql_watcher;

@@ -40,9 +40,17 @@ pub(super) async fn newest(
     sink: &mut dyn Sink,
     since: Option<i64>,
 ) -> Vec<(i64, Option<String>, &'static str, u64)> {
-    let table = orders();
+    newest_of(sink, &orders(), since).await
+}
+
+/// The same of one of the tables.
+pub(super) async fn newest_of(
+    sink: &mut dyn Sink,
+    table: &Arc<Table>,
+    since: Option<i64>,
+) -> Vec<(i64, Option<String>, &'static str, u64)> {
     let mut rows = Vec::new();
-    for changelog in sink.bootstrap(&table, since).await.expect("the landing table can be read") {
+    for changelog in sink.bootstrap(table, since).await.expect("the landing table can be read") {
         assert_eq!(changelog.batch.schema(), table.changelog_schema());
         let keys = changelog.batch.column(0).as_primitive::<Int64Type>();
         let status = changelog.batch.column(1).as_string::<i32>();

@@ -87,7 +87,7 @@ pub(super) async fn the_changes_after_a_state_that_was_kept_are_told(stage: &mut
     }
 }
 
-fn order_ids(keys: &[i64]) -> RecordBatch {
+pub(super) fn order_ids(keys: &[i64]) -> RecordBatch {
     let schema = orders().schema().project(&[0]).expect("the key is the first column");
     let keys: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
     RecordBatch::try_new(Arc::new(schema), vec![keys]).expect("the key alone")

@@ -2,6 +2,7 @@
 //! does something else; nothing but tests calls them.
 
 mod bootstrap;
+mod current;
 mod history;
 mod keys;
 mod large;
@@ -9,8 +10,8 @@ mod stage;
 mod truncate;
 
 pub use self::stage::{
-    APPENDED, DEAD_LETTERS, EpochBuilder, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START, Stage,
-    epoch, log, orders, totals,
+    APPENDED, DEAD_LETTERS, EpochBuilder, KEPT, KEYED, LANDING, PIPELINE, QUEUE, SPOOL, START,
+    Stage, epoch, kept_orders, log, orders, totals,
 };
 
 use std::sync::Arc;
@@ -33,6 +34,11 @@ pub async fn check_all<S: Stage>(stage: impl AsyncFn() -> S) {
     truncate::what_an_event_did_not_carry_is_found_in_earlier_ones(&mut stage().await).await;
     history::the_history_of_keys_is_told_in_order(&mut stage().await).await;
     history::the_changes_after_a_state_that_was_kept_are_told(&mut stage().await).await;
+    current::one_row_of_each_key_is_kept(&mut stage().await).await;
+    current::a_truncate_takes_all_older_rows(&mut stage().await).await;
+    for seed in 0..8 {
+        current::current_rows_are_the_newest_changes(&mut stage().await, seed).await;
+    }
     a_failed_epoch_leaves_no_trace(&mut stage().await).await;
     keys::a_key_that_comes_back_ends_as_it_says(&mut stage().await).await;
     an_epoch_without_rows_still_moves_on(&mut stage().await).await;

@@ -22,6 +22,8 @@ pub const PIPELINE: &str = "conformance";
 pub const QUEUE: &str = "changes";
 /// The landing table of [`orders`]: `order_id bigint, status text, amount numeric(15,2)`.
 pub const LANDING: &str = "orders_history";
+/// The landing table of [`kept_orders`], with the same columns and `order_id` as its primary key.
+pub const KEPT: &str = "orders_kept";
 /// The target of [`totals`]: `order_id bigint primary key, status text`.
 pub const KEYED: &str = "order_totals";
 /// The target of [`log`]: `order_id bigint, status text`.
@@ -73,6 +75,23 @@ pub fn orders() -> Arc<Table> {
         },
         origin: TableOrigin::Declared,
         learned: LearnedColumns::default(),
+    })
+}
+
+/// The same of which the current rows are kept.
+pub fn kept_orders() -> Arc<Table> {
+    let Table { columns, key, origin, learned, .. } = Arc::unwrap_or_clone(orders());
+    Arc::new(Table {
+        name: "kept_orders".to_owned(),
+        source: SourceTable { schema: "SALES".to_owned(), table: "KEPT_ORDERS".to_owned() },
+        columns,
+        key,
+        options: TableOptions {
+            landing: Landing::Current(KEPT.to_owned()),
+            ..TableOptions::default()
+        },
+        origin,
+        learned,
     })
 }
 
@@ -173,7 +192,7 @@ impl EpochBuilder {
             queue: QUEUE.to_owned(),
             offsets: changed.chain(others).map(offset).collect(),
             generations: Generations::of_spool(SPOOL),
-            landing: vec![self.changelog()],
+            landing: vec![self.changelog(orders())],
             results: vec![
                 changes_of(totals(), &self.upserts, &self.removed),
                 changes_of(log(), &self.logged, &[]),
@@ -192,8 +211,12 @@ impl EpochBuilder {
         }
     }
 
-    fn changelog(&self) -> Changelog {
-        let table = orders();
+    /// The same changes, of [`kept_orders`] instead of [`orders`].
+    pub fn build_kept(&self) -> EpochCommit {
+        EpochCommit { landing: vec![self.changelog(kept_orders())], ..self.build() }
+    }
+
+    fn changelog(&self, table: Arc<Table>) -> Changelog {
         let (changes, count) = (&self.changes, self.changes.len());
         let ids = || changes.iter().map(|change| change.0 as i64);
         let time: ArrayRef =

@@ -62,7 +62,7 @@ pub(super) async fn what_an_event_did_not_carry_is_found_in_earlier_ones(stage: 
 }
 
 /// The rows' events did not carry the status; the state store has filled it in.
-fn without_status(changelog: Changelog, rows: &[usize]) -> Changelog {
+pub(super) fn without_status(changelog: Changelog, rows: &[usize]) -> Changelog {
     let cells = rows.iter().map(|row| Cell { row: *row, column: 1 });
     Changelog { unchanged: cells.collect(), ..changelog }
 }

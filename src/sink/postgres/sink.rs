@@ -48,10 +48,11 @@ impl PostgresSink {
         queue: impl Into<String>,
     ) -> Result<Self, SinkError> {
         let session = DatabaseSession::new(config)?;
+        let pipeline = pipeline.into();
         Ok(Self {
             queue: queue.into(),
-            preflight: Preflight::new(session.connector().clone()),
-            committer: EpochCommitter::new(session.config(), pipeline.into()),
+            preflight: Preflight::new(session.connector().clone(), pipeline.clone()),
+            committer: EpochCommitter::new(session.config(), pipeline),
             targets: Targets::default(),
             session,
         })
@@ -147,10 +148,10 @@ impl Sink for PostgresSink {
         if target_name(table).is_none() || messages.is_empty() {
             return Ok(());
         }
-        let target = self.targets.landing_of(table)?;
-        let read = async |open: &mut Connection| {
-            changes::read(open, changes::ChangesOf { table, landing: target, messages }, take).await
-        };
+        let schema = self.session.schema().to_owned();
+        let landing = self.targets.landing_of(table)?;
+        let asked = changes::ChangesOf { schema: &schema, table, landing, messages };
+        let read = async |open: &mut Connection| changes::read(open, asked, take).await;
         self.session.with_connection(&format!("reading {}", table.name), read).await
     }
 
@@ -162,14 +163,16 @@ impl Sink for PostgresSink {
         if target_name(table).is_none() || keys.num_rows() == 0 {
             return Ok(Vec::new());
         }
-        let target = self.targets.landing_of(table)?;
-        let read = async |open: &mut Connection| history::read(open, table, target, keys).await;
+        let schema = self.session.schema().to_owned();
+        let landing = self.targets.landing_of(table)?;
+        let asked = history::KeyHistory { schema: &schema, table, landing, keys };
+        let read = async |open: &mut Connection| history::read(open, asked).await;
         self.session.with_connection(&format!("reading the history of {}", table.name), read).await
     }
 
     async fn committed(&mut self, events: &[EventId]) -> Result<HashSet<Offset>, SinkError> {
         let letters = quote::table(&self.session.config().schema, DEAD_LETTERS);
-        let landing = self.targets.event_ids();
+        let landing = self.targets.event_ids(&self.session.config().schema);
         let dead = DeadEvents { table: &letters, pipeline: self.committer.pipeline() };
         let read =
             async |open: &mut Connection| committed::read(open, &landing, dead, events).await;

@@ -11,8 +11,9 @@ use super::dead_letters::letter_table;
 use super::read::committed::EventIds;
 use super::remedies;
 use super::schema::catalog;
-use super::schema::landing_columns::{EVENT_ID, target_name};
-use super::schema::system_tables::DEAD_LETTERS;
+use super::schema::landing_columns::{EVENT_ID, is_current, target_name};
+use super::schema::system_tables::{DEAD_LETTERS, DELETED};
+use super::target::current::{CurrentRows, Owner};
 use super::target::landing;
 use super::target::problem::TargetProblem;
 use super::target::result::{ResultTarget, with_table};
@@ -40,14 +41,19 @@ pub(super) struct TargetSpec {
 
 impl Targets {
     /// Where the events of the tables are landed.
-    pub(super) fn event_ids(&self) -> Vec<EventIds> {
+    pub(super) fn event_ids(&self, schema: &str) -> Vec<EventIds> {
         let tables = &self.spec.tables;
         let of_table = |table: &Arc<Table>| {
             let target = self.landing.get(&table.name)?;
             let column = quote::ident(&table.free_name(EVENT_ID));
             Some(EventIds { table: target.sql_name.clone(), column })
         };
-        tables.iter().filter_map(of_table).collect()
+        // What was deleted from tables of current rows.
+        let deleted = tables.iter().any(|table| is_current(table)).then(|| EventIds {
+            table: quote::table(schema, DELETED),
+            column: quote::ident(EVENT_ID),
+        });
+        tables.iter().filter_map(of_table).chain(deleted).collect()
     }
 
     /// # Errors
@@ -126,9 +132,10 @@ impl Targets {
         self.dead_letters.as_ref().ok_or_else(|| unchecked(DEAD_LETTERS))
     }
 
-    /// The rows of a changelog; `None` for a table that lands nowhere.
+    /// The rows of a changelog of [`current::newest`]; `None` for a table that lands nowhere.
     pub(super) fn landing_write<'a>(
         &'a self,
+        owner: Owner<'_>,
         changelog: &'a Changelog,
         processed_at: SystemTime,
     ) -> Result<Option<RowWrite<'a>>, SinkError> {
@@ -136,6 +143,10 @@ impl Targets {
             return Ok(None);
         }
         let target = self.landing_of(&changelog.table)?;
+        if is_current(&changelog.table) {
+            let rows = CurrentRows::new(owner, &changelog.table, target);
+            return rows.write(changelog, processed_at).map(Some);
+        }
         let rows = landing::rows(changelog, target, processed_at)?;
         Ok(Some(RowWrite {
             rows,

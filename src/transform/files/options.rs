@@ -15,6 +15,8 @@ use crate::model::{
 /// A row that ttl drops must be landed, and stay long enough for events that come somewhat late: a
 /// commit takes seconds, and a source that has a hiccup a little longer.
 const SHORTEST_TTL: Duration = Duration::from_secs(60);
+/// A change that leaves must be of no use to snapshots, letters that come back and messages that the broker brings again.
+const SHORTEST_HISTORY: Duration = Duration::from_secs(3600);
 const DEFAULT_GROUP_LIMIT: usize = 100;
 
 /// Reads the options of a table; unknown ones are refused.
@@ -25,12 +27,10 @@ pub(crate) fn parse_options(
     columns: &[Column],
 ) -> Result<(SourceTable, TableOptions), SqlError> {
     let mut source = None;
-    let mut options = TableOptions {
-        landing: Landing::History(format!("cdc_{table}")),
-        ..TableOptions::default()
-    };
+    let mut options = TableOptions::default();
+    let (mut landing_table, mut lands) = (None, LANDINGS[0].1);
     let (mut group_by, mut limit, mut keep) = (None, None, None);
-    let mut of_event_time = None;
+    let (mut of_event_time, mut of_history) = (None, None);
     for (name, value, at) in pairs(file, create)? {
         let problem = |text: String| file.error(at, format!("option {name}: {text}"));
         let column = || {
@@ -42,6 +42,9 @@ pub(crate) fn parse_options(
         if matches!(name.as_str(), "future" | "late") {
             of_event_time = Some((name.clone(), at));
         }
+        if name == "history" {
+            of_history = Some(at);
+        }
         match name.as_str() {
             "source" => source = Some(source_table(&value).map_err(problem)?),
             "event_time" => {
@@ -51,8 +54,9 @@ pub(crate) fn parse_options(
             "late" => options.late = late(&value).map_err(problem)?,
             "ttl" if value == "none" => options.ttl = None,
             "ttl" => options.ttl = Some(ttl(&value).map_err(problem)?),
-            "landing" => options.landing = landing(&value, options.landing).map_err(problem)?,
-            "landing_table" => options.landing = Landing::History(value.clone()),
+            "landing" => lands = landing(&value).map_err(problem)?,
+            "landing_table" => landing_table = Some((value.clone(), at)),
+            "history" => options.history = Some(history(&value).map_err(problem)?),
             "encodings" => options.encodings = encodings(columns, &value).map_err(problem)?,
             "truncate" => options.truncate = truncate(&value).map_err(problem)?,
             "new_columns" => options.new_columns = new_columns(&value).map_err(problem)?,
@@ -61,7 +65,7 @@ pub(crate) fn parse_options(
             "memory_limit" => options.memory_limit = Some(bytes(&value).map_err(problem)?),
             "group_keep" => keep = Some(count(&value).map_err(problem)?),
             _ => {
-                let known = "source, event_time, future, late, ttl, landing, landing_table, truncate, encodings, new_columns, \
+                let known = "source, event_time, future, late, ttl, landing, landing_table, history, truncate, encodings, new_columns, \
                              group_by, group_limit, group_keep, memory_limit";
                 return Err(problem(format!("is not known; there are {known}")));
             }
@@ -70,6 +74,10 @@ pub(crate) fn parse_options(
     if let Some((name, at)) = of_event_time.filter(|_| options.event_time.is_none()) {
         return Err(file.error(at, format!("option {name} needs option event_time")));
     }
+    let (name, of_name) = landing_table.unzip();
+    options.landing = lands(name.unwrap_or_else(|| format!("cdc_{table}")));
+    check_landing(&options.landing, of_name, of_history)
+        .map_err(|(at, problem)| file.error(at, problem))?;
     options.group = group_bound(group_by, limit, keep).map_err(|text| file.error(None, text))?;
     let source = source.ok_or_else(|| {
         file.error(None, "needs WITH (source = 'SCHEMA.TABLE'): where its events come from")
@@ -77,7 +85,9 @@ pub(crate) fn parse_options(
     Ok((source, options))
 }
 
-type Pair = (String, String, Option<(u64, u64)>);
+/// Line and column.
+type Place = Option<(u64, u64)>;
+type Pair = (String, String, Place);
 
 fn pairs(file: &SqlFile, create: &CreateTable) -> Result<Vec<Pair>, SqlError> {
     let given = match &create.table_options {
@@ -189,6 +199,16 @@ fn ttl(value: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
+fn history(value: &str) -> Result<Duration, String> {
+    let history = duration(value)?;
+    if history < SHORTEST_HISTORY {
+        return Err(format!(
+            "'{value}' is below 1h: changes would leave that late snapshots and letters still need"
+        ));
+    }
+    Ok(history)
+}
+
 fn source_table(value: &str) -> Result<SourceTable, String> {
     match value.split_once('.') {
         Some((schema, table)) if !schema.is_empty() && !table.is_empty() => {
@@ -206,11 +226,34 @@ fn timestamp(columns: &[Column], at: usize) -> Result<usize, String> {
     }
 }
 
-fn landing(value: &str, history: Landing) -> Result<Landing, String> {
-    match value {
-        "history" => Ok(history),
-        "none" => Ok(Landing::None),
-        _ => Err(format!("'{value}' is neither 'history' nor 'none'")),
+/// Where changes go, by the target table's name.
+type Lands = fn(String) -> Landing;
+
+/// The same by what it is called; the first is the default.
+const LANDINGS: [(&str, Lands); 3] =
+    [("history", Landing::History), ("current", Landing::Current), ("none", |_| Landing::None)];
+
+fn landing(value: &str) -> Result<Lands, String> {
+    let known = LANDINGS.iter().find(|(name, _)| *name == value);
+    known
+        .map(|(_, landing)| *landing)
+        .ok_or_else(|| format!("'{value}' is none of 'history', 'current' and 'none'"))
+}
+
+/// The places of the options `landing_table` and `history`, which not every landing may have.
+fn check_landing(
+    landing: &Landing,
+    of_table: Option<Place>,
+    of_history: Option<Place>,
+) -> Result<(), (Place, &'static str)> {
+    match (landing, of_table, of_history) {
+        (Landing::None, Some(at), _) => {
+            Err((at, "option landing_table makes no sense with landing = 'none'"))
+        }
+        (Landing::None | Landing::Current(_), _, Some(at)) => {
+            Err((at, "option history needs landing = 'history': nothing else keeps changes"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -295,6 +338,36 @@ mod tests {
         assert_eq!(truncate(", truncate = 'dlq'"), Ok(Truncate::Dlq));
         let error = truncate(", truncate = 'maybe'").unwrap_err();
         assert!(error.contains("'maybe' is neither"), "{error}");
+    }
+
+    #[test]
+    fn rows_land_as_one_of_three() {
+        let landing = |options| parsed(options).map(|options| options.landing);
+        assert_eq!(landing(""), Ok(Landing::History("cdc_t".to_owned())));
+        let expected = Ok(Landing::Current("x".to_owned()));
+        assert_eq!(landing(", landing_table = 'x', landing = 'current'"), expected);
+        assert_eq!(landing(", landing = 'current', landing_table = 'x'"), expected);
+        assert_eq!(landing(", landing = 'none'"), Ok(Landing::None));
+        let error = parsed(", landing = 'all'").unwrap_err();
+        assert!(error.contains("option landing: 'all' is none of"), "{error}");
+        let error = parsed(", landing_table = 'x', landing = 'none'").unwrap_err();
+        assert!(error.contains("option landing_table makes no sense"), "{error}");
+    }
+
+    #[test]
+    fn a_history_is_bounded_if_there_is_one() {
+        let history = |options| parsed(options).map(|options| options.history);
+        assert_eq!(history(""), Ok(None));
+        assert_eq!(history(", history = '30 days'"), Ok(Some(Duration::from_secs(2_592_000))));
+        for (options, told) in [
+            (", history = '59m'", "option history: '59m' is below 1h"),
+            (", history = 'much'", "option history: expected number at 0"),
+            (", history = '2h', landing = 'none'", "option history needs landing = 'history'"),
+            (", landing = 'current', history = '2h'", "option history needs landing = 'history'"),
+        ] {
+            let error = parsed(options).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::location::{parser_error, span_start};
 use super::options::parse_options;
 use super::sql_file::{SqlError, SqlFile};
-use crate::model::{Column, Landing, LearnedColumns, Reference, Table, TableOptions, TableOrigin};
+use crate::model::{Column, LearnedColumns, Reference, Table, TableOptions, TableOrigin};
 
 /// Reads all table files; every problem of every file is reported.
 ///
@@ -48,8 +48,8 @@ fn check_unique(file: &SqlFile, table: Table, others: &[Arc<Table>]) -> Result<T
             format!("the names {} and {} clash: x_changes is taken for x", other.name, table.name);
         return Err(file.error(None, message));
     }
-    if let Landing::History(target) = &table.options.landing
-        && let Some(other) = others.iter().find(|t| t.options.landing == table.options.landing)
+    if let Some(target) = table.options.landing.target()
+        && let Some(other) = others.iter().find(|t| t.options.landing.target() == Some(target))
     {
         let message = format!("lands in {target}, where the changes of {} land", other.name);
         return Err(file.error(None, message));
@@ -103,7 +103,7 @@ fn parse_table(file: &SqlFile) -> Result<Table, SqlError> {
     }
     let references = parse_reference(file, create, &columns)?;
     let (source, options) = parse_options(file, &name, create, &columns)?;
-    if let Landing::History(target) = &options.landing {
+    if let Some(target) = options.landing.target() {
         check_landing_names(file, target, &columns)?;
     }
     let options = TableOptions { references, ..options };

@@ -13,7 +13,7 @@ use super::channel;
 use super::key_proof::{KnownTables, prove};
 use super::parsed::ParsedTransform;
 use super::undeclared::VisibleColumns;
-use crate::model::{Channel, Landing, ResultMode, ResultTable, Table, TemporalJoin};
+use crate::model::{Channel, ResultMode, ResultTable, Table, TemporalJoin};
 use crate::transform::dataflow::{
     CompileError, IndexRequests, KeyedResult, Multiset, Normalize, Readable, compile,
 };
@@ -262,8 +262,7 @@ fn check_names(
     let is_twin =
         |m: &&MaintainedView| m.table().channel == Channel::Table && m.table().target == *target;
     let twin = earlier.iter().find(is_twin);
-    let landing = Landing::History(target.clone());
-    let landed = tables.iter().find(|t| t.options.landing == landing);
+    let landed = tables.iter().find(|t| t.options.landing.target() == Some(target.as_str()));
     match (twin.map(|m| &m.table().name), landed) {
         (None, None) => Ok(()),
         (Some(twin), _) => {

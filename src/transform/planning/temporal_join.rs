@@ -84,6 +84,18 @@ impl TemporalJoinRewriter<'_> {
                  were: leave out landing = 'none' in sql/tables/{name}.sql"
             ));
         }
+        if let Landing::Current(_) = table.options.landing {
+            return refuse(format!(
+                "looks up {name}, and a restart reads all of its changes to tell what rows have shown: leave out \
+                 landing = 'current' in sql/tables/{name}.sql"
+            ));
+        }
+        if table.options.history.is_some() {
+            return refuse(format!(
+                "looks up {name}, and a restart reads all of its changes to tell what rows have shown: leave out \
+                 history in sql/tables/{name}.sql"
+            ));
+        }
         if table.options.group.is_some() {
             return refuse(format!(
                 "looks up {name}, of which group_limit takes rows out of memory that are still current: \

@@ -146,7 +146,7 @@ fn an_unknown_option_or_a_wrong_value_is_refused_with_its_place() {
     );
     for (option, complaint) in [
         ("ttl = 'soon'", "t.sql:4:3: option ttl: "),
-        ("landing = 'maybe'", "'maybe' is neither 'history' nor 'none'"),
+        ("landing = 'maybe'", "'maybe' is none of 'history', 'current' and 'none'"),
         ("event_time = 'id'", "column id is not a TIMESTAMP"),
         ("event_time = 'nowhere'", "there is no column nowhere"),
         ("group_by = 'nowhere'", "there is no column nowhere"),

@@ -7,4 +7,5 @@ mod forgotten;
 mod kept_state;
 mod ods_files;
 mod pooled;
+mod pruned_history;
 mod queue_depth;

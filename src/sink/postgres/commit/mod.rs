@@ -11,17 +11,20 @@ pub(super) mod schema_changes;
 pub(super) mod transaction;
 pub(super) mod with_savepoints;
 
+use std::borrow::Cow;
+
 use self::drift::TargetDrift;
 use self::ledger::Ledger;
 use self::plan::EpochPlan;
 use self::transaction::{CommitFailure, CommitOutcome, roll_back};
 use self::with_savepoints::RefusalPolicy;
-use crate::model::{Epoch, EpochCommit, LedgerPosition};
+use crate::model::{Changelog, Epoch, EpochCommit, LedgerPosition};
 use crate::resilience::FloodGauge;
 use crate::sink::history::MOST_SINCE;
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::session::DatabaseSession;
 use crate::sink::postgres::config::PostgresConfig;
+use crate::sink::postgres::target::current;
 use crate::sink::postgres::targets::Targets;
 use crate::sink::{LedgerRow, SinkError, new_run_id};
 
@@ -88,8 +91,9 @@ impl EpochCommitter {
         targets: &mut Targets,
         commit: &EpochCommit,
     ) -> Result<(), SinkError> {
+        let landing = &current::newest(&commit.landing)?;
         let mut connection = session.take().await?;
-        let mut written = self.write_once(&mut connection, targets, commit).await;
+        let mut written = self.write_once(&mut connection, targets, commit, landing).await;
         if let Err(CommitFailure::NotCommitted(
             error @ (SinkError::Data(_) | SinkError::Refused { .. }),
         )) = &written
@@ -104,7 +108,7 @@ impl EpochCommitter {
                 roll_back(&mut connection).await?;
             }
             targets.refresh(&connection, &self.schema).await?;
-            written = self.write_again(&mut connection, targets, commit).await;
+            written = self.write_again(&mut connection, targets, commit, landing).await;
         }
         match written {
             Ok(CommitOutcome::Committed) => {}
@@ -137,10 +141,11 @@ impl EpochCommitter {
         connection: &mut Connection,
         targets: &Targets,
         commit: &EpochCommit,
+        landing: &[Cow<'_, Changelog>],
     ) -> Result<CommitOutcome, CommitFailure> {
         let Self { schema, ledger, known_generations, drift, .. } = self;
-        let plan =
-            EpochPlan { ledger, schema, targets, known_generations: *known_generations, commit };
+        let known_generations = *known_generations;
+        let plan = EpochPlan { ledger, schema, targets, known_generations, commit, landing };
         if !commit.mended.is_empty() {
             return plan.repair(connection).await;
         }
@@ -154,10 +159,11 @@ impl EpochCommitter {
         connection: &mut Connection,
         targets: &Targets,
         commit: &EpochCommit,
+        landing: &[Cow<'_, Changelog>],
     ) -> Result<CommitOutcome, CommitFailure> {
         let Self { schema, ledger, known_generations, floods, drift } = self;
-        let plan =
-            EpochPlan { ledger, schema, targets, known_generations: *known_generations, commit };
+        let known_generations = *known_generations;
+        let plan = EpochPlan { ledger, schema, targets, known_generations, commit, landing };
         let policy = RefusalPolicy {
             floods,
             gaps: &mut drift.gaps,

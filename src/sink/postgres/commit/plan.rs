@@ -1,12 +1,16 @@
 //! From what an epoch holds to the parts of its transaction.
 
+use std::borrow::Cow;
+
 use super::ledger::Ledger;
 use super::transaction::EpochWrite;
 use super::{lost_epochs, schema_changes};
-use crate::model::{Channel, EpochCommit, ResultChanges, ResultTable};
+use crate::model::{Changelog, Channel, EpochCommit, ResultChanges, ResultTable};
 use crate::sink::SinkError;
 use crate::sink::postgres::dead_letters::{letter_table, replay_outcomes};
 use crate::sink::postgres::outbox::{self, resends};
+use crate::sink::postgres::schema::landing_columns::is_current;
+use crate::sink::postgres::target::current::{CurrentRows, Owner};
 use crate::sink::postgres::target::row_write::{RowOrigin, RowWrite, TargetWrite, WriteMethod};
 use crate::sink::postgres::target::truncate;
 use crate::sink::postgres::targets::Targets;
@@ -20,6 +24,8 @@ pub(crate) struct EpochPlan<'a> {
     /// Generations of the queue that are surely in the database.
     pub(crate) known_generations: usize,
     pub(crate) commit: &'a EpochCommit,
+    /// What of the changes is to be written.
+    pub(crate) landing: &'a [Cow<'a, Changelog>],
 }
 
 impl<'a> EpochPlan<'a> {
@@ -39,13 +45,7 @@ impl<'a> EpochPlan<'a> {
         if commit.generations.all().len() > self.known_generations {
             write.add([ledger.insert_generations(commit)]);
         }
-        for changelog in commit.landing.iter().filter(|changelog| !changelog.is_empty()) {
-            let row_write = targets.landing_write(changelog, commit.closed_at)?;
-            write.writes.extend(row_write.map(TargetWrite::Rows));
-            if let Some(target) = targets.landing.get(&changelog.table.name) {
-                write.truncates.extend(truncate::statements(changelog, target));
-            }
-        }
+        self.land(&mut write)?;
         for changes in commit.results.iter().filter(|changes| !changes.is_empty()) {
             if changes.table.channel != Channel::Table {
                 self.post(changes, &mut write)?;
@@ -85,6 +85,25 @@ impl<'a> EpochPlan<'a> {
             write.add([schema_changes::insert(schema, &ledger.pipeline, commit)?]);
         }
         Ok(write)
+    }
+
+    /// Adds the landing tables' rows.
+    fn land(&self, write: &mut EpochWrite<'a>) -> Result<(), SinkError> {
+        let Self { ledger, schema, targets, commit, .. } = *self;
+        let owner = Owner { schema, pipeline: &ledger.pipeline };
+        for changelog in self.landing.iter().filter(|changelog| !changelog.is_empty()) {
+            let row_write = targets.landing_write(owner, changelog, commit.closed_at)?;
+            write.writes.extend(row_write.map(TargetWrite::Rows));
+            let Some(target) = targets.landing.get(&changelog.table.name) else { continue };
+            if is_current(&changelog.table) {
+                let rows = CurrentRows::new(owner, &changelog.table, target);
+                write.truncates.extend(changelog.truncations.iter().map(|it| rows.truncate(it)));
+            } else {
+                let statements = truncate::statements(changelog, target, commit.closed_at);
+                write.truncates.extend(statements);
+            }
+        }
+        Ok(())
     }
 
     /// Adds what is to be posted, and notes a new definition.

@@ -4,6 +4,7 @@
 //! reason the CHECK constraints are evaluated; if that is not enough, the rows are written in a transaction that is
 //! rolled back.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::SystemTime;
 
@@ -15,7 +16,8 @@ use crate::sink::postgres::client::session::{Connector, DatabaseSession};
 use crate::sink::postgres::refused_rows::messages::of_landing;
 use crate::sink::postgres::refused_rows::refusal::RowRefusal;
 use crate::sink::postgres::refused_rows::type_checks::landing_misfits;
-use crate::sink::postgres::schema::landing_columns::target_name;
+use crate::sink::postgres::schema::landing_columns::{are_deletes, target_name};
+use crate::sink::postgres::target::current::{self, Owner};
 use crate::sink::postgres::target::row_write::RowWrite;
 use crate::sink::postgres::targets::Targets;
 use crate::sink::{PreflightLevel, RefusedRow, SinkError};
@@ -29,6 +31,7 @@ pub(crate) struct Preflight {
     levels: HashMap<String, (PreflightLevel, u32)>,
     floods: FloodGauge,
     connector: Connector,
+    pipeline: String,
     /// For the rows of two tables at the same time; opened when that is needed.
     second_connection: Option<Connection>,
     /// The last look failed: the tables may not be as they were when they were checked.
@@ -38,11 +41,12 @@ pub(crate) struct Preflight {
 }
 
 impl Preflight {
-    pub(crate) fn new(connector: Connector) -> Self {
+    pub(crate) fn new(connector: Connector, pipeline: String) -> Self {
         Self {
             levels: HashMap::new(),
             floods: FloodGauge::new(connector.config.max_refused_percent),
             connector,
+            pipeline,
             second_connection: None,
             has_failed: false,
             trials_conflict: false,
@@ -64,6 +68,7 @@ impl Preflight {
         landing: &[Changelog],
     ) -> Result<Vec<RefusedRow>, SinkError> {
         let doing = "looking for rows that are refused";
+        let landing = &*current::newest(landing)?;
         let (mut rejected, mut tried) = (rejected_by_types(targets, landing)?, Vec::new());
         let is_stale = self.has_failed || rejected.iter().any(|refusals| !refusals.is_empty());
         if is_stale || landing.iter().any(|it| self.levels.contains_key(&it.table.name)) {
@@ -100,7 +105,7 @@ impl Preflight {
     async fn try_out(
         &mut self,
         connection: &mut Connection,
-        landing: &[Changelog],
+        landing: &[Cow<'_, Changelog>],
         writes: &[Option<RowWrite<'_>>],
     ) -> Result<Vec<TrialResult>, SinkError> {
         let mut second = self.second_connection.take().filter(|second| !second.is_closed());
@@ -138,26 +143,33 @@ impl Preflight {
     fn trial_writes<'a>(
         &self,
         targets: &'a Targets,
-        landing: &'a [Changelog],
+        landing: &'a [Cow<'a, Changelog>],
     ) -> Result<Vec<Option<RowWrite<'a>>>, SinkError> {
-        let encode = |changelog: &'a Changelog| {
+        let owner = Owner { schema: &self.connector.config.schema, pipeline: &self.pipeline };
+        let encode = |changelog: &'a Cow<'a, Changelog>| {
             if !self.levels.contains_key(&changelog.table.name) {
                 return Ok(None);
             }
-            targets.landing_write(changelog, SystemTime::UNIX_EPOCH)
+            targets.landing_write(owner, changelog, SystemTime::UNIX_EPOCH)
         };
         landing.iter().map(encode).collect()
     }
 
     fn tasks<'a>(
         &self,
-        landing: &[Changelog],
+        landing: &[Cow<'_, Changelog>],
         writes: &'a [Option<RowWrite<'a>>],
     ) -> Vec<TrialTask<'a>> {
-        let task = |(at, (changelog, write)): (usize, (&Changelog, &'a Option<RowWrite<'a>>))| {
-            let (level, _) = self.levels.get(&changelog.table.name)?;
-            Some(TrialTask { at, row_write: write.as_ref()?, level: *level })
-        };
+        let task =
+            |(at, (changelog, write)): (usize, (&Cow<'_, Changelog>, &'a Option<RowWrite<'a>>))| {
+                let (level, _) = self.levels.get(&changelog.table.name)?;
+                let before = at.checked_sub(1).filter(|before| {
+                    let before = &landing[*before];
+                    before.table.name == changelog.table.name && are_deletes(before)
+                });
+                let before = before.and_then(|before| writes[before].as_ref());
+                Some(TrialTask { at, before, row_write: write.as_ref()?, level: *level })
+            };
         landing.iter().zip(writes).enumerate().filter_map(task).collect()
     }
 
@@ -181,9 +193,9 @@ impl Preflight {
 /// For each changelog the rows that the types of its target refuse.
 fn rejected_by_types(
     targets: &Targets,
-    landing: &[Changelog],
+    landing: &[Cow<'_, Changelog>],
 ) -> Result<Vec<Vec<RowRefusal>>, SinkError> {
-    let misfits = |changelog: &Changelog| {
+    let misfits = |changelog: &Cow<'_, Changelog>| {
         if target_name(&changelog.table).is_none() {
             return Ok(Vec::new());
         }
@@ -195,6 +207,8 @@ fn rejected_by_types(
 /// A changelog to be looked at, by its place in the epoch.
 struct TrialTask<'a> {
     at: usize,
+    /// Deletes of the same table, which make room.
+    before: Option<&'a RowWrite<'a>>,
     row_write: &'a RowWrite<'a>,
     level: PreflightLevel,
 }
@@ -230,7 +244,7 @@ async fn run(
 ) -> Result<Vec<TrialResult>, SinkError> {
     let mut found = Vec::new();
     for task in tasks {
-        let refusals = try_out(connection, task.row_write, task.level).await?;
+        let refusals = try_out(connection, task.before, task.row_write, task.level).await?;
         found.push(TrialResult { at: task.at, refusals });
     }
     Ok(found)

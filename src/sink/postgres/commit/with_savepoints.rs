@@ -144,13 +144,17 @@ pub(crate) async fn begin(connection: &mut Connection) -> Result<(), SinkError> 
     begun.map_err(|error| classify("beginning a transaction", error))
 }
 
-/// Which rows would be refused if they were written now, as far as `level` goes; writes nothing.
+/// Which rows would be refused if they were written now, as far as `level` goes, and after `before`; writes nothing.
 pub(crate) async fn try_out(
     connection: &mut Connection,
+    before: Option<&RowWrite<'_>>,
     row_write: &RowWrite<'_>,
     level: PreflightLevel,
 ) -> Result<Vec<RowRefusal>, SinkError> {
     begin(connection).await?;
+    if let Some(before) = before.filter(|_| level == PreflightLevel::Trial) {
+        let _refused_alone = write_fitting(connection, before).await?;
+    }
     let mut refusals = rejected_upfront(connection, row_write).await?;
     if level == PreflightLevel::Trial {
         refusals = write_others(connection, row_write, refusals, Aim::Trial).await?;

@@ -25,12 +25,12 @@ use crate::sink::postgres::client::quote;
 use crate::sink::postgres::client::response_deadline::ResponseDeadline;
 use crate::sink::postgres::config::PostgresConfig;
 use crate::sink::postgres::remedies;
-use crate::sink::postgres::schema::{landing_columns, made_at_start};
+use crate::sink::postgres::schema::{catalog, landing_columns, made_at_start};
 use crate::sink::postgres::target::problem::TargetProblem;
 use crate::sink::postgres::targets::{TargetSpec, Targets};
 
-/// Connections of one processor: commits, look-ups, the outbox, dead letters twice, and a check of an edit.
-const CONNECTIONS: i64 = 6;
+/// Connections of one processor: commits, look-ups, the outbox, dead letters twice, old changes, and a check of an edit.
+const CONNECTIONS: i64 = 7;
 /// Below so much free space, or below a twentieth of the disk, the disk is about full.
 const LOW_SPACE: u64 = 1 << 30;
 
@@ -211,17 +211,12 @@ async fn targets(
     Ok(problems.iter().map(finding).collect())
 }
 
-/// Look-ups go by key, and by the column of a reference; without an index each reads the whole table.
+/// Look-ups go by key, by the column of a reference, and by time if old rows leave; without an index each reads the whole table.
 async fn indexes(
     client: &Client,
     schema: &str,
     tables: &[Arc<Table>],
 ) -> Result<Vec<Finding>, Error> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisvalid \
-               AND i.indpred IS NULL AND (SELECT array_agg(a.attname::text ORDER BY k.at) \
-               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, at) \
-               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-               WHERE k.at <= cardinality($2::text[])) = $2::text[])";
     let mut findings = Vec::new();
     for table in tables {
         let Some(name) = landing_columns::target_name(table) else { continue };
@@ -230,19 +225,8 @@ async fn indexes(
         if !exists.try_get::<_, bool>(0)? {
             continue;
         }
-        let column = |at: &usize| table.columns[*at].name.clone();
-        let mut by_key: Vec<String> = table.key.iter().map(column).collect();
-        let seq = table.free_name(landing_columns::CHANGE_SEQ);
-        by_key.push(seq.clone());
-        let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
-        let mut wanted = vec![(by_key, format!("{key}, {} DESC", quote::ident(&seq)))];
-        if let Some(reference) = &table.options.references {
-            let by = column(&reference.column);
-            wanted.push((vec![by.clone()], quote::ident(&by)));
-        }
-        for (columns, list) in wanted {
-            let there = client.query_one(sql, &[&landed, &columns]).await?;
-            if !there.try_get::<_, bool>(0)? {
+        for (columns, list) in landing_columns::indexed(table) {
+            if !catalog::has_index(client, &landed, &columns).await? {
                 findings.push(Finding::problem(
                     format!("{name} has no index on ({})", columns.join(", ")),
                     format!("CREATE INDEX ON {landed} ({list});"),
@@ -274,7 +258,7 @@ mod tests {
         let of_role = connections(50, Some(2), "u", 100);
         assert!(of_role.fix.unwrap().starts_with("ALTER ROLE \"u\" CONNECTION LIMIT"));
         let of_server = connections(1, Some(90), "u", 100).fix.unwrap();
-        assert_eq!(of_server, "ALTER SYSTEM SET max_connections = 105; then restart the server");
+        assert_eq!(of_server, "ALTER SYSTEM SET max_connections = 106; then restart the server");
     }
 
     #[test]

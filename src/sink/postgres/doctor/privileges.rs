@@ -13,6 +13,9 @@ const ALL: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
 /// Of tables that rows are only added to.
 const APPEND: &[&str] = &["SELECT", "INSERT"];
 
+/// Of tables that old rows leave.
+const PRUNE: &[&str] = &["SELECT", "INSERT", "DELETE"];
+
 /// The user and the schema.
 pub(super) struct SchemaRights {
     user: String,
@@ -133,10 +136,17 @@ pub(super) async fn tables(
     schema: &str,
     wanted: &Requirements<'_>,
 ) -> Result<Vec<TableRights>, Error> {
-    let landed = wanted.tables.iter().filter_map(|table| landing_columns::target_name(table));
+    let landed = wanted.tables.iter().filter_map(|table| {
+        let needed = match (landing_columns::is_current(table), table.options.history) {
+            (true, _) => ALL,
+            (false, Some(_)) => PRUNE,
+            (false, None) => APPEND,
+        };
+        landing_columns::target_name(table).map(|name| (name, needed))
+    });
     let results = with_table(wanted.results).map(|result| (result.target.as_str(), ALL));
     let own = AFTER_FILES.iter().map(|(name, _)| (*name, ALL));
-    let needs = landed.map(|name| (name, APPEND)).chain(results).chain(own);
+    let needs = landed.chain(results).chain(own);
     let sql = "SELECT ARRAY(SELECT p FROM unnest($3::text[]) AS p WHERE NOT has_table_privilege(c.oid, p)) \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1 AND c.relname = $2";

@@ -11,7 +11,8 @@ use crate::model::{Offset, OffsetSet, Table};
 use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
-use crate::sink::postgres::schema::landing_columns::EVENT_ID;
+use crate::sink::postgres::schema::landing_columns::{EVENT_ID, is_current};
+use crate::sink::postgres::target::current::deleted_rows;
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{SinkError, TakeRows};
 
@@ -21,6 +22,7 @@ const MOST_RANGES: usize = 64;
 /// Whose changes are read.
 #[derive(Clone, Copy)]
 pub(crate) struct ChangesOf<'a> {
+    pub(crate) schema: &'a str,
     pub(crate) table: &'a Arc<Table>,
     pub(crate) landing: &'a TargetTable,
     pub(crate) messages: &'a OffsetSet,
@@ -30,7 +32,7 @@ pub(crate) struct ChangesOf<'a> {
 /// memory.
 pub(crate) async fn read(
     connection: &mut Connection,
-    ChangesOf { table, landing, messages }: ChangesOf<'_>,
+    ChangesOf { schema, table, landing, messages }: ChangesOf<'_>,
     take: TakeRows<'_>,
 ) -> Result<(), SinkError> {
     let doing = format!("reading {}", landing.name);
@@ -38,12 +40,16 @@ pub(crate) async fn read(
     let mut messages = messages.clone();
     messages.coarsen(MOST_RANGES);
     // An id is the message, and for some rows `#` and a number behind it: in any collation it is below the next message.
-    let sql = format!(
-        "SELECT {columns} FROM {landing} AS newest WHERE newest.{id} >= $1 AND newest.{id} < $2",
-        columns = snapshot::newest_columns(table, Some(landing)),
-        landing = landing.sql_name,
-        id = quote::ident(&table.free_name(EVENT_ID)),
+    let (columns, landed) = (snapshot::newest_columns(table, Some(landing)), &landing.sql_name);
+    let id = quote::ident(&table.free_name(EVENT_ID));
+    let mut sql = format!(
+        "SELECT {columns} FROM {landed} AS newest WHERE newest.{id} >= $1 AND newest.{id} < $2"
     );
+    if is_current(table) {
+        let is_asked = "gone.event_id >= $1 AND gone.event_id < $2";
+        let deleted = deleted_rows(schema, table, landed, is_asked);
+        sql += &format!(" UNION ALL SELECT {columns} FROM (SELECT was.* FROM {deleted}) AS newest");
+    }
     connection.begin_long(snapshot::READ_ONLY).await.map_err(failed)?;
     let mut read = snapshot::ReadRows::new(table, &landing.name, take);
     'ranges: for (first, last) in messages.ranges() {

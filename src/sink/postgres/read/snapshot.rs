@@ -24,12 +24,14 @@ use crate::sink::postgres::client::connection::Connection;
 use crate::sink::postgres::client::error::classify;
 use crate::sink::postgres::client::quote;
 use crate::sink::postgres::schema::landing_columns::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, target_name,
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, is_current,
+    target_name,
 };
 use crate::sink::postgres::schema::numeric;
 use crate::sink::postgres::schema::wire_format::{
     POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, Wire,
 };
+use crate::sink::postgres::target::current::{deleted_rows, is_still_deleted};
 use crate::sink::postgres::target::table::TargetTable;
 use crate::sink::{BOOTSTRAP_BYTES, BOOTSTRAP_ROWS, SinkError, TakeRows};
 
@@ -56,7 +58,15 @@ pub(crate) async fn read(
     let failed = |error| classify(&doing, error);
     connection.begin_long(READ_ONLY).await.map_err(failed)?;
     let columns = newest_columns(table, target);
-    let sql = select(table, &columns, &quote::table(schema, name), since.is_some());
+    let landed = quote::table(schema, name);
+    let newest = if is_current(table) {
+        let is_it = is_still_deleted(table, &landed);
+        let deleted = deleted_rows(schema, table, &landed, &is_it);
+        format!("SELECT * FROM {landed} UNION ALL SELECT was.* FROM {deleted}")
+    } else {
+        newest_of_all(table, &landed)
+    };
+    let sql = select(table, &columns, &newest, since.is_some());
     let since = since.map(|since| since.saturating_sub(POSTGRES_EPOCH_MICROS));
     let since = since.iter().map(|since| (since, Type::INT8));
     let rows = connection.client.query_typed_raw(&sql, since).await.map_err(failed)?;
@@ -76,7 +86,9 @@ pub(crate) async fn read(
 /// that the newest change did not carry is looked up in the changes before it.
 pub(crate) fn newest_columns(table: &Table, target: Option<&TargetTable>) -> String {
     let column = |name: &str| format!("newest.{}", quote::ident(name));
-    let landing = target.filter(|target| target.has_column(&table.free_name(UNAVAILABLE)));
+    // Current rows have all values that are known.
+    let landing = target
+        .filter(|target| !is_current(table) && target.has_column(&table.free_name(UNAVAILABLE)));
     let declared = table.declared().iter().enumerate().map(|(at, declared)| {
         let natural = Wire::natural(&declared.data_type).map(Wire::sql);
         let value = match landing.filter(|_| !table.key.contains(&at)) {
@@ -155,18 +167,23 @@ fn carried(table: &Table, landing: &str, column: &str) -> String {
     )
 }
 
-fn select(table: &Table, columns: &str, landing: &str, has_since: bool) -> String {
+/// The newest of all changes of each key.
+fn newest_of_all(table: &Table, landed: &str) -> String {
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
-    let own_name = |name: &str| quote::ident(&table.free_name(name));
-    let (seq, ts) = (own_name(CHANGE_SEQ), own_name(SOURCE_TS));
+    let seq = quote::ident(&table.free_name(CHANGE_SEQ));
+    format!("SELECT DISTINCT ON ({key}) * FROM {landed} ORDER BY {key}, {seq} DESC")
+}
+
+/// `newest` is a query.
+fn select(table: &Table, columns: &str, newest: &str, has_since: bool) -> String {
+    let ts = quote::ident(&table.free_name(SOURCE_TS));
     // Positions and times disagree at times: first the newest by position, then its time.
     let recent = format!(
         "WHERE newest.{ts}::timestamp >= \
          'epoch'::timestamp + make_interval(days => 10957) + $1::bigint * interval '1 microsecond'"
     );
     format!(
-        "SELECT {columns} FROM (SELECT DISTINCT ON ({key}) * FROM {landing} \
-         ORDER BY {key}, {seq} DESC) AS newest {}",
+        "SELECT {columns} FROM ({newest}) AS newest {}",
         if has_since { recent.as_str() } else { "" },
     )
 }

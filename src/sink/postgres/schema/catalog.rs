@@ -125,6 +125,22 @@ pub(crate) async fn exists(client: &Client, schema: &str, table: &str) -> Result
     client.query_typed_one(EXISTS, &place).await?.try_get(0)
 }
 
+/// Whether an index of a table (quoted) begins with these columns.
+pub(crate) async fn has_index(
+    client: &Client,
+    table: &str,
+    columns: &[String],
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisvalid \
+               AND i.indpred IS NULL AND (SELECT array_agg(a.attname::text ORDER BY k.at) \
+               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, at) \
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+               WHERE k.at <= cardinality($2::text[])) = $2::text[])";
+    let asked: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&table, Type::TEXT), (&columns, Type::TEXT_ARRAY)];
+    client.query_typed_one(sql, &asked).await?.try_get(0)
+}
+
 /// `None` if there is no such table.
 pub(crate) async fn read(
     client: &Client,

@@ -9,7 +9,7 @@ use super::catalog;
 use super::column_types::{STAMP, type_name};
 use super::landing_columns::{
     CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, MAX_NAME, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE,
-    target_name,
+    indexed, is_current, target_name,
 };
 use super::made_at_start::{CURRENT, mark};
 use crate::model::{ResultMode, ResultTable, Table};
@@ -89,7 +89,7 @@ pub fn landing_definition(schema: &str, table: &Table) -> Option<String> {
 /// A landing table: what is made, and its name.
 struct LandingDefinition<'a> {
     name: &'a str,
-    /// The table, the index that the newest row of a key is found by, and that of the rows that reference one.
+    /// The table, and the indexes that its rows are found by.
     table: String,
     /// Its name; `None` for a discovered table, or where PostgreSQL would cut it off.
     view: Option<String>,
@@ -107,16 +107,16 @@ impl<'a> LandingDefinition<'a> {
             format!("{} {data_type}{constraint}", quote::ident(&column.name))
         });
         let lines = own.iter().map(|(name, rest)| format!("{} {rest}", quote::ident(name)));
-        let lines: Vec<String> = declared.chain(lines).collect();
         let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));
+        let is_current = is_current(table);
+        let lines = declared.chain(lines).chain(is_current.then(|| format!("PRIMARY KEY ({key})")));
+        let lines: Vec<String> = lines.collect();
+        let storage = if is_current { ROOM_FOR_UPDATES } else { "" };
         let seq = quote::ident(&table.free_name(CHANGE_SEQ));
-        let mut text = format!(
-            "CREATE TABLE IF NOT EXISTS {place} (\n  {}\n);\nCREATE INDEX ON {place} ({key}, {seq} DESC);",
-            lines.join(",\n  ")
-        );
-        if let Some(reference) = &table.options.references {
-            let column = quote::ident(&table.columns[reference.column].name);
-            text.push_str(&format!("\nCREATE INDEX ON {place} ({column});"));
+        let mut text =
+            format!("CREATE TABLE IF NOT EXISTS {place} (\n  {}\n){storage};", lines.join(",\n  "));
+        for (_, list) in indexed(table) {
+            text.push_str(&format!("\nCREATE INDEX ON {place} ({list});"));
         }
         let view = Some(format!("{name}{CURRENT}"));
         // The columns of a discovered table may still get other types, which a view would not let them.
@@ -128,10 +128,13 @@ impl<'a> LandingDefinition<'a> {
         let columns = quote::idents(columns.chain(shown));
         let operation = quote::ident(&operation);
         let view_text = view.as_deref().map_or_else(String::new, |view| {
+            let view = quote::table(schema, view);
+            if is_current {
+                return format!("\nCREATE VIEW {view} AS\nSELECT {columns}\nFROM {place};");
+            }
             format!(
-                "\nCREATE VIEW {} AS\nSELECT {columns}\nFROM (SELECT DISTINCT ON ({key}) {columns}, {operation} \
-                 FROM {place} ORDER BY {key}, {seq} DESC) newest\nWHERE {operation} <> 'd';",
-                quote::table(schema, view)
+                "\nCREATE VIEW {view} AS\nSELECT {columns}\nFROM (SELECT DISTINCT ON ({key}) {columns}, {operation} \
+                 FROM {place} ORDER BY {key}, {seq} DESC) newest\nWHERE {operation} <> 'd';"
             )
         });
         Some(Self { name, table: text, view, view_text })
@@ -252,6 +255,22 @@ mod tests {
              \"ods\".\"orders_history\" ORDER BY \"order_id\", \"change_seq\" DESC) newest\nWHERE \
              \"operation\" <> 'd';"
         );
+    }
+
+    #[test]
+    fn a_table_of_current_rows_has_their_key() {
+        let mut orders = crate::sink::conformance::kept_orders();
+        let sql = landing_definition("ods", &orders).unwrap();
+        assert!(
+            sql.contains("PRIMARY KEY (\"order_id\")\n) WITH (fillfactor = 70);\nCREATE VIEW"),
+            "{sql}"
+        );
+        assert!(sql.ends_with("\nFROM \"ods\".\"orders_kept\";"), "{sql}");
+        let table = Arc::make_mut(&mut orders);
+        table.options.landing = crate::model::Landing::History("h".to_owned());
+        table.options.history = Some(std::time::Duration::from_secs(86_400));
+        let sql = landing_definition("ods", &orders).unwrap();
+        assert!(sql.contains("CREATE INDEX ON \"ods\".\"h\" (\"processed_at\");"), "{sql}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) const RESULTS: &str = "tidemark_results";
 pub(crate) const GAPS: &str = "tidemark_gaps";
 pub(crate) const SCHEMA_CHANGES: &str = "tidemark_schema_changes";
 pub(crate) const LOST_EPOCHS: &str = "tidemark_lost_epochs";
+pub(crate) const PRUNED: &str = "tidemark_pruned";
+pub(crate) const DELETED: &str = "tidemark_deleted";
 pub(crate) const OUTBOX: &str = "tidemark_outbox";
 pub(crate) const MIGRATIONS: &str = "tidemark_migrations";
 /// The only one that others write to as well.
@@ -62,6 +64,16 @@ pipeline text NOT NULL, accepted_epoch bigint NOT NULL, first_epoch bigint, last
 epochs bigint NOT NULL, messages bigint NOT NULL, offsets jsonb NOT NULL, landed jsonb NOT NULL, \
 opened_at timestamptz, committed_at timestamptz, accepted_at timestamptz NOT NULL DEFAULT now(), \
 PRIMARY KEY (pipeline, accepted_epoch)";
+/// Up to when rows of a landing table have been looked at since they are old, and since they may supersede old ones.
+const PRUNED_DDL: &str = "\
+pipeline text NOT NULL, landing text NOT NULL, aged_to timestamptz, landed_to timestamptz NOT NULL, \
+PRIMARY KEY (pipeline, landing)";
+/// The newest delete of each key of a table of current rows; `change` has what a row of that table would have. The key is an array of its
+/// values.
+const DELETED_DDL: &str = "\
+landing text NOT NULL, key jsonb NOT NULL, pipeline text NOT NULL, epoch bigint, event_id text NOT NULL, \
+change_seq bigint NOT NULL, change jsonb NOT NULL, deleted_at timestamptz NOT NULL DEFAULT now(), \
+PRIMARY KEY (landing, key)";
 /// What is to be posted to the REST API, in the order of `id`. Rows of `is_once` stay when they are delivered, so
 /// that their keys are never posted again.
 const OUTBOX_DDL: &str = "\
@@ -94,6 +106,8 @@ pub(crate) const AFTER_FILES: &[(&str, &str)] = &[
     (GAPS, GAPS_DDL),
     (SCHEMA_CHANGES, SCHEMA_CHANGES_DDL),
     (LOST_EPOCHS, LOST_EPOCHS_DDL),
+    (PRUNED, PRUNED_DDL),
+    (DELETED, DELETED_DDL),
     (OUTBOX, OUTBOX_DDL),
     (DEAD_LETTERS, DEAD_LETTERS_DDL),
 ];
@@ -103,7 +117,9 @@ pub(crate) const OPEN_REQUESTS: &str = "(pipeline, (properties->>'lane')) WHERE 
 
 /// Name, table and definition. What waits in the outbox is found without the rows that stay in it, refused
 /// requests by their keys, and letters by their state, also where their table is not made by the shipped files.
-const INDEXES: [(&str, &str, &str); 8] = [
+const INDEXES: [(&str, &str, &str); 10] = [
+    ("tidemark_deleted_events", DELETED, "(event_id)"),
+    ("tidemark_deleted_epochs", DELETED, "(landing, epoch)"),
     ("tidemark_outbox_waiting", OUTBOX, "(pipeline, id) WHERE delivered_at IS NULL"),
     ("tidemark_refused_requests", DEAD_LETTERS, OPEN_REQUESTS),
     // As the shipped files name them.

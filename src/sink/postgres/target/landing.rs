@@ -1,4 +1,4 @@
-//! Landing tables: every change of a source table, appended.
+//! Landing tables: every change of a source table, appended, or its current rows.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,13 +8,15 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::problem::TargetProblem;
+use super::result::unique_key;
 use super::rows::EncodedRows;
 use super::table::{ColumnSpec, Fidelity, FoundTable, TargetTable, equal_keys};
 use crate::model::{Changelog, PromotedColumn, Scn, SystemColumn, Table, take_out_promoted};
 use crate::sink::SinkError;
 use crate::sink::postgres::schema::column_types::field_type;
 use crate::sink::postgres::schema::landing_columns::{
-    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE,
+    CHANGE_SEQ, EVENT_ID, EXTRA_FIELDS, OPERATION, SOURCE_SCN, SOURCE_TS, UNAVAILABLE, are_deletes,
+    is_current,
 };
 
 /// A column that is written. The order of [`LandingColumn::list`] is that of the checked target and of the rows.
@@ -119,6 +121,11 @@ pub(crate) fn check(
     let before = problems.len();
     let target = TargetTable::check(found, &wanted, problems);
     let key: Vec<&str> = table.key.iter().map(|at| table.columns[*at].name.as_str()).collect();
+    if is_current(table)
+        && let Err(problem) = unique_key(found, &key)
+    {
+        problems.push(problem);
+    }
     let equal = equal_keys(found, &key).into_iter();
     // What changes a key also has another equality: one sentence is enough.
     let is_new = |problem: &TargetProblem| {
@@ -159,7 +166,10 @@ pub(crate) fn limited_columns(
     changelog: &Changelog,
     target: &TargetTable,
 ) -> Result<Vec<(usize, ArrayRef)>, SinkError> {
-    let is_limited = |at: &usize| target.columns[*at].is_limited();
+    // Of a row that is deleted from a table of current rows nothing is written but its key.
+    let is_deleted = are_deletes(changelog);
+    let is_written = |at: &usize| !is_deleted || changelog.table.key.contains(at);
+    let is_limited = |at: &usize| is_written(at) && target.columns[*at].is_limited();
     let count = LandingColumn::list(&changelog.table, |column| {
         target.has_column(&column.name(&changelog.table))
     })
@@ -170,7 +180,7 @@ pub(crate) fn limited_columns(
 }
 
 /// The columns of a landing table that are `wanted`, by their places, without the stamp.
-fn arrays(
+pub(super) fn arrays(
     changelog: &Changelog,
     target: &TargetTable,
     wanted: impl Fn(usize) -> bool,

@@ -2,6 +2,7 @@
 
 pub(super) mod check_statement;
 pub(super) mod column;
+pub(super) mod current;
 pub(super) mod landing;
 pub(super) mod problem;
 pub(super) mod result;

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 
 use super::column::TargetColumn;
 use super::problem::TargetProblem;
-use super::row_write::{DeleteSql, MendSql, RowOrigin, RowWrite, WriteMethod};
+use super::row_write::{CheckedSql, MendSql, RowOrigin, RowWrite, WriteMethod};
 use super::rows::{BoundStatement, EncodedRows};
 use super::table::{ColumnSpec, Fidelity, FoundTable, TargetTable, equal_keys};
 use crate::model::{Channel, ColumnSet, PriorRow, ResultChanges, ResultMode, ResultTable};
@@ -33,7 +33,7 @@ struct Keyed {
     upsert: WriteMethod,
     /// As `upsert_sql`, for rows that differ from what is there.
     mend_sql: MendSql,
-    delete_sql: DeleteSql,
+    delete_sql: CheckedSql,
     /// The key columns alone, in key order.
     key: TargetTable,
     /// Positions of the key columns in the target, in key order.
@@ -190,7 +190,7 @@ impl ResultTarget {
     pub(crate) fn deletes(
         &self,
         changes: &ResultChanges,
-    ) -> Result<Option<(EncodedRows<'_>, &DeleteSql)>, SinkError> {
+    ) -> Result<Option<(EncodedRows<'_>, &CheckedSql)>, SinkError> {
         let Some(keyed) = self.keyed.as_ref().filter(|_| changes.deletes.num_rows() > 0) else {
             return Ok(None);
         };
@@ -262,7 +262,10 @@ impl Sorted {
 }
 
 /// The unique index that makes `ON CONFLICT` of these columns possible.
-fn unique_key<'a>(found: &FoundTable<'a>, key: &[&str]) -> Result<&'a UniqueKey, TargetProblem> {
+pub(super) fn unique_key<'a>(
+    found: &FoundTable<'a>,
+    key: &[&str],
+) -> Result<&'a UniqueKey, TargetProblem> {
     let FoundTable { name, catalog, .. } = *found;
     let place = || (name.to_owned(), key.iter().map(|column| (*column).to_owned()).collect());
     let mut sorted = key.to_vec();
@@ -354,12 +357,12 @@ fn may_keep_out(catalog: &CatalogTable, target: &TargetTable) -> bool {
         && !catalog.traits.is_referenced
 }
 
-fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> DeleteSql {
+fn delete_sql(key: &TargetTable, nulls_are_equal: bool) -> CheckedSql {
     let names: Vec<&str> = key.columns.iter().map(|column| column.name.as_str()).collect();
     let (table, given) = (&key.sql_name, key.given());
     let (names_of, same) = (key.column_list(), same_key(&names, nulls_are_equal));
-    DeleteSql {
-        delete: delete_from(key, &names, nulls_are_equal),
+    CheckedSql {
+        write: delete_from(key, &names, nulls_are_equal),
         find: format!(
             "SELECT FROM {table} AS kept, {given} AS gone({names_of}) WHERE {same} LIMIT 1"
         ),

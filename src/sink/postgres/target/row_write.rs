@@ -55,7 +55,9 @@ pub(crate) enum WriteMethod {
     Mend(MendSql),
     /// The same, and it must find all of the rows.
     Update(String),
-    Delete(DeleteSql),
+    Delete(CheckedSql),
+    /// Current rows, of which newer ones may be there already.
+    Newest(CheckedSql),
 }
 
 /// How rows are made to be as they should.
@@ -66,11 +68,11 @@ pub(crate) struct MendSql {
     pub(crate) upsert: Option<String>,
 }
 
-/// How rows of given keys are taken away.
+/// How rows are written of which some may need nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct DeleteSql {
-    pub(crate) delete: String,
-    /// Finds a row if one of the keys is still there.
+pub(crate) struct CheckedSql {
+    pub(crate) write: String,
+    /// Finds a row if one is not as it should be after that.
     pub(crate) find: String,
 }
 
@@ -180,7 +182,7 @@ impl RowWrite<'_> {
             WriteMethod::Append => self.rows.insert_sql(),
             WriteMethod::Upsert(sql) | WriteMethod::Update(sql) => sql.clone(),
             WriteMethod::Mend(sql) => sql.mend.clone(),
-            WriteMethod::Delete(sql) => sql.delete.clone(),
+            WriteMethod::Delete(sql) | WriteMethod::Newest(sql) => sql.write.clone(),
         }
     }
 
@@ -188,7 +190,7 @@ impl RowWrite<'_> {
     pub(crate) fn counts_all(&self) -> bool {
         match self.method {
             WriteMethod::Append | WriteMethod::Upsert(_) | WriteMethod::Update(_) => true,
-            WriteMethod::Mend(_) | WriteMethod::Delete(_) => false,
+            WriteMethod::Mend(_) | WriteMethod::Delete(_) | WriteMethod::Newest(_) => false,
         }
     }
 
@@ -223,7 +225,7 @@ impl RowWrite<'_> {
                 format!("{count} of {sent} rows are there that were written before")
             }
             WriteMethod::Append | WriteMethod::Upsert(_) => swallowed(count, sent),
-            WriteMethod::Delete(sql) => {
+            WriteMethod::Delete(sql) | WriteMethod::Newest(sql) => {
                 let mut left = false;
                 for bound in self.rows.bind_within(&sql.find, range)? {
                     left |= bound.execute(connection).await? > 0;
@@ -291,10 +293,10 @@ impl RowWrite<'_> {
         self.sql().replacen(&self.rows.target().given(), place, 1)
     }
 
-    /// The same of the statement that finds keys that should be gone; `None` if nothing is deleted.
+    /// The same of the statement that finds a row that is not as it should be; `None` if there is none.
     pub(crate) fn find_sql_from(&self, place: &str) -> Option<String> {
         match &self.method {
-            WriteMethod::Delete(sql) => {
+            WriteMethod::Delete(sql) | WriteMethod::Newest(sql) => {
                 Some(sql.find.replacen(&self.rows.target().given(), place, 1))
             }
             WriteMethod::Append

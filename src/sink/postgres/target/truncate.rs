@@ -3,6 +3,8 @@
 //! So the newest row of each key stays the whole truth, for restarts, for the `_current` views and for
 //! queries over the history; and what was in the table before can still be read.
 
+use std::time::SystemTime;
+
 use super::rows::{BoundStatement, StatementParams};
 use super::table::TargetTable;
 use crate::model::{Changelog, EventId, Scn, Table};
@@ -13,7 +15,11 @@ use crate::sink::postgres::schema::landing_columns::{
 };
 
 /// One statement per truncate, to be run after the changes of the epoch have landed.
-pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<BoundStatement> {
+pub(crate) fn statements(
+    changelog: &Changelog,
+    target: &TargetTable,
+    processed_at: SystemTime,
+) -> Vec<BoundStatement> {
     if changelog.truncations.is_empty() {
         return Vec::new();
     }
@@ -22,6 +28,9 @@ pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<Bou
         let event = EventId::new(truncation.offset, truncation.position).to_string();
         let mut params: StatementParams =
             vec![Box::new(truncation.position.0), Box::new(truncation.source_ts), Box::new(event)];
+        if target.is_stamped {
+            params.push(Box::new(processed_at));
+        }
         if target.has_column(&changelog.table.free_name(SOURCE_SCN)) {
             params.push(Box::new(truncation.scn.map(Scn::number)));
         }
@@ -31,9 +40,10 @@ pub(crate) fn statements(changelog: &Changelog, target: &TargetTable) -> Vec<Bou
 }
 
 /// `$1` is the position, `$2` the time in microseconds since 1970, `$3` the event's id. The event ids are
-/// that with a number. `$4` is the SCN, if the table has its column.
+/// that with a number. The stamp and the SCN follow, if the table has their columns.
 fn delete_all(table: &Table, target: &TargetTable) -> String {
     let own = |name: &str| table.free_name(name);
+    let (stamp, scn) = ("$4::timestamptz", if target.is_stamped { "$5" } else { "$4" });
     let value = |name: &str| match name {
         _ if name == own(OPERATION) => "'d'".to_owned(),
         _ if name == own(SOURCE_TS) => {
@@ -41,9 +51,9 @@ fn delete_all(table: &Table, target: &TargetTable) -> String {
         }
         _ if name == own(EVENT_ID) => "$3::text || '#' || row_number() OVER ()".to_owned(),
         _ if name == own(CHANGE_SEQ) => "$1::bigint".to_owned(),
-        _ if name == own(SOURCE_SCN) => "$4::bigint".to_owned(),
+        _ if name == own(SOURCE_SCN) => format!("{scn}::bigint"),
         _ if name == own(EXTRA_FIELDS) => "NULL".to_owned(),
-        STAMP if target.is_stamped => "now()".to_owned(),
+        STAMP if target.is_stamped => stamp.to_owned(),
         _ => format!("newest.{}", quote::ident(name)),
     };
     let key = quote::idents(table.key.iter().map(|at| table.columns[*at].name.as_str()));

@@ -1,0 +1,4 @@
+//! What landing tables keep: a part of the history, or current rows.
+
+mod current_rows;
+mod pruning;

@@ -180,7 +180,7 @@ impl Transforms {
         noted.map(drop)
     }
 
-    /// Lets about so many bytes leave memory that the disk has.
+    /// Lets about `bytes` leave memory that the disk has.
     ///
     /// # Errors
     /// None of those that rows cause.

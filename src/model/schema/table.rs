@@ -86,7 +86,7 @@ pub struct TableOptions {
     /// How long a row that does not change stays in memory; `None`: as long as a result needs rows of the table.
     pub ttl: Option<Duration>,
     pub landing: Landing,
-    /// How long landed changes stay that newer ones of their keys have superseded; `None`: for ever.
+    /// How long superseded changes stay in the landing table; `None`: without limit.
     pub history: Option<Duration>,
     /// What becomes of columns that the table does not declare.
     pub new_columns: NewColumns,

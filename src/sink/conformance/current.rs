@@ -91,7 +91,7 @@ pub(super) async fn current_rows_are_the_newest_changes(stage: &mut dyn Stage, s
         current: Newest::new(),
         seen: BTreeSet::new(),
         id: 0,
-        // What an older change says of a value that a newer one did not carry is known to nobody later.
+        // The value of an older change that a newer one did not carry is lost.
         has_late: seed.is_multiple_of(2),
     };
     for number in 1..=25 {

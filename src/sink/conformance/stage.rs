@@ -78,7 +78,7 @@ pub fn orders() -> Arc<Table> {
     })
 }
 
-/// The same of which the current rows are kept.
+/// The same, with a landing table of current rows.
 pub fn kept_orders() -> Arc<Table> {
     let Table { columns, key, origin, learned, .. } = Arc::unwrap_or_clone(orders());
     Arc::new(Table {

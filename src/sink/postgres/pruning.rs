@@ -256,7 +256,7 @@ impl Pass<'_> {
         row.and_then(|row| row.try_get(0)).map_err(|error| self.failed(error))
     }
 
-    /// Of the keys of which a row has landed in a span: what is old, and of no use any more.
+    /// What is old and superseded, of the keys that have a row landed in a span.
     ///
     /// A newer change makes it so that carried all that it did: a value that was not sent is looked up in older changes. A
     /// delete goes when it is all that is left of its key, unless a dead letter is older, which may come back.

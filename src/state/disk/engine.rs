@@ -95,7 +95,7 @@ impl Engine {
         Ok(numbers)
     }
 
-    /// Removes up to so many keys of a number; whether all are gone.
+    /// Removes at most `most` keys of a number; whether all are gone.
     pub(in crate::state) fn remove_some(
         self: &Arc<Self>,
         number: Number,

@@ -24,7 +24,7 @@ pub(crate) trait StateValue: fmt::Debug + Sized {
     fn memory(&self) -> usize;
 }
 
-/// While values are built from all rows, they go to the disk when there are so many bytes of them.
+/// Bytes of values at which they go to the disk while they are built from all rows.
 const SPILLED_AT: usize = 32 << 20;
 
 /// Values that are shown together.
@@ -336,8 +336,8 @@ impl<V: StateValue> KeyedState<V> {
         spilled
     }
 
-    /// Lets values leave memory that the disk has, about so many bytes of them, those first that were not used since the last time. None may be
-    /// on its way to the disk.
+    /// Lets about `bytes` of values leave memory that the disk has. Those that were not used since the last time go first. No flush may
+    /// be under way.
     pub(crate) fn let_go(&mut self, bytes: usize) -> usize {
         let mut freed = 0;
         for only_unused in [true, false] {

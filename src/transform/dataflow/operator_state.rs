@@ -30,11 +30,15 @@ pub(crate) trait OperatorState {
     /// Where it is on disk, and what is to be told when it is opened again.
     fn kept(&self) -> Option<(&Arc<dyn StateSpace>, Vec<u64>)>;
 
-    /// Lets about so many bytes leave memory that the disk has.
-    fn let_go(&mut self, bytes: usize) -> usize;
+    /// Lets about `bytes` leave memory that the disk has; how many have left. By default all stays in memory.
+    fn let_go(&mut self, _bytes: usize) -> usize {
+        0
+    }
 
     /// Bytes that may leave memory when the disk has them.
-    fn may_leave(&self) -> usize;
+    fn may_leave(&self) -> usize {
+        0
+    }
 
     /// Bytes, roughly, that differ from the disk.
     fn changed_bytes(&self) -> usize;

@@ -41,7 +41,7 @@ impl Bounded {
         Self { database, sink, pruner, now: SystemTime::UNIX_EPOCH + days(20_000) }
     }
 
-    /// Commits an epoch that was closed so many days ago.
+    /// Commits an epoch that was closed that number of days ago.
     async fn commit(&mut self, ago: u64, commit: EpochCommit) {
         self.now += Duration::from_millis(1);
         let commit = EpochCommit { closed_at: self.now - days(ago), ..commit };
@@ -102,11 +102,7 @@ async fn old_changes_leave_and_the_newest_of_each_key_stays() {
         "of the second epoch nothing leaves, and key 4 has only one"
     );
     bounded.compact(3).await;
-    assert_eq!(
-        bounded.prune().await,
-        2,
-        "deletes of which nothing else is left, or that are superseded"
-    );
+    assert_eq!(bounded.prune().await, 2, "deletes that are the last of their key, or superseded");
     assert_eq!(bounded.landed().await, [(1, 110), (3, 230), (4, 40), (5, 250), (6, 310)]);
     assert_eq!((all.len(), bounded.prune().await), (11, 0));
 

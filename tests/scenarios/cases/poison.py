@@ -148,7 +148,7 @@ def poisons():
 
 
 class OddEvents(Scenario):
-    """Events of which each has a fate of its own, between ordinary ones, and one process that outlives them."""
+    """Events that each have a fate of their own, between ordinary ones, and one process that outlives them."""
 
     def odd_events(self):
         raise NotImplementedError

@@ -18,7 +18,7 @@ pub(super) fn initialize() -> Result<(), Failure> {
     STARTED.get_or_init(start_library).clone()
 }
 
-/// Blocks of the C library's allocator from so many bytes on are the system's own, and go back to it when they are freed.
+/// Blocks of the C library's allocator that are this large are mapped by themselves, and go back to the system when freed.
 /// By default the allocator keeps up to twice the largest message in each of its arenas.
 #[cfg(target_env = "gnu")]
 const OWN_BLOCK_BYTES: c_int = 1 << 20;

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::store::{LIMIT, LetterFilter, LetterStore, StoredLetter, WHERE, columns, letter};
 use crate::sink::SinkError;
 
-/// Of payloads in one page of letters, unless one alone has more; that one is read in pieces of so many bytes.
+/// Bytes of payloads in one page of letters. A letter that alone has more is read in pieces of this size.
 const PAGE_BYTES: usize = 4 << 20;
 
 /// Which letters, in an order that leaves no two equal.
@@ -21,7 +21,7 @@ pub(super) struct PageQuery<'a> {
 }
 
 impl PageQuery<'_> {
-    /// The first letters, as many as there are in [`PAGE_BYTES`], and one at least.
+    /// The first letters that fit into [`PAGE_BYTES`], and at least one.
     fn sql(&self) -> String {
         let Self { letters, order, .. } = self;
         let columns = columns(&format!("substr(original_payload, 1, {PAGE_BYTES})"));

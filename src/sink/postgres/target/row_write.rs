@@ -56,7 +56,7 @@ pub(crate) enum WriteMethod {
     /// The same, and it must find all of the rows.
     Update(String),
     Delete(CheckedSql),
-    /// Current rows, of which newer ones may be there already.
+    /// Current rows. A newer one may be there already.
     Newest(CheckedSql),
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct MendSql {
     pub(crate) upsert: Option<String>,
 }
 
-/// How rows are written of which some may need nothing.
+/// How rows are written if some may need nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckedSql {
     pub(crate) write: String,

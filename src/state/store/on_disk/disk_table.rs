@@ -41,7 +41,7 @@ pub(in super::super) struct DiskRows {
     /// The rows of the keys.
     pub(in super::super) rows: RecordBatch,
     pub(in super::super) deleted: Vec<DiskKey>,
-    /// Keys of which nothing is known any more.
+    /// Keys that are forgotten.
     pub(in super::super) gone: Vec<KeyBytes>,
 }
 

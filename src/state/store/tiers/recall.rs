@@ -82,7 +82,7 @@ impl TableStore {
         self.take_in(found)
     }
 
-    /// Brings rows into memory, the last ones by key first, that take about so many bytes, as long as `goes_on`.
+    /// Brings rows into memory, the last ones by key first, until they take about `bytes` or `goes_on` says no.
     ///
     /// # Errors
     /// If the disk can't be read.

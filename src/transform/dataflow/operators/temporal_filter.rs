@@ -261,14 +261,6 @@ impl OperatorState for TemporalFilter {
         Some((self.changed.space()?, Vec::new()))
     }
 
-    fn let_go(&mut self, _: usize) -> usize {
-        0
-    }
-
-    fn may_leave(&self) -> usize {
-        0
-    }
-
     fn changed_bytes(&self) -> usize {
         self.changed.bytes()
     }
